@@ -1,0 +1,61 @@
+"""gradport carries a PyTorch autograd function - its forward and the backward its author wrote - into plain ONNX that
+the stock ONNX Runtime runs, and shows evidence that the gradient is right.
+
+Every name below is imported on first use: `import gradport` loads neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradport.check import check as check
+    from gradport.errors import Error as Error
+    from gradport.errors import ExportError as ExportError
+    from gradport.errors import OutputError as OutputError
+    from gradport.errors import ProgramError as ProgramError
+    from gradport.errors import SpecError as SpecError
+    from gradport.errors import TargetError as TargetError
+    from gradport.evidence import Evidence as Evidence
+    from gradport.evidence import Finding as Finding
+    from gradport.export import export as export
+    from gradport.program import Program as Program
+    from gradport.program import load as load
+    from gradport.spec import tensor as tensor
+    from gradport.subject import Subject as Subject
+    from gradport.verify import verify as verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Error": "gradport.errors",
+    "Evidence": "gradport.evidence",
+    "ExportError": "gradport.errors",
+    "Finding": "gradport.evidence",
+    "OutputError": "gradport.errors",
+    "Program": "gradport.program",
+    "ProgramError": "gradport.errors",
+    "SpecError": "gradport.errors",
+    "Subject": "gradport.subject",
+    "TargetError": "gradport.errors",
+    "check": "gradport.check",
+    "export": "gradport.export",
+    "load": "gradport.program",
+    "tensor": "gradport.spec",
+    "verify": "gradport.verify",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gradport' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # also where a submodule of the same name was bound by its import
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,239 @@
+"""Capture: the ATen-level FX graph of a Subject, forward alone or forward and backward jointly, Regions marked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.fx
+
+from gradport.capture import markers
+from gradport.capture.identities import drop_identities
+from gradport.capture.guards import require_honest_dimensions
+from gradport.capture.refusals import refuse_random_numbers, trace_refusal
+from gradport.capture.regions import Region, Regions
+from gradport.capture.sizes import keep_sizes_local
+from gradport.dimensions import Dimension, Dimensions
+from gradport.errors import Error, SpecError
+from gradport.joint import Joint, Outcome, Slot
+from gradport.torch_internals import fake_mode, fake_tensor, quiet, trace
+
+__all__ = ["Capture", "Constant", "Output", "Placeholder", "capture"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Placeholder:
+    """One input of the graph: the node's name, what it is for (argument, target, parameter, buffer, cotangent) and
+    the name that this has there (for a cotangent, its output's)."""
+
+    node: str
+    kind: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """A tensor that the subject's code made or reached, lifted out of the graph."""
+
+    node: str
+    tensor: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """One result of the graph: kind is loss, output or gradient; `name` is the output's, or the wanted slot's."""
+
+    kind: str
+    name: str
+
+
+@dataclasses.dataclass
+class Capture:
+    """A traced Subject.
+
+    Attributes:
+        joint: what was traced.
+        graph_module: the graph; its nodes carry Regions and source lines, its borders are `gradport::mark` nodes.
+        placeholders: the graph's inputs in order, constants left out.
+        constants: lifted tensors; placeholders too, after the others.
+        outputs: the graph's results in order.
+        regions: by key.
+        symbols: torch's symbol of each dynamic dimension.
+        missing_gradients: wanted slots that the backward gives no gradient for.
+        dropped_updates: buffers that the subject changes.
+    """
+
+    joint: Joint
+    graph_module: torch.fx.GraphModule
+    placeholders: tuple[Placeholder, ...]
+    constants: tuple[Constant, ...]
+    outputs: tuple[Output, ...]
+    regions: dict[int, Region]
+    symbols: dict[str, Dimension]
+    missing_gradients: tuple[str, ...]
+    dropped_updates: tuple[str, ...]
+
+
+def capture(joint: Joint, dimensions: Dimensions, decompositions: Mapping[Any, Any]) -> Capture:
+    """Traces a Subject once, forward and (where gradients are wanted) backward.
+
+    Raises:
+        ExportError: the subject does something that no graph can carry; the message names it and its line.
+        TargetError: the subject rejects its own example.
+    """
+    examples = joint.examples()
+    mode = fake_mode()
+    fakes, symbolic = _fakes(mode, examples, dimensions)
+    given = len(mode.shape_env.guards) if mode.shape_env else 0
+    tracing = _Tracing(joint, list(examples))
+    try:
+        with quiet():
+            graph_module = trace(tracing, fakes, mode, decompositions)
+    except Error:
+        raise
+    except Exception as error:
+        raise trace_refusal(joint, tracing.regions, error) from error
+    symbols = require_honest_dimensions(joint, mode.shape_env, symbolic, given)
+    refuse_random_numbers(joint, graph_module, tracing.regions)
+    constants = _lift_constants(graph_module)
+    placeholders = _inputs(graph_module, list(examples), {constant.node for constant in constants})
+    drop_identities(graph_module)
+    keep_sizes_local(graph_module, tracing.regions.found)
+    assert tracing.outcome is not None
+    return Capture(
+        joint=joint,
+        graph_module=graph_module,
+        placeholders=placeholders,
+        constants=constants,
+        outputs=tracing.outputs,
+        regions=tracing.regions.found,
+        symbols=symbols,
+        missing_gradients=tracing.missing,
+        dropped_updates=tracing.outcome.updates,
+    )
+
+
+class _Tracing:
+    """The function that is traced: flat tensors in, flat tensors out; what it learns on the way stays on it."""
+
+    def __init__(self, joint: Joint, slots: list[Slot]) -> None:
+        self.joint = joint
+        self.slots = slots
+        self.regions = Regions()
+        self.outcome: Outcome | None = None
+        self.outputs: tuple[Output, ...] = ()
+        self.missing: tuple[str, ...] = ()
+        self.__name__ = "joint"
+
+    def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with self.regions.observing():
+            outcome = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent)
+        self.outcome = outcome
+        results = self._results(outcome)
+        self.outputs = tuple(results)
+        return tuple(tensor.detach() for tensor in results.values())
+
+    def _results(self, outcome: Outcome) -> dict[Output, torch.Tensor]:
+        results: dict[Output, torch.Tensor] = {}
+        if outcome.loss is not None:
+            results[Output("loss", "loss")] = outcome.loss.reshape(())
+        for name in _chosen(self.joint, outcome):
+            results[Output("output", name)] = outcome.outputs[name]
+        missing = []
+        for slot, gradient in outcome.gradients.items():
+            if gradient is None and slot in self.joint.explicit:
+                gradient = torch.zeros_like(dict(self.joint.examples())[slot])
+            if gradient is None:
+                missing.append(slot.name)
+            else:
+                results[Output("gradient", slot.name)] = gradient
+        self.missing = tuple(missing)
+        return results
+
+
+def _cotangent(name: str, output: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return markers.cotangent(output, name)
+
+
+def _chosen(joint: Joint, outcome: Outcome) -> list[str]:
+    """The outputs that the graph also gives: all without a loss, none with it, or those asked for."""
+    wanted = joint.subject.outputs
+    if wanted is None:
+        return [] if outcome.loss is not None else list(outcome.outputs)
+    if wanted == "all":
+        return list(outcome.outputs)
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    for name in names:
+        if name not in outcome.outputs:
+            raise SpecError(
+                f"outputs names {name!r}, which is no output of {joint.subject.name}; "
+                f"its outputs are {', '.join(outcome.outputs)}."
+            )
+    return names
+
+
+def _fakes(
+    mode: Any, examples: Mapping[Slot, torch.Tensor], dimensions: Dimensions
+) -> tuple[list[torch.Tensor], dict[Dimension, list[Any]]]:
+    """A stand-in for every slot, and the symbolic sizes of each dynamic dimension, made equal where the name is."""
+    fakes = []
+    symbolic: dict[Dimension, list[Any]] = {}
+    for slot, tensor in examples.items():
+        axes = dimensions.get(slot.name, {}) if slot.kind in ("argument", "target") else {}
+        fake = fake_tensor(mode, tensor, tuple(axes))
+        for axis, dimension in axes.items():
+            symbolic.setdefault(dimension, []).append(fake.shape[axis])
+        fakes.append(fake)
+    for first, *others in symbolic.values():
+        for other in others:
+            torch._check(first == other)
+    return fakes, symbolic
+
+
+def _lift_constants(graph_module: torch.fx.GraphModule) -> tuple[Constant, ...]:
+    """Turns every `get_attr` into a placeholder and returns the tensors that they held."""
+    graph = graph_module.graph
+    constants: dict[str, Constant] = {}
+    lifted: dict[str, torch.fx.Node] = {}
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1] if any(
+        node.op == "placeholder" for node in graph.nodes
+    ) else None
+    for node in list(graph.nodes):
+        if node.op != "get_attr":
+            continue
+        if node.target not in lifted:
+            tensor = getattr(graph_module, node.target)
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            place = graph.inserting_after(last) if last is not None else graph.inserting_before(next(iter(graph.nodes)))
+            with place:
+                placeholder = graph.placeholder(f"constant_{len(lifted)}")
+            placeholder.meta["val"] = node.meta.get("val", tensor)
+            lifted[node.target] = last = placeholder
+            constants[node.target] = Constant(placeholder.name, tensor.detach())
+        node.replace_all_uses_with(lifted[node.target])
+        graph.erase_node(node)
+    return tuple(constants.values())
+
+
+def _inputs(
+    graph_module: torch.fx.GraphModule, slots: list[Slot], constants: set[str]
+) -> tuple[Placeholder, ...]:
+    """Names the placeholders; the markers that stand for cotangents become placeholders as well."""
+    graph = graph_module.graph
+    nodes = [node for node in graph.nodes if node.op == "placeholder" and node.name not in constants]
+    found = [Placeholder(node.name, slot.kind, slot.name) for node, slot in zip(nodes, slots, strict=True)]
+    for node in list(graph.nodes):
+        if node.target is not markers.cotangent:
+            continue
+        with graph.inserting_before(next(iter(graph.nodes))):
+            placeholder = graph.placeholder(f"cotangent_{len(found)}")
+        placeholder.meta["val"] = node.meta["val"]
+        node.replace_all_uses_with(placeholder)
+        found.append(Placeholder(placeholder.name, "cotangent", node.args[1]))
+        graph.erase_node(node)
+    graph_module.recompile()
+    return tuple(found)

@@ -1,0 +1,82 @@
+"""Is every dynamic dimension still free? A trace that fixed one, tied two together or took a branch that holds for
+some sizes only is refused, with the dimension and the line.
+
+The size 1 alone is left to the proof: torch itself asks "is it 1?" wherever something might broadcast, and nearly
+always does the same thing on both answers. So the proof runs at 1, and refuses what differs there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sympy
+
+from gradport.dimensions import Dimension
+from gradport.errors import ExportError
+from gradport.joint import Joint
+from gradport.signature import source_of
+
+__all__ = ["require_honest_dimensions"]
+
+_SIZES = (2, 3, 5, 7, 8, 13, 16, 64, 101, 1024)
+
+
+def require_honest_dimensions(
+    joint: Joint, shape_env: Any, symbolic: dict[Dimension, list[Any]], given: int
+) -> dict[str, Dimension]:
+    """torch's symbol of each dynamic dimension.
+
+    Args:
+        joint: what was traced.
+        shape_env: the trace's shape environment.
+        symbolic: each dimension with its symbolic sizes.
+        given: how many guards stood before the trace (those that make equal names one).
+
+    Raises:
+        ExportError: a dimension was fixed, two were tied, or a branch on a size was taken.
+    """
+    guards = shape_env.guards[given:]
+    symbols: dict[str, Dimension] = {}
+    for dimension, sizes in symbolic.items():
+        expression = shape_env.replace(sizes[0].node._expr)
+        if expression.is_number:
+            raise _refusal(joint, guards, f"fixes the dynamic dimension {dimension.name!r} at {expression}",
+                           "compute with x.shape itself instead of int(x.shape[...]) or a comparison with a constant")
+        name = str(expression)
+        if name in symbols:
+            raise _refusal(joint, guards, f"ties the dimensions {symbols[name].name!r} and {dimension.name!r} together",
+                           "give them one name")
+        symbols[name] = dimension
+    for guard in guards:
+        _require_no_branch(joint, shape_env, guard, symbols)
+    return symbols
+
+
+def _require_no_branch(joint: Joint, shape_env: Any, guard: Any, symbols: dict[str, Dimension]) -> None:
+    expression = shape_env.replace(guard.expr)
+    free = [symbol for symbol in expression.free_symbols if str(symbol) in symbols]
+    examples = {symbol: shape_env.backed_var_to_val.get(symbol, 4) for symbol in expression.free_symbols}
+    for symbol in free:
+        dimension = symbols[str(symbol)]
+        for size in _candidates(expression, dimension):
+            if expression.subs({**examples, symbol: size}) == sympy.false:
+                raise _refusal(
+                    joint, [guard],
+                    f"takes a branch on the dynamic dimension {dimension.name!r} that does not hold at size {size} "
+                    f"({expression.subs({s: sympy.Symbol(symbols[str(s)].name) for s in free})})",
+                    "leave that dimension static, or limit it with torch.export.Dim(name, min=, max=)",
+                )
+
+
+def _candidates(expression: Any, dimension: Dimension) -> Iterable[int]:
+    constants = {int(number) for number in expression.atoms(sympy.Integer)}
+    near = {constant + step for constant in constants for step in (-1, 0, 1)}
+    return sorted(size for size in {*_SIZES, *near} if size >= 2 and dimension.admits(size))
+
+
+def _refusal(joint: Joint, guards: Any, what: str, advice: str) -> ExportError:
+    file, line = source_of(joint.subject.target)
+    where = next((str(text) for guard in guards if (text := getattr(guard.sloc, "maybe_user_loc", None))), None)
+    where = where or f"{file}:{line}"
+    return ExportError(f"{joint.subject.name} {what}, at {where}; {advice}.")

@@ -1,0 +1,33 @@
+"""Two operators that only exist while a graph is traced and lowered.
+
+`gradport::mark` observes the tensors that enter or leave one phase of a custom Function's call, so that the border of
+its Region is known exactly. `gradport::cotangent` stands for the cotangent of an output; the capture turns it into a
+graph input, so that one trace is enough.
+"""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["cotangent", "mark"]
+
+_LIBRARY = torch.library.Library("gradport", "DEF")
+_LIBRARY.define("mark(Tensor[] values, int region, str side) -> Tensor")
+_LIBRARY.define("cotangent(Tensor output, str name) -> Tensor")
+
+
+def _mark(values: list[torch.Tensor], region: int, side: str) -> torch.Tensor:
+    return values[0].new_zeros((), dtype=torch.bool)
+
+
+def _cotangent(output: torch.Tensor, name: str) -> torch.Tensor:
+    return torch.empty_like(output, memory_format=torch.contiguous_format)
+
+
+_LIBRARY.impl("mark", _mark, "CompositeExplicitAutograd")
+_LIBRARY.impl("cotangent", _cotangent, "CompositeExplicitAutograd")
+
+mark = torch.ops.gradport.mark.default
+cotangent = torch.ops.gradport.cotangent.default
+
+torch.fx.node.has_side_effect(mark)

@@ -1,0 +1,81 @@
+"""Says by name what a trace could not carry: the construct, the Function, its line, and what the user can do."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+import torch.fx
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from gradport.capture.regions import Region, Regions, place_of, region_of
+from gradport.eager import run_eager
+from gradport.errors import Error, ExportError
+from gradport.joint import Joint
+from gradport.signature import source_of
+from gradport.user_code import Place, place_of_error
+
+__all__ = ["refuse_random_numbers", "trace_refusal", "whose"]
+
+_VALUE = (DataDependentOutputException, GuardOnDataDependentSymNode)
+_VALUE_TEXT = re.compile(r"data.dependent|value out of a tracing tensor|_local_scalar_dense", re.IGNORECASE)
+_NUMPY_TEXT = re.compile(r"numpy", re.IGNORECASE)
+
+
+def trace_refusal(joint: Joint, regions: Regions, error: Exception) -> Error:
+    """The error that the user sees when tracing stopped with `error`."""
+    try:
+        run_eager(joint, joint.examples(), {})
+    except Error as eager_error:
+        return eager_error  # eager fails as well: that is the user's own error, and its message the better one
+    place = place_of_error(error)
+    subject = whose(joint, regions.innermost)
+    if isinstance(error, DynamicOutputShapeException):
+        return _refusal(subject, place, f"makes a tensor whose size depends on values ({error.func})",  # type: ignore[attr-defined]
+                        "use a mask (torch.where) or a fixed size instead")
+    if isinstance(error, _VALUE) or _VALUE_TEXT.search(str(error)):
+        return _refusal(subject, place, "decides on a tensor's value (a branch, a loop or a size taken from data)",
+                        "express it with torch.where, or with torch.cond or torch.while_loop")
+    if _NUMPY_TEXT.search(str(error)):
+        return _refusal(subject, place, "leaves torch for numpy, where no trace can follow", "write that part in torch")
+    if isinstance(error, UnsupportedOperatorException):
+        return _refusal(subject, place, f"calls {error.func}, which has no fake kernel",  # type: ignore[attr-defined]
+                        "register one with torch.library.register_fake")
+    reason = (str(error).strip().splitlines() or [""])[0][:300].rstrip(".")
+    return _refusal(subject, place, f"cannot be traced ({type(error).__name__}: {reason})",
+                    "write that part in plain torch operators")
+
+
+def refuse_random_numbers(joint: Joint, graph_module: torch.fx.GraphModule, regions: Regions) -> None:
+    """Refuses a graph that draws random numbers.
+
+    Raises:
+        ExportError: names the operator, the Function and the line.
+    """
+    for node in graph_module.graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags:
+            region = region_of(node)
+            raise _refusal(
+                whose(joint, None if region is None else regions.found[region]),
+                place_of(node),
+                f"draws random numbers ({node.target})",
+                "pass the random tensor in as an argument; a drawn number would be frozen into the file",
+            )
+
+
+def whose(joint: Joint, region: Region | None) -> str:
+    """The Function whose code it is, else the subject, with its file and line."""
+    target = joint.subject.target if region is None else region.function
+    name = joint.subject.name if region is None else f"{region.function.__qualname__}.{region.phase}"
+    file, line = source_of(target)
+    return f"{name} ({file}:{line})" if file else name
+
+
+def _refusal(subject: str, place: Place | None, what: str, advice: str) -> ExportError:
+    at = f" at {place}" if place else ""
+    return ExportError(f"{subject} {what}{at}; {advice}.")

@@ -1,0 +1,167 @@
+"""Regions: which nodes of a trace belong to which call of which custom Function, forward or backward."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from gradport.capture.markers import mark
+from gradport.user_code import Place, here
+from gradport.torch_internals import (
+    current_forward_sequence,
+    current_sequence,
+    each_new_node,
+    function_calls,
+)
+
+__all__ = ["Region", "Regions", "place_of", "region_of"]
+
+_REGION = "gradport_region"
+_PLACE = "gradport_place"
+
+
+@dataclasses.dataclass(eq=False)
+class Region:
+    """One phase of one call of a custom Function.
+
+    Attributes:
+        key: number of this region in its trace.
+        function: the Function class.
+        phase: "forward" or "backward".
+        parent: key of the region around it, or None.
+        forward: for a backward, the key of its forward; for a forward, its own key; None where torch hides it.
+        entered: what was passed: for each position, the index among the marked tensors or None for anything else.
+        left: what came back, likewise.
+        saved: for a forward, what `save_for_backward` was given, likewise.
+        statics: for a forward, the non-tensor arguments by position.
+        place: where it was called.
+    """
+
+    key: int
+    function: type
+    phase: str
+    parent: int | None
+    forward: int | None
+    entered: tuple[int | None, ...]
+    statics: dict[int, Any]
+    place: Place | None
+    left: tuple[int | None, ...] = ()
+    saved: tuple[int | None, ...] = ()
+
+
+class Regions:
+    """Observes a trace: opens a Region for every call, and notes for every new node its Region and source line."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, Region] = {}
+        self._stack: list[Region] = []
+        self._forward_places: dict[int, Place] = {}
+
+    @contextlib.contextmanager
+    def observing(self) -> Iterator[None]:
+        """To be opened inside the traced function."""
+        each_new_node(self._note)
+        with function_calls(self._forward, self._backward):
+            yield
+
+    @property
+    def innermost(self) -> Region | None:
+        """The Region that was open when tracing stopped; after an error, the one in which it happened."""
+        return self._stack[-1] if self._stack else None
+
+    def _note(self, node: torch.fx.Node) -> None:
+        if self._stack:
+            node.meta[_REGION] = self._stack[-1].key
+        place = here()
+        sequence = current_sequence()
+        if sequence is None:
+            if place is not None:
+                self._forward_places.setdefault(current_forward_sequence(), place)
+        elif place is None:
+            place = self._forward_places.get(sequence)
+        if place is not None:
+            node.meta[_PLACE] = place
+
+    def _forward(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        key = len(self.found)
+        tensors, entered = _tensors_of(args)
+        statics = {index: value for index, value in enumerate(args) if not isinstance(value, torch.Tensor)}
+        region = self._open(Region(key, function, "forward", self._parent(), key, entered, statics, here()), tensors)
+        results = run()
+        self._close(region, results)
+        for result in results if isinstance(results, tuple) else (results,):
+            context = getattr(result, "grad_fn", None)
+            if isinstance(context, getattr(function, "_backward_cls", ())) and not hasattr(context, "_gradport_region"):
+                context._gradport_region = key
+                self._saved(region, context)
+        return results
+
+    def _saved(self, region: Region, context: Any) -> None:
+        """Marks what `save_for_backward` was given, in its order."""
+        tensors, region.saved = _tensors_of(tuple(context.saved_tensors))
+        if tensors:
+            _mark(tensors, region.key, "save")
+
+    def _backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        tensors, entered = _tensors_of(cotangents)
+        forward = getattr(context, "_gradport_region", None)
+        region = Region(
+            len(self.found), context._forward_cls, "backward", self._parent(), forward, entered, {}, here()
+        )
+        self._open(region, tensors)
+        results = _own(run())
+        self._close(region, results)
+        return results
+
+    def _parent(self) -> int | None:
+        return self._stack[-1].key if self._stack else None
+
+    def _open(self, region: Region, tensors: list[torch.Tensor]) -> Region:
+        self.found[region.key] = region
+        _mark(tensors, region.key, "enter")
+        self._stack.append(region)
+        return region
+
+    def _close(self, region: Region, results: Any) -> None:
+        popped = self._stack.pop()
+        assert popped is region
+        tensors, region.left = _tensors_of(results if isinstance(results, tuple) else (results,))
+        _mark(tensors, region.key, "leave")
+
+
+def region_of(node: torch.fx.Node) -> int | None:
+    """Key of the innermost Region that the node belongs to."""
+    return node.meta.get(_REGION)
+
+
+def place_of(node: torch.fx.Node) -> Place | None:
+    """The user's line that the node comes from; for a backward operator, the line of its forward."""
+    return node.meta.get(_PLACE)
+
+
+def _tensors_of(values: tuple[Any, ...]) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:
+    tensors: list[torch.Tensor] = []
+    positions: list[int | None] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            positions.append(len(tensors))
+            tensors.append(value)
+        else:
+            positions.append(None)
+    return tensors, tuple(positions)
+
+
+def _own(results: Any) -> Any:
+    """The results of a backward as tensors of its own: a straight-through one returns what it was given."""
+    if isinstance(results, tuple):
+        return tuple(map(_own, results))
+    return torch.ops.aten.alias.default(results) if isinstance(results, torch.Tensor) else results
+
+
+def _mark(tensors: list[torch.Tensor], key: int, side: str) -> None:
+    with torch.no_grad():
+        mark(tensors or [torch.zeros(())], key, side)

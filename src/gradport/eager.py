@@ -1,0 +1,117 @@
+"""Runs a Subject in eager torch, and says in the user's terms what its own code rejects."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from gradport.user_code import place_of_error
+from gradport.errors import Error, TargetError
+from gradport.joint import Joint, Outcome, Slot, copies
+from gradport.torch_internals import function_calls, quiet
+
+__all__ = ["draw_cotangents", "run_eager"]
+
+_BAD_BACKWARD = re.compile(r"[Ff]unction (?P<name>\w+)Backward returned (?P<what>.*)", re.DOTALL)
+
+
+def run_eager(joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]) -> Outcome:
+    """One eager call on copies of `tensors`; nothing the subject writes into is the caller's.
+
+    An output without an entry in `cotangents` takes ones.
+
+    Raises:
+        TargetError: the subject's code raised; the message carries its reason and its line.
+    """
+
+    def cotangent(name: str, output: torch.Tensor) -> torch.Tensor:
+        given = cotangents.get(name)
+        return torch.ones_like(output) if given is None else given.to(output.dtype)
+
+    try:
+        with quiet():
+            return joint(copies(tensors), cotangent)
+    except Error:
+        raise
+    except Exception as error:
+        raise rejection(joint, tensors, error) from error
+
+
+def draw_cotangents(outcome: Outcome, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Standard-normal cotangents, in the dtype and shape of the outputs that take one."""
+    drawn = {}
+    for name in outcome.seeded:
+        output = outcome.outputs[name]
+        drawn[name] = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output.dtype)
+    return drawn
+
+
+def rejection(joint: Joint, tensors: Mapping[Slot, torch.Tensor], error: Exception) -> TargetError:
+    """The user's own error in one sentence."""
+    reason = _first_sentence(error)
+    place = place_of_error(error)
+    bad_backward = _BAD_BACKWARD.search(str(error))
+    if bad_backward:
+        function = _called(joint, tensors).get(bad_backward["name"])
+        what = " ".join(bad_backward["what"].split()).rstrip(".")
+        return TargetError(
+            f"The backward of {bad_backward['name']} ({_backward_place(function)}) returned {what}; "
+            "return one gradient for each argument of forward, in the shape of that argument."
+        )
+    where = f" at {place}" if place else ""
+    if _needs_cuda(error):
+        return TargetError(
+            f"{joint.subject.name} needs CUDA{where}, which this machine or this torch build does not have "
+            f"({reason}); run it where a GPU is, or give a variant for the CPU."
+        )
+    return TargetError(
+        f"{joint.subject.name} rejects its inputs{where}: {type(error).__name__}: {reason}. "
+        f"They were {_summary(joint)}."
+    )
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0].rstrip(".")[:300] if lines else type(error).__name__
+
+
+def _needs_cuda(error: Exception) -> bool:
+    text = f"{type(error).__name__} {error}"
+    words = ("cuda", "nvidia", "triton")
+    return not torch.cuda.is_available() and any(word in text.lower() for word in words)
+
+
+def _called(joint: Joint, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, type]:
+    """The custom Functions that a call passes through, by name; found by calling once more."""
+    found: dict[str, type] = {}
+
+    def forward(function: Any, args: Any, run: Any) -> Any:
+        found[function.__name__] = function
+        return run()
+
+    with function_calls(forward, lambda context, cotangents, run: run()):
+        try:
+            joint(copies(tensors), lambda name, output: torch.ones_like(output))
+        except Exception:
+            pass  # it fails as before; what was called until then is what we came for
+    return found
+
+
+def _backward_place(function: type | None) -> str:
+    backward: Any = inspect.unwrap(getattr(function, "backward", None) or (lambda: None))
+    code = getattr(getattr(backward, "__func__", backward), "__code__", None)
+    if function is None or code is None:
+        return "its source is not known"
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _summary(joint: Joint) -> str:
+    tensors = [
+        f"{a.name}: {str(a.value.dtype).removeprefix('torch.')}{list(a.value.shape)}"
+        for a in (*joint.arguments, *joint.targets)
+    ]
+    return ", ".join([*tensors, *(f"{a.name}={a.value!r:.40}" for a in joint.statics)]) or "none"

@@ -1,0 +1,32 @@
+"""Every error that gradport raises on purpose: one family, one sentence each.
+
+A message names the thing, the place in the user's code where there is one, and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Error", "ExportError", "OutputError", "ProgramError", "SpecError", "TargetError"]
+
+
+class Error(Exception):
+    """Base of all errors that gradport raises on purpose."""
+
+
+class TargetError(Error):
+    """The target cannot be imported, is not something gradport examines, or rejects its inputs."""
+
+
+class SpecError(Error):
+    """Something that the user wrote down (an input spec, a name, a shape, an option) does not hold together."""
+
+
+class ExportError(Error):
+    """The subject cannot be carried into ONNX; nothing was written."""
+
+
+class ProgramError(Error):
+    """A Program (or an ONNX file) cannot be read, or was run with inputs that do not fit it."""
+
+
+class OutputError(Error):
+    """A result cannot be written where the user wants it."""

@@ -1,0 +1,112 @@
+"""export: Subject to Program. The one place that joins capture, lowering, forms and proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradport.capture import capture
+from gradport.dimensions import resolve_dimensions
+from gradport.errors import SpecError
+from gradport.inputs import with_example
+from gradport.joint import Joint
+from gradport.lower import OPSETS, apply_forms, assemble, decomposition_table, forms_of, lower
+from gradport.program import Program
+from gradport.proof import prove
+from gradport.subject import as_subject
+from gradport.torch_internals import default_opset
+
+__all__ = ["export"]
+
+
+def export(
+    subject: Any,
+    args: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    wrt: str | Sequence[str] | None = None,
+    loss: Any = None,
+    targets: Any = (),
+    outputs: str | Sequence[str] | None = None,
+    functions: Any = "keep",
+    fallback: bool = True,
+    dynamic_shapes: Any = None,
+    opset_version: int | None = None,
+    input_names: Sequence[str] | Mapping[str, str] | None = None,
+    output_names: Sequence[str] | Mapping[str, str] | None = None,
+    random: str = "input",
+    finite_math: bool = False,
+    verify: bool = True,
+) -> Program:
+    """Carries a Function, a callable or a module into ONNX, its gradients included where they are wanted.
+
+    Args:
+        subject: a `Subject`, or an `autograd.Function`, `nn.Module` or callable.
+        args, kwargs: example arguments; every tensor leaf becomes a graph input, other leaves are fixed.
+        wrt: which gradients: None (the forward alone), "inputs", "parameters", "all", a name or a list of names.
+        loss: `loss(result, *targets)` giving a scalar, or the name of a scalar output. Without one the graph takes
+            a cotangent for each differentiable output and gives the vector-Jacobian product.
+        targets: example targets for `loss`; graph inputs.
+        outputs: "all", a list of outputs, or None: all without a loss, none with it.
+        functions: "keep" a local function per phase, "inline" ai.onnx operators alone, "opaque" one node per phase,
+            "symbolic" the forward that an existing `symbolic()` writes, or a mapping from Function to one of these.
+        fallback: whether an opaque node's body ships with it.
+        dynamic_shapes: torch.export's form, or flat by input name; equal names are one dimension.
+        opset_version: 18 to 25; None: what `torch.onnx.export` writes by default.
+        input_names, output_names: a list for the first n, or a mapping from default to new name.
+        random: what becomes of random numbers; this version refuses them by name.
+        finite_math: reserved for rewrites that are wrong where values are inf or nan; there are none yet.
+        verify: whether the Program is run against eager, every output and gradient, before it is handed out.
+
+    Returns:
+        The Program, in the state of training that the module stands in.
+
+    Raises:
+        ExportError: it cannot be carried, or the proof fails; nothing was written.
+        SpecError: an option, a name or a shape does not hold together.
+        TargetError: the subject rejects its own example.
+    """
+    described = as_subject(
+        subject, args, kwargs, wrt=wrt, loss=loss, targets=targets, outputs=outputs, dynamic_shapes=dynamic_shapes
+    )
+    opset = _opset(opset_version)
+    forms = forms_of(functions)
+    _require_known("random", random, ("input", "runtime", "off"))
+    joint = Joint(with_example(described))
+    dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
+    captured = capture(joint, dimensions, decomposition_table(opset))
+    lowered = lower(captured, opset)
+    apply_forms(lowered, forms, fallback=fallback)
+    program = assemble(
+        lowered,
+        input_names=input_names,
+        output_names=output_names,
+        options={"functions": str(functions), "opset_version": opset, "random": random, "finite_math": finite_math},
+    )
+    if verify and _runs_in_stock_runtime(program):
+        prove(program, joint, dimensions)
+    return program
+
+
+def _opset(version: int | None) -> int:
+    chosen = default_opset() if version is None else version
+    if chosen not in OPSETS:
+        raise SpecError(
+            f"opset_version={chosen} is outside the range that works, {OPSETS.start} to {OPSETS.stop - 1}."
+        )
+    return chosen
+
+
+def _require_known(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise SpecError(f"{option}={value!r} is none of {', '.join(known)}.")
+
+
+def _runs_in_stock_runtime(program: Program) -> bool:
+    """False where a node waits for somebody's own kernel (an opaque one without fallback, a custom symbolic)."""
+    model = program.model
+    known = {identifier[:2] for identifier in model.functions} | {("", "")}
+    bodies = [model.graph, *(function.graph for function in model.functions.values())]
+    return all(
+        node.domain == "" or (node.domain, node.op_type) in known for body in bodies for node in body.all_nodes()
+    )

@@ -1,0 +1,6 @@
+"""Specs and examples to tensors: the first ones, and fresh ones at other values and other sizes."""
+
+from gradport.inputs.example import with_example
+from gradport.inputs.fresh import fresh, sizes_of
+
+__all__ = ["fresh", "sizes_of", "with_example"]

@@ -1,0 +1,278 @@
+"""A Subject as one function of named tensors: arguments, targets and state in; outputs, loss and gradients out.
+
+The gradients are those that `loss.backward()` leaves in `.grad`: the backward that the author wrote, reentrant
+checkpoints included. Tracing and the eager reference both run this function, so they mean the same by construction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from gradport.errors import ExportError, SpecError
+from gradport.leaves import replaced
+from gradport.signature import Argument, Bound, bind, output_leaves, source_of
+from gradport.state import State, find_state
+from gradport.subject import Subject
+
+__all__ = ["Joint", "Outcome", "Slot", "cast", "copies"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """One tensor that goes in, by what it is for and its name: kind is argument, target, parameter or buffer."""
+
+    kind: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one call gave.
+
+    Attributes:
+        outputs: every tensor of the result by output name, in order.
+        loss: the scalar that was differentiated, or None.
+        gradients: for each wanted slot its gradient, None where the backward gives none.
+        seeded: names of the outputs that took a cotangent.
+        updates: names of the buffers that the call changed.
+    """
+
+    outputs: dict[str, torch.Tensor]
+    loss: torch.Tensor | None
+    gradients: dict[Slot, torch.Tensor | None]
+    seeded: tuple[str, ...]
+    updates: tuple[str, ...]
+
+
+class Joint:
+    """A Subject made callable on named tensors.
+
+    Attributes:
+        subject: the Subject.
+        arguments, targets: the tensor leaves that go in, in graph order.
+        statics: the other leaves, which are fixed.
+        state: parameters and buffers by name.
+        wanted: the slots whose gradients are wanted, in order.
+        explicit: the wanted slots that were named one by one (a missing gradient of theirs is zeros).
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        bound = bind(subject)
+        self.subject = subject
+        self.arguments: tuple[Argument, ...] = bound.arguments
+        self.targets: tuple[Argument, ...] = bound.targets
+        self.statics: tuple[Argument, ...] = bound.statics
+        self.state: State = find_state(subject.target, _callables(bound))
+        self.wanted, self.explicit = _wanted(self, subject.wrt)
+        self._example = {
+            "args": subject.args,
+            "kwargs": subject.kwargs,
+            "targets": subject.targets,
+        }
+
+    def examples(self) -> dict[Slot, torch.Tensor]:
+        """Every slot with its example tensor, in graph order: arguments, targets, parameters, buffers."""
+        slots = {Slot("argument", argument.name): argument.value for argument in self.arguments}
+        slots |= {Slot("target", argument.name): argument.value for argument in self.targets}
+        slots |= {Slot("parameter", name): tensor for name, tensor in self.state.parameters.items()}
+        slots |= {Slot("buffer", name): tensor for name, tensor in self.state.buffers.items()}
+        return slots
+
+    def __call__(
+        self,
+        tensors: Mapping[Slot, torch.Tensor],
+        cotangent: Callable[[str, torch.Tensor], torch.Tensor],
+    ) -> Outcome:
+        """Runs forward and, where gradients are wanted, backward.
+
+        Args:
+            tensors: a tensor for every slot; absent slots take their example.
+            cotangent: asked for the cotangent of an output, given its name and the output.
+
+        Raises:
+            ExportError: no gradient can be asked for (nothing differentiable, a loss that is no scalar).
+        """
+        leaves = {slot: self._leaf(slot, tensor) for slot, tensor in (self.examples() | dict(tensors)).items()}
+        state = {slot.name: leaf for slot, leaf in leaves.items() if slot.kind in ("parameter", "buffer")}
+        versions = {name: state[name]._version for name in self.state.buffers}
+        with torch.enable_grad():
+            result = self.state.call(state, lambda: self._run(leaves, cotangent))
+        outputs, loss, seeded = result
+        updates = tuple(name for name, version in versions.items() if state[name]._version != version)
+        gradients = {slot: leaves[slot].grad for slot in self.wanted}
+        return Outcome(outputs, loss, gradients, seeded, updates)
+
+    def _leaf(self, slot: Slot, tensor: torch.Tensor) -> torch.Tensor:
+        leaf = tensor.detach()
+        if slot in self.wanted:
+            return leaf.requires_grad_()
+        return leaf.clone() if slot.kind == "buffer" else leaf
+
+    def _run(
+        self,
+        leaves: Mapping[Slot, torch.Tensor],
+        cotangent: Callable[[str, torch.Tensor], torch.Tensor],
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None, tuple[str, ...]]:
+        args, kwargs, targets = self._placed(leaves)
+        result = self._forward(args, kwargs)
+        outputs = _named_outputs(result)
+        loss = self._loss(result, outputs, targets)
+        if not self.wanted:
+            return outputs, loss, ()
+        if loss is not None:
+            self._require_scalar(loss)
+            loss.backward()
+            return outputs, loss, ()
+        seeds = {name: value for name, value in outputs.items() if value.requires_grad and value.is_floating_point()}
+        if not seeds:
+            raise self._nothing_differentiable("no output of it requires a gradient")
+        torch.autograd.backward(list(seeds.values()), [cotangent(name, value) for name, value in seeds.items()])
+        return outputs, None, tuple(seeds)
+
+    def _placed(self, leaves: Mapping[Slot, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+        by_path: dict[Any, object] = {}
+        for kind, arguments in (("argument", self.arguments), ("target", self.targets)):
+            for argument in arguments:
+                leaf = leaves[Slot(kind, argument.name)]
+                # a fresh tensor each call: the subject may write into what it is given, as into any non-leaf
+                path = argument.path if kind == "argument" else ("targets", *argument.path)
+                by_path[path] = leaf.clone()
+        structure = replaced(self._example, by_path)
+        return structure["args"], structure["kwargs"], structure["targets"]
+
+    def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        target = self.subject.target
+        if isinstance(target, type) and issubclass(target, torch.autograd.Function):
+            return target.apply(*args, **kwargs)
+        return target(*args, **kwargs)
+
+    def _loss(self, result: Any, outputs: Mapping[str, torch.Tensor], targets: Any) -> torch.Tensor | None:
+        loss = self.subject.loss
+        if loss is None:
+            return None
+        if isinstance(loss, str):
+            if loss not in outputs:
+                raise SpecError(
+                    f"loss={loss!r} names no output of {self.subject.name}; its outputs are {', '.join(outputs)}."
+                )
+            return outputs[loss]
+        value = loss(result, **targets) if isinstance(targets, Mapping) else loss(result, *targets)
+        if not isinstance(value, torch.Tensor):
+            raise SpecError(f"The loss of {self.subject.name} gave {type(value).__name__}, not a tensor.")
+        return value
+
+    def _require_scalar(self, loss: torch.Tensor) -> None:
+        if loss.numel() != 1:
+            raise SpecError(
+                f"The loss of {self.subject.name} has shape {tuple(loss.shape)}; it must be a scalar (reduce it, "
+                "or leave `loss` out and give cotangents)."
+            )
+        if not loss.requires_grad:
+            raise self._nothing_differentiable("its loss requires no gradient")
+
+    def _nothing_differentiable(self, why: str) -> ExportError:
+        file, line = source_of(self.subject.target)
+        return ExportError(
+            f"{self.subject.name} ({file}:{line}) has no gradient with respect to "
+            f"{', '.join(slot.name for slot in self.wanted)}: {why}. Ask for another `wrt`, or for the forward alone."
+        )
+
+
+def copies(tensors: Mapping[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor]:
+    """Copies that share no memory with the originals."""
+    return {slot: tensor.detach().clone() for slot, tensor in tensors.items()}
+
+
+def cast(tensors: Mapping[Slot, torch.Tensor], dtype: torch.dtype) -> dict[Slot, torch.Tensor]:
+    """The floating-point tensors in another dtype, the others as they are."""
+    return {slot: tensor.to(dtype) if tensor.is_floating_point() else tensor for slot, tensor in tensors.items()}
+
+
+def _named_outputs(result: Any) -> dict[str, torch.Tensor]:
+    outputs: dict[str, torch.Tensor] = {}
+    for name, value in output_leaves(result):
+        if name in outputs:
+            raise ExportError(f"Two outputs go by the name {name!r}; give their containers distinct keys.")
+        outputs[name] = value
+    return outputs
+
+
+def _callables(bound: Bound) -> dict[str, Any]:
+    return {static.name: static.value for static in bound.statics if callable(static.value)}
+
+
+def _wanted(joint: Joint, wrt: Any) -> tuple[tuple[Slot, ...], frozenset[Slot]]:
+    """The slots that `wrt` means, and those of them that were named one by one."""
+    if wrt is None:
+        return (), frozenset()
+    if wrt == "inputs":
+        return _inputs(joint), frozenset()
+    if wrt == "parameters":
+        return _parameters(joint), frozenset()
+    if wrt == "all":
+        return (*_inputs(joint), *_parameters(joint)), frozenset()
+    names = [wrt] if isinstance(wrt, str) else list(wrt)
+    slots = [slot for name in names for slot in _named(joint, name)]
+    return tuple(dict.fromkeys(slots)), frozenset(slots)
+
+
+def _inputs(joint: Joint) -> tuple[Slot, ...]:
+    floating = [argument for argument in joint.arguments if argument.value.is_floating_point()]
+    marked = [argument for argument in floating if argument.value.requires_grad]
+    slots = tuple(Slot("argument", argument.name) for argument in marked or floating)
+    if not slots:
+        raise SpecError(f"{joint.subject.name} has no floating-point input, so wrt='inputs' wants nothing.")
+    return slots
+
+
+def _parameters(joint: Joint) -> tuple[Slot, ...]:
+    parameters = joint.state.parameters.items()
+    slots = tuple(
+        Slot("parameter", name) for name, tensor in parameters if tensor.requires_grad and tensor.is_floating_point()
+    )
+    if not slots:
+        raise SpecError(f"{joint.subject.name} has no parameter that requires a gradient.")
+    return slots
+
+
+def _named(joint: Joint, name: str) -> list[Slot]:
+    """What one name of `wrt` means.
+
+    Raises:
+        SpecError: unknown, ambiguous or not floating-point.
+    """
+    tensors = joint.examples()
+    if name.startswith("param.") and Slot("parameter", name.removeprefix("param.")) in tensors:
+        return [_floating(joint, Slot("parameter", name.removeprefix("param.")))]
+    nested = [
+        Slot("argument", argument.name)
+        for argument in joint.arguments
+        if argument.name != name and _is_within(argument.name, name) and argument.value.is_floating_point()
+    ]
+    exact = [slot for slot in tensors if slot.name == name]
+    if len(exact) > 1 or (exact and nested):
+        kinds = " and ".join(f"a {slot.kind}" for slot in exact) or "an argument"
+        raise SpecError(f"wrt={name!r} is ambiguous: it names {kinds}; write param.{name} for the parameter.")
+    if exact:
+        return [_floating(joint, exact[0])]
+    if nested:
+        return nested
+    if ".output" in name:
+        raise SpecError(f"wrt={name!r} names an activation, which this version cannot differentiate by.")
+    known = ", ".join(slot.name for slot in tensors) or "none"
+    raise SpecError(f"wrt={name!r} names nothing of {joint.subject.name}; its tensors are: {known}.")
+
+
+def _is_within(name: str, root: str) -> bool:
+    return name.startswith(root + ".")
+
+
+def _floating(joint: Joint, slot: Slot) -> Slot:
+    dtype = joint.examples()[slot].dtype
+    if not dtype.is_floating_point:
+        raise SpecError(f"wrt={slot.name!r} names a {slot.kind} of dtype {dtype}, which has no gradient.")
+    return slot

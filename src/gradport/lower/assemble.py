@@ -1,0 +1,218 @@
+"""The last step: names, order and metadata; a lowered model becomes a Program."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx
+import onnx.helper
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+import torch
+
+from gradport.dimensions import Dimension
+from gradport.joint import Joint
+from gradport.lower.lower import Lowered
+from gradport.names import Entry, Taken, allot, renamed
+from gradport.program import FUNCTIONS, NAMES, PROVENANCE, Program
+from gradport.signature import source_of
+
+__all__ = ["assemble"]
+
+_ROLE_ORDER = ("argument", "target", "cotangent")
+
+
+def assemble(
+    lowered: Lowered,
+    *,
+    input_names: Sequence[str] | Mapping[str, str] | None,
+    output_names: Sequence[str] | Mapping[str, str] | None,
+    options: Mapping[str, Any],
+) -> Program:
+    """Names, orders and describes the model, and drops what nothing reads.
+
+    Raises:
+        SpecError: `input_names` or `output_names` do not fit.
+    """
+    model = lowered.model
+    capture = lowered.capture
+    _own_outputs(model.graph)
+    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)
+    placeholders = sorted(
+        (p for p in zip(capture.placeholders, lowered.inputs, strict=True) if p[0].kind in _ROLE_ORDER),
+        key=lambda pair: _ROLE_ORDER.index(pair[0].kind),
+    )
+    inputs = [Entry(placeholder.kind, placeholder.kind, placeholder.name) for placeholder, _ in placeholders]
+    kinds = {slot.name: slot.kind for slot in capture.joint.wanted}
+    outputs = [
+        Entry(output.kind, kinds[output.name] if output.kind == "gradient" else output.kind, output.name)
+        for output in capture.outputs
+    ]
+    renames = renamed(inputs, input_names, "input_names") | renamed(outputs, output_names, "output_names")
+    in_names, out_names, taken = allot(inputs, outputs, renames)
+    values = [value for _, value in placeholders]
+    model.graph.inputs.clear()
+    model.graph.inputs.extend(values)
+    initializers = _name_initializers(lowered, taken)
+    for value in {*values, *model.graph.outputs, *model.graph.initializers.values()}:
+        taken.claim(str(value.name), "internal")  # so that no internal keeps a name that is given away below
+    _name(model, [*zip(values, in_names, strict=True), *zip(model.graph.outputs, out_names, strict=True)], initializers)
+    _name_dimensions(model.graph, capture.symbols)
+    model.metadata_props[NAMES] = json.dumps(
+        _roles(inputs, in_names, outputs, out_names), ensure_ascii=False
+    )
+    model.metadata_props[FUNCTIONS] = json.dumps(_functions(model), ensure_ascii=False)
+    model.metadata_props[PROVENANCE] = json.dumps(_provenance(lowered, options), ensure_ascii=False, default=repr)
+    _finish(model, lowered.opset_version)
+    return Program(model)
+
+
+def _own_outputs(graph: ir.Graph) -> None:
+    """An output that is an input, an initializer or another output gets an Identity of its own."""
+    seen: set[ir.Value] = set()
+    for index, value in enumerate(graph.outputs):
+        if value in seen or value.producer() is None:
+            copy = ir.Node("", "Identity", [value])
+            copy.outputs[0].shape, copy.outputs[0].type = value.shape, value.type
+            graph.append(copy)
+            graph.outputs[index] = copy.outputs[0]
+        seen.add(graph.outputs[index])
+
+
+def _name_initializers(lowered: Lowered, taken: Taken) -> dict[ir.Value, str]:
+    """Parameters and buffers by their own names; constants after them."""
+    names: dict[ir.Value, str] = {}
+    for placeholder, value in zip(lowered.capture.placeholders, lowered.inputs, strict=True):
+        if placeholder.kind in ("parameter", "buffer"):
+            names[value] = taken.claim(placeholder.name, placeholder.kind)
+    for value in lowered.model.graph.initializers.values():
+        if value not in names:
+            names[value] = taken.claim(str(value.name), "constant")
+    return names
+
+
+def _name(model: ir.Model, public: list[tuple[ir.Value, str]], initializers: dict[ir.Value, str]) -> None:
+    graph = model.graph
+    final = {name for _, name in public} | set(initializers.values())
+    fixed = {value for value, _ in public} | set(initializers)
+    nodes: set[str] = set()
+    for node in graph:
+        node.name = _unique(node.name or node.op_type, nodes)
+        for value in node.outputs:
+            if value not in fixed and value.name != "":
+                value.name = _unique(value.name or f"{node.name}_out", final)
+    held = list(graph.initializers.values())
+    graph.initializers.clear()
+    for value, name in public:
+        value.name = name
+    for value in held:
+        value.name = initializers[value]
+        if value.const_value is not None:
+            value.const_value.name = value.name
+        graph.initializers[str(value.name)] = value
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    taken.add(candidate)
+    return candidate
+
+
+def _name_dimensions(graph: ir.Graph, symbols: Mapping[str, Dimension]) -> None:
+    """torch's symbols become the names that the user gave."""
+    names = {symbol: dimension.name for symbol, dimension in symbols.items()}
+    pattern = re.compile("|".join(rf"\b{re.escape(symbol)}\b" for symbol in names)) if names else None
+
+    def named(dim: Any) -> Any:
+        if isinstance(dim, int) or dim.value is None or pattern is None:
+            return dim
+        return pattern.sub(lambda match: names[match[0]], str(dim.value))
+
+    every = [*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    for value in every:
+        if value.shape is not None:
+            value.shape = ir.Shape([named(dim) for dim in value.shape])
+
+
+def _roles(
+    inputs: list[Entry], in_names: list[str], outputs: list[Entry], out_names: list[str]
+) -> list[dict[str, str | None]]:
+    by_entry = {(e.kind, e.source): name for e, name in zip(inputs, in_names, strict=True)}
+    by_output = {e.source: name for e, name in zip(outputs, out_names, strict=True) if e.role == "output"}
+
+    def belongs(entry: Entry) -> str | None:
+        if entry.role == "cotangent":
+            return by_output.get(entry.source, entry.source)
+        if entry.role == "gradient":
+            return by_entry.get((entry.kind, entry.source), entry.source)
+        return None
+
+    pairs = [*zip(inputs, in_names, strict=True), *zip(outputs, out_names, strict=True)]
+    return [{"name": name, "role": entry.role, "of": belongs(entry)} for entry, name in pairs]
+
+
+def _functions(model: ir.Model) -> list[dict[str, Any]]:
+    found = []
+    for function in model.functions.values():
+        region = function.meta.get("region")
+        if region is None:
+            continue
+        file, line = source_of(region.function)
+        found.append(
+            {
+                "domain": function.domain,
+                "name": function.name,
+                "overload": function.overload,
+                "phase": region.phase,
+                "file": file,
+                "line": line,
+            }
+        )
+    return found
+
+
+def _provenance(lowered: Lowered, options: Mapping[str, Any]) -> dict[str, Any]:
+    from gradport import __version__
+
+    joint: Joint = lowered.capture.joint
+    file, line = source_of(joint.subject.target)
+    return {
+        "gradport": __version__,
+        "torch": torch.__version__,
+        "subject": joint.subject.name,
+        "source": f"{file}:{line}" if file else None,
+        "static_arguments": {argument.name: repr(argument.value)[:200] for argument in joint.statics},
+        "wrt": [slot.name for slot in joint.wanted],
+        "missing_gradients": list(lowered.capture.missing_gradients),
+        "dropped_updates": list(lowered.capture.dropped_updates),
+        "options": dict(options),
+    }
+
+
+def _finish(model: ir.Model, opset_version: int) -> None:
+    used = {node.domain for node in model.graph.all_nodes()}
+    for function in model.functions.values():
+        used |= {node.domain for node in function.graph.all_nodes()}
+    imports = model.graph.opset_imports
+    for domain in [domain for domain in imports if domain not in used]:
+        del imports[domain]
+    imports[""] = opset_version
+    model.producer_name = "gradport"
+    from gradport import __version__
+
+    model.producer_version = __version__
+    model.graph.name = "gradport"
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.pop("gradport.region", None)
+    for value in [*model.graph.inputs, *model.graph.outputs]:
+        value.metadata_props.clear()
+    ids = [onnx.helper.make_opsetid("", opset_version)]
+    model.ir_version = max(10, onnx.helper.find_min_ir_version_for(ids))

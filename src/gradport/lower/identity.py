@@ -1,0 +1,125 @@
+"""The identity of a local function: its domain, its name, and the hash of its body that makes the name collision-proof.
+
+Equal (domain, name) means an equal body in every file ever exported, whatever the process, the order of imports or
+the hash seed: the hash covers everything that a runtime reads of the body, in an order that the body itself gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import sys
+from collections.abc import Iterable, Iterator
+
+import onnx_ir as ir
+
+__all__ = ["body_hash", "domain_of", "hashed_name", "rename_canonically"]
+
+
+def domain_of(function: type) -> str:
+    """The importable name of the module whose file defines the class.
+
+    The file's stem if it has none, the same when the file ran as `__main__`; `__main__` where there is no file.
+    """
+    module = sys.modules.get(function.__module__)
+    if function.__module__ != "__main__":
+        return function.__module__
+    spec = getattr(module, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    file = getattr(module, "__file__", None) or _source_file(function)
+    return _importable_name(file) if file else "__main__"
+
+
+def hashed_name(function: type, phase: str, graph: ir.Graph) -> str:
+    """`<qualified name>.<phase>.<hash>` of a canonically named body."""
+    return f"{function.__qualname__}.{phase}.{body_hash(graph)}"
+
+
+def body_hash(graph: ir.Graph) -> str:
+    """Eight hex digits of a hash over inputs, outputs, opsets and nodes of a canonically named body."""
+    digest = hashlib.sha256()
+    for part in _described(graph):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()[:8]
+
+
+def rename_canonically(graph: ir.Graph, outputs: Iterable[str]) -> None:
+    """Gives every value and node of a body a name that only depends on the body and on its inputs' names."""
+    taken = {str(value.name) for value in graph.inputs}
+    for value, name in zip(graph.outputs, outputs, strict=True):
+        value.name = _free(name, taken)
+    named = {*graph.inputs, *graph.outputs}
+    for count, node in enumerate(graph):
+        node.name = f"n{count}"
+        for index, value in enumerate(node.outputs):
+            if value not in named and value.name != "":
+                value.name = _free(f"v{count}" if len(node.outputs) == 1 else f"v{count}_{index}", taken)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    taken.add(candidate)
+    return candidate
+
+
+def _described(graph: ir.Graph) -> Iterator[bytes]:
+    """The body as byte strings, in its own order; sets are sorted."""
+    yield "\n".join(str(value.name) for value in graph.inputs).encode()
+    yield "\n".join(str(value.name) for value in graph.outputs).encode()
+    yield repr(sorted(graph.opset_imports.items())).encode()
+    for initializer in sorted(graph.initializers):
+        yield initializer.encode()
+        constant = graph.initializers[initializer].const_value
+        assert constant is not None
+        yield from _tensor(constant)
+    for node in graph:
+        yield repr((node.domain, node.op_type, node.overload)).encode()
+        yield "\n".join("" if value is None else str(value.name) for value in node.inputs).encode()
+        yield "\n".join(str(value.name) for value in node.outputs).encode()
+        for name in sorted(node.attributes):
+            yield name.encode()
+            yield from _attribute(node.attributes[name])
+
+
+def _attribute(attribute: ir.Attr) -> Iterator[bytes]:
+    yield attribute.type.name.encode()
+    if attribute.type == ir.AttributeType.TENSOR:
+        yield from _tensor(attribute.as_tensor())
+    elif attribute.type == ir.AttributeType.GRAPH:
+        yield from _described(attribute.as_graph())
+    elif attribute.type in (ir.AttributeType.TENSORS, ir.AttributeType.GRAPHS):
+        parts = attribute.value
+        yield str(len(parts)).encode()
+        for part in parts:
+            yield from _described(part) if isinstance(part, ir.Graph) else _tensor(part)
+    else:
+        value = attribute.value
+        yield repr(tuple(value) if isinstance(value, (list, tuple)) else value).encode()
+
+
+def _tensor(tensor: ir.TensorProtocol) -> Iterator[bytes]:
+    yield repr((tensor.dtype.name, tuple(int(dim) for dim in tensor.shape))).encode()  # type: ignore[arg-type]
+    yield tensor.tobytes()
+
+
+def _source_file(function: type) -> str | None:
+    try:
+        return inspect.getsourcefile(function)
+    except (TypeError, OSError):
+        return None
+
+
+def _importable_name(file: str) -> str:
+    """`/x/pkg/sub/mod.py` is `pkg.sub.mod` where `pkg` and `sub` are packages, else `mod`."""
+    folder, base = os.path.split(os.path.abspath(file))
+    parts = [os.path.splitext(base)[0]]
+    while os.path.isfile(os.path.join(folder, "__init__.py")):
+        folder, package = os.path.split(folder)
+        parts.insert(0, package)
+    return ".".join(parts)

@@ -1,0 +1,134 @@
+"""Capture to ONNX: one flat graph whose nodes know their Region and source line, its borders marked."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+import torch
+import torch.fx
+from onnx_ir.tensor_adapters import TorchTensor
+
+from gradport import torch_internals
+from gradport.capture import Capture
+from gradport.capture.regions import place_of, region_of
+from gradport.capture.refusals import whose
+from gradport.errors import ExportError
+from gradport.lower.table import registry
+
+__all__ = ["PLACE", "REGION", "Lowered", "lower"]
+
+REGION = "gradport.region"
+PLACE = "gradport.place"
+
+
+@dataclasses.dataclass
+class Lowered:
+    """A flat ONNX model.
+
+    Attributes:
+        capture: what it came from.
+        model: the graph; `REGION` and `PLACE` stand in the metadata of its nodes.
+        inputs: the graph's values in the order of the capture's placeholders; parameters and buffers are
+            initializers, constants too.
+        opset_version: opset of ai.onnx.
+    """
+
+    capture: Capture
+    model: ir.Model
+    inputs: tuple[ir.Value, ...]
+    opset_version: int
+
+
+def lower(capture: Capture, opset_version: int) -> Lowered:
+    """Translates a capture at one opset.
+
+    Raises:
+        ExportError: an operator has no lowering; the message names it, its Function and its line.
+    """
+    table = registry(opset_version)
+    graph_module = capture.graph_module
+    torch_internals.promote_types(graph_module)
+    _require_lowerings(capture, table)
+    try:
+        model: ir.Model = torch_internals.translate(graph_module, table)
+    except Exception as error:
+        raise _translation_refusal(capture, error) from error
+    inputs = _placeholder_values(capture, model)
+    for node in model.graph:
+        _annotate(node)
+    common.InlinePass()(model)
+    _restore_opset(model, opset_version)
+    return Lowered(capture, model, inputs, opset_version)
+
+
+def _annotate(node: ir.Node) -> None:
+    """Keeps the Region and the line as metadata: a function of torchlib that is inlined passes it to its nodes."""
+    source: torch.fx.Node | None = node.meta.get("node")
+    node.metadata_props.clear()
+    if source is None:
+        return
+    region, place = region_of(source), place_of(source)
+    if region is not None:
+        node.metadata_props[REGION] = str(region)
+    if place is not None:
+        node.metadata_props[PLACE] = str(place)
+
+
+def _placeholder_values(capture: Capture, model: ir.Model) -> tuple[ir.Value, ...]:
+    """The graph's inputs by placeholder; what holds data becomes an initializer."""
+    nodes = [node.name for node in capture.graph_module.graph.nodes if node.op == "placeholder"]
+    by_node = dict(zip(nodes, list(model.graph.inputs), strict=True))
+    examples = {(slot.kind, slot.name): tensor for slot, tensor in capture.joint.examples().items()}
+    model.graph.inputs.clear()
+    for placeholder in capture.placeholders:
+        value = by_node[placeholder.node]
+        if placeholder.kind in ("parameter", "buffer"):
+            _hold(model, value, examples[placeholder.kind, placeholder.name])
+        else:
+            model.graph.inputs.append(value)
+    for constant in capture.constants:
+        _hold(model, by_node[constant.node], constant.tensor)
+    return tuple(by_node[placeholder.node] for placeholder in capture.placeholders)
+
+
+def _hold(model: ir.Model, value: ir.Value, tensor: torch.Tensor) -> None:
+    tensor = tensor.detach()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    value.const_value = TorchTensor(tensor.contiguous(), name=value.name)
+    model.graph.initializers[str(value.name)] = value
+
+
+def _restore_opset(model: ir.Model, opset_version: int) -> None:
+    """Each function of torchlib imports an opset of its own; what is inlined must agree with what was asked for."""
+    model.graph.opset_imports[""] = opset_version
+
+
+def _require_lowerings(capture: Capture, table: object) -> None:
+    for node in capture.graph_module.graph.nodes:
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        if not torch_internals.has_lowering(node, table):
+            raise _refusal(capture, node, f"calls {node.target}, which has no ONNX lowering")
+
+
+def _translation_refusal(capture: Capture, error: Exception) -> ExportError:
+    """Which node the exporter stopped at, and why."""
+    text = str(error)
+    for node in capture.graph_module.graph.nodes:
+        if node.op == "call_function" and f"%{node.name} :" in text:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200].rstrip(".")
+            return _refusal(capture, node, f"calls {node.target}, whose ONNX lowering fails here ({reason})")
+    return ExportError(f"{capture.joint.subject.name} cannot be translated to ONNX: {text.splitlines()[0][:300]}.")
+
+
+def _refusal(capture: Capture, node: torch.fx.Node, what: str) -> ExportError:
+    region, place = region_of(node), place_of(node)
+    subject = whose(capture.joint, None if region is None else capture.regions[region])
+    at = f" at {place}" if place else ""
+    return ExportError(f"{subject} {what}{at}; write it with operators that ONNX has.")

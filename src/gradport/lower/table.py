@@ -1,0 +1,46 @@
+"""The table of lowerings: torch's own, and above it those that this package writes, one decorated function a row."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from gradport import torch_internals
+
+__all__ = ["OPSETS", "decomposition_table", "lowering", "registry"]
+
+OPSETS = range(18, 26)
+"""Opsets that can be written: outside them the exporter goes through version converters that lose the Regions."""
+
+_ROWS: list[tuple[Any, Callable[..., Any]]] = []
+
+
+def lowering(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a lowering of these ATen overloads; it takes the operator's arguments as ONNX values and gives its
+    results, with onnxscript's opset functions between."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _ROWS.extend((overload, function) for overload in overloads)
+        return function
+
+    return register
+
+
+@functools.lru_cache(maxsize=len(OPSETS))
+def registry(opset_version: int) -> Any:
+    """The exporter's registry at one opset, with the rows of this package in front."""
+    from gradport.lower import families
+
+    assert families  # importing them fills the table
+    found = torch_internals.lowerings(opset_version)
+    with torch_internals.quiet():  # it would log that plain functions have no onnxscript signature
+        for overload, function in _ROWS:
+            found.register_op(overload, function)
+    return found
+
+
+@functools.lru_cache(maxsize=len(OPSETS))
+def decomposition_table(opset_version: int) -> dict[Any, Any]:
+    """What the trace decomposes: the operators that the registry has no lowering for."""
+    return torch_internals.decompositions(registry(opset_version))

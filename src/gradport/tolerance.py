@@ -1,0 +1,149 @@
+"""How far from eager torch is too far.
+
+Values agree when they stand within a floor, a few dozen units in the last place (ULPs): of the value itself, and a few
+of the tensor's scale, since sums cancel. Beyond the floor a float64 run of the same subject decides: the error against
+it may be a small factor of the error that eager makes at the same dtype. Elements where float64 takes another discrete
+branch (a rounding, a comparison) are judged against eager alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+
+__all__ = ["Comparison", "compare"]
+
+FLOOR_ULPS = 64.0
+"""Of each value. A correct Tanh of ONNX Runtime is 3.6 ULPs off, its Sigmoid 12.9; backwards chain several."""
+
+SCALE_ULPS = 16.0
+"""Of the largest magnitude in the tensor."""
+
+FACTOR = 8.0
+"""How much larger than eager's own error against float64 an error may be."""
+
+_BRANCH_ULPS = 4096.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One tensor held against eager's.
+
+    Attributes:
+        ok: whether it agrees.
+        ulps: the largest error, in ULPs of the tensor's scale (nan where dtype or shape differ).
+        relative: the largest error over the tensor's scale.
+        reason: what differs, empty where it agrees.
+    """
+
+    ok: bool
+    ulps: float
+    relative: float
+    reason: str = ""
+
+
+def compare(
+    actual: torch.Tensor,
+    eager: torch.Tensor,
+    oracle: Callable[[], torch.Tensor | None],
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+) -> Comparison:
+    """Holds a tensor against eager's.
+
+    Args:
+        actual: what the runtime gave.
+        eager: what eager torch gave.
+        oracle: asked, when the floor is not enough, for the float64 value (None where there is none).
+        rtol, atol: take the place of the criterion where given.
+    """
+    eager = eager.detach()
+    if actual.dtype != eager.dtype or actual.shape != eager.shape:
+        return _unlike(f"it is {_said(actual)}, eager's is {_said(eager)}")
+    if eager.numel() == 0:
+        return Comparison(True, 0.0, 0.0)
+    if not (eager.is_floating_point() or eager.is_complex()):
+        return _exact(actual, eager)
+    if eager.is_complex():
+        actual, eager, complex_oracle = torch.view_as_real(actual), torch.view_as_real(eager), oracle
+        oracle = lambda: None if (o := complex_oracle()) is None else torch.view_as_real(o)  # noqa: E731
+    return _floating(actual, eager, oracle, rtol, atol)
+
+
+def _floating(
+    actual: torch.Tensor,
+    eager: torch.Tensor,
+    oracle: Callable[[], torch.Tensor | None],
+    rtol: float | None,
+    atol: float | None,
+) -> Comparison:
+    unit = torch.finfo(eager.dtype).eps
+    tiny = torch.finfo(eager.dtype).tiny
+    got, want = actual.double(), eager.double()
+    finite = want.isfinite() & got.isfinite()
+    same_special = (got.isnan() & want.isnan()) | (got == want)
+    special = ~finite & ~same_special
+    if special.any():
+        return _describe(got, want, special, "not finite alike", float("inf"), float("inf"))
+    scale = float(want[finite].abs().max()) if finite.any() else 0.0
+    error = torch.where(finite, (got - want).abs(), torch.zeros_like(want))
+    largest = float(error.max())
+    relative = largest / max(scale, tiny)
+    allowed = _floor(want, scale, unit, tiny) if rtol is None and atol is None else (
+        (rtol or 0.0) * want.abs() + (atol or 0.0)
+    )
+    beyond = error > allowed
+    if beyond.any() and rtol is None and atol is None:
+        reference = oracle()
+        if reference is not None and reference.shape == want.shape:
+            beyond = beyond & _beyond_oracle(got, want, reference.double(), scale, unit, tiny)
+    if beyond.any():
+        return _describe(got, want, beyond, "differ", relative / unit, relative)
+    return Comparison(True, relative / unit, relative)
+
+
+def _floor(want: torch.Tensor, scale: float, unit: float, tiny: float) -> torch.Tensor:
+    return FLOOR_ULPS * unit * want.abs() + SCALE_ULPS * unit * max(scale, tiny)
+
+
+def _beyond_oracle(
+    got: torch.Tensor, want: torch.Tensor, oracle: torch.Tensor, scale: float, unit: float, tiny: float
+) -> torch.Tensor:
+    """Elements whose error against float64 is not explained by the error that eager makes."""
+    eagers = (want - oracle).abs()
+    other_branch = ~(eagers <= _BRANCH_ULPS * unit * max(scale, tiny))
+    explained = eagers[~other_branch]
+    allowed = max(FACTOR * float(explained.max()) if explained.numel() else 0.0, 0.0)
+    beyond = (got - oracle).abs() > allowed + _floor(oracle.nan_to_num(), scale, unit, tiny)
+    return beyond | other_branch
+
+
+def _exact(actual: torch.Tensor, eager: torch.Tensor) -> Comparison:
+    differs = actual != eager
+    if differs.any():
+        return _describe(actual, eager, differs, "differ", float("inf"), float("inf"))
+    return Comparison(True, 0.0, 0.0)
+
+
+def _describe(
+    got: torch.Tensor, want: torch.Tensor, where: torch.Tensor, verb: str, ulps: float, relative: float
+) -> Comparison:
+    distance = torch.where(where, (got.double() - want.double()).abs().nan_to_num(float("inf")), -1.0)
+    index = tuple(int(i) for i in torch.unravel_index(distance.argmax(), got.shape)) if got.dim() else ()
+    share = int(where.sum())
+    reason = (
+        f"{share} of {got.numel()} elements {verb}; the worst, at {list(index)}, is "
+        f"{got[index].item():.9g} where eager gives {want[index].item():.9g}"
+    )
+    return Comparison(False, ulps, relative, reason)
+
+
+def _unlike(reason: str) -> Comparison:
+    return Comparison(False, float("nan"), float("nan"), reason)
+
+
+def _said(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

@@ -1,0 +1,252 @@
+"""The one place that touches what torch keeps private. `test/capture/test_torch_internals.py` names each and fails
+loudly when one moves.
+
+Private in torch, and used here:
+- `torch._subclasses.functional_tensor.dispatch_functionalize`: runs a function functionalised, autograd above it;
+- `torch.fx.experimental.proxy_tensor.make_fx` and `get_proxy_mode`: the trace, and the graph it writes into;
+- `torch._subclasses.fake_tensor.FakeTensorMode`, `ShapeEnv`, `StatelessSymbolicContext`: tensors of symbolic size;
+- `torch.autograd.function._SingleLevelFunction.apply`, `BackwardCFunction.apply`: every custom Function passes
+  through the one forward and through the other backward, also where `Fn.apply` was bound before the trace;
+- `torch.onnx._internal.exporter`: its registry of lowerings, its table of decompositions, its type promotion and its
+  translation of an exported graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.autograd.function as autograd_function
+import torch.fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
+from torch.fx.experimental import _config as fx_config
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+
+__all__ = [
+    "current_forward_sequence",
+    "current_sequence",
+    "decompositions",
+    "default_opset",
+    "each_new_node",
+    "fake_mode",
+    "exporter_lowering",
+    "fake_tensor",
+    "function_calls",
+    "has_lowering",
+    "lowerings",
+    "promote_types",
+    "quiet",
+    "trace",
+    "translate",
+]
+
+OLDEST_OPSET = 18
+"""The opset that the exporter's lowerings are written in."""
+
+_NOISY = ("torch", "onnxscript", "onnx_ir", "onnx")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the libraries' loggers and warnings from the user."""
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def fake_mode() -> FakeTensorMode:
+    """Tensors without data, with a shape environment of their own that does not specialise the sizes 0 and 1."""
+    return FakeTensorMode(shape_env=ShapeEnv(specialize_zero_one=False), allow_non_fake_inputs=True)
+
+
+def fake_tensor(mode: FakeTensorMode, tensor: torch.Tensor, dynamic: Sequence[int]) -> torch.Tensor:
+    """The stand-in of `tensor` whose axes in `dynamic` have symbolic sizes, each a symbol of its own."""
+    sizes = [DimDynamic.DYNAMIC if axis in dynamic else DimDynamic.STATIC for axis in range(tensor.dim())]
+    context = StatelessSymbolicContext(dynamic_sizes=sizes)
+    return mode.from_tensor(tensor.detach(), symbolic_context=context)
+
+
+def trace(
+    function: Callable[..., Any], fakes: Sequence[torch.Tensor], mode: FakeTensorMode, table: Mapping[Any, Any]
+) -> torch.fx.GraphModule:
+    """The functional, decomposed ATen graph of `function`, autograd included."""
+    tracer = make_fx(
+        dispatch_functionalize(function, mode=FunctionalTensorMode()),
+        decomposition_table=table,
+        tracing_mode="real",
+        _allow_non_fake_inputs=True,
+    )
+    with mode, fx_config.patch(backed_size_oblivious=True), _traceable_kernels():
+        return tracer(*fakes)
+
+
+@contextlib.contextmanager
+def _traceable_kernels() -> Iterator[None]:
+    """Attention through its plain formula and recurrent layers through theirs: the fused kernels do not decompose."""
+    with (
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+        torch.backends.mkldnn.flags(enabled=False),
+    ):
+        yield
+
+
+def each_new_node(visit: Callable[[torch.fx.Node], None]) -> None:
+    """Calls `visit` with every node that the running trace adds from now on."""
+    mode = get_proxy_mode()
+    assert mode is not None
+    graph = mode.tracer.graph  # type: ignore[attr-defined]
+    create = graph.create_node
+
+    def create_node(*args: Any, **kwargs: Any) -> torch.fx.Node:
+        node = create(*args, **kwargs)
+        visit(node)
+        return node
+
+    graph.create_node = create_node
+
+
+def current_forward_sequence() -> int:
+    """The number that autograd gave to the operator whose forward is running."""
+    return int(torch.autograd._get_sequence_nr()) - 1
+
+
+def current_sequence() -> int | None:
+    """The number of the operator whose backward is running, or None outside a backward."""
+    node = torch._C._current_autograd_node()
+    return None if node is None else int(node._sequence_nr())
+
+
+Around = Callable[[Any, tuple[Any, ...], Callable[[], Any]], Any]
+
+
+@contextlib.contextmanager
+def function_calls(forward: Around, backward: Around) -> Iterator[None]:
+    """While open, every custom Function's forward and backward runs through these.
+
+    `forward(cls, args, run)` and `backward(ctx, cotangents, run)` call `run()` and return what it gave.
+    """
+    single_level: Any = autograd_function._SingleLevelFunction
+    backward_c: Any = autograd_function.BackwardCFunction
+    backward_before = backward_c.apply
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        return forward(cls, args, lambda: super(single_level, cls).apply(*args, **kwargs))
+
+    def apply_backward(self: Any, *cotangents: Any) -> Any:
+        return backward(self, cotangents, lambda: backward_before(self, *cotangents))
+
+    single_level.apply = classmethod(apply)
+    backward_c.apply = apply_backward
+    try:
+        yield
+    finally:
+        del single_level.apply
+        backward_c.apply = backward_before
+
+
+def default_opset() -> int:
+    """The opset that `torch.onnx.export` writes when none is asked for."""
+    from torch.onnx import _constants
+
+    return int(_constants.ONNX_DEFAULT_OPSET)
+
+
+@functools.lru_cache(maxsize=4)
+def lowerings(opset_version: int) -> Any:
+    """The exporter's registry of lowerings at one opset."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with quiet():
+        return ONNXRegistry.from_torchlib(opset_version)
+
+
+def decompositions(registry: Any) -> dict[Any, Any]:
+    """Decompositions of the operators that the registry has no lowering for."""
+    from torch.onnx._internal.exporter import _decomp
+
+    with quiet():
+        return dict(
+            _decomp.create_onnx_friendly_decomposition_table(set(_decomp.get_onnx_implemented_overloads(registry)))
+        )
+
+
+def has_lowering(node: torch.fx.Node, registry: Any) -> bool:
+    """Whether the translation finds a lowering for a node."""
+    from torch.onnx._internal.exporter import _dispatching
+
+    return _dispatching.dispatch(node, registry)[0] is not None
+
+
+def exporter_lowering(overload: Any) -> Callable[..., Any]:
+    """The exporter's own lowering of an operator, for a row of ours that refines it."""
+    return next(
+        row.onnx_function
+        for row in lowerings(OLDEST_OPSET).get_decomps(overload)
+        if not row.is_custom and not row.is_complex
+    )
+
+
+def promote_types(graph_module: torch.fx.GraphModule) -> None:
+    """Makes implicit type promotion explicit, in place."""
+    from torch.onnx._internal.exporter import _fx_passes
+
+    with quiet():
+        _fx_passes.insert_type_promotion_nodes(graph_module)
+        _fx_passes.remove_assertion_nodes(graph_module)
+
+
+def translate(graph_module: torch.fx.GraphModule, registry: Any) -> Any:
+    """The ONNX model (`onnx_ir.Model`) of a functional graph whose placeholders are all user inputs."""
+    from torch.onnx._internal.exporter._core import _exported_program_to_onnx_program
+
+    with quiet():
+        return _exported_program_to_onnx_program(_Exported(graph_module), registry=registry).model  # type: ignore[arg-type]
+
+
+class _Exported:
+    """What the translation reads of a `torch.export.ExportedProgram`; the real one refuses operators it does not
+    know, and the graphs here hold two of ours."""
+
+    def __init__(self, graph_module: torch.fx.GraphModule) -> None:
+        from torch.export.graph_signature import (
+            ExportGraphSignature,
+            InputKind,
+            InputSpec,
+            OutputKind,
+            OutputSpec,
+            TensorArgument,
+        )
+
+        nodes = list(graph_module.graph.nodes)
+        (results,) = nodes[-1].args
+        inputs = [node for node in nodes if node.op == "placeholder"]
+        self.graph_module = graph_module
+        self.graph_signature = ExportGraphSignature(
+            [InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None) for node in inputs],
+            [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None) for node in results],
+        )
+        self.range_constraints: dict[Any, Any] = {}
+        self.constants: dict[str, Any] = {}
+
+    def named_parameters(self) -> Iterator[Any]:
+        """None: parameters are inputs here, and become initializers afterwards."""
+        return iter(())
+
+    def named_buffers(self) -> Iterator[Any]:
+        """None: as for parameters."""
+        return iter(())
