@@ -27,6 +27,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
 from torch.fx.experimental import _config as fx_config
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 __all__ = [
@@ -40,11 +41,13 @@ __all__ = [
     "fake_tensor",
     "function_calls",
     "has_lowering",
+    "has_data",
     "lowerings",
     "promote_types",
     "quiet",
     "trace",
     "translate",
+    "without_modes",
 ]
 
 OLDEST_OPSET = 18
@@ -81,15 +84,38 @@ def fake_tensor(mode: FakeTensorMode, tensor: torch.Tensor, dynamic: Sequence[in
     return mode.from_tensor(tensor.detach(), symbolic_context=context)
 
 
+def has_data(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is a real one, and none of a trace's stand-ins."""
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter)
+
+
+@contextlib.contextmanager
+def without_modes() -> Iterator[None]:
+    """Runs operators as outside a trace, on tensors with data."""
+    with _disable_current_modes():
+        yield
+
+
 def trace(
-    function: Callable[..., Any], fakes: Sequence[torch.Tensor], mode: FakeTensorMode, table: Mapping[Any, Any]
+    function: Callable[..., Any],
+    fakes: Sequence[torch.Tensor],
+    mode: FakeTensorMode,
+    table: Mapping[Any, Any],
 ) -> torch.fx.GraphModule:
-    """The functional, decomposed ATen graph of `function`, autograd included."""
+    """The functional, decomposed ATen graph of `function`, autograd included.
+
+    Args:
+        function: flat tensors in, flat tensors out.
+        fakes: its arguments.
+        mode: what made them.
+        table: decompositions.
+    """
     tracer = make_fx(
         dispatch_functionalize(function, mode=FunctionalTensorMode()),
         decomposition_table=table,
         tracing_mode="real",
         _allow_non_fake_inputs=True,
+        _error_on_data_dependent_ops=False,  # the fake tensors refuse what depends on data
     )
     with mode, fx_config.patch(backed_size_oblivious=True), _traceable_kernels():
         return tracer(*fakes)

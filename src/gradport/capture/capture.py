@@ -10,8 +10,10 @@ import torch
 import torch.fx
 
 from gradport.capture import markers
+from gradport.capture.constants import KnownConstants
 from gradport.capture.identities import drop_identities
 from gradport.capture.guards import require_honest_dimensions
+from gradport.capture.indexing import IndexByTensor
 from gradport.capture.refusals import refuse_random_numbers, trace_refusal
 from gradport.capture.regions import Region, Regions
 from gradport.capture.sizes import keep_sizes_local
@@ -128,7 +130,7 @@ class _Tracing:
         self.__name__ = "joint"
 
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        with self.regions.observing():
+        with self.regions.observing(), KnownConstants(), IndexByTensor():
             outcome = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent)
         self.outcome = outcome
         results = self._results(outcome)

@@ -16,7 +16,7 @@ from gradport.capture import Region
 from gradport.lower.families.markers import MARK_DOMAIN
 from gradport.lower.lower import REGION
 
-__all__ = ["Border", "Crossings", "Named", "argument_names", "kept_border", "opaque_border", "region_key"]
+__all__ = ["Border", "Crossings", "Named", "argument_names", "formal_outputs", "kept_border", "opaque_border", "region_key"]
 
 Named = list[tuple[str, ir.Value | None]]
 
@@ -99,6 +99,14 @@ def opaque_border(region: Region, crossings: dict[int, Crossings], regions: Mapp
         inputs = [*saved, *_cotangents(region, own, regions)]
         outputs = _extended(_gradients(region, own, regions), "captured_grad", own.gives)
     return Border(_extended(inputs, "captured", own.reads), outputs)
+
+
+def formal_outputs(border: Border) -> Named:
+    """The outputs that a body has: all but the absent ones at the end, which ONNX Runtime drops from a node."""
+    outputs = list(border.outputs)
+    while outputs and outputs[-1][1] is None:
+        outputs.pop()
+    return outputs
 
 
 def kept_border(region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:

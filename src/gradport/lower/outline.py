@@ -13,7 +13,7 @@ from typing import Protocol
 import onnx_ir as ir
 
 from gradport.capture import Region
-from gradport.lower.borders import Border, Crossings, Named, region_key
+from gradport.lower.borders import Border, Crossings, Named, formal_outputs, region_key
 from gradport.lower.identity import rename_canonically
 from gradport.lower.lower import REGION, Lowered
 
@@ -146,10 +146,11 @@ class _Outliner:
         self._insert(call, members, border)
         body = _Body(border.inputs, self.constants)
         body.take(graph, members)
-        body.give(border.outputs)
+        formal = formal_outputs(border)
+        body.give(formal)
         self._reroute(border.outputs, call_outputs, body)
         finished = body.graph(self.lowered)
-        rename_canonically(finished, [name for name, _ in border.outputs])
+        rename_canonically(finished, [name for name, _ in formal])
         return Outlined(region, call, finished, border)
 
     def _insert(self, call: ir.Node, members: list[ir.Node], border: Border) -> None:

@@ -1,0 +1,88 @@
+"""Knows the values of small tensors that no input reaches, so that code which reads them (`.tolist()`, `.item()`,
+`bool()`) runs as it does in eager.
+
+What depends on an input has no value here, and reading it stays what it is: data-dependent, and refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakIdKeyDictionary
+
+from gradport.torch_internals import has_data, without_modes
+
+__all__ = ["KnownConstants"]
+
+_LARGEST = 4096
+
+
+class KnownConstants(TorchDispatchMode):
+    """Sees every operator before the trace does, and runs it on the values too where all are known.
+
+    Views of known tensors are views of their values, so writes in place keep in step; a write of something unknown
+    into a known tensor makes it, and all that share its memory, unknown.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._values: Any = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        known = self._known(func, args, kwargs)
+        if known is None:
+            self._forget_written(func, args)
+            return func(*args, **kwargs)
+        with without_modes():
+            value = func(*known[0], **known[1])
+        if not isinstance(value, torch.Tensor):
+            return func(*args, **kwargs) if isinstance(value, (tuple, list)) else value
+        result = func(*args, **kwargs)
+        if isinstance(result, torch.Tensor) and not has_data(result) and value.numel() <= _LARGEST:
+            self._values[result] = value
+        return result
+
+    def _known(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """The arguments with values for tensors, or None where one has none or the operator draws random numbers."""
+        if torch.Tag.nondeterministic_seeded in func.tags or func.namespace not in ("aten", "prims"):
+            return None
+        leaves = tree_leaves((args, kwargs))
+        if any(isinstance(leaf, (torch.SymInt, torch.SymFloat, torch.SymBool)) for leaf in leaves):
+            return None
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        if not all(tensor in self._values or _is_small(tensor) for tensor in tensors):
+            return None
+        if not tensors and not _is_small_factory(leaves):
+            return None
+        value: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: self._values.get(tensor, tensor)  # noqa: E731
+        return tree_map_only(torch.Tensor, value, (args, kwargs))
+
+    def _forget_written(self, func: Any, args: Any) -> None:
+        if not func._schema.is_mutable:
+            return
+        for argument, given in zip(func._schema.arguments, args, strict=False):
+            written = argument.alias_info is not None and argument.alias_info.is_write
+            if written and isinstance(given, torch.Tensor) and given in self._values:
+                storage = self._values[given].untyped_storage().data_ptr()
+                for tensor, value in list(self._values.items()):
+                    if value.untyped_storage().data_ptr() == storage:
+                        del self._values[tensor]
+
+
+def _is_small(tensor: torch.Tensor) -> bool:
+    return has_data(tensor) and tensor.numel() <= _LARGEST
+
+
+def _is_small_factory(leaves: list[Any]) -> bool:
+    size = 1
+    for leaf in leaves:
+        if isinstance(leaf, int) and not isinstance(leaf, bool):
+            size *= max(abs(leaf), 1)
+    return size <= _LARGEST

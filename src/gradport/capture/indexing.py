@@ -1,0 +1,66 @@
+"""`x[t]` where `t` is an integer tensor without dimensions: eager reads its value; a trace must not.
+
+`x[t, 1:, j] = v` is the same as an indexed write of the view `x[:, 1:]` at the tensors `t` and `j`, which a graph
+carries. https://numpy.org/doc/stable/user/basics.indexing.html says why: index tensors without dimensions add none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["IndexByTensor"]
+
+
+class IndexByTensor(TorchFunctionMode):
+    """While open, integer tensors without dimensions index as tensors, not as numbers."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.Tensor.__getitem__ and _has_tensor_number(args[1]):
+            view, indices = _split(args[0], args[1])
+            return torch.ops.aten.index.Tensor(view, indices)
+        if func is torch.Tensor.__setitem__ and _has_tensor_number(args[1]):
+            view, indices = _split(args[0], args[1])
+            value = args[2] if isinstance(args[2], torch.Tensor) else torch.full((), args[2], dtype=view.dtype)
+            torch.ops.aten.index_put_.default(view, indices, value.to(view.dtype))
+            return None
+        return func(*args, **(kwargs or {}))
+
+
+def _has_tensor_number(index: Any) -> bool:
+    entries = index if isinstance(index, tuple) else (index,)
+    return any(map(_is_tensor_number, entries)) and all(
+        _is_tensor_number(entry) or entry is None or entry is Ellipsis or isinstance(entry, (int, slice))
+        for entry in entries
+    )
+
+
+def _is_tensor_number(entry: Any) -> bool:
+    return (
+        isinstance(entry, torch.Tensor)
+        and entry.dim() == 0
+        and entry.dtype in (torch.int64, torch.int32, torch.int16, torch.int8)
+    )
+
+
+def _split(tensor: torch.Tensor, index: Any) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+    """The view that the slices make, and the tensors that index it."""
+    entries = list(index) if isinstance(index, tuple) else [index]
+    basic = tuple(entry if entry is None or entry is Ellipsis or isinstance(entry, slice) else slice(None)
+                  for entry in entries)
+    if any(entry is Ellipsis for entry in entries):
+        at = next(place for place, entry in enumerate(entries) if entry is Ellipsis)
+        given = sum(entry is not None for entry in entries) - 1
+        entries[at : at + 1] = [slice(None)] * (tensor.dim() - given)
+    indices: list[torch.Tensor | None] = []
+    for entry in entries:
+        if isinstance(entry, bool) or entry is None or isinstance(entry, slice):
+            indices.append(None)
+        else:
+            indices.append(entry.long() if isinstance(entry, torch.Tensor) else torch.tensor(entry))
+    return tensor[basic], indices
