@@ -3,6 +3,8 @@ loudly when one moves.
 
 Private in torch, and used here:
 - `torch._subclasses.functional_tensor.dispatch_functionalize`: runs a function functionalised, autograd above it;
+- `FunctionalTensor.tolist`: reads below the modes that know the values of constants, so it is replaced while tracing;
+- `torch.distributions.Distribution._validate_args`: the default that `set_default_validate_args` sets;
 - `torch.fx.experimental.proxy_tensor.make_fx` and `get_proxy_mode`: the trace, and the graph it writes into;
 - `torch._subclasses.fake_tensor.FakeTensorMode`, `ShapeEnv`, `StatelessSymbolicContext`: tensors of symbolic size;
 - `torch.autograd.function._SingleLevelFunction.apply`, `BackwardCFunction.apply`: every custom Function passes
@@ -24,7 +26,7 @@ import torch
 import torch.autograd.function as autograd_function
 import torch.fx
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
+from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode, dispatch_functionalize
 from torch.fx.experimental import _config as fx_config
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.utils._python_dispatch import _disable_current_modes
@@ -117,8 +119,26 @@ def trace(
         _allow_non_fake_inputs=True,
         _error_on_data_dependent_ops=False,  # the fake tensors refuse what depends on data
     )
-    with mode, fx_config.patch(backed_size_oblivious=True), _traceable_kernels():
+    with mode, fx_config.patch(backed_size_oblivious=True), _traceable_kernels(), _traceable_reads():
         return tracer(*fakes)
+
+
+@contextlib.contextmanager
+def _traceable_reads() -> Iterator[None]:
+    """`tolist` element by element, and no validation of distributions, which would branch on their arguments."""
+    distribution = torch.distributions.Distribution
+    validates, reads = distribution._validate_args, FunctionalTensor.tolist
+    distribution.set_default_validate_args(False)
+    FunctionalTensor.tolist = _tolist  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        distribution.set_default_validate_args(validates)
+        FunctionalTensor.tolist = reads  # type: ignore[method-assign]
+
+
+def _tolist(tensor: torch.Tensor) -> Any:
+    return [_tolist(row) for row in tensor.unbind()] if tensor.dim() else tensor.item()
 
 
 @contextlib.contextmanager

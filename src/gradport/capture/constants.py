@@ -42,11 +42,12 @@ class KnownConstants(TorchDispatchMode):
             return func(*args, **kwargs)
         with without_modes():
             value = func(*known[0], **known[1])
-        if not isinstance(value, torch.Tensor):
-            return func(*args, **kwargs) if isinstance(value, (tuple, list)) else value
+        if not isinstance(value, (torch.Tensor, tuple, list)):
+            return value
         result = func(*args, **kwargs)
-        if isinstance(result, torch.Tensor) and not has_data(result) and value.numel() <= _LARGEST:
-            self._values[result] = value
+        for made, its_value in zip(tree_leaves(result), tree_leaves(value), strict=True):
+            if isinstance(made, torch.Tensor) and not has_data(made) and its_value.numel() <= _LARGEST:
+                self._values[made] = its_value
         return result
 
     def _known(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:

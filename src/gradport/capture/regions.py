@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gradport.capture.indexing import IndexByTensor
 from gradport.capture.markers import mark
 from gradport.user_code import Place, here
 from gradport.torch_internals import (
@@ -113,7 +114,8 @@ class Regions:
             len(self.found), context._forward_cls, "backward", self._parent(), forward, entered, {}, here()
         )
         self._open(region, tensors)
-        results = _own(run())
+        with IndexByTensor():  # torch closes the one around the trace while autograd runs
+            results = _own(run())
         self._close(region, results)
         return results
 
