@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,24 +14,21 @@ from gradport.errors import Error, TargetError
 from gradport.joint import Joint, Outcome, Slot, copies
 from gradport.torch_internals import function_calls, quiet
 
-__all__ = ["draw_cotangents", "run_eager"]
+__all__ = ["Cotangent", "Drawn", "given", "ones", "rejection", "run_eager"]
 
 _BAD_BACKWARD = re.compile(r"[Ff]unction (?P<name>\w+)Backward returned (?P<what>.*)", re.DOTALL)
 
 
-def run_eager(joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]) -> Outcome:
-    """One eager call on copies of `tensors`; nothing the subject writes into is the caller's.
+Cotangent = Callable[[str, torch.Tensor], torch.Tensor]
+"""Asked for the cotangent of an output, given its name and the output."""
 
-    An output without an entry in `cotangents` takes ones.
+
+def run_eager(joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangent: Cotangent) -> Outcome:
+    """One eager call on copies of `tensors`; nothing the subject writes into is the caller's.
 
     Raises:
         TargetError: the subject's code raised; the message carries its reason and its line.
     """
-
-    def cotangent(name: str, output: torch.Tensor) -> torch.Tensor:
-        given = cotangents.get(name)
-        return torch.ones_like(output) if given is None else given.to(output.dtype)
-
     try:
         with quiet():
             return joint(copies(tensors), cotangent)
@@ -41,13 +38,31 @@ def run_eager(joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Ma
         raise rejection(joint, tensors, error) from error
 
 
-def draw_cotangents(outcome: Outcome, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Standard-normal cotangents, in the dtype and shape of the outputs that take one."""
-    drawn = {}
-    for name in outcome.seeded:
-        output = outcome.outputs[name]
-        drawn[name] = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output.dtype)
-    return drawn
+def ones(name: str, output: torch.Tensor) -> torch.Tensor:
+    """A cotangent of ones."""
+    return torch.ones_like(output)
+
+
+def given(cotangents: Mapping[str, torch.Tensor]) -> Cotangent:
+    """The cotangents of a mapping by output name, in the output's dtype."""
+    return lambda name, output: cotangents[name].to(output.dtype)
+
+
+class Drawn:
+    """Standard-normal cotangents, in the dtype and shape of the outputs that take one.
+
+    Attributes:
+        cotangents: what was drawn, by output name.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.cotangents: dict[str, torch.Tensor] = {}
+        self._generator = generator
+
+    def __call__(self, name: str, output: torch.Tensor) -> torch.Tensor:
+        drawn = torch.randn(output.shape, generator=self._generator, dtype=torch.float64).to(output.dtype)
+        self.cotangents[name] = drawn
+        return drawn
 
 
 def rejection(joint: Joint, tensors: Mapping[Slot, torch.Tensor], error: Exception) -> TargetError:
@@ -95,7 +110,7 @@ def _called(joint: Joint, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, typ
 
     with function_calls(forward, lambda context, cotangents, run: run()):
         try:
-            joint(copies(tensors), lambda name, output: torch.ones_like(output))
+            joint(copies(tensors), ones)
         except Exception:
             pass  # it fails as before; what was called until then is what we came for
     return found

@@ -36,7 +36,8 @@ class Outcome:
     Attributes:
         outputs: every tensor of the result by output name, in order.
         loss: the scalar that was differentiated, or None.
-        gradients: for each wanted slot its gradient, None where the backward gives none.
+        gradients: for each wanted slot its gradient; None where the backward gives none and the slot was not named
+            one by one (where it was, zeros).
         seeded: names of the outputs that took a cotangent.
         updates: names of the buffers that the call changed.
     """
@@ -103,8 +104,33 @@ class Joint:
             result = self.state.call(state, lambda: self._run(leaves, cotangent))
         outputs, loss, seeded = result
         updates = tuple(name for name, version in versions.items() if state[name]._version != version)
-        gradients = {slot: leaves[slot].grad for slot in self.wanted}
+        gradients = {slot: self._gradient(slot, leaves[slot]) for slot in self.wanted}
         return Outcome(outputs, loss, gradients, seeded, updates)
+
+    def chosen(self, outcome: Outcome) -> list[str]:
+        """Names of the outputs that the graph gives: all without a loss, none with it, or those asked for.
+
+        Raises:
+            SpecError: `outputs` names what is no output.
+        """
+        wanted = self.subject.outputs
+        if wanted is None:
+            return [] if outcome.loss is not None else list(outcome.outputs)
+        if wanted == "all":
+            return list(outcome.outputs)
+        names = [wanted] if isinstance(wanted, str) else list(wanted)
+        for name in names:
+            if name not in outcome.outputs:
+                raise SpecError(
+                    f"outputs names {name!r}, which is no output of {self.subject.name}; "
+                    f"its outputs are {', '.join(outcome.outputs)}."
+                )
+        return names
+
+    def _gradient(self, slot: Slot, leaf: torch.Tensor) -> torch.Tensor | None:
+        if leaf.grad is None and slot in self.explicit:
+            return torch.zeros_like(leaf)
+        return leaf.grad
 
     def _leaf(self, slot: Slot, tensor: torch.Tensor) -> torch.Tensor:
         leaf = tensor.detach()

@@ -18,7 +18,7 @@ from gradport.capture.refusals import refuse_random_numbers, trace_refusal
 from gradport.capture.regions import Region, Regions
 from gradport.capture.sizes import keep_sizes_local
 from gradport.dimensions import Dimension, Dimensions
-from gradport.errors import Error, SpecError
+from gradport.errors import Error
 from gradport.joint import Joint, Outcome, Slot
 from gradport.torch_internals import fake_mode, fake_tensor, quiet, trace
 
@@ -141,12 +141,10 @@ class _Tracing:
         results: dict[Output, torch.Tensor] = {}
         if outcome.loss is not None:
             results[Output("loss", "loss")] = outcome.loss.reshape(())
-        for name in _chosen(self.joint, outcome):
+        for name in self.joint.chosen(outcome):
             results[Output("output", name)] = outcome.outputs[name]
         missing = []
         for slot, gradient in outcome.gradients.items():
-            if gradient is None and slot in self.joint.explicit:
-                gradient = torch.zeros_like(dict(self.joint.examples())[slot])
             if gradient is None:
                 missing.append(slot.name)
             else:
@@ -158,23 +156,6 @@ class _Tracing:
 def _cotangent(name: str, output: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return markers.cotangent(output, name)
-
-
-def _chosen(joint: Joint, outcome: Outcome) -> list[str]:
-    """The outputs that the graph also gives: all without a loss, none with it, or those asked for."""
-    wanted = joint.subject.outputs
-    if wanted is None:
-        return [] if outcome.loss is not None else list(outcome.outputs)
-    if wanted == "all":
-        return list(outcome.outputs)
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
-    for name in names:
-        if name not in outcome.outputs:
-            raise SpecError(
-                f"outputs names {name!r}, which is no output of {joint.subject.name}; "
-                f"its outputs are {', '.join(outcome.outputs)}."
-            )
-    return names
 
 
 def _fakes(

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import (
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from gradport.capture.regions import Region, Regions, place_of, region_of
-from gradport.eager import run_eager
+from gradport.eager import ones, run_eager
 from gradport.errors import Error, ExportError
 from gradport.joint import Joint
 from gradport.signature import source_of
@@ -30,7 +30,7 @@ _NUMPY_TEXT = re.compile(r"numpy", re.IGNORECASE)
 def trace_refusal(joint: Joint, regions: Regions, error: Exception) -> Error:
     """The error that the user sees when tracing stopped with `error`."""
     try:
-        run_eager(joint, joint.examples(), {})
+        run_eager(joint, joint.examples(), ones)
     except Error as eager_error:
         return eager_error  # eager fails as well: that is the user's own error, and its message the better one
     place = place_of_error(error)

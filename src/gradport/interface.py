@@ -1,0 +1,57 @@
+"""A Subject's graph inputs and outputs with their tensors, in graph order and under their default names.
+
+An exported graph, a foreign model and eager torch are held against each other through this one list.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+
+from gradport.joint import Joint, Outcome, Slot
+from gradport.names import Entry, allot
+
+__all__ = ["Interface", "interface"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Interface:
+    """What one call took and gave, by default name, in graph order.
+
+    Attributes:
+        inputs: arguments, targets, cotangents.
+        outputs: loss, outputs, gradients.
+        roles: role of each output.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    outputs: dict[str, torch.Tensor]
+    roles: dict[str, str]
+
+
+def interface(
+    joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], outcome: Outcome
+) -> Interface:
+    """Lists what went in and came out of `outcome`, a call on `tensors` and `cotangents` (by output name)."""
+    ins = [
+        (Entry(slot.kind, slot.kind, slot.name), tensor)
+        for kind in ("argument", "target")
+        for slot, tensor in tensors.items()
+        if slot.kind == kind
+    ]
+    ins += [(Entry("cotangent", "cotangent", name), cotangents[name]) for name in outcome.seeded]
+    outs = [(Entry("loss", "loss", "loss"), outcome.loss.reshape(()))] if outcome.loss is not None else []
+    outs += [(Entry("output", "output", name), outcome.outputs[name]) for name in joint.chosen(outcome)]
+    outs += [
+        (Entry("gradient", slot.kind, slot.name), gradient)
+        for slot, gradient in outcome.gradients.items()
+        if gradient is not None
+    ]
+    in_names, out_names, _ = allot([entry for entry, _ in ins], [entry for entry, _ in outs], {})
+    return Interface(
+        {name: tensor.detach() for name, (_, tensor) in zip(in_names, ins, strict=True)},
+        {name: tensor.detach() for name, (_, tensor) in zip(out_names, outs, strict=True)},
+        {name: entry.role for name, (entry, _) in zip(out_names, outs, strict=True)},
+    )
