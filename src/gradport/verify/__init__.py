@@ -1,0 +1,5 @@
+"""Is the ONNX right? A model beside eager torch, in every runtime that is at hand."""
+
+from gradport.verify.verify import verify
+
+__all__ = ["verify"]
