@@ -3,6 +3,7 @@ loudly when one moves.
 
 Private in torch, and used here:
 - `torch._subclasses.functional_tensor.dispatch_functionalize`: runs a function functionalised, autograd above it;
+- `torch._export.utils._compiling_state_context`: what `torch.compiler.is_compiling` reads;
 - `FunctionalTensor.tolist`: reads below the modes that know the values of constants, so it is replaced while tracing;
 - `torch.distributions.Distribution._validate_args`: the default that `set_default_validate_args` sets;
 - `torch.fx.experimental.proxy_tensor.make_fx` and `get_proxy_mode`: the trace, and the graph it writes into;
@@ -25,6 +26,7 @@ from typing import Any
 import torch
 import torch.autograd.function as autograd_function
 import torch.fx
+from torch._export.utils import _compiling_state_context
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode, dispatch_functionalize
 from torch.fx.experimental import _config as fx_config
@@ -119,7 +121,13 @@ def trace(
         _allow_non_fake_inputs=True,
         _error_on_data_dependent_ops=False,  # the fake tensors refuse what depends on data
     )
-    with mode, fx_config.patch(backed_size_oblivious=True), _traceable_kernels(), _traceable_reads():
+    with (
+        mode,
+        fx_config.patch(backed_size_oblivious=True),
+        _compiling_state_context(),  # code that asks torch.compiler.is_compiling() takes its traceable way
+        _traceable_kernels(),
+        _traceable_reads(),
+    ):
         return tracer(*fakes)
 
 
@@ -143,8 +151,10 @@ def _tolist(tensor: torch.Tensor) -> Any:
 
 @contextlib.contextmanager
 def _traceable_kernels() -> Iterator[None]:
-    """Attention through its plain formula and recurrent layers through theirs: the fused kernels do not decompose."""
+    """Attention through its plain formula and recurrent layers through theirs: the fused kernels do not decompose.
+    Scripted code runs unoptimised, for the optimiser's profile would fix every size."""
     with (
+        torch.jit.optimized_execution(False),
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
         torch.backends.mkldnn.flags(enabled=False),
     ):

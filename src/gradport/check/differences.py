@@ -1,0 +1,85 @@
+"""Derivatives by central differences, with a step that adapts to each element and an error estimate of their own.
+
+For every element a ladder of steps; each pair of central differences is extrapolated (Richardson), and the step whose
+neighbours agree best gives the value, their disagreement the error. One-sided slopes tell kinks and jumps from smooth
+points. Source: W. H. Press et al., Numerical Recipes, 3rd ed., section 5.7 (Ridders' method).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+
+__all__ = ["Slope", "slope"]
+
+_STEPS = tuple(2.0**-power for power in (6, 8, 10, 12, 14, 16, 18))
+_RATIO = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Slope:
+    """The derivative of a scalar function along one element.
+
+    Attributes:
+        nature: "smooth", "kink" (the one-sided slopes differ) or "jump" (the function itself does).
+        value: the derivative; at a kink the mean of the one-sided ones.
+        error: how far off it may be.
+        left, right: the one-sided slopes.
+    """
+
+    nature: str
+    value: float
+    error: float
+    left: float
+    right: float
+
+
+def slope(change: Callable[[float], torch.Tensor], weights: torch.Tensor, scale: float, unit: float) -> Slope:
+    """Differentiates `t -> <weights, f(t)>` at 0.
+
+    Args:
+        change: `t` to `f(t) - f(0)`, flat float64.
+        weights: the cotangent, flat float64.
+        scale: the size of steps that are natural for this element.
+        unit: unit roundoff of the dtype in which f computes.
+    """
+    # where f computes in a narrower dtype, small steps are only rounding: cut the ladder
+    steps = [scale * step for step in _STEPS if step > unit**0.5 * 0.5]
+    weights = weights.double()
+    rights = [_dot(weights, change(step)) / step for step in steps]
+    lefts = [-_dot(weights, change(-step)) / step for step in steps]
+    central = [(right + left) / 2 for right, left in zip(rights, lefts, strict=True)]
+    gaps = [abs(right - left) for right, left in zip(rights, lefts, strict=True)]
+    value, error = _best(central)
+    size = max(abs(value), *(abs(c) for c in central[-2:]))
+    noise = 64 * unit * float(weights.abs().sum()) / steps[-1]
+    if _stays(gaps, error + noise, size):
+        if _grows(gaps):
+            return Slope("jump", value, float("inf"), lefts[-1], rights[-1])
+        return Slope("kink", value, error, _best(lefts)[0], _best(rights)[0])
+    return Slope("smooth", value, error, value, value)
+
+
+def _dot(weights: torch.Tensor, values: torch.Tensor) -> float:
+    return float(torch.dot(weights, values.double().nan_to_num(nan=0.0)))
+
+
+def _best(differences: Sequence[float]) -> tuple[float, float]:
+    """The extrapolated value whose neighbour agrees best, and by how much it does not."""
+    square = _RATIO * _RATIO
+    finer = [(square * b - a) / (square - 1) for a, b in zip(differences, differences[1:], strict=False)]
+    pairs = [(abs(a - b), b) for a, b in zip(finer, finer[1:], strict=False)]
+    error, value = min(pairs) if pairs else (float("inf"), differences[-1])
+    return value, error
+
+
+def _stays(gaps: Sequence[float], error: float, size: float) -> bool:
+    """Whether the one-sided slopes stay apart as the step shrinks; where smooth, the gap shrinks with the step."""
+    last, earlier = gaps[-1], gaps[-3]
+    return last > max(1e3 * error, 1e-4 * size, 1e-300) and last > 0.5 * earlier
+
+
+def _grows(gaps: Sequence[float]) -> bool:
+    return gaps[-1] > 2 * gaps[-2] > 4 * gaps[-3]

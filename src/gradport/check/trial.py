@@ -1,0 +1,117 @@
+"""Trial: a Subject made ready to be examined in float64, with the inputs that every rule looks at."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from gradport.eager import Cotangent, given, run_eager
+from gradport.errors import TargetError
+from gradport.inputs import fresh
+from gradport.joint import Joint, Outcome, Slot, cast
+from gradport.signature import source_of
+
+__all__ = ["Trial"]
+
+LOSS = "loss"
+"""The name of the loss among the outputs of a Trial."""
+
+
+class Trial:
+    """A Subject, its float64 inputs, and calls of it that always see the same random numbers.
+
+    Args:
+        joint: the Subject with the gradients that are examined.
+        seed: of the inputs and of torch's generator before each call.
+        budget: seconds, or None for no limit.
+        thorough: look at more inputs and elements.
+    """
+
+    def __init__(self, joint: Joint, *, seed: int, budget: float | None, thorough: bool) -> None:
+        self.joint = joint
+        self.seed = seed
+        self.thorough = thorough
+        self.elements = 256 if thorough else 32
+        self._forward = Joint(joint.subject.replace(wrt=None))
+        self._deadline = None if budget is None else time.monotonic() + budget
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [fresh(joint, {}, {}, generator) for _ in range(7 if thorough else 2)]
+        self.inputs = [cast(tensors, torch.float64) for tensors in (joint.examples(), *drawn)]
+        self.generator = generator
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the budget is spent."""
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    def outputs(self, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The differentiable results of the forward alone: the loss where there is one, else the outputs.
+
+        Raises:
+            TargetError: the subject rejects these inputs.
+        """
+        return self.results(self._call(self._forward, tensors, {}))
+
+    def results(self, outcome: Outcome) -> dict[str, torch.Tensor]:
+        """The loss where there is one, else the floating-point outputs."""
+        if outcome.loss is not None:
+            return {LOSS: outcome.loss.detach()}
+        return {name: value.detach() for name, value in outcome.outputs.items() if value.is_floating_point()}
+
+    def gradients(
+        self, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]
+    ) -> dict[Slot, torch.Tensor | None]:
+        """What the author's backward gives.
+
+        Raises:
+            TargetError: the subject rejects these inputs, or its backward fails.
+        """
+        return self._call(self.joint, tensors, cotangents).gradients
+
+    def seeded(self, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The outputs that take a cotangent, with their values.
+
+        Raises:
+            TargetError: the subject rejects these inputs, or its backward fails.
+        """
+        seen: dict[str, torch.Tensor] = {}
+
+        def zeros(name: str, output: torch.Tensor) -> torch.Tensor:
+            seen[name] = output.detach()
+            return torch.zeros_like(output)
+
+        self._seeded_call(self.joint, tensors, zeros)
+        return seen
+
+    def where(self) -> str | None:
+        """The line that a Finding about the backward is about."""
+        target: Any = self.joint.subject.target
+        backward = getattr(target, "backward", None)
+        code = getattr(inspect.unwrap(backward), "__code__", None) if callable(backward) else None
+        if isinstance(target, type) and code is not None:
+            return f"{code.co_filename}:{code.co_firstlineno}"
+        file, line = source_of(target)
+        return f"{file}:{line}" if file else None
+
+    def _call(
+        self, joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]
+    ) -> Outcome:
+        return self._seeded_call(joint, tensors, given(cotangents))
+
+    def _seeded_call(self, joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangent: Cotangent) -> Outcome:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return run_eager(joint, tensors, cotangent)
+
+
+def takes_float64(trial: Trial) -> bool:
+    """Whether the subject runs on float64 inputs at all."""
+    try:
+        trial.outputs(trial.inputs[0])
+    except TargetError:
+        return False
+    return True
