@@ -8,6 +8,7 @@ points. Source: W. H. Press et al., Numerical Recipes, 3rd ed., section 5.7 (Rid
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,7 +24,8 @@ class Slope:
     """The derivative of a scalar function along one element.
 
     Attributes:
-        nature: "smooth", "kink" (the one-sided slopes differ) or "jump" (the function itself does).
+        nature: "smooth", "kink" (the one-sided slopes differ), "jump" (the function itself does) or "edge" (a step
+            leaves the domain).
         value: the derivative; at a kink the mean of the one-sided ones.
         error: how far off it may be.
         left, right: the one-sided slopes.
@@ -50,6 +52,8 @@ def slope(change: Callable[[float], torch.Tensor], weights: torch.Tensor, scale:
     weights = weights.double()
     rights = [_dot(weights, change(step)) / step for step in steps]
     lefts = [-_dot(weights, change(-step)) / step for step in steps]
+    if not all(map(math.isfinite, (*rights, *lefts))):
+        return Slope("edge", math.nan, math.inf, math.nan, math.nan)
     central = [(right + left) / 2 for right, left in zip(rights, lefts, strict=True)]
     gaps = [abs(right - left) for right, left in zip(rights, lefts, strict=True)]
     value, error = _best(central)
@@ -63,15 +67,20 @@ def slope(change: Callable[[float], torch.Tensor], weights: torch.Tensor, scale:
 
 
 def _dot(weights: torch.Tensor, values: torch.Tensor) -> float:
-    return float(torch.dot(weights, values.double().nan_to_num(nan=0.0)))
+    return float(torch.dot(weights, values.double()))
 
 
 def _best(differences: Sequence[float]) -> tuple[float, float]:
-    """The extrapolated value whose neighbour agrees best, and by how much it does not."""
+    """The extrapolated value whose two neighbours agree best with it, and by how much they do not.
+
+    Two, since one agrees by accident now and then where the function is rough.
+    """
     square = _RATIO * _RATIO
     finer = [(square * b - a) / (square - 1) for a, b in zip(differences, differences[1:], strict=False)]
-    pairs = [(abs(a - b), b) for a, b in zip(finer, finer[1:], strict=False)]
-    error, value = min(pairs) if pairs else (float("inf"), differences[-1])
+    triples = zip(finer, finer[1:], finer[2:], strict=False)
+    error, value = min(
+        ((max(abs(a - b), abs(b - c)), b) for a, b, c in triples), default=(float("inf"), differences[-1])
+    )
     return value, error
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 
 from gradport.eager import Cotangent, given, run_eager
-from gradport.errors import TargetError
 from gradport.inputs import fresh
-from gradport.joint import Joint, Outcome, Slot, cast
+from gradport.joint import Joint, Outcome, Slot, cast, copies
 from gradport.signature import source_of
 
 __all__ = ["Trial"]
+
+T = TypeVar("T")
 
 LOSS = "loss"
 """The name of the loss among the outputs of a Trial."""
@@ -39,14 +40,28 @@ class Trial:
         self._forward = Joint(joint.subject.replace(wrt=None))
         self._deadline = None if budget is None else time.monotonic() + budget
         generator = torch.Generator().manual_seed(seed)
-        drawn = [fresh(joint, {}, {}, generator) for _ in range(7 if thorough else 2)]
-        self.inputs = [cast(tensors, torch.float64) for tensors in (joint.examples(), *drawn)]
+        drawn = [self._moved(fresh(joint, {}, {}, generator)) for _ in range(7 if thorough else 2)]
+        self.inputs = [cast(copies(tensors), torch.float64) for tensors in (joint.examples(), *drawn)]
         self.generator = generator
+        self._known: dict[str, Any] = {}
+
+    def _moved(self, tensors: dict[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor]:
+        """Lone numbers that no gradient is wanted of keep their value: they are parameters, such as the k of a scale."""
+        examples = self.joint.examples()
+        fixed = {s: t for s, t in examples.items() if t.numel() == 1 and s not in self.joint.wanted}
+        return tensors | fixed
 
     @property
     def out_of_time(self) -> bool:
         """Whether the budget is spent."""
         return self._deadline is not None and time.monotonic() > self._deadline
+
+    def once(self, name: str, measure: Callable[[], T]) -> T:
+        """What `measure` gives, measured once for all rules that ask for it."""
+        if name not in self._known:
+            self._known[name] = measure()
+        known: T = self._known[name]
+        return known
 
     def outputs(self, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The differentiable results of the forward alone: the loss where there is one, else the outputs.
@@ -106,12 +121,3 @@ class Trial:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return run_eager(joint, tensors, cotangent)
-
-
-def takes_float64(trial: Trial) -> bool:
-    """Whether the subject runs on float64 inputs at all."""
-    try:
-        trial.outputs(trial.inputs[0])
-    except TargetError:
-        return False
-    return True

@@ -1,0 +1,104 @@
+"""check: Subject to Evidence. Runs the rules one after the other on the same float64 inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradport.check import backward
+from gradport.check.expectation import expectations
+from gradport.check.rules import chosen
+from gradport.check.trial import Trial
+from gradport.errors import Error, TargetError
+from gradport.evidence import Evidence, Finding, environment
+from gradport.inputs import with_example
+from gradport.joint import Joint
+from gradport.signature import source_of
+from gradport.subject import Subject, as_subject
+
+__all__ = ["check"]
+
+assert backward  # importing the families fills the table of rules
+
+
+def check(
+    subject: Any,
+    args: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    expect: Any = None,
+    inputs: Any = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    budget: float | None = None,
+    seed: int = 0,
+    thorough: bool = False,
+) -> Evidence:
+    """Says what the backward of a Function is, and whether that is accepted.
+
+    Undeclared, the derivative of the forward is; a straight-through or surrogate gradient is where the forward is
+    piecewise constant. Everything else fails, and the message shows the `expect=` that would accept it. A declared
+    backward is held to its declaration. It runs in float64 and needs no ONNX.
+
+    Args:
+        subject, args, kwargs: a `Subject`, or what one is made from. Without `wrt` the gradients of all inputs are
+            examined, and those of a module's parameters.
+        expect: "derivative", "straight-through", "surrogate", "clipped", "scaled by -0.5"; a callable
+            `(cotangents, *arguments) -> gradients`; or a mapping of arguments to these (absent: derivative).
+        inputs: where fresh inputs come from.
+        only, skip: names of rules.
+        budget: seconds after which no further rule and no further input is begun.
+        seed: of inputs, cotangents and torch's generator before each call.
+        thorough: look at more inputs and more elements.
+
+    Returns:
+        Evidence with a Finding for each rule and argument.
+
+    Raises:
+        TargetError: the subject rejects its own example.
+        SpecError: an option does not hold together.
+    """
+    described = with_example(as_subject(subject, args, kwargs, expect=expect, inputs=inputs))
+    rules = chosen(only, skip)
+    joint = Joint(described if described.wrt is not None else described.replace(wrt=_every_gradient(described)))
+    if not callable(described.expect):
+        expectations(joint, described.expect)
+    trial = Trial(joint, seed=seed, budget=budget, thorough=thorough)
+    trial.outputs(joint.examples())
+    findings: list[Finding] = []
+    for rule in rules:
+        if trial.out_of_time:
+            findings.append(_not_reached(rule.name))
+            continue
+        try:
+            findings += rule.answer(trial)
+        except TargetError as error:
+            findings.append(_broken(rule.name, error, trial))
+    file, line = source_of(described.target)
+    return Evidence(
+        subject=described.name,
+        findings=tuple(findings),
+        source={"file": file, "line": line},
+        environment=environment(),
+    )
+
+
+def _every_gradient(subject: Subject) -> str:
+    """What is examined when nothing was said: inputs, and parameters where there are some."""
+    joint = Joint(subject.replace(wrt=None))
+    floating = any(argument.value.is_floating_point() for argument in joint.arguments)
+    trained = any(tensor.requires_grad for tensor in joint.state.parameters.values())
+    return "all" if floating and trained else "parameters" if trained else "inputs"
+
+
+def _not_reached(rule: str) -> Finding:
+    return Finding(
+        key=f"{rule}/budget", rule=rule, outcome="skipped", severity="warning", message="The budget was spent before it."
+    )
+
+
+def _broken(rule: str, error: Error, trial: Trial) -> Finding:
+    return Finding(
+        key=f"{rule}/runs", rule=rule, outcome="failed", kind="wrong", severity="error", where=trial.where(),
+        message=str(error),
+    )
