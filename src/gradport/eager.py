@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from gradport.user_code import place_of_error
 from gradport.errors import Error, TargetError
 from gradport.joint import Joint, Outcome, Slot, copies
+from gradport.signature import source_of_backward
 from gradport.torch_internals import function_calls, quiet
 
 __all__ = ["Cotangent", "Drawn", "given", "ones", "rejection", "run_eager"]
@@ -117,11 +117,8 @@ def _called(joint: Joint, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, typ
 
 
 def _backward_place(function: type | None) -> str:
-    backward: Any = inspect.unwrap(getattr(function, "backward", None) or (lambda: None))
-    code = getattr(getattr(backward, "__func__", backward), "__code__", None)
-    if function is None or code is None:
-        return "its source is not known"
-    return f"{code.co_filename}:{code.co_firstlineno}"
+    file, line = source_of_backward(function)
+    return f"{file}:{line}" if file else "its source is not known"
 
 
 def _summary(joint: Joint) -> str:

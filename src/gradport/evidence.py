@@ -69,14 +69,19 @@ class Evidence:
         """Whether nothing failed, stayed undecided or broke."""
         return all(finding.outcome in ("held", "skipped") for finding in self.findings)
 
+    def to_dict(self) -> dict[str, Any]:
+        """What `to_json` writes, as plain dicts and lists; nan and infinities are strings."""
+        return {**_plain(dataclasses.asdict(self)), "ok": self.ok}
+
     def to_json(self) -> str:
         """JSON text; nan and infinities are strings."""
-        return json.dumps(_plain(dataclasses.asdict(self)), ensure_ascii=False, indent=1, allow_nan=False)
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Evidence:
         """Reads what `to_json` wrote."""
         data = json.loads(text)
+        data.pop("ok", None)
         findings = tuple(
             Finding(**{**finding, "figure": _number(finding.get("figure"))}) for finding in data.pop("findings", ())
         )

@@ -18,7 +18,7 @@ from gradport.signature import Argument, Bound, bind, output_leaves, source_of
 from gradport.state import State, find_state
 from gradport.subject import Subject
 
-__all__ = ["Joint", "Outcome", "Slot", "cast", "copies"]
+__all__ = ["Joint", "Outcome", "Slot", "cast", "copies", "every_gradient"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +206,14 @@ class Joint:
             f"{self.subject.name} ({file}:{line}) has no gradient with respect to "
             f"{', '.join(slot.name for slot in self.wanted)}: {why}. Ask for another `wrt`, or for the forward alone."
         )
+
+
+def every_gradient(subject: Subject) -> str:
+    """The `wrt` that means every gradient there is: inputs, parameters, or all where there are both."""
+    joint = Joint(subject.replace(wrt=None))
+    floating = any(argument.value.is_floating_point() for argument in joint.arguments)
+    trained = any(tensor.requires_grad for tensor in joint.state.parameters.values())
+    return "all" if floating and trained else "parameters" if trained else "inputs"
 
 
 def copies(tensors: Mapping[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor]:

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gradport.spec import InputSpec
+
 __all__ = ["Path", "children", "dotted", "leaves", "replaced"]
 
 Path = tuple[str | int, ...]
@@ -21,7 +23,7 @@ def children(value: object) -> list[tuple[str | int, Any]] | None:
         return [(key if isinstance(key, int) else str(key), item) for key, item in value.items()]
     if isinstance(value, (list, tuple)):
         return list(enumerate(value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if _is_record(value):
         return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
     return None
 
@@ -54,7 +56,7 @@ def replaced(value: Any, by_path: Mapping[Path, object], path: Path = ()) -> Any
     if isinstance(value, (list, tuple)):
         items_ = [replaced(item, by_path, (*path, index)) for index, item in enumerate(value)]
         return type(value)(*items_) if hasattr(value, "_fields") else type(value)(items_)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if _is_record(value):
         fields = {
             field.name: replaced(getattr(value, field.name), by_path, (*path, field.name))
             for field in dataclasses.fields(value)
@@ -62,6 +64,11 @@ def replaced(value: Any, by_path: Mapping[Path, object], path: Path = ()) -> Any
         }
         return dataclasses.replace(value, **fields)
     return value
+
+
+def _is_record(value: Any) -> bool:
+    """A dataclass instance; an input spec is one too, but stands for a tensor."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, (type, InputSpec))
 
 
 def dotted(root: str, path: Path) -> str:

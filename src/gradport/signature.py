@@ -13,7 +13,7 @@ from gradport.errors import SpecError, TargetError
 from gradport.leaves import Path, dotted, leaves
 from gradport.subject import Subject
 
-__all__ = ["Argument", "Bound", "bind", "output_leaves", "source_of"]
+__all__ = ["Argument", "Bound", "bind", "output_leaves", "signature_of", "source_of", "source_of_backward"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,17 @@ def source_of(target: Any) -> tuple[str | None, int | None]:
         code = target.forward
     elif isinstance(target, torch.nn.Module):
         code = type(target).forward
+    return _place_of_code(code)
+
+
+def source_of_backward(function: Any) -> tuple[str | None, int | None]:
+    """File and line of a Function's backward; (None, None) where it has none, or none with a source."""
+    return _place_of_code(getattr(function, "backward", None))
+
+
+def _place_of_code(code: Any) -> tuple[str | None, int | None]:
+    if code is None:
+        return None, None
     code = inspect.unwrap(getattr(code, "func", code))
     code = getattr(code, "__func__", code)
     code = getattr(code, "__code__", None)
@@ -108,7 +119,7 @@ def _targets(subject: Subject) -> list[Argument]:
 
 def _bound_arguments(subject: Subject) -> list[tuple[str, Path, Any]]:
     """(parameter name, path in `(args, kwargs)`, value) in the order of the forward's parameters."""
-    signature = _signature(subject.target)
+    signature = signature_of(subject.target)
     if signature is None:
         return [(f"args_{index}", ("args", index), value) for index, value in enumerate(subject.args)] + [
             (key, ("kwargs", key), value) for key, value in subject.kwargs.items()
@@ -145,7 +156,8 @@ def _in_parameter_order(signature: inspect.Signature, subject: Subject) -> list[
     return found
 
 
-def _signature(target: Any) -> inspect.Signature | None:
+def signature_of(target: Any) -> inspect.Signature | None:
+    """The signature that a call of `target` has, a Function's ctx left out; None where Python cannot tell."""
     if isinstance(target, type) and issubclass(target, torch.autograd.Function):
         return _function_signature(target)
     if isinstance(target, torch.nn.Module):

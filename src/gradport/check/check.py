@@ -12,9 +12,9 @@ from gradport.check.trial import Trial
 from gradport.errors import Error, TargetError
 from gradport.evidence import Evidence, Finding, environment
 from gradport.inputs import with_example
-from gradport.joint import Joint
+from gradport.joint import Joint, every_gradient
 from gradport.signature import source_of
-from gradport.subject import Subject, as_subject
+from gradport.subject import as_subject
 
 __all__ = ["check"]
 
@@ -60,7 +60,7 @@ def check(
     """
     described = with_example(as_subject(subject, args, kwargs, expect=expect, inputs=inputs))
     rules = chosen(only, skip)
-    joint = Joint(described if described.wrt is not None else described.replace(wrt=_every_gradient(described)))
+    joint = Joint(described if described.wrt is not None else described.replace(wrt=every_gradient(described)))
     if not callable(described.expect):
         expectations(joint, described.expect)
     trial = Trial(joint, seed=seed, budget=budget, thorough=thorough)
@@ -81,14 +81,6 @@ def check(
         source={"file": file, "line": line},
         environment=environment(),
     )
-
-
-def _every_gradient(subject: Subject) -> str:
-    """What is examined when nothing was said: inputs, and parameters where there are some."""
-    joint = Joint(subject.replace(wrt=None))
-    floating = any(argument.value.is_floating_point() for argument in joint.arguments)
-    trained = any(tensor.requires_grad for tensor in joint.state.parameters.values())
-    return "all" if floating and trained else "parameters" if trained else "inputs"
 
 
 def _not_reached(rule: str) -> Finding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ import torch
 from gradport.eager import Cotangent, given, run_eager
 from gradport.inputs import fresh
 from gradport.joint import Joint, Outcome, Slot, cast, copies
-from gradport.signature import source_of
+from gradport.signature import source_of, source_of_backward
 
 __all__ = ["Trial"]
 
@@ -104,12 +103,8 @@ class Trial:
 
     def where(self) -> str | None:
         """The line that a Finding about the backward is about."""
-        target: Any = self.joint.subject.target
-        backward = getattr(target, "backward", None)
-        code = getattr(inspect.unwrap(backward), "__code__", None) if callable(backward) else None
-        if isinstance(target, type) and code is not None:
-            return f"{code.co_filename}:{code.co_firstlineno}"
-        file, line = source_of(target)
+        target = self.joint.subject.target
+        file, line = source_of_backward(target) if isinstance(target, type) else source_of(target)
         return f"{file}:{line}" if file else None
 
     def _call(

@@ -18,7 +18,7 @@ from gradport.joint import Joint
 from gradport.lower.lower import Lowered
 from gradport.names import Entry, Taken, allot, renamed
 from gradport.program import FUNCTIONS, NAMES, PROVENANCE, Program
-from gradport.signature import source_of
+from gradport.signature import source_of, source_of_backward
 
 __all__ = ["assemble"]
 
@@ -164,7 +164,7 @@ def _functions(model: ir.Model) -> list[dict[str, Any]]:
         region = function.meta.get("region")
         if region is None:
             continue
-        file, line = source_of(region.function)
+        file, line = (source_of if region.phase == "forward" else source_of_backward)(region.function)
         found.append(
             {
                 "domain": function.domain,

@@ -1,0 +1,42 @@
+"""`gradport check TARGET INPUT...`: is the Function right?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gradport.cli.options import Budget, Expect, Inputs, Json, Loss, Seed, Target, Wrt, expected, names, seconds
+from gradport.cli.session import session
+from gradport.cli.target import load_subject
+
+__all__ = ["check"]
+
+_Rules = Annotated[list[str] | None, typer.Option(help="A rule's name; may be given several times.")]
+
+
+def check(
+    target: Target,
+    inputs: Inputs = None,
+    *,
+    wrt: Wrt = None,
+    loss: Loss = None,
+    expect: Expect = None,
+    only: _Rules = None,
+    skip: _Rules = None,
+    seed: Seed = 0,
+    budget: Budget = None,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Look at more inputs and elements.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a backward is, and whether that is accepted."""
+    with session("check", as_json) as current:
+        limit = seconds(budget)
+        subject = load_subject(target, inputs or [], loss=loss, wrt=names(wrt), expect=expected(expect))
+        with current.step("importing"):
+            from gradport.check import check as run_check
+            from gradport.report.terminal import evidence_table
+        with current.step(f"checking {subject.name}"):
+            evidence = run_check(subject, only=only or (), skip=skip or (), seed=seed, budget=limit, thorough=thorough)
+        current.show(evidence_table(f"check {subject.name}", evidence))
+        current.result |= {"subject": subject.name, "ok": evidence.ok, "check": evidence.to_dict()}

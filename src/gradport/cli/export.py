@@ -1,0 +1,105 @@
+"""`gradport export TARGET INPUT...`: a Function to ONNX, proved before it is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gradport.cli.options import (
+    Functions,
+    Inputs,
+    Json,
+    Loss,
+    NoFallback,
+    Opset,
+    Out,
+    Outputs,
+    Random,
+    Target,
+    Wrt,
+    names,
+)
+from gradport.cli.session import Session, require_writable, session
+from gradport.cli.target import load_subject
+
+if TYPE_CHECKING:
+    from gradport.program import Program
+
+__all__ = ["export", "exported", "file_stem"]
+
+
+def export(
+    target: Target,
+    inputs: Inputs = None,
+    *,
+    wrt: Wrt = None,
+    loss: Loss = None,
+    outputs: Outputs = None,
+    functions: Functions = "keep",
+    no_fallback: NoFallback = False,
+    random: Random = "input",
+    opset: Opset = None,
+    out: Out = Path("gradport-out"),
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Write the file without the proof.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Carry a Function, forward and backward, into ONNX."""
+    with session("export", as_json) as current:
+        require_writable(out)
+        subject = load_subject(target, inputs or [], loss=loss, outputs=names(outputs))
+        options = {"functions": functions, "fallback": not no_fallback, "random": random, "opset_version": opset}
+        program = exported(current, subject, wrt, verify=not no_verify, **options)
+        save(current, program, out / f"{file_stem(subject.name)}.onnx")
+
+
+def exported(current: Session, subject: Any, wrt: str | None, **options: Any) -> Program:
+    """Exports with what the command line said, every gradient where it said nothing, and shows the result."""
+    with current.step("importing"):
+        from gradport.export import export as run_export
+        from gradport.inputs import with_example
+        from gradport.joint import every_gradient
+        from gradport.report.terminal import functions_table, interface_table
+    wanted = names(wrt) if wrt is not None else subject.wrt or every_gradient(with_example(subject))
+    with current.step(f"exporting {subject.name}"):
+        program = run_export(subject.replace(wrt=wanted), **options)
+    current.show(interface_table(program))
+    if program.functions:
+        current.show(functions_table(program))
+    for name in program.missing_gradients:
+        current.say(f"The backward gives no gradient for {name}.")
+    for name in program.dropped_updates:
+        current.say(f"The update of the buffer {name} is left out.")
+    current.result |= {"subject": subject.name, "export": _described(program)}
+    return program
+
+
+def save(current: Session, program: Program, path: Path) -> None:
+    """Writes the model and says where."""
+    program.save(path)
+    current.result.setdefault("files", []).append(str(path))
+    current.say(f"wrote {path}")
+
+
+def file_stem(name: str) -> str:
+    """A Subject's name as a file name."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_") or "subject"
+
+
+def _described(program: Program) -> dict[str, Any]:
+    def listed(specs: Any) -> list[dict[str, Any]]:
+        return [
+            {"name": s.name, "dtype": str(s.dtype).removeprefix("torch."), "shape": list(s.shape), "role": s.role, "of": s.of}
+            for s in specs
+        ]
+
+    return {
+        "inputs": listed(program.inputs),
+        "outputs": listed(program.outputs),
+        "functions": [vars(info) for info in program.functions],
+        "missing_gradients": list(program.missing_gradients),
+        "dropped_updates": list(program.dropped_updates),
+        "opset": program.opset,
+    }

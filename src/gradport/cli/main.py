@@ -1,0 +1,28 @@
+"""`gradport`: the commands, put together. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import typer
+
+from gradport.cli.check import check
+from gradport.cli.export import export
+from gradport.cli.functions import functions
+from gradport.cli.run import run
+from gradport.cli.verify import verify
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="gradport",
+    help="Carry a PyTorch autograd function, forward and backward, into plain ONNX, with evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _command in (run, check, export, verify, functions):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Entry point. Exits with 0 ok, 1 not ok, 2 usage, 3 refused (cannot be exported), 70 a fault of gradport."""
+    app()

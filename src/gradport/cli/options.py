@@ -1,0 +1,105 @@
+"""The arguments and options that several commands share, each said once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gradport.errors import SpecError
+
+__all__ = [
+    "Atol", "Budget", "Expect", "Functions", "Inputs", "Json", "Loss", "NoFallback", "Opset", "Out", "Outputs",
+    "Random", "Rtol", "Seed", "Sizes", "Target", "Wrt", "expected", "names", "seconds", "sizes_of",
+]
+
+Target = Annotated[str, typer.Argument(help="module:attribute or path/file.py:attribute", show_default=False)]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[INPUT]...",
+        help="NAME=DTYPE[DIM,...] such as x=f32[batch,16] or i=i64[8]@0..118; NAME=@file.npy; or NAME=literal",
+        show_default=False,
+    ),
+]
+Wrt = Annotated[
+    str | None,
+    typer.Option(
+        help="Gradients wanted: inputs, parameters, all, none, or names with commas between.",
+        show_default="every gradient there is",
+    ),
+]
+Loss = Annotated[str | None, typer.Option(help="module:attribute of a loss, or the name of a scalar output.")]
+Outputs = Annotated[str | None, typer.Option(help="all, or names with commas between.")]
+Functions = Annotated[str, typer.Option(help="keep, inline, opaque, symbolic, or opaque:DOMAIN::NAME.")]
+NoFallback = Annotated[bool, typer.Option("--no-fallback", help="Leave out the bodies of opaque nodes.")]
+Random = Annotated[str, typer.Option(help="input, runtime or off.")]
+Opset = Annotated[int | None, typer.Option(help="Opset of ai.onnx, 18 to 25.", show_default="torch's own")]
+Expect = Annotated[
+    list[str] | None,
+    typer.Option(help="What the backward is meant to be: derivative, straight-through, ..., or ARGUMENT=that."),
+]
+Sizes = Annotated[list[str] | None, typer.Option(help="Sizes to try for a dynamic dimension: batch=1,2,7.")]
+Seed = Annotated[int, typer.Option(help="Of inputs and cotangents.")]
+Budget = Annotated[str | None, typer.Option(help="Time after which nothing new is begun: 10s, 2m.")]
+Rtol = Annotated[float | None, typer.Option(help="Takes the place of gradport's criterion.")]
+Atol = Annotated[float | None, typer.Option(help="Takes the place of gradport's criterion.")]
+Out = Annotated[Path, typer.Option(help="Folder for results.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def names(text: str | None) -> str | list[str] | None:
+    """`inputs`, `all` and the like stay; `x,y` is a list of names; `none` is None."""
+    if text is None or text == "none":
+        return None
+    return text if text in ("inputs", "parameters", "all") else [part.strip() for part in text.split(",")]
+
+
+def sizes_of(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
+    """`batch=1,2,7` as `{"batch": (1, 2, 7)}`.
+
+    Raises:
+        SpecError: it does not parse.
+    """
+    if not texts:
+        return None
+    found = {}
+    for text in texts:
+        match = re.fullmatch(r"(\w+)=(\d+(?:,\d+)*)", text)
+        if match is None:
+            raise SpecError(f"--sizes {text!r} does not parse; write for example --sizes batch=1,2,7.")
+        found[match[1]] = tuple(int(part) for part in match[2].split(","))
+    return found
+
+
+def seconds(text: str | None) -> float | None:
+    """`10s`, `2m` or a plain number of seconds.
+
+    Raises:
+        SpecError: it does not parse.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+\.?\d*)\s*(s|m|h)?", text.strip())
+    if match is None:
+        raise SpecError(f"--budget {text!r} does not parse; write for example --budget 10s.")
+    return float(match[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}[match[2]]
+
+
+def expected(texts: Sequence[str] | None) -> Any:
+    """`straight-through` for all arguments, or `x=straight-through` one by one.
+
+    Raises:
+        SpecError: both are given, or two are for all.
+    """
+    if not texts:
+        return None
+    pairs = [text.split("=", 1) for text in texts]
+    if all(len(pair) == 2 for pair in pairs):
+        return {name.strip(): kind.strip() for name, kind in pairs}
+    if len(texts) > 1:
+        raise SpecError("Give one --expect for all arguments, or one --expect ARGUMENT=KIND for each.")
+    return texts[0]

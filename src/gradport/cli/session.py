@@ -1,0 +1,116 @@
+"""One command's run: progress and tables where they belong, errors as one sentence, exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from gradport.errors import Error, ExportError, OutputError
+
+__all__ = ["Session", "require_writable", "session", "write_text"]
+
+NOT_OK, USAGE, REFUSED, FAULT = 1, 2, 3, 70
+
+
+class Session:
+    """What a command says. With `--json` stdout holds one object, and people read stderr."""
+
+    def __init__(self, command: str, as_json: bool) -> None:
+        self.result: dict[str, Any] = {"command": command, "ok": True}
+        self.as_json = as_json
+        self.console = Console(stderr=as_json, soft_wrap=True, highlight=False)
+        self.errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+    @contextlib.contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """Shows that something takes a while, and when it is done how long it took."""
+        started = time.monotonic()
+        with self.errors.status(f"{what} ..."):
+            yield
+        if self.errors.is_terminal:
+            self.errors.print(f"[dim]{what}: {time.monotonic() - started:.1f} s[/dim]")
+
+    def show(self, renderable: RenderableType) -> None:
+        """Prints a table or a line for people."""
+        self.console.print(renderable)
+
+    def say(self, text: str) -> None:
+        """Prints plain text for people, with no markup in it."""
+        self.console.print(text, markup=False)
+
+
+@contextlib.contextmanager
+def session(command: str, as_json: bool) -> Iterator[Session]:
+    """Runs a command's body; every end of it is an exit code.
+
+    Raises:
+        typer.Exit: always when the result is not ok.
+    """
+    current = Session(command, as_json)
+    try:
+        yield current
+    except Error as error:
+        code = REFUSED if isinstance(error, ExportError) else USAGE
+        _fail(current, error, str(error), code)
+    except (typer.Exit, typer.Abort, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        if os.environ.get("GRADPORT_DEBUG"):
+            raise
+        _fail(
+            current, error,
+            f"This is a fault of gradport ({type(error).__name__}: {error}); please report it. "
+            "GRADPORT_DEBUG=1 shows where it happens.",
+            FAULT,
+        )
+    if as_json:
+        print(json.dumps(current.result, ensure_ascii=False))
+    if not current.result["ok"]:
+        raise typer.Exit(NOT_OK)
+
+
+def _fail(current: Session, error: Exception, message: str, code: int) -> None:
+    if current.as_json:
+        print(json.dumps({**current.result, "ok": False, "error": {"type": type(error).__name__, "message": message}}))
+    current.errors.print(f"error: {message}", markup=False, style="red")
+    sys.stdout.flush()
+    raise typer.Exit(code) from None
+
+
+def require_writable(folder: Path) -> None:
+    """Makes the folder and tries it, before any long work.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"The output folder {folder} cannot be written: {error.strerror or error}; give another --out.") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".gradport-")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(scratch, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error

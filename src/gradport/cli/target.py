@@ -1,0 +1,263 @@
+"""TARGET and INPUT of the command line: imports what is named, and binds what is given to its parameters."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from gradport.errors import Error, SpecError, TargetError
+from gradport.spec import looks_like_spec, parse_spec
+
+__all__ = ["load_attribute", "load_subject"]
+
+
+def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None, **changes: Any) -> Any:
+    """The Subject that a TARGET and its INPUTs mean.
+
+    Args:
+        target: `module:attribute` or `path/file.py:attribute`; a Subject, a Function, a callable, a Module, or a Module
+            class that needs no arguments.
+        inputs: `NAME=VALUE`, named as in the graph; with a loss, names that are no arguments are targets.
+        loss: `module:attribute`, or the name of a scalar output.
+        changes: fields of Subject that were given.
+
+    Raises:
+        TargetError: it does not import, or does not take these inputs.
+        SpecError: an input does not parse, is missing or unknown.
+    """
+    from gradport.subject import Subject, as_function
+
+    found = load_attribute(target)
+    given = {key: value for key, value in changes.items() if value is not None}
+    if loss is not None:
+        given["loss"] = load_attribute(loss) if ":" in loss else loss
+    values = dict(_parsed(text) for text in inputs)
+    if isinstance(found, Subject):
+        subject = found.replace(**given)
+        return subject if not values else _bound(subject.target, values, subject)
+    found = _instance(as_function(found), target)
+    return _bound(found, values, Subject(found, **given))
+
+
+def load_attribute(target: str) -> Any:
+    """What `module:attribute` or `path/file.py:attribute` names; the attribute may be dotted.
+
+    Raises:
+        TargetError: the module does not import or has no such attribute.
+    """
+    place, colon, attribute = target.rpartition(":")
+    if not colon or not place or not attribute:
+        raise TargetError(f"{target!r} is no target; write module:attribute or path/file.py:attribute.")
+    module = _module(place)
+    try:
+        return functools.reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        near = difflib.get_close_matches(attribute, [name for name in vars(module) if not name.startswith("_")], 3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise TargetError(f"{place} has no attribute {attribute!r}{hint}") from None
+
+
+def _module(place: str) -> ModuleType:
+    if place.endswith(".py"):
+        return _file(place)
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name and (place == error.name or place.startswith(error.name + ".")):
+            raise TargetError(
+                f"There is no module {error.name!r}; install it, or give a file as path/file.py:attribute."
+            ) from error
+        raise TargetError(f"{place} does not import: {error}.") from error
+    except Exception as error:
+        raise _import_failure(place, error) from error
+
+
+def _file(path: str) -> ModuleType:
+    if not os.path.isfile(path):
+        raise TargetError(f"There is no file {path}.")
+    folder, name = _importable(path)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    standing = sys.modules.get(name)
+    if standing is not None and os.path.realpath(getattr(standing, "__file__", None) or "") == os.path.realpath(path):
+        return standing
+    if standing is not None:
+        name = f"{name}_{abs(hash(os.path.realpath(path))):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _import_failure(path, error) from error
+    return module
+
+
+def _importable(path: str) -> tuple[str, str]:
+    """The folder to import from and the module's name: `pkg.mod` where packages stand around the file, else its stem."""
+    folder, base = os.path.split(os.path.abspath(path))
+    parts = [os.path.splitext(base)[0]]
+    while os.path.isfile(os.path.join(folder, "__init__.py")):
+        folder, package = os.path.split(folder)
+        parts.insert(0, package)
+    return folder, ".".join(parts)
+
+
+def _import_failure(place: str, error: Exception) -> TargetError:
+    traceback = error.__traceback__
+    line = ""
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        if file.endswith(os.path.basename(place)):
+            line = f" at {file}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    if isinstance(error, SyntaxError):
+        line = f" at {error.filename}:{error.lineno}"
+    reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    return TargetError(f"{place} does not import{line}: {type(error).__name__}: {reason}.")
+
+
+def _instance(found: Any, target: str) -> Any:
+    """A Module class that needs no arguments is instantiated."""
+    import torch
+
+    if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
+        return found
+    try:
+        return found()
+    except TypeError as error:
+        raise TargetError(
+            f"{target} is a Module class that needs arguments ({error}); name an instance, or a Subject."
+        ) from error
+
+
+def _parsed(text: str) -> tuple[str, Any]:
+    """`NAME=VALUE`."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise SpecError(f"The input {text!r} does not parse; write NAME=VALUE, for example x=f32[4,16].")
+    if value.startswith("@"):
+        return name, _array(name, value[1:])
+    if looks_like_spec(value):
+        return name, parse_spec(value)
+    if value.startswith("torch."):
+        return name, _torch_name(value)
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _array(name: str, path: str) -> Any:
+    import numpy
+    import torch
+
+    try:
+        return torch.from_numpy(numpy.load(path, allow_pickle=False))
+    except (OSError, ValueError, TypeError) as error:
+        raise SpecError(f"The input {name!r} cannot be read from {path}: {error}.") from error
+
+
+def _torch_name(text: str) -> Any:
+    import torch
+
+    try:
+        return functools.reduce(getattr, text.split(".")[1:], torch)
+    except AttributeError:
+        raise SpecError(f"torch has no {text.removeprefix('torch.')!r}.") from None
+
+
+def _bound(target: Any, values: Mapping[str, Any], subject: Any) -> Any:
+    """The Subject with `values` as its arguments and targets."""
+    from gradport.signature import signature_of
+
+    tree = _nested(values)
+    parameters = _parameters(signature_of(target))
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for parameter in parameters:
+        given = _taken(parameter, tree)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            args += given
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            kwargs |= {} if subject.loss is not None else dict(tree)
+            tree = tree if subject.loss is not None else {}
+        elif given:
+            if parameter.kind is parameter.KEYWORD_ONLY or (kwargs and not isinstance(target, type)):
+                kwargs[parameter.name] = given[0]
+            else:
+                args.append(given[0])
+        elif parameter.default is parameter.empty:
+            raise _missing(parameter, parameters, subject)
+        elif isinstance(target, type):  # `Fn.apply` takes no keywords, so a default in between is passed on
+            args.append(parameter.default)
+        else:
+            kwargs.setdefault(parameter.name, parameter.default)
+    if tree and subject.loss is None:
+        raise SpecError(
+            f"{subject.name} has no input {next(iter(tree))!r}; its inputs are {', '.join(p.name for p in parameters)}."
+        )
+    return subject.replace(args=tuple(args), kwargs=kwargs, targets=_targets(tree) or subject.targets)
+
+
+def _parameters(signature: inspect.Signature | None) -> list[inspect.Parameter]:
+    if signature is None:
+        return [inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)]
+    return list(signature.parameters.values())
+
+
+def _taken(parameter: inspect.Parameter, tree: dict[str, Any]) -> list[Any]:
+    """The values for one parameter, taken out of the tree."""
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        found = []
+        while f"{parameter.name}_{len(found)}" in tree:
+            found.append(tree.pop(f"{parameter.name}_{len(found)}"))
+        return found
+    return [tree.pop(parameter.name)] if parameter.name in tree else []
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`x.0` and `x.1` become a tuple `x`, `x.key` a dict."""
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, last = name.split(".")
+        place = functools.reduce(lambda found, key: found.setdefault(key, {}), path, tree)
+        place[last] = value
+    return {name: _collected(value) if any(n.startswith(name + ".") for n in values) else value for name, value in tree.items()}
+
+
+def _collected(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    items = {key: _collected(item) for key, item in value.items()}
+    if all(key.isdigit() for key in items):
+        return tuple(items[key] for key in sorted(items, key=int))
+    return items
+
+
+def _targets(tree: Mapping[str, Any]) -> Any:
+    if set(tree) == {"target"}:
+        return (tree["target"],)
+    if tree and all(name == f"target_{index}" for index, name in enumerate(tree)):
+        return tuple(tree.values())
+    return dict(tree)
+
+
+def _missing(parameter: inspect.Parameter, parameters: list[inspect.Parameter], subject: Any) -> Error:
+    return SpecError(
+        f"{subject.name} needs the input {parameter.name!r}; give for example {parameter.name}=f32[4,16] "
+        f"(its inputs are {', '.join(p.name for p in parameters)})."
+    )

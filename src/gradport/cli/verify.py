@@ -1,0 +1,55 @@
+"""`gradport verify FILE.onnx --against TARGET INPUT...`: is the ONNX right?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gradport.cli.options import (
+    Atol,
+    Budget,
+    Inputs,
+    Json,
+    Loss,
+    Outputs,
+    Rtol,
+    Seed,
+    Sizes,
+    Wrt,
+    names,
+    seconds,
+    sizes_of,
+)
+from gradport.cli.session import session
+from gradport.cli.target import load_subject
+
+__all__ = ["verify"]
+
+
+def verify(
+    file: Annotated[str, typer.Argument(metavar="FILE.onnx", help="The model.", show_default=False)],
+    inputs: Inputs = None,
+    *,
+    against: Annotated[str, typer.Option(help="TARGET in eager torch.", show_default=False)],
+    wrt: Wrt = None,
+    loss: Loss = None,
+    outputs: Outputs = None,
+    sizes: Sizes = None,
+    seed: Seed = 0,
+    budget: Budget = None,
+    rtol: Rtol = None,
+    atol: Atol = None,
+    as_json: Json = False,
+) -> None:
+    """Hold an ONNX model against eager torch, outputs and gradients."""
+    with session("verify", as_json) as current:
+        limit, wanted = seconds(budget), sizes_of(sizes)
+        subject = load_subject(against, inputs or [], loss=loss, wrt=names(wrt), outputs=names(outputs))
+        with current.step("importing"):
+            from gradport.report.terminal import evidence_table
+            from gradport.verify import verify as run_verify
+        with current.step(f"verifying {file}"):
+            evidence = run_verify(file, subject, sizes=wanted, budget=limit, seed=seed, rtol=rtol, atol=atol)
+        current.show(evidence_table(f"verify {file}", evidence))
+        current.result |= {"subject": subject.name, "ok": evidence.ok, "verify": evidence.to_dict()}

@@ -1,0 +1,1 @@
+"""Evidence for people to read. Nothing here ever runs a Subject."""

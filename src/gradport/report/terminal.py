@@ -1,0 +1,80 @@
+"""Evidence and Programs as tables in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gradport.evidence import Evidence, Finding
+
+if TYPE_CHECKING:
+    from gradport.program import Program
+
+__all__ = ["evidence_table", "functions_table", "interface_table"]
+
+_MARKS = {
+    "held": ("ok", "green"),
+    "failed": ("FAILED", "bold red"),
+    "error": ("ERROR", "bold red"),
+    "undecided": ("undecided", "yellow"),
+    "skipped": ("skipped", "dim"),
+}
+
+
+def evidence_table(title: str, evidence: Evidence) -> RenderableType:
+    """A row for each Finding; below it in full what is not as it should be."""
+    table = _table(title)
+    for heading in ("", "rule", "about", "kind", "figure"):
+        table.add_column(heading, justify="right" if heading == "figure" else "left", overflow="fold")
+    for finding in evidence.findings:
+        mark, style = _MARKS[finding.outcome]
+        table.add_row(Text(mark, style), finding.rule, _about(finding), finding.kind, _figure(finding))
+    told = [f for f in evidence.findings if f.outcome != "held"]
+    return Group(table, *(_paragraph(finding) for finding in told))
+
+
+def functions_table(program: Program) -> RenderableType:
+    """A row for each local function that carries a custom Function."""
+    table = _table("Functions")
+    for heading in ("name", "phase", "domain", "uses", "source"):
+        table.add_column(heading, justify="right" if heading == "uses" else "left", overflow="fold")
+    for info in program.functions:
+        source = f"{info.file}:{info.line}" if info.file else ""
+        table.add_row(info.name, info.phase, info.domain, str(info.uses), source)
+    if not program.functions:
+        table.add_row("none", "", "", "", "")
+    return table
+
+
+def interface_table(program: Program) -> RenderableType:
+    """A row for each graph input and output."""
+    from gradport.spec import short_dtype
+
+    table = _table(f"Graph (ai.onnx opset {program.opset})")
+    for heading in ("", "name", "tensor", "role", "of"):
+        table.add_column(heading, overflow="fold")
+    for direction, specs in (("in", program.inputs), ("out", program.outputs)):
+        for spec in specs:
+            shape = f"{short_dtype(spec.dtype)}[{','.join(map(str, spec.shape))}]"
+            table.add_row(direction, spec.name, Text(shape), spec.role, spec.of or "")
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False, header_style="dim")
+
+
+def _about(finding: Finding) -> str:
+    return finding.key.removeprefix(finding.rule).lstrip("/")
+
+
+def _figure(finding: Finding) -> str:
+    return "" if finding.figure is None else f"{finding.figure:.2g} {finding.unit}"
+
+
+def _paragraph(finding: Finding) -> Text:
+    where = f"\n   at {finding.where}" if finding.where and finding.outcome in ("failed", "error") else ""
+    return Text(f"\n{_MARKS[finding.outcome][0]}: {finding.message}{where}", _MARKS[finding.outcome][1].replace("bold ", ""))
