@@ -108,7 +108,11 @@ CASES = [
     Case("snntorch.surrogate:StochasticSpikeOperator", "r(4,16), 0.0, 0.2"),
     Case("snntorch.surrogate:SparseFastSigmoid", "r(4,16), 25.0, 0.5"),
     Case("snntorch.functional.quant:StateQuant", "r(4,16), torch.linspace(-2,2,16)"),
-    Case("snntorch.functional.loss:SpikeTime.FirstSpike", "(torch.rand(8,2,4)>0.7).float().requires_grad_(), 'cpu'", batch={0: 1}),
+    Case(
+        "snntorch.functional.loss:SpikeTime.FirstSpike",
+        "(torch.rand(8,2,4)>0.7).float().requires_grad_(), 'cpu'",
+        batch={0: 1},
+    ),
     Case("norse.torch.functional.threshold:HeaviErfc", "r(4,16), 2.0"),
     Case("norse.torch.functional.threshold:HeaviTanh", "r(4,16), 2.0"),
     Case("norse.torch.functional.threshold:Logistic", "r(4,16), 2.0"),
@@ -122,9 +126,22 @@ CASES = [
     Case("geffnet.activations.activations_me:HardSigmoidJitAutoFn", "r(2,3,8,8)"),
     Case("geffnet.activations.activations_me:HardSwishJitAutoFn", "r(2,3,8,8)"),
     Case("gpytorch.functions._log_normal_cdf:LogNormalCDF", "r(4,16)"),
-    Case("gpytorch.functions.rbf_covariance:RBFCovariance", "n(5,3), n(6,3), p(1,1), lambda a,b: (a.unsqueeze(-2)-b.unsqueeze(-3)).pow(2).sum(-1)", batch={0: 0}),
-    Case("gpytorch.functions.matern_covariance:MaternCovariance", "n(5,3), n(6,3), p(1,1), 1.5, lambda a,b: (a.unsqueeze(-2)-b.unsqueeze(-3)).pow(2).sum(-1).clamp_min(1e-15).sqrt()", batch={0: 0}),
-    Case("gpytorch.functions.matern_covariance:MaternCovariance", "n(5,3), n(6,3), p(1,1), 2.5, lambda a,b: (a.unsqueeze(-2)-b.unsqueeze(-3)).pow(2).sum(-1).clamp_min(1e-15).sqrt()", note="nu=2.5", batch={0: 0}),
+    Case(
+        "gpytorch.functions.rbf_covariance:RBFCovariance",
+        "n(5,3), n(6,3), p(1,1), lambda a,b: (a.unsqueeze(-2)-b.unsqueeze(-3)).pow(2).sum(-1)",
+        batch={0: 0},
+    ),
+    Case(
+        "gpytorch.functions.matern_covariance:MaternCovariance",
+        "n(5,3), n(6,3), p(1,1), 1.5, lambda a,b: (a.unsqueeze(-2)-b.unsqueeze(-3)).pow(2).sum(-1).clamp_min(1e-15).sqrt()",
+        batch={0: 0},
+    ),
+    Case(
+        "gpytorch.functions.matern_covariance:MaternCovariance",
+        "n(5,3), n(6,3), p(1,1), 2.5, lambda a,b: (a.unsqueeze(-2)-b.unsqueeze(-3)).pow(2).sum(-1).clamp_min(1e-15).sqrt()",
+        note="nu=2.5",
+        batch={0: 0},
+    ),
     Case("gpytorch.variational.large_batch_variational_strategy:QuadFormDiagonal", "r(5,5), r(5,3)", batch={1: 1}),
     Case("pytorch_revgrad.functional:RevGrad", "r(4,16), t(0.5)"),
     Case("kornia.losses.focal:_TargetLogSoftmax", "r(2,5,4,4), i(5,2,1,4,4), torch.ones(2,1,4,4,dtype=torch.bool)"),
@@ -147,4 +164,11 @@ CASES = [
     Case("spikingjelly.activation_based.surrogate:poisson_pass", "u(0.0,1.0,4,16)"),
     Case("spikingjelly.activation_based.surrogate:rect", "r(4,16), 1.0"),
     Case("torchdiffeq._impl.misc:_StitchGradient", "r(4), r(4)"),
-    Case("torchdiffeq:odeint_adjoint", "(lambda f: f)(type('F',(nn.Module,),{'__init__':lambda s:(nn.Module.__init__(s),setattr(s,'l',nn.Linear(6,6)))[0],'forward':lambda s,t,y: torch.tanh(s.l(y))})()), r(3,6), torch.linspace(0,1,3)", attr="", note="dopri5", batch={1: 0}),]
+    Case(
+        "torchdiffeq:odeint_adjoint",
+        "(lambda f: f)(type('F',(nn.Module,),{'__init__':lambda s:(nn.Module.__init__(s),setattr(s,'l',nn.Linear(6,6)))[0],'forward':lambda s,t,y: torch.tanh(s.l(y))})()), r(3,6), torch.linspace(0,1,3)",
+        attr="",
+        note="dopri5",
+        batch={1: 0},
+    ),
+]

@@ -30,9 +30,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import onnx_ir as ir
 import torch
+from cases import CASES, Case
 
 import gradport
-from cases import CASES, Case
 
 SIZES = {"batch": (1, 2, 7)}
 FORMS = ("keep", "inline", "opaque")
@@ -75,7 +75,7 @@ def report(rows: list[Row], markdown: bool) -> None:
     print()
     for way in rows[0].verdicts:
         counts = {v: sum(row.verdicts[way] == v for row in rows) for v in ("right", "wrong", "refused")}
-        print(f"{way:26} right {counts['right']:2}  wrong {counts['wrong']:2}  refused {counts['refused']:2}  of {len(rows)}")
+        print(f"{way:26}", *(f"{verdict} {count:2} " for verdict, count in counts.items()), f"of {len(rows)}")
     every = sum(all(row.verdicts[way] == "right" for way in FORMS) for row in rows)
     print(f"{'keep, inline and opaque':26} right {every:2}  of {len(rows)}")
     print()
@@ -192,7 +192,8 @@ class Written(torch.nn.Module):
         if not self._gradient:
             return tuple(outputs)
         seeded = [out for out in outputs if out.requires_grad]
-        gradients = torch.autograd.grad(seeded, [leaves[at] for at in self._wanted], list(cotangents), allow_unused=True)
+        wanted = [leaves[at] for at in self._wanted]
+        gradients = torch.autograd.grad(seeded, wanted, list(cotangents), allow_unused=True)
         return (*outputs, *(gradient for gradient in gradients if gradient is not None))
 
     def _outputs(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -200,7 +201,8 @@ class Written(torch.nn.Module):
         for index, tensor in zip(self._at, tensors, strict=True):
             args[index] = tensor
         result = self._function(*args)
-        return [out for out in (result if isinstance(result, (tuple, list)) else (result,)) if isinstance(out, torch.Tensor)]
+        results = result if isinstance(result, (tuple, list)) else (result,)
+        return [out for out in results if isinstance(out, torch.Tensor)]
 
     def _seeded(self) -> list[torch.Tensor]:
         leaves = [self._args[index].detach().clone() for index in self._at]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from gradport.user_code import place_of_error
 from gradport.errors import Error, TargetError
 from gradport.joint import Joint, Outcome, Slot, copies
 from gradport.signature import source_of_backward
 from gradport.torch_internals import function_calls, quiet
+from gradport.user_code import place_of_error
 
 __all__ = ["Cotangent", "Drawn", "given", "ones", "rejection", "run_eager"]
 
@@ -60,6 +61,7 @@ class Drawn:
         self._generator = generator
 
     def __call__(self, name: str, output: torch.Tensor) -> torch.Tensor:
+        """Draws the cotangent of one output."""
         drawn = torch.randn(output.shape, generator=self._generator, dtype=torch.float64).to(output.dtype)
         self.cotangents[name] = drawn
         return drawn
@@ -108,11 +110,9 @@ def _called(joint: Joint, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, typ
         found[function.__name__] = function
         return run()
 
-    with function_calls(forward, lambda context, cotangents, run: run()):
-        try:
-            joint(copies(tensors), ones)
-        except Exception:
-            pass  # it fails as before; what was called until then is what we came for
+    # it fails as before; what was called until then is what we came for
+    with function_calls(forward, lambda context, cotangents, run: run()), contextlib.suppress(Exception):
+        joint(copies(tensors), ones)
     return found
 
 

@@ -91,9 +91,7 @@ def export(
 def _opset(version: int | None) -> int:
     chosen = default_opset() if version is None else version
     if chosen not in OPSETS:
-        raise SpecError(
-            f"opset_version={chosen} is outside the range that works, {OPSETS.start} to {OPSETS.stop - 1}."
-        )
+        raise SpecError(f"opset_version={chosen} is outside the range that works, {OPSETS.start} to {OPSETS.stop - 1}.")
     return chosen
 
 

@@ -17,7 +17,7 @@ __all__ = ["Path", "children", "dotted", "leaves", "replaced"]
 Path = tuple[str | int, ...]
 
 
-def children(value: object) -> list[tuple[str | int, Any]] | None:
+def children(value: Any) -> list[tuple[str | int, Any]] | None:
     """The entries of a container with their keys, or None for a leaf."""
     if isinstance(value, Mapping):
         return [(key if isinstance(key, int) else str(key), item) for key, item in value.items()]

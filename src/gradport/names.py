@@ -52,9 +52,9 @@ class Taken:
         return candidate
 
 
-def allot(inputs: Sequence[Entry], outputs: Sequence[Entry], renames: Mapping[tuple[str, str], str]) -> tuple[
-    list[str], list[str], Taken
-]:
+def allot(
+    inputs: Sequence[Entry], outputs: Sequence[Entry], renames: Mapping[tuple[str, str], str]
+) -> tuple[list[str], list[str], Taken]:
     """Names for graph inputs and outputs, in order.
 
     Args:

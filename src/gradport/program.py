@@ -97,8 +97,7 @@ class Program:
         known = {(f["domain"], f["name"], f["overload"]): f for f in self._json(FUNCTIONS, [])}
         uses = self._uses()
         return tuple(
-            FunctionInfo(key[0], key[1], f["phase"], f["file"], f["line"], uses.get(key, 0))
-            for key, f in known.items()
+            FunctionInfo(key[0], key[1], f["phase"], f["file"], f["line"], uses.get(key, 0)) for key, f in known.items()
         )
 
     @property
@@ -137,7 +136,9 @@ class Program:
         """
         if len(tensors) != len(self.model.graph.inputs):
             names = ", ".join(spec.name for spec in self.inputs)
-            raise ProgramError(f"The program takes {len(self.model.graph.inputs)} tensors ({names}), not {len(tensors)}.")
+            raise ProgramError(
+                f"The program takes {len(self.model.graph.inputs)} tensors ({names}), not {len(tensors)}."
+            )
         return tuple(self.run_named(dict(zip((s.name for s in self.inputs), tensors, strict=True))).values())
 
     def run_named(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -190,8 +191,10 @@ class Program:
         size = sum(v.const_value.nbytes for v in self.model.graph.initializers.values() if v.const_value is not None)
         external = size > _EXTERNAL_ABOVE if external_data is None else external_data
         if size > _PROTOBUF_LIMIT and not external:
-            raise OutputError(f"{path} would hold {size} bytes of weights, more than protobuf's 2 GiB; "
-                              "save it with external_data=True.")
+            raise OutputError(
+                f"{path} would hold {size} bytes of weights, more than protobuf's 2 GiB; "
+                "save it with external_data=True."
+            )
         folder, base = os.path.split(os.path.abspath(path))
         try:
             with tempfile.TemporaryDirectory(dir=folder, prefix=".gradport-") as scratch:
@@ -325,7 +328,7 @@ def to_ort_value(tensor: torch.Tensor) -> onnxruntime.OrtValue:
 def from_ort_value(value: onnxruntime.OrtValue) -> torch.Tensor:
     """A torch tensor with the data of an OrtValue."""
     if value.element_type() == ir.DataType.BFLOAT16.value:
-        return torch.from_dlpack(value._ortvalue.to_dlpack())
+        return torch.utils.dlpack.from_dlpack(value._ortvalue.to_dlpack())
     return torch.from_numpy(value.numpy().copy())
 
 

@@ -112,7 +112,9 @@ def _targets(subject: Subject) -> list[Argument]:
     for root, path, value in roots:
         for leaf_path, leaf in leaves(value):
             if not _is_tensor(leaf):
-                raise SpecError(f"The target {dotted(root, leaf_path)!r} is {type(leaf).__name__}; targets are tensors.")
+                raise SpecError(
+                    f"The target {dotted(root, leaf_path)!r} is {type(leaf).__name__}; targets are tensors."
+                )
             found.append(Argument(dotted(root, leaf_path), root, (*path, *leaf_path), leaf))
     return found
 

@@ -126,8 +126,8 @@ class _Search:
         elif isinstance(value, types.FunctionType):
             self._function(value, prefix)
         elif (entries := children(value)) is not None:
-            for key, item in entries:
-                self.visit(item, _join(prefix, str(key)))
+            for at, item in entries:
+                self.visit(item, _join(prefix, str(at)))
         elif callable(value) and not _is_library(type(value)) and hasattr(value, "__dict__"):
             for key, item in vars(value).items():
                 self.visit(item, _join(prefix, key))

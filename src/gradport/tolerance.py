@@ -92,8 +92,10 @@ def _floating(
     error = torch.where(finite, (got - want).abs(), torch.zeros_like(want))
     largest = float(error.max())
     relative = largest / max(scale, tiny)
-    allowed = _floor(want, scale, unit, tiny) if rtol is None and atol is None else (
-        (rtol or 0.0) * want.abs() + (atol or 0.0)
+    allowed = (
+        _floor(want, scale, unit, tiny)
+        if rtol is None and atol is None
+        else ((rtol or 0.0) * want.abs() + (atol or 0.0))
     )
     beyond = error > allowed
     if beyond.any() and rtol is None and atol is None:

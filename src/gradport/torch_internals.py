@@ -31,8 +31,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode, dispatch_functionalize
 from torch.fx.experimental import _config as fx_config
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
-from torch.utils._python_dispatch import _disable_current_modes
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = [
     "current_forward_sequence",
@@ -40,12 +40,12 @@ __all__ = [
     "decompositions",
     "default_opset",
     "each_new_node",
-    "fake_mode",
     "exporter_lowering",
+    "fake_mode",
     "fake_tensor",
     "function_calls",
-    "has_lowering",
     "has_data",
+    "has_lowering",
     "lowerings",
     "promote_types",
     "quiet",

@@ -14,9 +14,7 @@ import torch
 __all__ = ["Place", "here", "place_of_error"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
-_FOREIGN = tuple(
-    path + os.sep for path in (os.path.dirname(os.path.abspath(torch.__file__)), _PACKAGE)
-)
+_FOREIGN = tuple(path + os.sep for path in (os.path.dirname(os.path.abspath(torch.__file__)), _PACKAGE))
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 
 
@@ -61,7 +59,7 @@ def place_of_error(error: BaseException) -> Place | None:
 _JOINT = os.sep + os.path.join("gradport", "joint.py")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _is_users(filename: str) -> bool:
     if filename.startswith("<") and not filename.startswith("<stdin"):
         return filename.startswith("<ipython")

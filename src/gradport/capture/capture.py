@@ -11,8 +11,8 @@ import torch.fx
 
 from gradport.capture import markers
 from gradport.capture.constants import KnownConstants
-from gradport.capture.identities import drop_identities
 from gradport.capture.guards import require_honest_dimensions
+from gradport.capture.identities import drop_identities
 from gradport.capture.indexing import IndexByTensor
 from gradport.capture.refusals import refuse_random_numbers, trace_refusal
 from gradport.capture.regions import Region, Regions
@@ -181,9 +181,11 @@ def _lift_constants(graph_module: torch.fx.GraphModule) -> tuple[Constant, ...]:
     graph = graph_module.graph
     constants: dict[str, Constant] = {}
     lifted: dict[str, torch.fx.Node] = {}
-    last = [node for node in graph.nodes if node.op == "placeholder"][-1] if any(
-        node.op == "placeholder" for node in graph.nodes
-    ) else None
+    last = (
+        [node for node in graph.nodes if node.op == "placeholder"][-1]
+        if any(node.op == "placeholder" for node in graph.nodes)
+        else None
+    )
     for node in list(graph.nodes):
         if node.op != "get_attr":
             continue
@@ -202,9 +204,7 @@ def _lift_constants(graph_module: torch.fx.GraphModule) -> tuple[Constant, ...]:
     return tuple(constants.values())
 
 
-def _inputs(
-    graph_module: torch.fx.GraphModule, slots: list[Slot], constants: set[str]
-) -> tuple[Placeholder, ...]:
+def _inputs(graph_module: torch.fx.GraphModule, slots: list[Slot], constants: set[str]) -> tuple[Placeholder, ...]:
     """Names the placeholders; the markers that stand for cotangents become placeholders as well."""
     graph = graph_module.graph
     nodes = [node for node in graph.nodes if node.op == "placeholder" and node.name not in constants]

@@ -41,12 +41,20 @@ def require_honest_dimensions(
     for dimension, sizes in symbolic.items():
         expression = shape_env.replace(sizes[0].node._expr)
         if expression.is_number:
-            raise _refusal(joint, guards, f"fixes the dynamic dimension {dimension.name!r} at {expression}",
-                           "compute with x.shape itself instead of int(x.shape[...]) or a comparison with a constant")
+            raise _refusal(
+                joint,
+                guards,
+                f"fixes the dynamic dimension {dimension.name!r} at {expression}",
+                "compute with x.shape itself instead of int(x.shape[...]) or a comparison with a constant",
+            )
         name = str(expression)
         if name in symbols:
-            raise _refusal(joint, guards, f"ties the dimensions {symbols[name].name!r} and {dimension.name!r} together",
-                           "give them one name")
+            raise _refusal(
+                joint,
+                guards,
+                f"ties the dimensions {symbols[name].name!r} and {dimension.name!r} together",
+                "give them one name",
+            )
         symbols[name] = dimension
     for guard in guards:
         _require_no_branch(joint, shape_env, guard, symbols)
@@ -62,7 +70,8 @@ def _require_no_branch(joint: Joint, shape_env: Any, guard: Any, symbols: dict[s
         for size in _candidates(expression, dimension):
             if expression.subs({**examples, symbol: size}) == sympy.false:
                 raise _refusal(
-                    joint, [guard],
+                    joint,
+                    [guard],
                     f"takes a branch on the dynamic dimension {dimension.name!r} that does not hold at size {size} "
                     f"({expression.subs({s: sympy.Symbol(symbols[str(s)].name) for s in free})})",
                     "leave that dimension static, or limit it with torch.export.Dim(name, min=, max=)",

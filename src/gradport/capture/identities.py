@@ -27,7 +27,9 @@ def drop_identities(graph_module: torch.fx.GraphModule) -> None:
     """Rewrites the graph in place."""
     graph = graph_module.graph
     left = {
-        (node.args[1], result) for node in graph.nodes if node.target is mark and node.args[2] == "leave"
+        (node.args[1], result)
+        for node in graph.nodes
+        if node.target is mark and node.args[2] == "leave"
         for result in node.args[0]
     }
     for node in list(graph.nodes):

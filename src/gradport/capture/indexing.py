@@ -51,8 +51,9 @@ def _is_tensor_number(entry: Any) -> bool:
 def _split(tensor: torch.Tensor, index: Any) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
     """The view that the slices make, and the tensors that index it."""
     entries = list(index) if isinstance(index, tuple) else [index]
-    basic = tuple(entry if entry is None or entry is Ellipsis or isinstance(entry, slice) else slice(None)
-                  for entry in entries)
+    basic = tuple(
+        entry if entry is None or entry is Ellipsis or isinstance(entry, slice) else slice(None) for entry in entries
+    )
     if any(entry is Ellipsis for entry in entries):
         at = next(place for place, entry in enumerate(entries) if entry is Ellipsis)
         given = sum(entry is not None for entry in entries) - 1

@@ -36,19 +36,35 @@ def trace_refusal(joint: Joint, regions: Regions, error: Exception) -> Error:
     place = place_of_error(error)
     subject = whose(joint, regions.innermost)
     if isinstance(error, DynamicOutputShapeException):
-        return _refusal(subject, place, f"makes a tensor whose size depends on values ({error.func})",  # type: ignore[attr-defined]
-                        "use a mask (torch.where) or a fixed size instead")
+        return _refusal(
+            subject,
+            place,
+            f"makes a tensor whose size depends on values ({error.func})",  # type: ignore[attr-defined]
+            "use a mask (torch.where) or a fixed size instead",
+        )
     if isinstance(error, _VALUE) or _VALUE_TEXT.search(str(error)):
-        return _refusal(subject, place, "decides on a tensor's value (a branch, a loop or a size taken from data)",
-                        "express it with torch.where, or with torch.cond or torch.while_loop")
+        return _refusal(
+            subject,
+            place,
+            "decides on a tensor's value (a branch, a loop or a size taken from data)",
+            "express it with torch.where, or with torch.cond or torch.while_loop",
+        )
     if _NUMPY_TEXT.search(str(error)):
         return _refusal(subject, place, "leaves torch for numpy, where no trace can follow", "write that part in torch")
     if isinstance(error, UnsupportedOperatorException):
-        return _refusal(subject, place, f"calls {error.func}, which has no fake kernel",  # type: ignore[attr-defined]
-                        "register one with torch.library.register_fake")
+        return _refusal(
+            subject,
+            place,
+            f"calls {error.func}, which has no fake kernel",  # type: ignore[attr-defined]
+            "register one with torch.library.register_fake",
+        )
     reason = (str(error).strip().splitlines() or [""])[0][:300].rstrip(".")
-    return _refusal(subject, place, f"cannot be traced ({type(error).__name__}: {reason})",
-                    "write that part in plain torch operators")
+    return _refusal(
+        subject,
+        place,
+        f"cannot be traced ({type(error).__name__}: {reason})",
+        "write that part in plain torch operators",
+    )
 
 
 def refuse_random_numbers(joint: Joint, graph_module: torch.fx.GraphModule, regions: Regions) -> None:

@@ -11,13 +11,13 @@ import torch
 
 from gradport.capture.indexing import IndexByTensor
 from gradport.capture.markers import mark
-from gradport.user_code import Place, here
 from gradport.torch_internals import (
     current_forward_sequence,
     current_sequence,
     each_new_node,
     function_calls,
 )
+from gradport.user_code import Place, here
 
 __all__ = ["Region", "Regions", "place_of", "region_of"]
 
@@ -95,8 +95,9 @@ class Regions:
         results = run()
         self._close(region, results)
         for result in results if isinstance(results, tuple) else (results,):
-            context = getattr(result, "grad_fn", None)
-            if isinstance(context, getattr(function, "_backward_cls", ())) and not hasattr(context, "_gradport_region"):
+            context: Any = getattr(result, "grad_fn", None)
+            is_own = isinstance(context, getattr(function, "_backward_cls", ()))
+            if is_own and not hasattr(context, "_gradport_region"):
                 context._gradport_region = key
                 self._saved(region, context)
         return results
@@ -110,9 +111,7 @@ class Regions:
     def _backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         tensors, entered = _tensors_of(cotangents)
         forward = getattr(context, "_gradport_region", None)
-        region = Region(
-            len(self.found), context._forward_cls, "backward", self._parent(), forward, entered, {}, here()
-        )
+        region = Region(len(self.found), context._forward_cls, "backward", self._parent(), forward, entered, {}, here())
         self._open(region, tensors)
         with IndexByTensor():  # torch closes the one around the trace while autograd runs
             results = _own(run())

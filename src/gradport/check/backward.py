@@ -44,9 +44,7 @@ def backward_against_operators(trial: Trial) -> Iterator[Finding]:
     sound = {slot: calls for slot, calls in own.items() if _are_the_derivative(calls, differences[slot])}
     for slot in own:
         if slot not in sound:
-            yield _skipped(
-                trial, "the forward detaches, rounds or writes past autograd, so its own operators give no derivative", slot
-            )
+            yield _skipped(trial, "the forward detaches, rounds or writes past autograd", slot)
     yield from _judged("operators", "the forward's own operators give", trial, sound, differences)
 
 
@@ -86,7 +84,8 @@ def _finding(
     looked = f"{sum(len(call.samples) for call in calls)} elements of {len(calls)} backward calls"
     message = f"The gradient of {slot.name} is {_described(kind, constant)}"
     if kind.worst is not None:
-        message += f": at {_place(slot, kind.worst)} the backward gives {kind.worst.got:.6g}, {source} {kind.worst.want:.6g}"
+        place, got, want = _place(slot, kind.worst), kind.worst.got, kind.worst.want
+        message += f": at {place} the backward gives {got:.6g}, {source} {want:.6g}"
         if all(call.missing for call in calls):
             message += " (it returns None)"
     message += f" ({looked})."
@@ -195,7 +194,8 @@ def _declared_gradients(
     wanted = trial.joint.wanted
     if len(result) == len(wanted):
         return dict(zip(wanted, result, strict=True))
-    names = list(dict.fromkeys(a.of for a in sorted((*trial.joint.arguments, *trial.joint.statics), key=lambda a: str(a.path))))
+    leaves = sorted((*trial.joint.arguments, *trial.joint.statics), key=lambda leaf: str(leaf.path))
+    names = list(dict.fromkeys(leaf.of for leaf in leaves))
     if len(result) == len(names):
         by_name = dict(zip(names, result, strict=True))
         return {slot: by_name[slot.name] for slot in wanted}

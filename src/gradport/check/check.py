@@ -84,13 +84,17 @@ def check(
 
 
 def _not_reached(rule: str) -> Finding:
-    return Finding(
-        key=f"{rule}/budget", rule=rule, outcome="skipped", severity="warning", message="The budget was spent before it."
-    )
+    message = "The budget was spent before it."
+    return Finding(key=f"{rule}/budget", rule=rule, outcome="skipped", severity="warning", message=message)
 
 
 def _broken(rule: str, error: Error, trial: Trial) -> Finding:
     return Finding(
-        key=f"{rule}/runs", rule=rule, outcome="failed", kind="wrong", severity="error", where=trial.where(),
+        key=f"{rule}/runs",
+        rule=rule,
+        outcome="failed",
+        kind="wrong",
+        severity="error",
+        where=trial.where(),
         message=str(error),
     )

@@ -8,6 +8,7 @@ points. Source: W. H. Press et al., Numerical Recipes, 3rd ed., section 5.7 (Rid
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -76,7 +77,7 @@ def _best(differences: Sequence[float]) -> tuple[float, float]:
     Two, since one agrees by accident now and then where the function is rough.
     """
     square = _RATIO * _RATIO
-    finer = [(square * b - a) / (square - 1) for a, b in zip(differences, differences[1:], strict=False)]
+    finer = [(square * b - a) / (square - 1) for a, b in itertools.pairwise(differences)]
     triples = zip(finer, finer[1:], finer[2:], strict=False)
     error, value = min(
         ((max(abs(a - b), abs(b - c)), b) for a, b, c in triples), default=(float("inf"), differences[-1])

@@ -80,8 +80,6 @@ def _parsed(text: Any, *, alone: bool) -> Expectation:
     match = _SCALED.match(text) if isinstance(text, str) else None
     if match is None:
         raise SpecError(
-            f"expect={text!r} is none of {', '.join(_NAMES)}, 'scaled by K', a callable or a mapping of arguments to these."
+            f"expect={text!r} is none of {', '.join(_NAMES)}, 'scaled by K', a callable, or a mapping of arguments."
         )
     return Expectation("scaled", float(match["k"]), alone)
-
-

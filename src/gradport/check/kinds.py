@@ -1,4 +1,4 @@
-"""What a backward is: the derivative, a multiple of it, the derivative limited, the cotangent itself, or something else."""
+"""What a backward is: the derivative, a multiple of it, the derivative limited, the cotangent itself, or another."""
 
 from __future__ import annotations
 

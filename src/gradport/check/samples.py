@@ -1,4 +1,4 @@
-"""Samples: for one argument, the backward's gradient beside a reference, element by element, over inputs and cotangents.
+"""Samples: an argument's gradient beside a reference, element by element, over inputs and cotangents.
 
 A vector-Jacobian product is linear in its cotangent, so every backward is asked at three sizes of the same cotangent:
 a gradient that is clipped shows itself there, and nowhere else.
@@ -129,7 +129,10 @@ def _collected(trial: Trial, reference: Reference) -> dict[Slot, list[Call]]:
                 raise
             continue  # a fresh input that the subject rejects says nothing
         generator = torch.Generator().manual_seed(trial.seed + number)
-        drawn = {n: torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v.dtype) for n, v in seeded.items()}
+        drawn = {
+            name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.dtype)
+            for name, value in seeded.items()
+        }
         slopes = reference(tensors, drawn)
         if slopes is None:
             continue
@@ -183,8 +186,7 @@ def _exact(x: torch.Tensor, gradient: torch.Tensor | None) -> Slopes:
     flat = (torch.zeros_like(x) if gradient is None else gradient).detach().double().reshape(-1)
     largest = float(flat.abs().max()) if flat.numel() else 0.0
     return {
-        index: Slope("smooth", value, 1e-10 * largest, value, value)
-        for index, value in enumerate(flat[:4096].tolist())
+        index: Slope("smooth", value, 1e-10 * largest, value, value) for index, value in enumerate(flat[:4096].tolist())
     }
 
 
@@ -193,7 +195,8 @@ def _differences(
 ) -> dict[Slot, Slopes]:
     start = trial.outputs(tensors)
     moved = {name: start[name] for name in (cotangents or start)}
-    weights = torch.cat([cotangents.get(name, torch.ones_like(value)).reshape(-1).double() for name, value in moved.items()])
+    seeds = [cotangents.get(name, torch.ones_like(value)) for name, value in moved.items()]
+    weights = torch.cat([seed.reshape(-1).double() for seed in seeds])
     unit = max(torch.finfo(value.dtype).eps for value in moved.values())
     found: dict[Slot, Slopes] = {}
     for slot in trial.joint.wanted:

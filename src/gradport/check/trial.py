@@ -45,7 +45,7 @@ class Trial:
         self._known: dict[str, Any] = {}
 
     def _moved(self, tensors: dict[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor]:
-        """Lone numbers that no gradient is wanted of keep their value: they are parameters, such as the k of a scale."""
+        """Lone numbers that no gradient is wanted of keep their value: such is the k of a scale."""
         examples = self.joint.examples()
         fixed = {s: t for s, t in examples.items() if t.numel() == 1 and s not in self.joint.wanted}
         return tensors | fixed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,8 +92,8 @@ def file_stem(name: str) -> str:
 def _described(program: Program) -> dict[str, Any]:
     def listed(specs: Any) -> list[dict[str, Any]]:
         return [
-            {"name": s.name, "dtype": str(s.dtype).removeprefix("torch."), "shape": list(s.shape), "role": s.role, "of": s.of}
-            for s in specs
+            {**dataclasses.asdict(spec), "dtype": str(spec.dtype).removeprefix("torch."), "shape": list(spec.shape)}
+            for spec in specs
         ]
 
     return {

@@ -12,8 +12,27 @@ import typer
 from gradport.errors import SpecError
 
 __all__ = [
-    "Atol", "Budget", "Expect", "Functions", "Inputs", "Json", "Loss", "NoFallback", "Opset", "Out", "Outputs",
-    "Random", "Rtol", "Seed", "Sizes", "Target", "Wrt", "expected", "names", "seconds", "sizes_of",
+    "Atol",
+    "Budget",
+    "Expect",
+    "Functions",
+    "Inputs",
+    "Json",
+    "Loss",
+    "NoFallback",
+    "Opset",
+    "Out",
+    "Outputs",
+    "Random",
+    "Rtol",
+    "Seed",
+    "Sizes",
+    "Target",
+    "Wrt",
+    "expected",
+    "names",
+    "seconds",
+    "sizes_of",
 ]
 
 Target = Annotated[str, typer.Argument(help="module:attribute or path/file.py:attribute", show_default=False)]

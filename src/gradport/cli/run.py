@@ -68,8 +68,13 @@ def run(
         current.show(evidence_table(f"check {subject.name}", checked))
         current.result |= {"subject": subject.name, "ok": checked.ok, "check": checked.to_dict()}
         program = exported(
-            current, subject, wrt,
-            functions=functions, fallback=not no_fallback, random=random, opset_version=opset,
+            current,
+            subject,
+            wrt,
+            functions=functions,
+            fallback=not no_fallback,
+            random=random,
+            opset_version=opset,
         )
         with current.step(f"verifying {subject.name}"):
             verified = verify(program, subject, sizes=wanted, seed=seed, budget=limit, rtol=rtol, atol=atol)

@@ -68,7 +68,8 @@ def session(command: str, as_json: bool) -> Iterator[Session]:
         if os.environ.get("GRADPORT_DEBUG"):
             raise
         _fail(
-            current, error,
+            current,
+            error,
             f"This is a fault of gradport ({type(error).__name__}: {error}); please report it. "
             "GRADPORT_DEBUG=1 shows where it happens.",
             FAULT,
@@ -98,7 +99,8 @@ def require_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(f"The output folder {folder} cannot be written: {error.strerror or error}; give another --out.") from error
+        reason = error.strerror or error
+        raise OutputError(f"The output folder {folder} cannot be written: {reason}; give another --out.") from error
 
 
 def write_text(path: Path, text: str) -> None:

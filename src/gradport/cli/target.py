@@ -107,7 +107,7 @@ def _file(path: str) -> ModuleType:
 
 
 def _importable(path: str) -> tuple[str, str]:
-    """The folder to import from and the module's name: `pkg.mod` where packages stand around the file, else its stem."""
+    """The folder to import from and the module's name: `pkg.mod` inside packages, else the file's stem."""
     folder, base = os.path.split(os.path.abspath(path))
     parts = [os.path.splitext(base)[0]]
     while os.path.isfile(os.path.join(folder, "__init__.py")):
@@ -222,7 +222,7 @@ def _parameters(signature: inspect.Signature | None) -> list[inspect.Parameter]:
 def _taken(parameter: inspect.Parameter, tree: dict[str, Any]) -> list[Any]:
     """The values for one parameter, taken out of the tree."""
     if parameter.kind is parameter.VAR_POSITIONAL:
-        found = []
+        found: list[Any] = []
         while f"{parameter.name}_{len(found)}" in tree:
             found.append(tree.pop(f"{parameter.name}_{len(found)}"))
         return found
@@ -236,7 +236,8 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
         *path, last = name.split(".")
         place = functools.reduce(lambda found, key: found.setdefault(key, {}), path, tree)
         place[last] = value
-    return {name: _collected(value) if any(n.startswith(name + ".") for n in values) else value for name, value in tree.items()}
+    nested = {name.split(".")[0] for name in values if "." in name}
+    return {name: _collected(value) if name in nested else value for name, value in tree.items()}
 
 
 def _collected(value: Any) -> Any:

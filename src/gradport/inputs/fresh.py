@@ -84,7 +84,11 @@ def _drawn(argument: Argument, shape: list[int], said: Any, generator: torch.Gen
         return pick.reshape(shape)
     if bool((finite == finite[0]).all()):
         moved = finite[0].double() * (1 + 0.1 * (2 * torch.rand(count, generator=generator, dtype=torch.float64) - 1))
-        return moved.to(example.dtype).reshape(shape) if finite.numel() == 1 or example.requires_grad else pick.reshape(shape)
+        return (
+            moved.to(example.dtype).reshape(shape)
+            if finite.numel() == 1 or example.requires_grad
+            else pick.reshape(shape)
+        )
     if bool((finite == finite.round()).all()):
         return pick.reshape(shape)
     other = flat[torch.randint(0, flat.numel(), (count,), generator=generator)]
@@ -125,7 +129,10 @@ def _from_strategy(strategy: Any, count: int, generator: torch.Generator) -> tor
 
     @seed(number)
     @settings(
-        max_examples=max(count, 1), database=None, phases=[Phase.generate], deadline=None,
+        max_examples=max(count, 1),
+        database=None,
+        phases=[Phase.generate],
+        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     @given(strategy)

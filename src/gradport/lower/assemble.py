@@ -62,9 +62,7 @@ def assemble(
         taken.claim(str(value.name), "internal")  # so that no internal keeps a name that is given away below
     _name(model, [*zip(values, in_names, strict=True), *zip(model.graph.outputs, out_names, strict=True)], initializers)
     _name_dimensions(model.graph, capture.symbols)
-    model.metadata_props[NAMES] = json.dumps(
-        _roles(inputs, in_names, outputs, out_names), ensure_ascii=False
-    )
+    model.metadata_props[NAMES] = json.dumps(_roles(inputs, in_names, outputs, out_names), ensure_ascii=False)
     model.metadata_props[FUNCTIONS] = json.dumps(_functions(model), ensure_ascii=False)
     model.metadata_props[PROVENANCE] = json.dumps(_provenance(lowered, options), ensure_ascii=False, default=repr)
     _finish(model, lowered.opset_version)

@@ -15,7 +15,7 @@ __all__ = ["static_attributes"]
 
 
 def static_attributes(forward: Region, names: list[str]) -> list[ir.Attr]:
-    """int and bool as INT, float as FLOAT, str, dtype and device as STRING, flat tuples as the plural; None is left out.
+    """int and bool as INT, float as FLOAT, str, dtype and device as STRING, flat tuples as the plural; None left out.
 
     Raises:
         ExportError: anything else, named.

@@ -16,7 +16,16 @@ from gradport.capture import Region
 from gradport.lower.families.markers import MARK_DOMAIN
 from gradport.lower.lower import REGION
 
-__all__ = ["Border", "Crossings", "Named", "argument_names", "formal_outputs", "kept_border", "opaque_border", "region_key"]
+__all__ = [
+    "Border",
+    "Crossings",
+    "Named",
+    "argument_names",
+    "formal_outputs",
+    "kept_border",
+    "opaque_border",
+    "region_key",
+]
 
 Named = list[tuple[str, ir.Value | None]]
 

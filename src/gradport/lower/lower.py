@@ -12,8 +12,8 @@ from onnx_ir.tensor_adapters import TorchTensor
 
 from gradport import torch_internals
 from gradport.capture import Capture
-from gradport.capture.regions import place_of, region_of
 from gradport.capture.refusals import whose
+from gradport.capture.regions import place_of, region_of
 from gradport.errors import ExportError
 from gradport.lower.table import registry
 

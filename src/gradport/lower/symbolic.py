@@ -1,8 +1,8 @@
 """Replays an existing `symbolic(g, ...)` onto onnx-ir, for the forward of a Function.
 
-`g.op("Relu", x)`, `g.op("com.acme::Fast", x, alpha_f=0.5)` and `outputs=n` are replayed; constants are `g.op("Constant",
-value_t=tensor)`. Whatever else a symbolic asks of its graph or its values belongs to the exporter that it was written
-for, and is refused by name.
+`g.op("Relu", x)`, `g.op("com.acme::Fast", x, alpha_f=0.5)` and `outputs=n` are replayed, and so are constants, which
+are `g.op("Constant", value_t=tensor)`. Whatever else a symbolic asks of its graph or its values belongs to the exporter
+that it was written for, and is refused by name.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def replay_symbolic(lowered: Lowered, outlined: Outlined) -> list[ir.Node]:
     region, call = outlined.region, outlined.call
     graph = _Graph(lowered, region.function)
     arguments = [
-        region.statics.get(position) if at is None else _Value(call.inputs[at], graph)
+        region.statics.get(position) if at is None else graph.value(call.inputs[at])
         for position, at in enumerate(region.entered)
     ]
     symbolic = getattr(region.function, "symbolic", None)
@@ -111,6 +111,10 @@ class _Graph:
         return ExportError(
             f"{self._function.__qualname__} ({file}:{line}) {what}; export it with functions='keep' instead."
         )
+
+    def value(self, value: ir.Value | None) -> _Value | None:
+        """The stand-in of a value; None for an absent one."""
+        return None if value is None else _Value(value, self)
 
     def _input(self, value: Any) -> ir.Value | None:
         if value is None or isinstance(value, _Value):

@@ -6,12 +6,17 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import onnxscript
+
 from gradport import torch_internals
 
-__all__ = ["OPSETS", "decomposition_table", "lowering", "registry"]
+__all__ = ["OPSETS", "decomposition_table", "lowering", "op", "registry"]
 
 OPSETS = range(18, 26)
 """Opsets that can be written: outside them the exporter goes through version converters that lose the Regions."""
+
+op: Any = onnxscript.opset18
+"""Operators as functions of ONNX values; a node made by one belongs to the graph that is being translated."""
 
 _ROWS: list[tuple[Any, Callable[..., Any]]] = []
 

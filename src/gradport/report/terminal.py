@@ -77,4 +77,6 @@ def _figure(finding: Finding) -> str:
 
 def _paragraph(finding: Finding) -> Text:
     where = f"\n   at {finding.where}" if finding.where and finding.outcome in ("failed", "error") else ""
-    return Text(f"\n{_MARKS[finding.outcome][0]}: {finding.message}{where}", _MARKS[finding.outcome][1].replace("bold ", ""))
+    return Text(
+        f"\n{_MARKS[finding.outcome][0]}: {finding.message}{where}", _MARKS[finding.outcome][1].replace("bold ", "")
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -81,8 +82,9 @@ def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.numpy()
 
 
-def _to_torch(array: object, dtype: torch.dtype) -> torch.Tensor:
-    array = np.ascontiguousarray(np.asarray(array)).reshape(np.shape(array))
+def _to_torch(result: Any, dtype: torch.dtype) -> torch.Tensor:
+    array = np.asarray(result)
+    array = np.ascontiguousarray(array).reshape(array.shape)  # a 0-d array stays one
     if dtype == torch.bfloat16 and array.dtype.itemsize == 2:
         return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
     return torch.from_numpy(array.copy())

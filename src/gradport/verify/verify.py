@@ -76,7 +76,14 @@ def verify(
     """
     program = _as_program(program)
     described = as_subject(
-        subject, () if args is None else args, kwargs, wrt=wrt, loss=loss, targets=targets, dynamic_shapes=dynamic_shapes, inputs=inputs
+        subject,
+        () if args is None else args,
+        kwargs,
+        wrt=wrt,
+        loss=loss,
+        targets=targets,
+        dynamic_shapes=dynamic_shapes,
+        inputs=inputs,
     )
     joint = Joint(with_example(_completed(described, program)))
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
@@ -224,7 +231,9 @@ def _completed(subject: Subject, program: Program) -> Subject:
     changes: dict[str, Any] = {}
     roles = {role: [spec for spec in program.outputs if spec.role == role] for role in ("loss", "output", "gradient")}
     if roles["loss"] and subject.loss is None:
-        raise SpecError(f"The program gives the loss {roles['loss'][0].name!r}; give verify the same loss= to compare with.")
+        raise SpecError(
+            f"The program gives the loss {roles['loss'][0].name!r}; give verify the same loss= to compare with."
+        )
     wanted = program.provenance.get("wrt")
     if subject.wrt is None and wanted:
         missing = set(program.missing_gradients)

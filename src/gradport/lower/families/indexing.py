@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 import torch
-from onnxscript import opset18 as op
 
-from gradport.lower.table import lowering
+from gradport.lower.table import lowering, op
 
 __all__: list[str] = []
 
