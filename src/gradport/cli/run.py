@@ -78,7 +78,7 @@ def run(
         )
         with current.step(f"verifying {subject.name}"):
             verified = verify(program, subject, sizes=wanted, seed=seed, budget=limit, rtol=rtol, atol=atol)
-        current.show(evidence_table(f"verify {subject.name}", verified))
+        current.show(evidence_table(f"verify {subject.name} on {len(verified.series['cases'])} inputs", verified))
         current.result |= {"ok": checked.ok and verified.ok, "verify": verified.to_dict()}
         stem = file_stem(subject.name)
         save(current, program, out / f"{stem}.onnx")

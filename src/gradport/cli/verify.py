@@ -51,5 +51,5 @@ def verify(
             from gradport.verify import verify as run_verify
         with current.step(f"verifying {file}"):
             evidence = run_verify(file, subject, sizes=wanted, budget=limit, seed=seed, rtol=rtol, atol=atol)
-        current.show(evidence_table(f"verify {file}", evidence))
+        current.show(evidence_table(f"verify {file} on {len(evidence.series['cases'])} inputs", evidence))
         current.result |= {"subject": subject.name, "ok": evidence.ok, "verify": evidence.to_dict()}

@@ -7,12 +7,13 @@ the hash seed: the hash covers everything that a runtime reads of the body, in a
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 import sys
 from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
+
+from gradport.signature import source_of
 
 __all__ = ["body_hash", "domain_of", "hashed_name", "rename_canonically"]
 
@@ -22,14 +23,13 @@ def domain_of(function: type) -> str:
 
     The file's stem if it has none, the same when the file ran as `__main__`; `__main__` where there is no file.
     """
-    module = sys.modules.get(function.__module__)
     if function.__module__ != "__main__":
         return function.__module__
-    spec = getattr(module, "__spec__", None)
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)  # set by `python -m package.module`
     if spec is not None:
         return str(spec.name)
-    file = getattr(module, "__file__", None) or _source_file(function)
-    return _importable_name(file) if file else "__main__"
+    file, _ = source_of(function)
+    return _importable_name(file) if file and os.path.isfile(file) else "__main__"
 
 
 def hashed_name(function: type, phase: str, graph: ir.Graph) -> str:
@@ -106,13 +106,6 @@ def _attribute(attribute: ir.Attr) -> Iterator[bytes]:
 def _tensor(tensor: ir.TensorProtocol) -> Iterator[bytes]:
     yield repr((tensor.dtype.name, tuple(int(dim) for dim in tensor.shape))).encode()  # type: ignore[arg-type]
     yield tensor.tobytes()
-
-
-def _source_file(function: type) -> str | None:
-    try:
-        return inspect.getsourcefile(function)
-    except (TypeError, OSError):
-        return None
 
 
 def _importable_name(file: str) -> str:

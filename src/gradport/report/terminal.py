@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -42,8 +43,7 @@ def functions_table(program: Program) -> RenderableType:
     for heading in ("name", "phase", "domain", "uses", "source"):
         table.add_column(heading, justify="right" if heading == "uses" else "left", overflow="fold")
     for info in program.functions:
-        source = f"{info.file}:{info.line}" if info.file else ""
-        table.add_row(info.name, info.phase, info.domain, str(info.uses), source)
+        table.add_row(info.name, info.phase, info.domain, str(info.uses), _source(info.file, info.line))
     if not program.functions:
         table.add_row("none", "", "", "", "")
     return table
@@ -65,6 +65,14 @@ def interface_table(program: Program) -> RenderableType:
 
 def _table(title: str) -> Table:
     return Table(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False, header_style="dim")
+
+
+def _source(file: str | None, line: int | None) -> str:
+    """File and line, short where the file is the user's own or an installed package's."""
+    if file is None:
+        return ""
+    inside = os.path.relpath(file) if os.path.abspath(file).startswith(os.getcwd() + os.sep) else file
+    return f"{inside.rpartition('site-packages' + os.sep)[2]}:{line}"
 
 
 def _about(finding: Finding) -> str:

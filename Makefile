@@ -1,0 +1,57 @@
+# make demo   sets up everything and carries four Functions, three of them from PyPI, into ONNX
+# make test   sets up everything and passes lint, types and tests
+# Both make .venv when it is missing and are fast when it is there.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/gradport run
+OUT ?= gradport-out
+
+.PHONY: demo test test-slow lint types unit bench clean
+
+demo: $(VENV)/.demo
+	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
+	$(RUN) entmax.activations:SparsemaxFunction 'X=f32[batch,16]' dim=-1 --out $(OUT)
+	$(RUN) efficientnet_pytorch.utils:SwishImplementation 'i=f32[batch,3,8,8]' --out $(OUT)
+	$(RUN) pytorch_revgrad:RevGrad 'input_=f32[batch,16]' --expect 'scaled by -1' --out $(OUT)
+	@echo "Four models and their evidence stand in $(OUT)/."
+
+test: lint types unit
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check src test bench examples
+	$(BIN)/ruff format --check src test bench examples
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
+
+test-slow: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+bench: $(VENV)/.bench
+	$(BIN)/python bench/corpus.py
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@sh -c 'command -v $(PYTHON) >/dev/null || { echo "gradport needs Python 3.11 or later: install python3." >&2; exit 1; }'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gradport needs Python 3.11 or later: set PYTHON=/path/to/python3.11." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "gradport needs Python's venv and pip: install python3-venv and python3-pip." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.installed bench/demo-requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r bench/demo-requirements.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed bench/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r bench/requirements.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(OUT) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

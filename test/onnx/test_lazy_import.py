@@ -1,0 +1,55 @@
+"""Importing gradport, asking for help and loading the pytest plugin cost nothing heavy."""
+
+import subprocess
+import sys
+import time
+
+HEAVY = ("onnx", "onnxscript", "onnxruntime", "onnx_ir", "hypothesis")
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Top-level modules that stand in sys.modules after a statement in a new process."""
+    code = f"{statement}\nimport sys\nprint(' '.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def test_importing_gradport_loads_nothing_heavy():
+    assert not loaded_after("import gradport").intersection({*HEAVY, "torch"})
+
+
+def test_importing_the_pytest_plugin_loads_nothing_heavy():
+    assert not loaded_after("import gradport.pytest_plugin").intersection({*HEAVY, "torch"})
+
+
+def test_checking_a_function_needs_no_onnx():
+    statement = (
+        "import torch, gradport\n"
+        "class Double(torch.autograd.Function):\n"
+        "    @staticmethod\n"
+        "    def forward(ctx, x): return x * 2\n"
+        "    @staticmethod\n"
+        "    def backward(ctx, g): return g * 2\n"
+        "assert gradport.check(Double, torch.randn(3)).ok"
+    )
+    assert not loaded_after(statement).intersection({"onnx", "onnxscript", "onnxruntime", "onnx_ir"})
+
+
+def test_help_answers_in_under_half_the_time_of_importing_torch():
+    def best(command: list[str]) -> float:
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            subprocess.run(command, capture_output=True, check=True)
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    main = "from gradport.cli.main import main; main()"
+    assert best([sys.executable, "-c", main, "--help"]) < 0.5 * best([sys.executable, "-c", "import torch"])
+
+
+def test_every_public_name_is_there():
+    import gradport
+
+    for name in gradport.__all__:
+        assert getattr(gradport, name) is not None
