@@ -49,6 +49,7 @@ def compare(
     eager: torch.Tensor,
     oracle: Callable[[], torch.Tensor | None],
     *,
+    narrowest: torch.dtype | None = None,
     rtol: float | None = None,
     atol: float | None = None,
 ) -> Comparison:
@@ -58,6 +59,7 @@ def compare(
         actual: what the runtime gave.
         eager: what eager torch gave.
         oracle: asked, when the floor is not enough, for the float64 value (None where there is none).
+        narrowest: the narrowest floating-point dtype that the value was computed from; None: its own.
         rtol, atol: take the place of the criterion where given.
     """
     eager = eager.detach()
@@ -65,61 +67,52 @@ def compare(
         return _unlike(f"it is {_said(actual)}, eager's is {_said(eager)}")
     if eager.numel() == 0:
         return Comparison(True, 0.0, 0.0)
-    if not (eager.is_floating_point() or eager.is_complex()):
+    if not eager.is_floating_point():
         return _exact(actual, eager)
-    if eager.is_complex():
-        actual, eager, complex_oracle = torch.view_as_real(actual), torch.view_as_real(eager), oracle
-        oracle = lambda: None if (o := complex_oracle()) is None else torch.view_as_real(o)  # noqa: E731
-    return _floating(actual, eager, oracle, rtol, atol)
+    given = None if rtol is None and atol is None else (rtol or 0.0, atol or 0.0)
+    return _floating(actual, eager, oracle, torch.finfo(narrowest or eager.dtype).eps, given)
 
 
 def _floating(
     actual: torch.Tensor,
     eager: torch.Tensor,
     oracle: Callable[[], torch.Tensor | None],
-    rtol: float | None,
-    atol: float | None,
+    rough: float,
+    given: tuple[float, float] | None,
 ) -> Comparison:
-    unit = torch.finfo(eager.dtype).eps
-    tiny = torch.finfo(eager.dtype).tiny
+    unit, tiny = torch.finfo(eager.dtype).eps, torch.finfo(eager.dtype).tiny
     got, want = actual.double(), eager.double()
     finite = want.isfinite() & got.isfinite()
     same_special = (got.isnan() & want.isnan()) | (got == want)
     special = ~finite & ~same_special
     if special.any():
         return _describe(got, want, special, "not finite alike", float("inf"), float("inf"))
-    scale = float(want[finite].abs().max()) if finite.any() else 0.0
+    scale = max(float(want[finite].abs().max()) if finite.any() else 0.0, tiny)
     error = torch.where(finite, (got - want).abs(), torch.zeros_like(want))
-    largest = float(error.max())
-    relative = largest / max(scale, tiny)
-    allowed = (
-        _floor(want, scale, unit, tiny)
-        if rtol is None and atol is None
-        else ((rtol or 0.0) * want.abs() + (atol or 0.0))
-    )
-    beyond = error > allowed
-    if beyond.any() and rtol is None and atol is None:
+    relative = float(error.max()) / scale
+    beyond = error > (_floor(want, scale, unit) if given is None else given[0] * want.abs() + given[1])
+    if given is None and beyond.any():
         reference = oracle()
         if reference is not None and reference.shape == want.shape:
-            beyond = beyond & _beyond_oracle(got, want, reference.double(), scale, unit, tiny)
+            beyond &= _beyond_oracle(got, want, reference.double(), scale, unit, max(rough, unit))
     if beyond.any():
         return _describe(got, want, beyond, "differ", relative / unit, relative)
     return Comparison(True, relative / unit, relative)
 
 
-def _floor(want: torch.Tensor, scale: float, unit: float, tiny: float) -> torch.Tensor:
-    return FLOOR_ULPS * unit * want.abs() + SCALE_ULPS * unit * max(scale, tiny)
+def _floor(want: torch.Tensor, scale: float, unit: float) -> torch.Tensor:
+    return FLOOR_ULPS * unit * want.abs() + SCALE_ULPS * unit * scale
 
 
 def _beyond_oracle(
-    got: torch.Tensor, want: torch.Tensor, oracle: torch.Tensor, scale: float, unit: float, tiny: float
+    got: torch.Tensor, want: torch.Tensor, oracle: torch.Tensor, scale: float, unit: float, rough: float
 ) -> torch.Tensor:
     """Elements whose error against float64 is not explained by the error that eager makes."""
     eagers = (want - oracle).abs()
-    other_branch = ~(eagers <= _BRANCH_ULPS * unit * max(scale, tiny))
+    other_branch = ~(eagers <= _BRANCH_ULPS * rough * scale)
     explained = eagers[~other_branch]
-    allowed = max(FACTOR * float(explained.max()) if explained.numel() else 0.0, 0.0)
-    beyond = (got - oracle).abs() > allowed + _floor(oracle.nan_to_num(), scale, unit, tiny)
+    allowed = FACTOR * float(explained.max()) if explained.numel() else 0.0
+    beyond = (got - oracle).abs() > allowed + _floor(oracle.nan_to_num(), scale, unit)
     return beyond | other_branch
 
 
