@@ -17,7 +17,6 @@ Private in torch, and used here:
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +39,6 @@ __all__ = [
     "decompositions",
     "default_opset",
     "each_new_node",
-    "exporter_lowering",
     "fake_mode",
     "fake_tensor",
     "function_calls",
@@ -53,9 +51,6 @@ __all__ = [
     "translate",
     "without_modes",
 ]
-
-OLDEST_OPSET = 18
-"""The opset that the exporter's lowerings are written in."""
 
 _NOISY = ("torch", "onnxscript", "onnx_ir", "onnx")
 
@@ -222,9 +217,8 @@ def default_opset() -> int:
     return int(_constants.ONNX_DEFAULT_OPSET)
 
 
-@functools.lru_cache(maxsize=4)
 def lowerings(opset_version: int) -> Any:
-    """The exporter's registry of lowerings at one opset."""
+    """A new copy of the exporter's registry of lowerings at one opset."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     with quiet():
@@ -246,15 +240,6 @@ def has_lowering(node: torch.fx.Node, registry: Any) -> bool:
     from torch.onnx._internal.exporter import _dispatching
 
     return _dispatching.dispatch(node, registry)[0] is not None
-
-
-def exporter_lowering(overload: Any) -> Callable[..., Any]:
-    """The exporter's own lowering of an operator, for a row of ours that refines it."""
-    return next(
-        row.onnx_function
-        for row in lowerings(OLDEST_OPSET).get_decomps(overload)
-        if not row.is_custom and not row.is_complex
-    )
 
 
 def promote_types(graph_module: torch.fx.GraphModule) -> None:

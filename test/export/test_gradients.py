@@ -200,4 +200,6 @@ def test_a_gradient_that_the_backward_leaves_out_is_missing_unless_it_is_named()
     assert program.missing_gradients == ("unused",)
     assert [s.name for s in program.outputs if s.role == "gradient"] == ["grad_x"]
     named = gradport.export(fn.Several, args, wrt=["unused"])
-    assert torch.equal(named.run_named({s.name: torch.ones(s.shape) for s in named.inputs})["grad_unused"], torch.zeros(2))
+    assert torch.equal(
+        named.run_named({s.name: torch.ones(s.shape) for s in named.inputs})["grad_unused"], torch.zeros(2)
+    )

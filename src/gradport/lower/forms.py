@@ -151,12 +151,12 @@ def _add_function(lowered: Lowered, outlined: Outlined, attributes: Any) -> None
 
 
 def _parse(form: Any) -> Form:
-    kind, _, rest = str(form).partition(":")
-    if not isinstance(form, str) or kind not in FORMS or (rest and kind != "opaque"):
+    kind, separator, rest = str(form).partition(":")
+    if not isinstance(form, str) or kind not in FORMS or (separator and kind != "opaque"):
         raise SpecError(f"functions={form!r} is no form; it is one of {', '.join(FORMS)} or opaque:DOMAIN::NAME.")
-    if not rest:
+    if not separator:
         return Form(kind)
-    domain, separator, name = rest.rpartition("::")
-    if not (separator and domain and name):
+    domain, _, name = rest.rpartition("::")
+    if not (domain and name):
         raise SpecError(f"functions={form!r} does not parse; write opaque:com.acme::FastGelu.")
     return Form(kind, domain, name)
