@@ -188,7 +188,7 @@ class Program:
             OutputError: the file cannot be written.
         """
         path = os.fspath(path)
-        size = sum(v.const_value.nbytes for v in self.model.graph.initializers.values() if v.const_value is not None)
+        size = _weight(self.model)
         external = size > _EXTERNAL_ABOVE if external_data is None else external_data
         if size > _PROTOBUF_LIMIT and not external:
             raise OutputError(
@@ -246,6 +246,8 @@ def load(path: str | os.PathLike[str]) -> Program:
         model = ir.load(path)
         if model.graph is None or not len(model.graph.outputs):
             raise ValueError("it has no graph outputs")
+        if _weight(model) < _PROTOBUF_LIMIT // 2:
+            ir.external_data.load_to_model(model)  # a session of a model in memory reads no other file
     except Exception as error:
         raise ProgramError(f"{path} is not an ONNX model: {_first_line(error)}") from error
     return Program(model)
@@ -274,10 +276,14 @@ def new_session(model: ir.Model, options: Any = None) -> onnxruntime.InferenceSe
         raise ProgramError(f"ONNX Runtime refuses this model: {_first_line(error)}") from error
 
 
+def _weight(model: ir.Model) -> int:
+    """Bytes of all initializers."""
+    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+
+
 @contextlib.contextmanager
 def _serialised(model: ir.Model) -> Any:
-    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-    if size < _PROTOBUF_LIMIT // 2:
+    if _weight(model) < _PROTOBUF_LIMIT // 2:
         yield ir.to_proto(model).SerializeToString()
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,144 @@
+"""verify holds a model against eager, and finds what was planted."""
+
+import functions as fn
+import onnx_ir as ir
+import pytest
+import torch
+
+import gradport
+
+X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+
+
+def planted(program, op_type, replacement):
+    """The program with every node of one type made another."""
+    model = ir.from_proto(ir.to_proto(program.model))
+    bodies = [model.graph, *(function.graph for function in model.functions.values())]
+    for node in [node for body in bodies for node in body if node.op_type == op_type]:
+        node.op_type = replacement
+    return model
+
+
+@pytest.fixture(scope="module")
+def program():
+    return gradport.export(fn.Swish, X, wrt="inputs", dynamic_shapes=({0: "batch"},))
+
+
+def test_a_right_model_holds_in_both_runtimes_with_figures(program):
+    evidence = gradport.verify(program, fn.Swish, X)
+    assert evidence.ok
+    assert {f.key for f in evidence.findings} == {
+        f"agrees-with-eager/{runtime}/{name}"
+        for runtime in ("onnxruntime", "reference")
+        for name in ("output", "grad_x")
+    }
+    assert all(f.unit == "ULP" and f.figure < 64 for f in evidence.findings)
+    assert evidence.series["cases"][-3:] == ["batch=1", "batch=2", "batch=7"]
+    assert evidence.environment["torch"] == torch.__version__
+
+
+def test_an_onnx_model_and_a_path_are_taken_as_well(program, tmp_path):
+    program.save(tmp_path / "swish.onnx")
+    assert gradport.verify(str(tmp_path / "swish.onnx"), fn.Swish, X).ok
+    assert gradport.verify(program.model, fn.Swish, X).ok
+
+
+def test_a_planted_operator_is_found_in_the_gradient_that_it_spoils(program):
+    inline = gradport.export(fn.Swish, X, wrt="inputs", functions="inline")
+    wrong = planted(inline, "Sub", "Add")  # 1 - s stands in the backward alone
+    evidence = gradport.verify(wrong, fn.Swish, X)
+    outcomes = {f.key: f.outcome for f in evidence.findings}
+    assert outcomes["agrees-with-eager/onnxruntime/output"] == "held"
+    assert outcomes["agrees-with-eager/onnxruntime/grad_x"] == "failed"
+    assert outcomes["agrees-with-eager/reference/grad_x"] == "failed"
+    assert "where eager gives" in next(f.message for f in evidence.findings if f.outcome == "failed")
+
+
+def test_a_model_that_is_right_at_one_batch_only_is_found():
+    class Fixed(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x / 4
+
+        @staticmethod
+        def backward(ctx, g):
+            return g / 4
+
+    program = gradport.export(Fixed, X, wrt="inputs", dynamic_shapes=({0: "batch"},))
+
+    class Mean(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x / x.shape[0]
+
+        @staticmethod
+        def backward(ctx, g):
+            return g / g.shape[0]
+
+    evidence = gradport.verify(program, Mean, X, sizes={"batch": (4, 8)})
+    assert not evidence.ok
+    assert {f.input for f in evidence.findings} == {"batch=8"}
+    assert gradport.verify(program, Mean, X, sizes={"batch": (4,)}).ok
+
+
+def test_a_foreign_model_is_matched_by_name_or_by_position():
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            return x * x.sigmoid()
+
+    named = torch.onnx.export(
+        Module(), (X,), input_names=["x"], output_names=["output"], dynamo=True, verbose=False
+    ).model
+    assert gradport.verify(named, fn.Swish, X).series["matched"] == "by name"
+    other = torch.onnx.export(Module(), (X,), input_names=["image"], dynamo=True, verbose=False).model
+    evidence = gradport.verify(other, fn.Swish, X)
+    assert evidence.ok
+    assert evidence.series["matched"] == "by position"
+
+
+def test_models_that_do_not_match_are_refused_with_both_lists(program):
+    with pytest.raises(gradport.SpecError, match=r"The model takes x: f32.*the subject takes a: f32.*, b: f32"):
+        gradport.verify(program, lambda a, b: a @ b, (X, torch.randn(3, 5)), wrt=["a", "b"])
+
+
+def test_sizes_of_a_dimension_that_is_none_are_refused(program):
+    with pytest.raises(gradport.SpecError, match="it has batch"):
+        gradport.verify(program, fn.Swish, X, sizes={"height": (1,)})
+
+
+def test_a_runtime_that_is_not_known_is_refused(program):
+    with pytest.raises(gradport.SpecError, match="onnxruntime, reference"):
+        gradport.verify(program, fn.Swish, X, runtimes=["tensorrt"])
+
+
+def test_given_tolerances_take_the_place_of_the_criterion(program):
+    assert not gradport.verify(program, fn.Swish, X, rtol=0.0, atol=0.0, runtimes=["reference"]).ok
+    assert gradport.verify(program, lambda x: fn.Swish.apply(x) * 1.01, X, rtol=0.1, atol=0.1).ok
+
+
+def test_a_spent_budget_tries_the_example_alone(program):
+    assert gradport.verify(program, fn.Swish, X, budget=0.0).series["cases"] == ["the example"]
+
+
+def test_ranges_of_inputs_are_kept():
+    class Log(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            if not torch.compiler.is_compiling():
+                assert bool((x > 0).all()), "outside the domain"
+            return x.log()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g / ctx.saved_tensors[0]
+
+    subject = gradport.Subject(Log, gradport.tensor("f32[batch,3]@0.5..2"), wrt="inputs")
+    evidence = gradport.verify(gradport.export(subject), subject)
+    assert evidence.ok
+    assert len(evidence.series["cases"]) == 7
+
+
+def test_evidence_survives_json(program):
+    evidence = gradport.verify(program, fn.Swish, X)
+    assert gradport.Evidence.from_json(evidence.to_json()) == evidence
