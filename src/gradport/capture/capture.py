@@ -97,7 +97,7 @@ def capture(joint: Joint, dimensions: Dimensions, decompositions: Mapping[Any, A
         raise
     except Exception as error:
         raise trace_refusal(joint, tracing.regions, error) from error
-    symbols = require_honest_dimensions(joint, mode.shape_env, symbolic, given)
+    symbols = require_honest_dimensions(joint, dimensions, mode.shape_env, symbolic, given)
     refuse_random_numbers(joint, graph_module, tracing.regions)
     constants = _lift_constants(graph_module)
     placeholders = _inputs(graph_module, list(examples), {constant.node for constant in constants})

@@ -11,24 +11,30 @@ from collections.abc import Iterable
 from typing import Any
 
 import sympy
+import torch
 
-from gradport.dimensions import Dimension
-from gradport.errors import ExportError
+from gradport.dimensions import Dimension, Dimensions
+from gradport.eager import ones, run_eager
+from gradport.errors import ExportError, TargetError
+from gradport.inputs import fresh, sizes_of
 from gradport.joint import Joint
 from gradport.signature import source_of
 
 __all__ = ["require_honest_dimensions"]
 
+_MOST_ELEMENTS = 1 << 26
+
 _SIZES = (2, 3, 5, 7, 8, 13, 16, 64, 101, 1024)
 
 
 def require_honest_dimensions(
-    joint: Joint, shape_env: Any, symbolic: dict[Dimension, list[Any]], given: int
+    joint: Joint, dimensions: Dimensions, shape_env: Any, symbolic: dict[Dimension, list[Any]], given: int
 ) -> dict[str, Dimension]:
     """torch's symbol of each dynamic dimension.
 
     Args:
         joint: what was traced.
+        dimensions: the table of its dynamic dimensions.
         shape_env: the trace's shape environment.
         symbolic: each dimension with its symbolic sizes.
         given: how many guards stood before the trace (those that make equal names one).
@@ -57,18 +63,22 @@ def require_honest_dimensions(
             )
         symbols[name] = dimension
     for guard in guards:
-        _require_no_branch(joint, shape_env, guard, symbols)
+        _require_no_branch(joint, dimensions, shape_env, guard, symbols)
     return symbols
 
 
-def _require_no_branch(joint: Joint, shape_env: Any, guard: Any, symbols: dict[str, Dimension]) -> None:
+def _require_no_branch(
+    joint: Joint, dimensions: Dimensions, shape_env: Any, guard: Any, symbols: dict[str, Dimension]
+) -> None:
+    """A condition that fails at a size which eager rejects as well is no branch: the graph need not be right there."""
     expression = shape_env.replace(guard.expr)
     free = [symbol for symbol in expression.free_symbols if str(symbol) in symbols]
     examples = {symbol: shape_env.backed_var_to_val.get(symbol, 4) for symbol in expression.free_symbols}
     for symbol in free:
         dimension = symbols[str(symbol)]
         for size in _candidates(expression, dimension):
-            if expression.subs({**examples, symbol: size}) == sympy.false:
+            holds = expression.subs({**examples, symbol: size}) != sympy.false
+            if not holds and not _is_rejected(joint, dimensions, dimension.name, size):
                 raise _refusal(
                     joint,
                     [guard],
@@ -76,6 +86,21 @@ def _require_no_branch(joint: Joint, shape_env: Any, guard: Any, symbols: dict[s
                     f"({expression.subs({s: sympy.Symbol(symbols[str(s)].name) for s in free})})",
                     "leave that dimension static, or limit it with torch.export.Dim(name, min=, max=)",
                 )
+
+
+def _is_rejected(joint: Joint, dimensions: Dimensions, name: str, size: int) -> bool:
+    """Whether eager itself does not take the subject's inputs at this size."""
+    standing = sizes_of(joint, dimensions)
+    elements = sum(tensor.numel() for tensor in joint.examples().values())
+    if elements * size > _MOST_ELEMENTS * max(standing[name], 1):
+        return False  # too large to try
+    sizes = {**standing, name: size}
+    tensors = fresh(joint, dimensions, sizes, torch.Generator().manual_seed(0))
+    try:
+        run_eager(joint, tensors, ones)
+    except TargetError:
+        return True
+    return False
 
 
 def _candidates(expression: Any, dimension: Dimension) -> Iterable[int]:
