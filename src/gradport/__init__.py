@@ -7,6 +7,8 @@ Every name below is imported on first use: `import gradport` loads neither torch
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,11 +51,22 @@ _HOMES = {
 __all__ = ["__version__", *sorted(_HOMES)]
 
 
+class _Package(types.ModuleType):
+    """Some names are a function here and a room below; importing the room must not hide the function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'gradport' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value  # also where a submodule of the same name was bound by its import
+    globals()[name] = value
     return value
 
 

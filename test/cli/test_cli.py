@@ -1,5 +1,6 @@
 """The command line, as a person and as a script meet it."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -193,7 +194,7 @@ def test_a_fault_of_ours_is_said_to_be_one(monkeypatch, tmp_path):
     def broken(*args, **kwargs):
         raise KeyError("oops")
 
-    monkeypatch.setattr("gradport.check.check", broken)
+    monkeypatch.setattr(importlib.import_module("gradport.check"), "check", broken)
     result, printed = as_json("check", f"{TARGETS}:Swish", X)
     assert result.exit_code == 70
     assert "fault of gradport" in printed["error"]["message"]

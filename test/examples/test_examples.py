@@ -39,7 +39,17 @@ def test_command_of_the_readme_runs(command, tmp_path):
     arguments = [part.replace("examples/", f"{ROOT}/examples/") for part in shlex.split(command)[1:]]
     model = tmp_path / "gradport-out"
     if arguments[0] in ("verify", "functions"):
-        run([sys.executable, "-m", "gradport", "export", f"{ROOT}/examples/straight_through.py:Quantize",
-             "x=f32[batch,8]", "step=0.25"], tmp_path)
+        run(
+            [
+                sys.executable,
+                "-m",
+                "gradport",
+                "export",
+                f"{ROOT}/examples/straight_through.py:Quantize",
+                "x=f32[batch,8]",
+                "step=0.25",
+            ],
+            tmp_path,
+        )
         assert model.is_dir()
     run([sys.executable, "-m", "gradport", *arguments], tmp_path)

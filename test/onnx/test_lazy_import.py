@@ -48,6 +48,13 @@ def test_help_answers_in_under_half_the_time_of_importing_torch():
     assert best([sys.executable, "-c", main, "--help"]) < 0.5 * best([sys.executable, "-c", "import torch"])
 
 
+def test_importing_a_room_does_not_hide_the_function_of_its_name():
+    rooms = "import gradport.check, gradport.verify, gradport.export\nimport gradport\n"
+    assert "torch" in loaded_after(
+        rooms + "assert all(map(callable, (gradport.check, gradport.verify, gradport.export)))"
+    )
+
+
 def test_every_public_name_is_there():
     import gradport
 
