@@ -248,7 +248,8 @@ def _wanted(joint: Joint, wrt: Any) -> tuple[tuple[Slot, ...], frozenset[Slot]]:
     if wrt == "parameters":
         return _parameters(joint), frozenset()
     if wrt == "all":
-        return (*_inputs(joint), *_parameters(joint)), frozenset()
+        floating = any(argument.value.is_floating_point() for argument in joint.arguments)
+        return (*(_inputs(joint) if floating else ()), *_parameters(joint)), frozenset()
     names = [wrt] if isinstance(wrt, str) else list(wrt)
     slots = [slot for name in names for slot in _named(joint, name)]
     return tuple(dict.fromkeys(slots)), frozenset(slots)

@@ -3,6 +3,7 @@ loudly when one moves.
 
 Private in torch, and used here:
 - `torch._subclasses.functional_tensor.dispatch_functionalize`: runs a function functionalised, autograd above it;
+- `torch._dispatch.python.enable_python_dispatcher`: composite operators in Python, where sizes may be symbolic;
 - `torch._export.utils._compiling_state_context`: what `torch.compiler.is_compiling` reads;
 - `FunctionalTensor.tolist`: reads below the modes that know the values of constants, so it is replaced while tracing;
 - `torch.distributions.Distribution._validate_args`: the default that `set_default_validate_args` sets;
@@ -19,12 +20,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.autograd.function as autograd_function
 import torch.fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode, dispatch_functionalize
@@ -118,6 +120,7 @@ def trace(
     )
     with (
         mode,
+        enable_python_dispatcher(),  # composite operators keep symbolic sizes
         fx_config.patch(backed_size_oblivious=True),
         _compiling_state_context(),  # code that asks torch.compiler.is_compiling() takes its traceable way
         _traceable_kernels(),
@@ -225,14 +228,13 @@ def lowerings(opset_version: int) -> Any:
         return ONNXRegistry.from_torchlib(opset_version)
 
 
-def decompositions(registry: Any) -> dict[Any, Any]:
-    """Decompositions of the operators that the registry has no lowering for."""
+def decompositions(registry: Any, left_out: Iterable[Any]) -> dict[Any, Any]:
+    """Decompositions of the operators that the registry has no lowering for, and of those in `left_out`."""
     from torch.onnx._internal.exporter import _decomp
 
     with quiet():
-        return dict(
-            _decomp.create_onnx_friendly_decomposition_table(set(_decomp.get_onnx_implemented_overloads(registry)))
-        )
+        implemented = set(_decomp.get_onnx_implemented_overloads(registry))
+        return dict(_decomp.create_onnx_friendly_decomposition_table(implemented - set(left_out)))
 
 
 def has_lowering(node: torch.fx.Node, registry: Any) -> bool:

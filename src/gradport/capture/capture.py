@@ -20,7 +20,7 @@ from gradport.capture.sizes import keep_sizes_local
 from gradport.dimensions import Dimension, Dimensions
 from gradport.errors import Error
 from gradport.joint import Joint, Outcome, Slot
-from gradport.torch_internals import fake_mode, fake_tensor, quiet, trace
+from gradport.torch_internals import fake_mode, fake_tensor, promote_types, quiet, trace
 
 __all__ = ["Capture", "Constant", "Output", "Placeholder", "capture"]
 
@@ -101,6 +101,7 @@ def capture(joint: Joint, dimensions: Dimensions, decompositions: Mapping[Any, A
     refuse_random_numbers(joint, graph_module, tracing.regions)
     constants = _lift_constants(graph_module)
     placeholders = _inputs(graph_module, list(examples), {constant.node for constant in constants})
+    promote_types(graph_module)  # before copies are dropped: it runs the graph, and views depend on strides
     drop_identities(graph_module)
     keep_sizes_local(graph_module, tracing.regions.found)
     assert tracing.outcome is not None

@@ -6,6 +6,7 @@ carries. https://numpy.org/doc/stable/user/basics.indexing.html says why: index 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["IndexByTensor"]
+
+
+_MASKED_SELECT = (torch.masked_select, torch.Tensor.masked_select)
+"""Its backward in torch reads sizes as plain numbers; that of `x[mask]`, which is the same, does not."""
 
 
 class IndexByTensor(TorchFunctionMode):
@@ -29,6 +34,8 @@ class IndexByTensor(TorchFunctionMode):
             value = args[2] if isinstance(args[2], torch.Tensor) else torch.full((), args[2], dtype=view.dtype)
             torch.ops.aten.index_put_.default(view, indices, value.to(view.dtype))
             return None
+        if func in _MASKED_SELECT:
+            return operator.getitem(*torch.broadcast_tensors(*args, **(kwargs or {})))
         return func(*args, **(kwargs or {}))
 
 

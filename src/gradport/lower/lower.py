@@ -49,7 +49,6 @@ def lower(capture: Capture, opset_version: int) -> Lowered:
     """
     table = registry(opset_version)
     graph_module = capture.graph_module
-    torch_internals.promote_types(graph_module)
     _require_lowerings(capture, table)
     try:
         model: ir.Model = torch_internals.translate(graph_module, table)

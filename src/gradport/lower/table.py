@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import onnxscript
+import torch
 
 from gradport import torch_internals
 
@@ -17,6 +18,19 @@ OPSETS = range(18, 26)
 
 op: Any = onnxscript.opset18
 """Operators as functions of ONNX values; a node made by one belongs to the graph that is being translated."""
+
+_aten = torch.ops.aten
+
+_INFERENCE_ONLY = (
+    _aten.nll_loss_forward.default,
+    _aten.nll_loss2d_forward.default,
+    _aten.native_batch_norm.default,
+    _aten._native_batch_norm_legit.default,
+    _aten._native_batch_norm_legit.no_stats,
+    _aten._native_batch_norm_legit_functional.default,
+    _aten._native_batch_norm_legit_no_training.default,
+)
+"""Operators whose lowering was written for inference: results that only a backward reads are wrong in it."""
 
 _ROWS: list[tuple[Any, Callable[..., Any]]] = []
 
@@ -47,5 +61,5 @@ def registry(opset_version: int) -> Any:
 
 @functools.lru_cache(maxsize=len(OPSETS))
 def decomposition_table(opset_version: int) -> dict[Any, Any]:
-    """What the trace decomposes: the operators that the registry has no lowering for."""
-    return torch_internals.decompositions(registry(opset_version))
+    """What the trace decomposes: the operators without a lowering, and those with one that no backward may read."""
+    return torch_internals.decompositions(registry(opset_version), _INFERENCE_ONLY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 import torch
 
@@ -38,6 +40,30 @@ def scatter_value(self: ir.Value, dim: int, index: ir.Value, value: float) -> ir
     """
     source = op.Expand(op.CastLike(op.Constant(value_float=float(value)), self), op.Shape(index))
     return _scattered(self, dim, index, source, "none")
+
+
+@lowering(_aten.masked_scatter_backward.default)
+def masked_scatter_backward(grad_output: ir.Value, mask: ir.Value, sizes: Sequence[int | ir.Value]) -> ir.Value:
+    """What reaches the source of `masked_scatter`: its n-th element went to the n-th place where the mask is true.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_scatter_.html
+    """
+    flat, zero, one = (op.Constant(value_ints=[value]) for value in (-1, 0, 1))
+    shape = _shape(sizes)
+    size = op.ReduceProd(shape, keepdims=1)
+    chosen = op.Reshape(op.Expand(mask, op.Shape(grad_output)), flat)
+    count = op.CumSum(op.Cast(chosen, to=ir.DataType.INT64), op.Constant(value_int=0))
+    place = op.Where(chosen, op.Sub(count, one), size)  # what is not chosen goes to a place behind the last
+    room = op.Expand(op.CastLike(op.Constant(value_float=0.0), grad_output), op.Add(size, one))
+    filled = op.ScatterElements(room, place, op.Reshape(grad_output, flat), axis=0)
+    return op.Reshape(op.Slice(filled, zero, size), shape)
+
+
+def _shape(sizes: Sequence[int | ir.Value]) -> ir.Value:
+    """Sizes, some of them computed in the graph, as one tensor."""
+    one = op.Constant(value_ints=[1])
+    parts = [op.Constant(value_ints=[s]) if isinstance(s, int) else op.Reshape(s, one) for s in sizes]
+    return op.Concat(*parts, axis=0)
 
 
 def _scattered(self: ir.Value, dim: int, index: ir.Value, src: ir.Value, reduction: str) -> ir.Value:
