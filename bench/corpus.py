@@ -36,6 +36,8 @@ import gradport
 
 SIZES = {"batch": (1, 2, 7)}
 FORMS = ("keep", "inline", "opaque")
+OURS = ("forward", *FORMS, "static")
+VERDICTS = ("right", "wrong", "refused")
 
 
 @dataclasses.dataclass
@@ -67,23 +69,37 @@ def main() -> int:
     return 0 if all("wrong" not in row.verdicts[way] for row in rows for way in OURS) else 1
 
 
-OURS = ("forward", *FORMS, "static")
-
-
 def report(rows: list[Row], markdown: bool) -> None:
-    """Counts, then each refusal with its reason."""
+    """Counts, then what was refused or wrong of ours, with its reason."""
+    counts = [(way, *(sum(row.verdicts[way] == v for row in rows) for v in VERDICTS)) for way in rows[0].verdicts]
+    told = [(row.id, *entry) for row in rows for entry in reasons(row)]
     print()
-    for way in rows[0].verdicts:
-        counts = {v: sum(row.verdicts[way] == v for row in rows) for v in ("right", "wrong", "refused")}
-        print(f"{way:26}", *(f"{verdict} {count:2} " for verdict, count in counts.items()), f"of {len(rows)}")
-    every = sum(all(row.verdicts[way] == "right" for way in FORMS) for row in rows)
-    print(f"{'keep, inline and opaque':26} right {every:2}  of {len(rows)}")
+    if markdown:
+        table(("way", *VERDICTS, "of"), [(way, *numbers, len(rows)) for way, *numbers in counts])
+        table(("Function", "ways", "reason"), [(f"`{name}`", ways, reason) for name, ways, reason in told])
+        return
+    for way, *numbers in counts:
+        print(f"{way:26}", *(f"{v} {n:2} " for v, n in zip(VERDICTS, numbers, strict=True)), f"of {len(rows)}")
     print()
+    for name, ways, reason in told:
+        print(f"{name}  {ways}: {reason}")
+
+
+def reasons(row: Row) -> list[tuple[str, str]]:
+    """Our ways that were not right, by reason."""
+    found: dict[str, list[str]] = {}
+    for way in OURS:
+        if way in row.reasons:
+            found.setdefault(row.reasons[way], []).append(way)
+    return [("every" if len(ways) == len(OURS) else ", ".join(ways), reason) for reason, ways in found.items()]
+
+
+def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    """Prints Markdown."""
+    print(f"| {' | '.join(head)} |\n| {' | '.join('---' for _ in head)} |")
     for row in rows:
-        for way, reason in row.reasons.items():
-            if way not in OURS:
-                continue
-            print(f"| `{row.id}` | {way} | {reason} |" if markdown else f"{row.id}  {way}: {reason}")
+        print(f"| {' | '.join(map(str, row))} |")
+    print()
 
 
 def run(number: int) -> Row:
@@ -124,7 +140,8 @@ def verdict(judge: Callable[[], gradport.Evidence]) -> tuple[str, str]:
 
 def said(error: Exception) -> str:
     """The message without where packages happen to be installed."""
-    return re.sub(r"\S*/site-packages/", "", " ".join(str(error).split()))[:400]
+    text = re.sub(r"(\(?)\S*/site-packages/", r"\1", " ".join(str(error).split()))
+    return re.sub(r" at 0x[0-9a-f]+", "", text)[:400]
 
 
 def ours(case: Case, *, functions: str, wrt: str | None, dynamic: bool = True) -> gradport.Evidence:
