@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gradport.errors import SpecError
 
-__all__ = ["Entry", "Taken", "allot", "renamed"]
+__all__ = ["Entry", "Taken", "allot", "renamed", "unique"]
 
 _PREFIX = {"parameter": "param", "buffer": "buffer", "activation": "output"}
 
@@ -50,6 +50,16 @@ class Taken:
                 candidate = f"{base}_{count}"
         self._names.add(candidate)
         return candidate
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """`name`, or where it is taken that with `_2`, `_3`, ...; it is taken from then on."""
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    taken.add(candidate)
+    return candidate
 
 
 def allot(

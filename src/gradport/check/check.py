@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradport.check import backward
 from gradport.check.expectation import expectations
 from gradport.check.rules import chosen
 from gradport.check.trial import Trial
@@ -17,8 +16,6 @@ from gradport.signature import source_of
 from gradport.subject import as_subject
 
 __all__ = ["check"]
-
-assert backward  # importing the families fills the table of rules
 
 
 def check(

@@ -16,7 +16,7 @@ import torch
 from gradport.dimensions import Dimension
 from gradport.joint import Joint
 from gradport.lower.lower import Lowered
-from gradport.names import Entry, Taken, allot, renamed
+from gradport.names import Entry, Taken, allot, renamed, unique
 from gradport.program import FUNCTIONS, NAMES, PROVENANCE, Program
 from gradport.signature import source_of, source_of_backward
 
@@ -99,10 +99,10 @@ def _name(model: ir.Model, public: list[tuple[ir.Value, str]], initializers: dic
     fixed = {value for value, _ in public} | set(initializers)
     nodes: set[str] = set()
     for node in graph:
-        node.name = _unique(node.name or node.op_type, nodes)
+        node.name = unique(node.name or node.op_type, nodes)
         for value in node.outputs:
             if value not in fixed and value.name != "":
-                value.name = _unique(value.name or f"{node.name}_out", final)
+                value.name = unique(value.name or f"{node.name}_out", final)
     held = list(graph.initializers.values())
     graph.initializers.clear()
     for value, name in public:
@@ -112,15 +112,6 @@ def _name(model: ir.Model, public: list[tuple[ir.Value, str]], initializers: dic
         if value.const_value is not None:
             value.const_value.name = value.name
         graph.initializers[str(value.name)] = value
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, count = name, 1
-    while candidate in taken:
-        count += 1
-        candidate = f"{name}_{count}"
-    taken.add(candidate)
-    return candidate
 
 
 def _name_dimensions(graph: ir.Graph, symbols: Mapping[str, Dimension]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
+from gradport.names import unique
 from gradport.signature import source_of
 
 __all__ = ["body_hash", "domain_of", "hashed_name", "rename_canonically"]
@@ -50,22 +51,13 @@ def rename_canonically(graph: ir.Graph, outputs: Iterable[str]) -> None:
     """Gives every value and node of a body a name that only depends on the body and on its inputs' names."""
     taken = {str(value.name) for value in graph.inputs}
     for value, name in zip(graph.outputs, outputs, strict=True):
-        value.name = _free(name, taken)
+        value.name = unique(name, taken)
     named = {*graph.inputs, *graph.outputs}
     for count, node in enumerate(graph):
         node.name = f"n{count}"
         for index, value in enumerate(node.outputs):
             if value not in named and value.name != "":
-                value.name = _free(f"v{count}" if len(node.outputs) == 1 else f"v{count}_{index}", taken)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    candidate, count = name, 1
-    while candidate in taken:
-        count += 1
-        candidate = f"{name}_{count}"
-    taken.add(candidate)
-    return candidate
+                value.name = unique(f"v{count}" if len(node.outputs) == 1 else f"v{count}_{index}", taken)
 
 
 def _described(graph: ir.Graph) -> Iterator[bytes]:

@@ -49,9 +49,6 @@ def lowering(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., An
 @functools.lru_cache(maxsize=len(OPSETS))
 def registry(opset_version: int) -> Any:
     """The exporter's registry at one opset, with the rows of this package in front."""
-    from gradport.lower import families
-
-    assert families  # importing them fills the table
     found = torch_internals.lowerings(opset_version)
     with torch_internals.quiet():  # it would log that plain functions have no onnxscript signature
         for overload, function in _ROWS:
