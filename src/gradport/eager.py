@@ -67,16 +67,18 @@ class Drawn:
         return drawn
 
 
-def rejection(joint: Joint, tensors: Mapping[Slot, torch.Tensor], error: Exception) -> TargetError:
-    """The user's own error in one sentence."""
+def rejection(
+    joint: Joint, tensors: Mapping[Slot, torch.Tensor], error: Exception, what: str = "rejects its inputs"
+) -> TargetError:
+    """The user's own error in one sentence; `what` says what the subject does."""
     reason = _first_sentence(error)
     place = place_of_error(error)
     bad_backward = _BAD_BACKWARD.search(str(error))
     if bad_backward:
         function = _called(joint, tensors).get(bad_backward["name"])
-        what = " ".join(bad_backward["what"].split()).rstrip(".")
+        returned = " ".join(bad_backward["what"].split()).rstrip(".")
         return TargetError(
-            f"The backward of {bad_backward['name']} ({_backward_place(function)}) returned {what}; "
+            f"The backward of {bad_backward['name']} ({_backward_place(function)}) returned {returned}; "
             "return one gradient for each argument of forward, in the shape of that argument."
         )
     where = f" at {place}" if place else ""
@@ -86,8 +88,7 @@ def rejection(joint: Joint, tensors: Mapping[Slot, torch.Tensor], error: Excepti
             f"({reason}); run it where a GPU is, or give a variant for the CPU."
         )
     return TargetError(
-        f"{joint.subject.name} rejects its inputs{where}: {type(error).__name__}: {reason}. "
-        f"They were {_summary(joint)}."
+        f"{joint.subject.name} {what}{where}: {type(error).__name__}: {reason}. They were {_summary(joint)}."
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,6 +19,9 @@ from gradport.state import State, find_state
 from gradport.subject import Subject
 
 __all__ = ["Joint", "Outcome", "Slot", "cast", "copies", "every_gradient"]
+
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,10 +146,9 @@ class Joint:
         leaves: Mapping[Slot, torch.Tensor],
         cotangent: Callable[[str, torch.Tensor], torch.Tensor],
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None, tuple[str, ...]]:
-        args, kwargs, targets = self._placed(leaves)
-        result = self._forward(args, kwargs)
-        outputs = _named_outputs(result)
-        loss = self._loss(result, outputs, targets)
+        # a fresh tensor each call: the subject may write into what it is given, as into any non-leaf
+        given = {s: leaf.clone() if s.kind in ("argument", "target") else leaf for s, leaf in leaves.items()}
+        outputs, loss = self._evaluated(given)
         if not self.wanted:
             return outputs, loss, ()
         if loss is not None:
@@ -159,14 +161,33 @@ class Joint:
         torch.autograd.backward(list(seeds.values()), [cotangent(name, value) for name, value in seeds.items()])
         return outputs, None, tuple(seeds)
 
+    def forward(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        """Outputs and loss of one forward call under autograd, on these tensors exactly as they are.
+
+        Layouts, aliases and graphs of the tensors are the caller's; absent slots take their example.
+        """
+        placed = self.examples() | dict(tensors)
+        with torch.enable_grad():
+            return self.with_state(placed, lambda: self._evaluated(placed))
+
+    def with_state(self, tensors: Mapping[Slot, torch.Tensor], body: Callable[[], T]) -> T:
+        """Runs `body` while the parameters and buffers among `tensors` stand in for the subject's own."""
+        state = {slot.name: tensor for slot, tensor in tensors.items() if slot.kind in ("parameter", "buffer")}
+        result: T = self.state.call(state, body)
+        return result
+
+    def _evaluated(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        args, kwargs, targets = self._placed(tensors)
+        result = self._forward(args, kwargs)
+        outputs = _named_outputs(result)
+        return outputs, self._loss(result, outputs, targets)
+
     def _placed(self, leaves: Mapping[Slot, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
         by_path: dict[Any, object] = {}
         for kind, arguments in (("argument", self.arguments), ("target", self.targets)):
             for argument in arguments:
-                leaf = leaves[Slot(kind, argument.name)]
-                # a fresh tensor each call: the subject may write into what it is given, as into any non-leaf
                 path = argument.path if kind == "argument" else ("targets", *argument.path)
-                by_path[path] = leaf.clone()
+                by_path[path] = leaves[Slot(kind, argument.name)]
         structure = replaced(self._example, by_path)
         return structure["args"], structure["kwargs"], structure["targets"]
 

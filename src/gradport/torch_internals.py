@@ -196,10 +196,12 @@ def function_calls(forward: Around, backward: Around) -> Iterator[None]:
     """
     single_level: Any = autograd_function._SingleLevelFunction
     backward_c: Any = autograd_function.BackwardCFunction
+    forward_before = vars(single_level).get("apply")  # another hook, where one is open
     backward_before = backward_c.apply
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        return forward(cls, args, lambda: super(single_level, cls).apply(*args, **kwargs))
+        inner = forward_before.__get__(None, cls) if forward_before else super(single_level, cls).apply
+        return forward(cls, args, lambda: inner(*args, **kwargs))
 
     def apply_backward(self: Any, *cotangents: Any) -> Any:
         return backward(self, cotangents, lambda: backward_before(self, *cotangents))
@@ -209,7 +211,10 @@ def function_calls(forward: Around, backward: Around) -> Iterator[None]:
     try:
         yield
     finally:
-        del single_level.apply
+        if forward_before is None:
+            del single_level.apply
+        else:
+            single_level.apply = forward_before
         backward_c.apply = backward_before
 
 

@@ -1,7 +1,32 @@
 """Is the Function right? What its backward is, and whether that was meant. Needs no ONNX."""
 
-from gradport.check import backward  # importing the families fills the table of rules
+# importing the families fills the table of rules
+from gradport.check import (
+    aliasing,
+    backward,
+    contract,
+    determinism,
+    dtypes,
+    edges,
+    kinks,
+    layouts,
+    leaks,
+    second_order,
+)
 from gradport.check.check import check
 from gradport.check.rules import RULES
 
-__all__ = ["RULES", "backward", "check"]
+__all__ = [
+    "RULES",
+    "aliasing",
+    "backward",
+    "check",
+    "contract",
+    "determinism",
+    "dtypes",
+    "edges",
+    "kinks",
+    "layouts",
+    "leaks",
+    "second_order",
+]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradport.check.expectation import expectations
+from gradport.check.limit import TimeUp, limited
 from gradport.check.rules import chosen
 from gradport.check.trial import Trial
 from gradport.errors import Error, TargetError
@@ -15,7 +16,10 @@ from gradport.joint import Joint, every_gradient
 from gradport.signature import source_of
 from gradport.subject import as_subject
 
-__all__ = ["check"]
+__all__ = ["LIMIT", "check"]
+
+LIMIT = 30.0
+"""Seconds for one rule."""
 
 
 def check(
@@ -68,13 +72,16 @@ def check(
             findings.append(_not_reached(rule.name))
             continue
         try:
-            findings += rule.answer(trial)
+            with limited(LIMIT):
+                findings += rule.answer(trial)
         except TargetError as error:
             findings.append(_broken(rule.name, error, trial))
+        except TimeUp:
+            findings.append(_endless(rule.name, trial))
     file, line = source_of(described.target)
     return Evidence(
         subject=described.name,
-        findings=tuple(findings),
+        findings=tuple({finding.key: finding for finding in reversed(findings)}.values())[::-1],
         source={"file": file, "line": line},
         environment=environment(),
     )
@@ -83,6 +90,20 @@ def check(
 def _not_reached(rule: str) -> Finding:
     message = "The budget was spent before it."
     return Finding(key=f"{rule}/budget", rule=rule, outcome="skipped", severity="warning", message=message)
+
+
+def _endless(rule: str, trial: Trial) -> Finding:
+    message = f"The rule did not come to an end in {LIMIT:g} s: the subject loops on some of its inputs."
+    return Finding(
+        key=f"{rule}/time",
+        rule=rule,
+        outcome="undecided",
+        severity="warning",
+        figure=LIMIT,
+        unit="s",
+        where=trial.where(),
+        message=message,
+    )
 
 
 def _broken(rule: str, error: Error, trial: Trial) -> Finding:

@@ -19,7 +19,7 @@ from gradport.check.trial import Trial
 from gradport.errors import TargetError
 from gradport.joint import Slot
 
-__all__ = ["Call", "Sample", "by_differences", "by_operators", "is_piecewise_constant"]
+__all__ = ["Call", "Sample", "by_differences", "by_operators", "change_of", "is_piecewise_constant"]
 
 COTANGENT_SIZES = (1.0, 0.01, 100.0)
 
@@ -204,12 +204,12 @@ def _differences(
         found[slot] = {}
         for flat in _chosen(trial, x.numel()):
             size = max(abs(float(x.reshape(-1)[flat])), 1.0)
-            change = functools.partial(_change, trial, tensors, slot, flat, moved)
+            change = functools.partial(change_of, trial, tensors, slot, flat, moved)
             found[slot][flat] = slope(change, weights, size, unit)
     return found
 
 
-def _change(
+def change_of(
     trial: Trial,
     tensors: dict[Slot, torch.Tensor],
     slot: Slot,
@@ -217,6 +217,7 @@ def _change(
     start: Mapping[str, torch.Tensor],
     step: float,
 ) -> torch.Tensor:
+    """How the outputs `start` change when one element of an argument moves by a step; nan outside the domain."""
     moved = tensors[slot].detach().clone().contiguous()
     moved.view(-1)[flat] += step
     try:

@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from gradport.eager import Cotangent, given, run_eager
+from gradport.eager import Cotangent, given, ones, rejection, run_eager
+from gradport.errors import Error
 from gradport.inputs import fresh
 from gradport.joint import Joint, Outcome, Slot, cast, copies
 from gradport.signature import source_of, source_of_backward
+from gradport.torch_internals import quiet
 
 __all__ = ["Trial"]
 
@@ -100,6 +102,41 @@ class Trial:
 
         self._seeded_call(self.joint, tensors, zeros)
         return seen
+
+    def guarded(
+        self, tensors: Mapping[Slot, torch.Tensor], body: Callable[[], T], what: str = "rejects its inputs"
+    ) -> T:
+        """Runs the subject's code, with the same random numbers every time; `what` says what it does when it raises.
+
+        Raises:
+            TargetError: it raised; the message carries its reason and its line.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            try:
+                with quiet():
+                    return body()
+            except Error:
+                raise
+            except Exception as error:
+                raise rejection(self.joint, tensors, error, what) from error
+
+    @property
+    def is_random(self) -> bool:
+        """Whether another seed gives other results."""
+
+        def measure() -> bool:
+            first, second = (self._results_with_seed(seed) for seed in (self.seed, self.seed + 1))
+            return any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(first, second, strict=True))
+
+        return self.once("is random", measure)
+
+    def _results_with_seed(self, seed: int) -> list[torch.Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            outcome = run_eager(self.joint, self.inputs[0], ones)
+        found = [*self.results(outcome).values(), *outcome.gradients.values()]
+        return [tensor.detach() for tensor in found if tensor is not None]
 
     def where(self) -> str | None:
         """The line that a Finding about the backward is about."""

@@ -1,0 +1,178 @@
+"""The contract of a backward: one gradient for each argument, in its shape, dtype and device, for every combination of
+what is asked.
+
+Source: https://docs.pytorch.org/docs/stable/notes/extending.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from gradport.check.calls import call, cotangents_for, gradients
+from gradport.check.findings import judged, noted
+from gradport.check.rules import rule
+from gradport.check.samples import by_differences
+from gradport.check.trial import Trial
+from gradport.errors import TargetError
+from gradport.evidence import Finding
+from gradport.torch_internals import function_calls
+
+__all__ = ["contract"]
+
+
+@dataclasses.dataclass
+class _Seen:
+    """The tensors that one Function was given and gave back, as raw as they were."""
+
+    name: str
+    args: tuple[Any, ...]
+    cotangents: tuple[Any, ...] = ()
+    gradients: tuple[Any, ...] = ()
+
+
+@rule("contract", "Does the backward keep to what torch asks of one?")
+def contract(trial: Trial) -> Iterator[Finding]:
+    """Shapes and dtypes of what it returns; frozen inputs; outputs that take no cotangent."""
+    try:
+        seen = _observed(trial)
+    except TargetError as error:
+        yield judged(trial, "contract", "returns", False, str(error), kind="returns")
+        return
+    if seen:
+        yield _returned(trial, seen)
+    yield from _frozen(trial)
+    yield from _partial(trial)
+
+
+def _returned(trial: Trial, seen: list[_Seen]) -> Finding:
+    shapes = [sentence for one in seen for sentence in _other_shapes(one)]
+    narrowed = [sentence for one in seen for sentence in _narrowed(one)]
+    # a gradient that broadcasting made larger is summed by autograd: right where the author counts on it
+    wrong = bool(narrowed) or (bool(shapes) and not _is_derivative(trial))
+    message = "; ".join(dict.fromkeys((*shapes, *narrowed))) or "Every gradient has the shape and dtype of its argument"
+    return judged(trial, "contract", "returns", not wrong, message + ".", kind="returns")
+
+
+def _observed(trial: Trial) -> list[_Seen]:
+    """What every custom Function of one call took and returned."""
+    seen: list[_Seen] = []
+    by_class: dict[str, list[_Seen]] = {}
+
+    def forward(cls: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        one = _Seen(cls.__name__, args)
+        by_class.setdefault(cls.__name__, []).append(one)
+        return run()
+
+    def backward(context: Any, cotangents: Any, run: Callable[[], Any]) -> Any:
+        results = run()
+        waiting = by_class.get(type(context).__name__.removesuffix("Backward"), [])
+        if waiting:
+            one = waiting.pop()
+            one.cotangents = cotangents
+            one.gradients = results if isinstance(results, tuple) else (results,)
+            seen.append(one)
+        return results
+
+    with function_calls(forward, backward):
+        made = call(trial, trial.inputs[0])
+        gradients(trial, made, cotangents_for(made.outputs, trial.seed))
+    return [one for one in seen if one.name != "_Relay"]
+
+
+def _other_shapes(seen: _Seen) -> Iterator[str]:
+    for position, argument, gradient in _pairs(seen):
+        if gradient.shape != argument.shape:
+            yield (
+                f"The gradient of argument {position} of {seen.name} has the shape {list(gradient.shape)} where the "
+                f"argument has {list(argument.shape)}, and autograd sums it without a word"
+            )
+
+
+def _narrowed(seen: _Seen) -> Iterator[str]:
+    """Gradients that are narrower than the argument and than every cotangent: precision that the backward drops."""
+    floating = [c for c in seen.cotangents if isinstance(c, torch.Tensor) and c.is_floating_point()]
+    for position, argument, gradient in _pairs(seen):
+        given = [tensor.dtype for tensor in (argument, *floating)]
+        if all(_bits(gradient.dtype) < _bits(dtype) for dtype in given):
+            yield (
+                f"The gradient of argument {position} of {seen.name} is {gradient.dtype} where the argument and the "
+                f"cotangents are {argument.dtype}, and autograd casts it without a word"
+            )
+
+
+def _pairs(seen: _Seen) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    for position, (argument, gradient) in enumerate(zip(seen.args, seen.gradients, strict=False)):
+        if isinstance(argument, torch.Tensor) and isinstance(gradient, torch.Tensor):
+            yield position, argument, gradient
+
+
+def _bits(dtype: torch.dtype) -> int:
+    return torch.finfo(dtype).bits if dtype.is_floating_point or dtype.is_complex else 0
+
+
+def _is_derivative(trial: Trial) -> bool:
+    calls = by_differences(trial)
+    return all(sample.agrees for found in calls.values() for one in found for sample in one.samples)
+
+
+def _frozen(trial: Trial) -> Iterator[Finding]:
+    """Each argument frozen in turn: the others' gradients must not change."""
+    wanted = trial.joint.wanted
+    if len(wanted) < 2:
+        return
+    tensors = trial.inputs[0]
+    made = call(trial, tensors)
+    cotangents = cotangents_for(made.outputs, trial.seed)
+    every = gradients(trial, made, cotangents)
+    for slot in wanted:
+        others = [other for other in wanted if other != slot]
+        try:
+            part = gradients(trial, call(trial, tensors, requires=others), cotangents)
+        except TargetError as error:
+            message = f"With {slot.name} frozen (requires_grad=False) the backward fails: {error}"
+            yield judged(trial, "contract", f"{slot.name} frozen", False, message, kind="frozen")
+            continue
+        changed = [other.name for other in others if not _same(every[other], part.get(other))]
+        message = (
+            f"With {slot.name} frozen the gradient of {', '.join(changed)} changes"
+            if changed
+            else f"With {slot.name} frozen the other gradients are the same"
+        )
+        yield judged(trial, "contract", f"{slot.name} frozen", not changed, message + ".", kind="frozen")
+
+
+def _partial(trial: Trial) -> Iterator[Finding]:
+    """One output used and the others not: what is not used counts as a cotangent of zeros."""
+    tensors = trial.inputs[0]
+    names = list(call(trial, tensors).outputs)
+    if len(names) < 2:
+        return
+    for name in names:
+        made = call(trial, tensors)
+        drawn = cotangents_for(made.outputs, trial.seed)
+        zeros = {n: c if n == name else torch.zeros_like(c) for n, c in drawn.items()}
+        try:
+            part = gradients(trial, made, {name: drawn[name]})
+        except TargetError as error:
+            message = f"With {name} alone used the backward fails: {error}"
+            yield judged(trial, "contract", f"{name} alone", False, message, kind="partial")
+            continue
+        whole = gradients(trial, call(trial, tensors), zeros)
+        changed = [slot.name for slot in whole if not _same(whole[slot], part[slot])]
+        if changed:
+            message = f"With {name} alone used the gradient of {', '.join(changed)} is not that of zero cotangents"
+            yield judged(trial, "contract", f"{name} alone", False, message + ".", kind="partial")
+        else:
+            yield noted(trial, "contract", f"{name} alone", f"{name} may be used alone.", kind="partial")
+
+
+def _same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    if a is None or b is None:
+        present = a if b is None else b
+        return present is None or not bool(present.any())
+    slack = 1e-6 * float(a.abs().nan_to_num(0.0, 0.0, 0.0).max()) if a.numel() else 0.0  # adaptive solvers
+    return bool(torch.allclose(a, b, rtol=1e-5, atol=slack + 1e-12, equal_nan=True))

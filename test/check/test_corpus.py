@@ -1,0 +1,30 @@
+"""Forty right Functions have no failed Finding; forty-odd wrong ones are flagged by the rule that names the cause."""
+
+import pytest
+from right import RIGHT
+from wrong import WRONG
+
+import gradport
+
+
+def failed(evidence):
+    return {f.rule for f in evidence.findings if f.outcome not in ("held", "skipped")}
+
+
+def test_the_corpus_is_as_large_as_it_says():
+    assert len(RIGHT) >= 40
+    assert len(WRONG) >= 40
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_no_right_one_fails(name):
+    entry = RIGHT[name]
+    evidence = gradport.check(entry.function, entry.args, expect=entry.expect)
+    assert not failed(evidence), [f.message for f in evidence.findings if f.outcome == "failed"]
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_every_wrong_one_is_flagged_by_the_rule_that_names_its_cause(name):
+    entry = WRONG[name]
+    evidence = gradport.check(entry.function, entry.args)
+    assert entry.rule in failed(evidence), [(f.key, f.outcome) for f in evidence.findings]
