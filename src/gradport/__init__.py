@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradport.check import check as check
+    from gradport.check import conservative as conservative
+    from gradport.check import equivalent as equivalent
     from gradport.errors import Error as Error
     from gradport.errors import ExportError as ExportError
     from gradport.errors import OutputError as OutputError
@@ -42,6 +44,8 @@ _HOMES = {
     "Subject": "gradport.subject",
     "TargetError": "gradport.errors",
     "check": "gradport.check",
+    "conservative": "gradport.check",
+    "equivalent": "gradport.check",
     "export": "gradport.export",
     "load": "gradport.program",
     "tensor": "gradport.spec",

@@ -14,6 +14,8 @@ from gradport.check import (
     second_order,
 )
 from gradport.check.check import check
+from gradport.check.conservative import conservative
+from gradport.check.equivalent import equivalent
 from gradport.check.rules import RULES
 
 __all__ = [
@@ -21,10 +23,12 @@ __all__ = [
     "aliasing",
     "backward",
     "check",
+    "conservative",
     "contract",
     "determinism",
     "dtypes",
     "edges",
+    "equivalent",
     "kinks",
     "layouts",
     "leaks",
