@@ -34,7 +34,7 @@ def test_run_checks_exports_verifies_and_writes(tmp_path):
     result, printed = as_json("run", f"{TARGETS}:Swish", X, out=tmp_path)
     assert result.exit_code == 0, result.stderr
     assert printed["ok"]
-    assert {f["rule"] for f in printed["check"]["findings"]} == {"differences", "operators"}
+    assert {f["rule"] for f in printed["check"]["findings"]} >= {"differences", "operators", "layouts", "contract"}
     assert {f["outcome"] for f in printed["verify"]["findings"]} == {"held"}
     assert [f["name"] for f in printed["export"]["inputs"]] == ["x", "cotangent_output"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["Swish.check.json", "Swish.onnx", "Swish.verify.json"]
@@ -65,6 +65,14 @@ def test_check_takes_expectations_rules_and_a_budget():
     assert gradport_cli("check", f"{TARGETS}:Reversed", X, "--expect", "scaled by -1").exit_code == 0
     _, printed = as_json("check", f"{TARGETS}:Swish", X, "--only", "operators", "--budget", "10s")
     assert [f["rule"] for f in printed["check"]["findings"]] == ["operators"]
+
+
+def test_the_rules_are_listed():
+    result, printed = as_json("check", "--list")
+    assert result.exit_code == 0
+    assert {"differences", "layouts", "second-order"} <= set(printed["rules"])
+    assert "Do compile" in gradport_cli("check", "--list").stdout
+    assert gradport_cli("check").exit_code == 2
 
 
 def test_export_then_verify_then_functions(tmp_path):

@@ -12,6 +12,7 @@ from gradport.check import (
     layouts,
     leaks,
     second_order,
+    transforms,
 )
 from gradport.check.check import check
 from gradport.check.conservative import conservative
@@ -33,4 +34,5 @@ __all__ = [
     "layouts",
     "leaks",
     "second_order",
+    "transforms",
 ]

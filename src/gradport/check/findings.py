@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradport.check.trial import Trial
 from gradport.evidence import Finding
 
-__all__ = ["judged", "noted", "skipped"]
+__all__ = ["judged", "noted", "skipped", "warned"]
 
 
 def judged(
@@ -38,6 +38,11 @@ def judged(
 def noted(trial: Trial, rule: str, about: str, message: str, *, kind: str = "", figure: float | None = None) -> Finding:
     """Something that is worth knowing and wrong in no way."""
     return Finding(f"{rule}/{about}", rule, "held", kind, "info", figure, where=trial.where(), message=message)
+
+
+def warned(trial: Trial, rule: str, about: str, message: str, *, kind: str, figure: float | None = None) -> Finding:
+    """Something that goes wrong elsewhere, and is no mistake of the author's."""
+    return Finding(f"{rule}/{about}", rule, "held", kind, "warning", figure, where=trial.where(), message=message)
 
 
 def skipped(trial: Trial, rule: str, about: str, reason: str) -> Finding:

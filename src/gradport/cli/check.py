@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from gradport.cli.options import Budget, Expect, Inputs, Json, Loss, Seed, Target, Wrt, expected, names, seconds
-from gradport.cli.session import session
+from gradport.cli.options import Budget, Expect, Inputs, Json, Loss, Seed, Wrt, expected, names, seconds
+from gradport.cli.session import Session, session
 from gradport.cli.target import load_subject
+from gradport.errors import SpecError
 
 __all__ = ["check"]
 
@@ -16,7 +17,7 @@ _Rules = Annotated[list[str] | None, typer.Option(help="A rule's name; may be gi
 
 
 def check(
-    target: Target,
+    target: Annotated[str | None, typer.Argument(help="module:attribute or path/file.py:attribute")] = None,
     inputs: Inputs = None,
     *,
     wrt: Wrt = None,
@@ -26,11 +27,17 @@ def check(
     skip: _Rules = None,
     seed: Seed = 0,
     budget: Budget = None,
+    list_rules: Annotated[bool, typer.Option("--list", help="List the rules and what each asks.")] = False,
     thorough: Annotated[bool, typer.Option("--thorough", help="Look at more inputs and elements.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a backward is, and whether that is accepted."""
     with session("check", as_json) as current:
+        if list_rules:
+            _list(current)
+            return
+        if target is None:
+            raise SpecError("Give a TARGET to check, or --list to see the rules.")
         limit = seconds(budget)
         subject = load_subject(target, inputs or [], loss=loss, wrt=names(wrt), expect=expected(expect))
         with current.step("importing"):
@@ -40,3 +47,12 @@ def check(
             evidence = run_check(subject, only=only or (), skip=skip or (), seed=seed, budget=limit, thorough=thorough)
         current.show(evidence_table(f"check {subject.name}", evidence))
         current.result |= {"subject": subject.name, "ok": evidence.ok, "check": evidence.to_dict()}
+
+
+def _list(current: Session) -> None:
+    with current.step("importing"):
+        from gradport.check import RULES
+        from gradport.report.terminal import rules_table
+    questions = {rule.name: rule.question for rule in RULES.values()}
+    current.show(rules_table(questions))
+    current.result |= {"rules": questions}

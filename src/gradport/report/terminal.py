@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -14,7 +15,7 @@ from gradport.evidence import Evidence, Finding
 if TYPE_CHECKING:
     from gradport.program import Program
 
-__all__ = ["evidence_table", "functions_table", "interface_table"]
+__all__ = ["evidence_table", "functions_table", "interface_table", "rules_table"]
 
 _MARKS = {
     "held": ("ok", "green"),
@@ -60,6 +61,16 @@ def interface_table(program: Program) -> RenderableType:
         for spec in specs:
             shape = f"{short_dtype(spec.dtype)}[{','.join(map(str, spec.shape))}]"
             table.add_row(direction, spec.name, Text(shape), spec.role, spec.of or "")
+    return table
+
+
+def rules_table(questions: Mapping[str, str]) -> RenderableType:
+    """A row for each rule of `check`."""
+    table = _table("Rules")
+    for heading in ("rule", "asks"):
+        table.add_column(heading, overflow="fold")
+    for name, question in questions.items():
+        table.add_row(name, question)
     return table
 
 
