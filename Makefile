@@ -34,6 +34,7 @@ test-slow: $(VENV)/.installed
 
 bench: $(VENV)/.bench
 	$(BIN)/python bench/corpus.py
+	$(BIN)/python bench/checkers.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@sh -c 'command -v $(PYTHON) >/dev/null || { echo "gradport needs Python 3.11 or later: install python3." >&2; exit 1; }'

@@ -1,5 +1,6 @@
 """Forty right Functions have no failed Finding; forty-odd wrong ones are flagged by the rule that names the cause."""
 
+import heldout
 import pytest
 from right import RIGHT
 from wrong import WRONG
@@ -28,3 +29,15 @@ def test_every_wrong_one_is_flagged_by_the_rule_that_names_its_cause(name):
     entry = WRONG[name]
     evidence = gradport.check(entry.function, entry.args)
     assert entry.rule in failed(evidence), [(f.key, f.outcome) for f in evidence.findings]
+
+
+@pytest.mark.parametrize("name", heldout.RIGHT)
+def test_no_right_one_of_those_written_after_the_rules_fails(name):
+    entry = heldout.RIGHT[name]
+    assert not failed(gradport.check(entry.function, entry.args, expect=entry.expect))
+
+
+@pytest.mark.parametrize("name", heldout.WRONG)
+def test_every_wrong_one_of_those_written_after_the_rules_is_flagged(name):
+    entry = heldout.WRONG[name]
+    assert entry.rule in failed(gradport.check(entry.function, entry.args))

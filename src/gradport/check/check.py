@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradport.check.expectation import expectations
+from gradport.check.findings import judged, skipped
 from gradport.check.limit import TimeUp, limited
 from gradport.check.rules import chosen
 from gradport.check.trial import Trial
@@ -67,7 +68,13 @@ def check(
     trial = Trial(joint, seed=seed, budget=budget, thorough=thorough)
     trial.outputs(joint.examples())
     findings: list[Finding] = []
+    broken = _failure(trial)
+    if broken is not None:
+        findings.append(judged(trial, "contract", "returns", False, str(broken), kind="returns"))
     for rule in rules:
+        if broken is not None:
+            findings += [skipped(trial, rule.name, "", "the backward fails")] if rule.name != "contract" else []
+            continue
         if trial.out_of_time:
             findings.append(_not_reached(rule.name))
             continue
@@ -85,6 +92,15 @@ def check(
         source={"file": file, "line": line},
         environment=environment(),
     )
+
+
+def _failure(trial: Trial) -> TargetError | None:
+    """Why forward and backward do not run on the example, or None."""
+    try:
+        trial.seeded(trial.joint.examples())
+    except TargetError as error:
+        return error
+    return None
 
 
 def _not_reached(rule: str) -> Finding:
