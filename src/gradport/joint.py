@@ -86,6 +86,16 @@ class Joint:
         slots |= {Slot("buffer", name): tensor for name, tensor in self.state.buffers.items()}
         return slots
 
+    def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Joint:
+        """The same with these tensors as its example; absent slots keep theirs, and so does what is wanted."""
+        placed = self.examples() | dict(tensors)
+        wanted = [slot.name if slot.kind == "argument" else f"param.{slot.name}" for slot in self.wanted]
+        args, kwargs, targets = self._placed(placed)
+        subject = self.subject.replace(args=args, kwargs=kwargs, targets=targets, inputs=None, wrt=wanted or None)
+        made = Joint(subject)
+        made.explicit = self.explicit
+        return made
+
     def __call__(
         self,
         tensors: Mapping[Slot, torch.Tensor],

@@ -12,6 +12,7 @@ from gradport.check import (
     layouts,
     leaks,
     second_order,
+    shapes,
     transforms,
 )
 from gradport.check.check import check
@@ -34,5 +35,6 @@ __all__ = [
     "layouts",
     "leaks",
     "second_order",
+    "shapes",
     "transforms",
 ]

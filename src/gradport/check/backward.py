@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from gradport.check.directions import along
 from gradport.check.expectation import Expectation, accepted, expectations
+from gradport.check.findings import judged
 from gradport.check.kinds import Kind, classify
 from gradport.check.rules import rule
 from gradport.check.samples import Call, Sample, by_differences, by_operators, is_piecewise_constant
@@ -28,6 +30,7 @@ def backward_against_differences(trial: Trial) -> Iterator[Finding]:
         yield from _against_callable(trial, calls, trial.joint.subject.expect)
     else:
         yield from _judged("differences", "differences give", trial, calls, calls)
+        yield from _whole(trial, calls)
 
 
 @rule("operators", "Is the backward what autograd gives for the forward's own operators?")
@@ -46,6 +49,34 @@ def backward_against_operators(trial: Trial) -> Iterator[Finding]:
         if slot not in sound:
             yield _skipped(trial, "the forward detaches, rounds or writes past autograd", slot)
     yield from _judged("operators", "the forward's own operators give", trial, sound, differences)
+
+
+def _whole(trial: Trial, calls: Mapping[Slot, list[Call]]) -> Iterator[Finding]:
+    """Arguments of which only some elements were looked at, along a random direction through all of them."""
+    large = [slot for slot in calls if trial.inputs[0][slot].numel() > trial.elements]
+    derivative = [slot for slot in large if all(s.agrees for call in calls[slot] for s in call.samples)]
+    if not derivative or trial.is_random:
+        return
+    for one in along(trial, trial.inputs[0]):
+        if one.slot not in derivative or one.slope.nature != "smooth":
+            continue
+        gap = abs(one.got - one.slope.value) / max(abs(one.got), abs(one.slope.value), one.norm, 1e-300)
+        message = (
+            f"Along a random direction through all {trial.inputs[0][one.slot].numel()} elements of {one.slot.name} "
+            f"the backward gives {one.got:.6g}, differences give {one.slope.value:.6g}"
+        )
+        if one.departs:
+            message += "; the elements that were looked at one by one are right, so others are wrong"
+        yield judged(
+            trial,
+            "differences",
+            f"{one.slot.name} whole",
+            not one.departs,
+            message + ".",
+            kind="wrong" if one.departs else "derivative",
+            figure=gap,
+            unit="relative",
+        )
 
 
 def _judged(

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gradport.check.ask import asked
 from gradport.check.expectation import expectations
 from gradport.check.findings import judged, skipped
-from gradport.check.limit import TimeUp, limited
-from gradport.check.rules import chosen
+from gradport.check.isolation import Isolated
+from gradport.check.rules import Rule, chosen
 from gradport.check.trial import Trial
-from gradport.errors import Error, TargetError
+from gradport.errors import TargetError
 from gradport.evidence import Evidence, Finding, environment
 from gradport.inputs import with_example
 from gradport.joint import Joint, every_gradient
 from gradport.signature import source_of
 from gradport.subject import as_subject
 
-__all__ = ["LIMIT", "check"]
+__all__ = ["check"]
 
 LIMIT = 30.0
 """Seconds for one rule."""
@@ -67,24 +68,8 @@ def check(
         expectations(joint, described.expect)
     trial = Trial(joint, seed=seed, budget=budget, thorough=thorough)
     trial.outputs(joint.examples())
-    findings: list[Finding] = []
     broken = _failure(trial)
-    if broken is not None:
-        findings.append(judged(trial, "contract", "returns", False, str(broken), kind="returns"))
-    for rule in rules:
-        if broken is not None:
-            findings += [skipped(trial, rule.name, "", "the backward fails")] if rule.name != "contract" else []
-            continue
-        if trial.out_of_time:
-            findings.append(_not_reached(rule.name))
-            continue
-        try:
-            with limited(LIMIT):
-                findings += rule.answer(trial)
-        except TargetError as error:
-            findings.append(_broken(rule.name, error, trial))
-        except TimeUp:
-            findings.append(_endless(rule.name, trial))
+    findings = _all_asked(trial, rules) if broken is None else _none_asked(trial, rules, broken)
     file, line = source_of(described.target)
     return Evidence(
         subject=described.name,
@@ -94,6 +79,21 @@ def check(
     )
 
 
+def _all_asked(trial: Trial, rules: Sequence[Rule]) -> list[Finding]:
+    """Every rule's Findings, in the table's order."""
+    apart = Isolated(trial, [rule for rule in rules if rule.isolated], LIMIT)
+    found = {rule.name: asked(trial, rule, LIMIT) for rule in rules if not rule.isolated}
+    found |= apart.findings()
+    return [finding for rule in rules for finding in found[rule.name]]
+
+
+def _none_asked(trial: Trial, rules: Sequence[Rule], broken: TargetError) -> list[Finding]:
+    """One failed Finding; the rules have nothing to look at."""
+    failed = judged(trial, "contract", "returns", False, str(broken), kind="returns")
+    others = [skipped(trial, rule.name, "", "the backward fails") for rule in rules if rule.name != "contract"]
+    return [failed, *others]
+
+
 def _failure(trial: Trial) -> TargetError | None:
     """Why forward and backward do not run on the example, or None."""
     try:
@@ -101,34 +101,3 @@ def _failure(trial: Trial) -> TargetError | None:
     except TargetError as error:
         return error
     return None
-
-
-def _not_reached(rule: str) -> Finding:
-    message = "The budget was spent before it."
-    return Finding(key=f"{rule}/budget", rule=rule, outcome="skipped", severity="warning", message=message)
-
-
-def _endless(rule: str, trial: Trial) -> Finding:
-    message = f"The rule did not come to an end in {LIMIT:g} s: the subject loops on some of its inputs."
-    return Finding(
-        key=f"{rule}/time",
-        rule=rule,
-        outcome="undecided",
-        severity="warning",
-        figure=LIMIT,
-        unit="s",
-        where=trial.where(),
-        message=message,
-    )
-
-
-def _broken(rule: str, error: Error, trial: Trial) -> Finding:
-    return Finding(
-        key=f"{rule}/runs",
-        rule=rule,
-        outcome="failed",
-        kind="wrong",
-        severity="error",
-        where=trial.where(),
-        message=str(error),
-    )

@@ -14,21 +14,33 @@ __all__ = ["RULES", "Rule", "chosen", "rule"]
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One rule: its name, what it asks, and the function that answers."""
+    """One rule.
+
+    Attributes:
+        name: as users say it.
+        question: what it asks.
+        answer: the function that answers.
+        shrinks: whether it is cheap enough to be asked of many inputs, for the smallest that fails.
+        isolated: whether it feeds a subject what may crash or hang it, and so runs in a process of its own.
+    """
 
     name: str
     question: str
     answer: Callable[[Trial], Iterable[Finding]]
+    shrinks: bool = True
+    isolated: bool = False
 
 
 RULES: dict[str, Rule] = {}
 
 
-def rule(name: str, question: str) -> Callable[[Callable[[Trial], Iterable[Finding]]], Rule]:
+def rule(
+    name: str, question: str, *, shrinks: bool = True, isolated: bool = False
+) -> Callable[[Callable[[Trial], Iterable[Finding]]], Rule]:
     """Registers a rule under its name."""
 
     def register(answer: Callable[[Trial], Iterable[Finding]]) -> Rule:
-        RULES[name] = Rule(name, question, answer)
+        RULES[name] = Rule(name, question, answer, shrinks, isolated)
         return RULES[name]
 
     return register

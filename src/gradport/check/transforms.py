@@ -50,7 +50,12 @@ class _Flat:
     gradients: Tensors
 
 
-@rule("transforms", "Do compile, export, func.grad, vmap, jvp and checkpoints keep values and the author's gradient?")
+@rule(
+    "transforms",
+    "Do compile, export, func.grad, vmap, jvp and checkpoints keep values and the author's gradient?",
+    shrinks=False,
+    isolated=True,
+)
 def transforms(trial: Trial) -> Iterator[Finding]:
     """One Finding for each transform."""
     if trial.is_random:

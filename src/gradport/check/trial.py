@@ -23,6 +23,10 @@ LOSS = "loss"
 """The name of the loss among the outputs of a Trial."""
 
 
+_LARGE = 100_000
+"""Elements of an argument above which one input beside the example has to do."""
+
+
 class Trial:
     """A Subject, its float64 inputs, and calls of it that always see the same random numbers.
 
@@ -31,9 +35,18 @@ class Trial:
         seed: of the inputs and of torch's generator before each call.
         budget: seconds, or None for no limit.
         thorough: look at more inputs and elements.
+        moved: how many inputs there are beside the example.
     """
 
-    def __init__(self, joint: Joint, *, seed: int, budget: float | None, thorough: bool) -> None:
+    def __init__(
+        self,
+        joint: Joint,
+        *,
+        seed: int = 0,
+        budget: float | None = None,
+        thorough: bool = False,
+        moved: int | None = None,
+    ) -> None:
         self.joint = joint
         self.seed = seed
         self.thorough = thorough
@@ -41,16 +54,34 @@ class Trial:
         self._forward = Joint(joint.subject.replace(wrt=None))
         self._deadline = None if budget is None else time.monotonic() + budget
         generator = torch.Generator().manual_seed(seed)
-        drawn = [self._moved(fresh(joint, {}, {}, generator)) for _ in range(7 if thorough else 2)]
+        large = any(tensor.numel() > _LARGE for tensor in joint.examples().values())
+        count = (7 if thorough else 1 if large else 2) if moved is None else moved
+        drawn = [self._moved(fresh(joint, {}, {}, generator)) for _ in range(count)]
         self.inputs = [cast(copies(tensors), torch.float64) for tensors in (joint.examples(), *drawn)]
         self.generator = generator
         self._known: dict[str, Any] = {}
+
+    def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Trial:
+        """The same subject with these arguments and targets as its one input.
+
+        Raises:
+            TargetError: the subject rejects them.
+        """
+        made = Trial(self.joint.at(tensors), seed=self.seed, moved=0)
+        made.elements = 12
+        made.seeded(made.inputs[0])
+        return made
 
     def _moved(self, tensors: dict[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor]:
         """Lone numbers that no gradient is wanted of keep their value: such is the k of a scale."""
         examples = self.joint.examples()
         fixed = {s: t for s, t in examples.items() if t.numel() == 1 and s not in self.joint.wanted}
         return tensors | fixed
+
+    @property
+    def left(self) -> float | None:
+        """Seconds of the budget that are left, or None for no limit."""
+        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
 
     @property
     def out_of_time(self) -> bool:

@@ -2,5 +2,6 @@
 
 from gradport.inputs.example import with_example
 from gradport.inputs.fresh import fresh, sizes_of
+from gradport.inputs.strategies import strategy
 
-__all__ = ["fresh", "sizes_of", "with_example"]
+__all__ = ["fresh", "sizes_of", "strategy", "with_example"]

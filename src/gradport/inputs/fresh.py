@@ -16,7 +16,7 @@ from gradport.errors import SpecError
 from gradport.joint import Joint, Slot
 from gradport.signature import Argument, bind
 
-__all__ = ["fresh", "sizes_of"]
+__all__ = ["by_callable", "fresh", "sizes_of"]
 
 
 def sizes_of(joint: Joint, dimensions: Dimensions) -> dict[str, int]:
@@ -39,7 +39,7 @@ def fresh(
     tensors = dict(joint.examples())
     said = joint.subject.inputs
     if callable(said):
-        return tensors | _called(joint, said, generator, sizes)
+        return tensors | by_callable(joint, said, generator, sizes)
     known = {argument.name for argument in (*joint.arguments, *joint.targets)}
     for name in said or {}:
         if name not in known:
@@ -53,7 +53,14 @@ def fresh(
     return tensors
 
 
-def _called(joint: Joint, make: Any, generator: torch.Generator, sizes: Mapping[str, int]) -> dict[Slot, torch.Tensor]:
+def by_callable(
+    joint: Joint, make: Any, generator: torch.Generator, sizes: Mapping[str, int]
+) -> dict[Slot, torch.Tensor]:
+    """What the callable `inputs` of a Subject gives, by slot.
+
+    Raises:
+        SpecError: it gives other tensors than the example has.
+    """
     args, kwargs, targets = make(generator, dict(sizes))
     bound = bind(joint.subject.replace(args=args, kwargs=kwargs or {}, targets=targets or (), inputs=None))
     names = [a.name for a in (*bound.arguments, *bound.targets)]
