@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,14 +13,21 @@ from gradport.errors import Error
 from gradport.joint import Slot
 from gradport.torch_internals import function_calls
 
-__all__ = ["own_gradients"]
+__all__ = ["bypassed", "own_gradients"]
+
+
+@contextlib.contextmanager
+def bypassed() -> Iterator[None]:
+    """While open, forwards of custom Functions run as plain code, and autograd records their operators."""
+    with function_calls(_bypassed, lambda context, given, run: run()):
+        yield
 
 
 def own_gradients(
     trial: Trial, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]
 ) -> dict[Slot, torch.Tensor | None] | None:
     """Gradients through the forward's operators; None where they do not run under autograd."""
-    with function_calls(_bypassed, lambda context, given, run: run()):
+    with bypassed():
         try:
             return trial.gradients(tensors, cotangents)
         except Error:

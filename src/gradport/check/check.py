@@ -9,7 +9,9 @@ from gradport.check.ask import asked
 from gradport.check.expectation import expectations
 from gradport.check.findings import judged, skipped
 from gradport.check.isolation import Isolated
+from gradport.check.parts import in_real_parts
 from gradport.check.rules import Rule, chosen
+from gradport.check.settings import settings_of
 from gradport.check.trial import Trial
 from gradport.errors import TargetError
 from gradport.evidence import Evidence, Finding, environment
@@ -52,7 +54,10 @@ def check(
         only, skip: names of rules.
         budget: seconds after which no further rule and no further input is begun.
         seed: of inputs, cotangents and torch's generator before each call.
-        thorough: look at more inputs and more elements.
+        thorough: look at more inputs and more elements, compile with inductor too, and measure cost.
+
+    What `[tool.gradport.check."module:Name"]` in the nearest pyproject.toml says (`expect`, `skip`, `reason`) holds
+    where the call says nothing.
 
     Returns:
         Evidence with a Finding for each rule and argument.
@@ -62,14 +67,19 @@ def check(
         SpecError: an option does not hold together.
     """
     described = with_example(as_subject(subject, args, kwargs, expect=expect, inputs=inputs))
-    rules = chosen(only, skip)
+    said = settings_of(described)
+    if described.expect is None and said.expect is not None:
+        described = described.replace(expect=said.expect)
+    described = in_real_parts(described)
+    rules = [rule for rule in chosen(only, skip) if rule.name not in said.skip]
     joint = Joint(described if described.wrt is not None else described.replace(wrt=every_gradient(described)))
     if not callable(described.expect):
         expectations(joint, described.expect)
     trial = Trial(joint, seed=seed, budget=budget, thorough=thorough)
     trial.outputs(joint.examples())
     broken = _failure(trial)
-    findings = _all_asked(trial, rules) if broken is None else _none_asked(trial, rules, broken)
+    findings = said.findings()
+    findings += _all_asked(trial, rules) if broken is None else _none_asked(trial, rules, broken)
     file, line = source_of(described.target)
     return Evidence(
         subject=described.name,
@@ -81,10 +91,17 @@ def check(
 
 def _all_asked(trial: Trial, rules: Sequence[Rule]) -> list[Finding]:
     """Every rule's Findings, in the table's order."""
-    apart = Isolated(trial, [rule for rule in rules if rule.isolated], LIMIT)
-    found = {rule.name: asked(trial, rule, LIMIT) for rule in rules if not rule.isolated}
+    found = {rule.name: [_left_out(rule)] for rule in rules if rule.thorough and not trial.thorough}
+    asking = [rule for rule in rules if rule.name not in found]
+    apart = Isolated(trial, [rule for rule in asking if rule.isolated], LIMIT)
+    found |= {rule.name: asked(trial, rule, LIMIT) for rule in asking if not rule.isolated}
     found |= apart.findings()
     return [finding for rule in rules for finding in found[rule.name]]
+
+
+def _left_out(rule: Rule) -> Finding:
+    message = "Not looked at: the default profile leaves it out; ask for thorough=True, or --thorough."
+    return Finding(key=f"{rule.name}/profile", rule=rule.name, outcome="skipped", message=message)
 
 
 def _none_asked(trial: Trial, rules: Sequence[Rule], broken: TargetError) -> list[Finding]:

@@ -7,7 +7,8 @@ Source: https://docs.pytorch.org/docs/stable/notes/extending.html
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -19,9 +20,13 @@ from gradport.check.samples import by_differences
 from gradport.check.trial import Trial
 from gradport.errors import TargetError
 from gradport.evidence import Finding
+from gradport.joint import Slot
 from gradport.torch_internals import function_calls
 
 __all__ = ["contract"]
+
+_RUNS = 5
+"""Calls of which the fastest counts."""
 
 
 @dataclasses.dataclass
@@ -32,6 +37,8 @@ class _Seen:
     args: tuple[Any, ...]
     cotangents: tuple[Any, ...] = ()
     gradients: tuple[Any, ...] = ()
+    needed: tuple[bool, ...] = ()
+    seconds: float = 0.0
 
 
 @rule("contract", "Does the backward keep to what torch asks of one?")
@@ -46,19 +53,20 @@ def contract(trial: Trial) -> Iterator[Finding]:
         yield _returned(trial, seen)
     yield from _frozen(trial)
     yield from _partial(trial)
+    yield from _of_zeros(trial)
 
 
 def _returned(trial: Trial, seen: list[_Seen]) -> Finding:
     shapes = [sentence for one in seen for sentence in _other_shapes(one)]
-    narrowed = [sentence for one in seen for sentence in _narrowed(one)]
+    narrowed = [sentence for one in seen for sentence in (*_narrowed(one), *_elsewhere(one))]
     # a gradient that broadcasting made larger is summed by autograd: right where the author counts on it
     wrong = bool(narrowed) or (bool(shapes) and not _is_derivative(trial))
     message = "; ".join(dict.fromkeys((*shapes, *narrowed))) or "Every gradient has the shape and dtype of its argument"
     return judged(trial, "contract", "returns", not wrong, message + ".", kind="returns")
 
 
-def _observed(trial: Trial) -> list[_Seen]:
-    """What every custom Function of one call took and returned."""
+def _observed(trial: Trial, requires: Collection[Slot] | None = None) -> list[_Seen]:
+    """What every custom Function of one call took and returned; `requires` are the arguments that need a gradient."""
     seen: list[_Seen] = []
     by_class: dict[str, list[_Seen]] = {}
 
@@ -68,17 +76,20 @@ def _observed(trial: Trial) -> list[_Seen]:
         return run()
 
     def backward(context: Any, cotangents: Any, run: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
         results = run()
+        took = time.perf_counter() - started
         waiting = by_class.get(type(context).__name__.removesuffix("Backward"), [])
         if waiting:
             one = waiting.pop()
             one.cotangents = cotangents
             one.gradients = results if isinstance(results, tuple) else (results,)
+            one.needed, one.seconds = tuple(context.needs_input_grad), took
             seen.append(one)
         return results
 
     with function_calls(forward, backward):
-        made = call(trial, trial.inputs[0])
+        made = call(trial, trial.inputs[0], requires=requires)
         gradients(trial, made, cotangents_for(made.outputs, trial.seed))
     return [one for one in seen if one.name != "_Relay"]
 
@@ -101,6 +112,15 @@ def _narrowed(seen: _Seen) -> Iterator[str]:
             yield (
                 f"The gradient of argument {position} of {seen.name} is {gradient.dtype} where the argument and the "
                 f"cotangents are {argument.dtype}, and autograd casts it without a word"
+            )
+
+
+def _elsewhere(seen: _Seen) -> Iterator[str]:
+    for position, argument, gradient in _pairs(seen):
+        if gradient.device != argument.device:
+            yield (
+                f"The gradient of argument {position} of {seen.name} is on {gradient.device} where the argument is on "
+                f"{argument.device}"
             )
 
 
@@ -143,6 +163,49 @@ def _frozen(trial: Trial) -> Iterator[Finding]:
             else f"With {slot.name} frozen the other gradients are the same"
         )
         yield judged(trial, "contract", f"{slot.name} frozen", not changed, message + ".", kind="frozen")
+        yield from _wasted(trial, slot, others)
+
+
+def _wasted(trial: Trial, frozen: Slot, others: list[Slot]) -> Iterator[Finding]:
+    """Gradients that were computed although nobody asked for them: `needs_input_grad` was not looked at."""
+    runs = [_observed(trial, others) for _ in range(_RUNS)]
+    whole = [_observed(trial) for _ in range(_RUNS)]
+    thrown = [
+        gradient
+        for one in runs[0]
+        for gradient, needed in zip(one.gradients, one.needed, strict=False)
+        if isinstance(gradient, torch.Tensor) and not needed
+    ]
+    if not thrown:
+        return
+    size = sum(gradient.numel() * gradient.element_size() for gradient in thrown)
+    took, all_took = (min(sum(one.seconds for one in seen) for seen in many) for many in (runs, whole))
+    message = (
+        f"With {frozen.name} frozen the backward computes its gradient all the same, {size} bytes for nothing: it "
+        f"takes {took / all_took:.0%} of the time with nothing frozen; look at ctx.needs_input_grad."
+    )
+    yield noted(trial, "contract", f"{frozen.name} wasted", message, kind="wasted work", figure=float(size))
+
+
+def _of_zeros(trial: Trial) -> Iterator[Finding]:
+    """A vector-Jacobian product of zeros is zero."""
+    made = call(trial, trial.inputs[0])
+    if not made.outputs:
+        return
+    zeros = {name: torch.zeros_like(value) for name, value in made.outputs.items()}
+    found = gradients(trial, made, zeros)
+    wrong = [slot.name for slot, gradient in found.items() if gradient is not None and _is_not_zero(trial, gradient)]
+    message = (
+        f"Of a cotangent of zeros the gradient of {', '.join(wrong)} is not zero"
+        if wrong
+        else "Of a cotangent of zeros every gradient is zero"
+    )
+    yield judged(trial, "contract", "zero cotangents", not wrong, message + ".", kind="zeros")
+
+
+def _is_not_zero(trial: Trial, gradient: torch.Tensor) -> bool:
+    declared = trial.joint.subject.expect is not None  # whoever ignores the cotangent on purpose says so
+    return bool(gradient.isnan().any()) or (not declared and bool(gradient.any()))
 
 
 def _partial(trial: Trial) -> Iterator[Finding]:

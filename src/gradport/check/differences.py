@@ -26,7 +26,7 @@ class Slope:
 
     Attributes:
         nature: "smooth", "kink" (the one-sided slopes differ), "jump" (the function itself does) or "edge" (a step
-            leaves the domain).
+            leaves the domain, or a kink stands a hair away).
         value: the derivative; at a kink the mean of the one-sided ones.
         error: how far off it may be.
         left, right: the one-sided slopes.
@@ -64,6 +64,8 @@ def slope(change: Callable[[float], torch.Tensor], weights: torch.Tensor, scale:
         if _grows(gaps):
             return Slope("jump", value, float("inf"), lefts[-1], rights[-1])
         return Slope("kink", value, error, _best(lefts)[0], _best(rights)[0])
+    if _was_rough(gaps, noise, size):
+        return Slope("edge", value, math.inf, lefts[-1], rights[-1])
     return Slope("smooth", value, error, value, value)
 
 
@@ -89,6 +91,12 @@ def _stays(gaps: Sequence[float], error: float, size: float) -> bool:
     """Whether the one-sided slopes stay apart as the step shrinks; where smooth, the gap shrinks with the step."""
     last, earlier = gaps[-1], gaps[-3]
     return last > max(1e3 * error, 1e-4 * size, 1e-300) and last > 0.5 * earlier
+
+
+def _was_rough(gaps: Sequence[float], noise: float, size: float) -> bool:
+    """Whether a kink or a jump stands a hair away, between the smallest steps: nothing can be said of the point."""
+    floor = max(1e3 * noise, 1e-4 * size, 1e-300)
+    return any(gap > floor and gap > 0.5 * wider for wider, gap in itertools.pairwise(gaps[2:]))
 
 
 def _grows(gaps: Sequence[float]) -> bool:

@@ -12,9 +12,10 @@ import torch
 
 from gradport.check.bypass import own_gradients
 from gradport.check.calls import call, cotangents_for, gradients, runs
-from gradport.check.findings import judged, skipped
+from gradport.check.findings import judged, noted, skipped, warned
 from gradport.check.rules import rule
 from gradport.check.trial import Trial
+from gradport.errors import Error
 from gradport.evidence import Finding
 from gradport.joint import Slot, cast
 
@@ -40,6 +41,7 @@ def dtypes(trial: Trial) -> Iterator[Finding]:
         return
     for dtype in _NARROW:
         yield _at(trial, dtype)
+    yield from _under_autocast(trial)
 
 
 def _at(trial: Trial, dtype: torch.dtype) -> Finding:
@@ -67,6 +69,43 @@ def _at(trial: Trial, dtype: torch.dtype) -> Finding:
         "the forward's own operators account for: compute in a wider dtype inside, or in a form that does not cancel."
     )
     return judged(trial, "dtypes", name, held, message, kind=name, figure=worst, unit="of allowed")
+
+
+def _under_autocast(trial: Trial) -> Iterator[Finding]:
+    """The forward in a region of autocast, the backward behind it, as people train. Worth a warning where it does not
+    fit: not everyone trains so. Source: https://docs.pytorch.org/docs/stable/notes/amp_examples.html, on
+    custom autograd functions."""
+    narrow = cast(trial.inputs[0], torch.float32)
+    plain = runs(lambda: _gradient(trial, narrow))
+    if plain is None:
+        return
+    advice = "decorate forward with torch.amp.custom_fwd and backward with torch.amp.custom_bwd"
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            made = call(trial, narrow)
+        got = gradients(trial, made, {n: c.to(made.outputs[n].dtype) for n, c in _drawn(trial, narrow).items()})
+    except Error as error:
+        message = (
+            f"Under autocast it fails, for forward and backward run in different dtypes: {error} To fix it, {advice}."
+        )
+        yield warned(trial, "dtypes", "autocast", message, kind="autocast")
+        return
+    worst = max((_excess(g, e, None, torch.bfloat16) for g, e in _both(got, plain)), default=0.0)
+    if worst > FACTOR:
+        message = f"Under autocast the gradient is {worst:.3g} times further off than bfloat16 accounts for; {advice}."
+        yield warned(trial, "dtypes", "autocast", message, kind="autocast", figure=worst)
+    else:
+        message = "Under autocast to bfloat16 the gradient is as exact as bfloat16 allows."
+        yield noted(trial, "dtypes", "autocast", message, kind="autocast", figure=worst)
+
+
+def _both(
+    got: dict[Slot, torch.Tensor | None], exact: dict[Slot, torch.Tensor | None]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for slot, gradient in got.items():
+        other = exact.get(slot)
+        if gradient is not None and other is not None and other.numel():
+            yield gradient, other
 
 
 def _gradient(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor | None]:

@@ -22,6 +22,7 @@ class Rule:
         answer: the function that answers.
         shrinks: whether it is cheap enough to be asked of many inputs, for the smallest that fails.
         isolated: whether it feeds a subject what may crash or hang it, and so runs in a process of its own.
+        thorough: whether the default profile leaves it out.
     """
 
     name: str
@@ -29,18 +30,19 @@ class Rule:
     answer: Callable[[Trial], Iterable[Finding]]
     shrinks: bool = True
     isolated: bool = False
+    thorough: bool = False
 
 
 RULES: dict[str, Rule] = {}
 
 
 def rule(
-    name: str, question: str, *, shrinks: bool = True, isolated: bool = False
+    name: str, question: str, *, shrinks: bool = True, isolated: bool = False, thorough: bool = False
 ) -> Callable[[Callable[[Trial], Iterable[Finding]]], Rule]:
     """Registers a rule under its name."""
 
     def register(answer: Callable[[Trial], Iterable[Finding]]) -> Rule:
-        RULES[name] = Rule(name, question, answer, shrinks, isolated)
+        RULES[name] = Rule(name, question, answer, shrinks, isolated, thorough)
         return RULES[name]
 
     return register

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -67,11 +68,23 @@ def transforms(trial: Trial) -> Iterator[Finding]:
         return
     for name, transform in _TRANSFORMS.items():
         yield _tried(trial, name, transform, flat)
+    if not trial.thorough:
+        reason = "the default profile leaves it out; ask for thorough=True, or --thorough"
+        yield skipped(trial, "transforms", "compile(inductor)", reason)
+    elif shutil.which("g++") is None:
+        yield skipped(trial, "transforms", "compile(inductor)", "it needs a C++ compiler, and there is no g++")
+    else:
+        yield _tried(trial, "compile(inductor)", _compiled_to_code, flat)
 
 
 def _compiled(flat: _Flat) -> tuple[Tensors, Tensors]:
     torch._dynamo.reset()
     return _both(torch.compile(flat.run, backend="aot_eager", fullgraph=True), flat)
+
+
+def _compiled_to_code(flat: _Flat) -> tuple[Tensors, Tensors]:
+    torch._dynamo.reset()
+    return _both(torch.compile(flat.run, backend="inductor", fullgraph=True), flat)
 
 
 def _exported(flat: _Flat) -> tuple[Tensors, Tensors]:

@@ -293,3 +293,29 @@ class Chosen(Function):
         (condition,) = ctx.saved_tensors
         zero = torch.zeros_like(g)
         return torch.where(condition, g, zero), torch.where(condition, zero, g), None
+
+
+@entry("complex product", torch.complex(X, X.flip(0)), torch.complex(X.flip(1), X))
+class ComplexProduct(Function):
+    @staticmethod
+    def forward(ctx, z, w):
+        ctx.save_for_backward(z, w)
+        return z * w
+
+    @staticmethod
+    def backward(ctx, g):
+        z, w = ctx.saved_tensors
+        return g * w.conj(), g * z.conj()
+
+
+@entry("squared modulus", torch.complex(X, X.flip(0)))
+class SquaredModulus(Function):
+    @staticmethod
+    def forward(ctx, z):
+        ctx.save_for_backward(z)
+        return z.real**2 + z.imag**2
+
+    @staticmethod
+    def backward(ctx, g):
+        (z,) = ctx.saved_tensors
+        return 2 * g * z

@@ -328,3 +328,70 @@ class Counting(Function):
     @staticmethod
     def backward(ctx, g):
         return g * ctx.k
+
+
+@entry("a conjugate forgotten", "differences", torch.complex(X, X.flip(0)), torch.complex(X.flip(1), X))
+class Unconjugated(Function):
+    @staticmethod
+    def forward(ctx, z, w):
+        ctx.save_for_backward(z, w)
+        return z * w
+
+    @staticmethod
+    def backward(ctx, g):
+        z, w = ctx.saved_tensors
+        return g * w, g * z
+
+
+@entry("divided by four rows", "shapes", X)
+class FourRows(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.rows = x.shape[0]
+        return x.mean(0)
+
+    @staticmethod
+    def backward(ctx, g):
+        return (g / 4).expand(ctx.rows, -1)
+
+
+@entry("arguments told apart by identity", "shapes", X, normal(4, 6, seed=9))
+class Identity(Function):
+    @staticmethod
+    def forward(ctx, x, y):
+        ctx.same = x.data_ptr() == y.data_ptr()
+        ctx.save_for_backward(x, y)
+        return x * y
+
+    @staticmethod
+    def backward(ctx, g):
+        x, y = ctx.saved_tensors
+        return g * y, None if ctx.same else g * x
+
+
+@entry("a norm of the cotangent", "contract", X)
+class NormOfTheCotangent(Function):
+    """The gradient keeps its length by a division that knows no zero."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * 1.0
+
+    @staticmethod
+    def backward(ctx, g):
+        return g / g.norm() * g.norm()
+
+
+@entry("a cotangent read by its strides", "layouts", X)
+class ReadByStrides(Function):
+    """Takes the memory behind the cotangent for its elements in order."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, g):
+        if g.storage_offset() + g.numel() <= g.untyped_storage().nbytes() // g.element_size():
+            return 2 * g.as_strided(g.shape, torch.empty(g.shape).stride())
+        return 2 * g
