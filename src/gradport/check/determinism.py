@@ -26,7 +26,8 @@ def determinism(trial: Trial) -> Iterator[Finding]:
         else f"With the same seed the results differ by {gap:.2g}: there is randomness or state outside torch's "
         "generator; draw with torch, or pass the state in."
     )
-    yield judged(trial, "determinism", "same seed", gap == 0, message, kind="hidden state", figure=gap)
+    kind = "same bits" if gap == 0 else "hidden state"
+    yield judged(trial, "determinism", "same seed", gap == 0, message, kind=kind, figure=gap)
     if gap == 0 and trial.is_random:
         message = "Another seed gives other results: the subject draws random numbers from torch's generator."
         yield noted(trial, "determinism", "random", message, kind="random")

@@ -36,7 +36,7 @@ def leaks(trial: Trial) -> Iterator[Finding]:
         if alive
         else "Nothing outlives its graph."
     )
-    yield judged(trial, "leaks", "outputs", not alive, message, kind="leak")
+    yield judged(trial, "leaks", "outputs", not alive, message, kind="leak" if alive else "freed")
     for one in log:
         for name in _unprotected(one):
             message = (

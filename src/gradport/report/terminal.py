@@ -32,9 +32,9 @@ def evidence_table(title: str, evidence: Evidence) -> RenderableType:
     for heading in ("", "rule", "about", "kind", "figure"):
         table.add_column(heading, justify="right" if heading == "figure" else "left", overflow="fold")
     for finding in evidence.findings:
-        mark, style = _MARKS[finding.outcome]
+        mark, style = _mark(finding)
         table.add_row(Text(mark, style), finding.rule, _about(finding), finding.kind, _figure(finding))
-    told = [f for f in evidence.findings if f.outcome != "held"]
+    told = [f for f in evidence.findings if f.outcome != "held" or f.severity == "warning"]
     return Group(table, *(_paragraph(finding) for finding in told))
 
 
@@ -94,8 +94,17 @@ def _figure(finding: Finding) -> str:
     return "" if finding.figure is None else f"{finding.figure:.2g} {finding.unit}"
 
 
+def _mark(finding: Finding) -> tuple[str, str]:
+    if finding.outcome == "held" and finding.severity == "warning":
+        return "warning", "yellow"
+    return _MARKS[finding.outcome]
+
+
 def _paragraph(finding: Finding) -> Text:
-    where = f"\n   at {finding.where}" if finding.where and finding.outcome in ("failed", "error") else ""
-    return Text(
-        f"\n{_MARKS[finding.outcome][0]}: {finding.message}{where}", _MARKS[finding.outcome][1].replace("bold ", "")
-    )
+    mark, style = _mark(finding)
+    lines = [f"{mark} {finding.key}: {finding.message}"]
+    if finding.outcome != "skipped":
+        lines += [f"   shown by {finding.input}"] if finding.input else []
+        lines += [f"   at {finding.where}"] if finding.where else []
+        lines[0] = "\n" + lines[0]
+    return Text("\n".join(lines), style.replace("bold ", ""))
