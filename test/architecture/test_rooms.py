@@ -67,3 +67,10 @@ def test_check_and_report_do_not_need_onnx():
 def test_files_stay_readable():
     long = {str(p.relative_to(SOURCE)) for p in SOURCE.rglob("*.py") if len(p.read_text("utf-8").splitlines()) > 420}
     assert not long
+
+
+def test_the_readme_tells_of_every_rule():
+    from gradport.check import RULES
+
+    readme = (SOURCE.parents[1] / "README.md").read_text("utf-8")
+    assert [name for name in RULES if f"`{name}`" not in readme] == []

@@ -21,6 +21,9 @@ __all__ = ["Along", "along"]
 _FAR = 1e-5
 """Relative to the gradient's norm: forwards that iterate to 1e-8 are right to 1e-6 or so."""
 
+_NOISE = 1e-8
+"""Relative to the outputs: what such forwards are off by."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Along:
@@ -31,12 +34,14 @@ class Along:
         got: <gradient, u>.
         slope: of <cotangent, f(x + t u)> at t = 0.
         norm: of the gradient.
+        height: of <|cotangent|, |f(x)|>, which bounds what a forward that iterates leaves undecided.
     """
 
     slot: Slot
     got: float
     slope: Slope
     norm: float
+    height: float
 
     @property
     def departs(self) -> bool:
@@ -44,7 +49,8 @@ class Along:
         if self.slope.nature != "smooth":
             return False
         largest = max(abs(self.got), abs(self.slope.value), self.norm)
-        return not abs(self.got - self.slope.value) <= _FAR * largest + 16 * self.slope.error + 1e-12
+        slack = _FAR * largest + 16 * self.slope.error + _NOISE * self.height + 1e-12
+        return not abs(self.got - self.slope.value) <= slack
 
 
 def along(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> list[Along]:
@@ -92,4 +98,6 @@ def _along(
         return torch.cat([(moved[name].double() - value.double()).reshape(-1) for name, value in start.items()])
 
     got = float((full.double() * direction.double()).sum())
-    return Along(slot, got, slope(change, weights, 1.0, unit), float(full.double().norm()))
+    flat = torch.cat([value.reshape(-1).double() for value in start.values()])
+    height = float((weights.abs() * flat.abs()).sum())
+    return Along(slot, got, slope(change, weights, 1.0, unit), float(full.double().norm()), height)
