@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -17,6 +18,12 @@ from gradport.program import Program
 from gradport.tolerance import Comparison, compare
 
 __all__ = ["Case", "Reference", "compared", "prove", "reference"]
+
+_MOVES = 3
+"""Runs of eager that say how far it goes from itself."""
+
+_ULPS = 4.0
+"""By how much their inputs move: what a few operators with other kernels make of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Reference:
         roles: role of each output.
         narrowest: the narrowest floating-point dtype among what went in, or None where none did.
         oracle: the float64 values, or None where the subject does not run in float64; asked lazily.
+        spread: how far each value goes when all that goes in moves by a few ULPs; asked lazily.
     """
 
     feeds: dict[str, torch.Tensor]
@@ -44,6 +52,7 @@ class Reference:
     roles: dict[str, str]
     narrowest: torch.dtype | None
     oracle: Callable[[], dict[str, torch.Tensor] | None]
+    spread: Callable[[], dict[str, torch.Tensor]]
 
 
 def prove(program: Program, joint: Joint, dimensions: Dimensions, seed: int = 0) -> None:
@@ -84,16 +93,11 @@ def reference(joint: Joint, tensors: Mapping[Slot, torch.Tensor], generator: tor
     drawn = Drawn(generator)
     outcome = run_eager(joint, tensors, drawn)
     listed = interface(joint, tensors, drawn.cotangents, outcome)
-    asked: list[dict[str, torch.Tensor] | None] = []
-
-    def oracle() -> dict[str, torch.Tensor] | None:
-        if not asked:
-            asked.append(_oracle(joint, tensors, drawn.cotangents))
-        return asked[0]
-
     dtypes = [tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()]
     narrowest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=None)
-    return Reference(listed.inputs, listed.outputs, listed.roles, narrowest, oracle)
+    oracle = functools.cache(lambda: _oracle(joint, tensors, drawn.cotangents))
+    spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, listed.outputs))
+    return Reference(listed.inputs, listed.outputs, listed.roles, narrowest, oracle, spread)
 
 
 def compared(
@@ -108,8 +112,22 @@ def compared(
     def one(name: str) -> Callable[[], torch.Tensor | None]:
         return lambda: (answer.oracle() or {}).get(name)
 
+    def usual(name: str) -> Callable[[], torch.Tensor | None]:
+        return lambda: answer.spread().get(name)
+
+    floating = [t for t in answer.expected.values() if t.is_floating_point() and t.numel()]
+    ambient = max((float(t.detach().abs().nan_to_num(0.0, 0.0, 0.0).max()) for t in floating), default=0.0)
     return {
-        name: compare(results[name], expected, one(name), narrowest=answer.narrowest, rtol=rtol, atol=atol)
+        name: compare(
+            results[name],
+            expected,
+            one(name),
+            spread=usual(name),
+            narrowest=answer.narrowest,
+            ambient=ambient,
+            rtol=rtol,
+            atol=atol,
+        )
         for name, expected in answer.expected.items()
     }
 
@@ -123,6 +141,35 @@ def _oracle(
         return interface(joint, wide, cotangents, run_eager(joint, wide, given(cotangents))).outputs
     except Error:
         return None
+
+
+def _spread(
+    joint: Joint,
+    tensors: Mapping[Slot, torch.Tensor],
+    cotangents: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Tensor],
+) -> dict[str, torch.Tensor]:
+    """How far eager goes from itself, in the worst of a few runs, when every element moves by up to a few ULPs."""
+    worst: dict[str, torch.Tensor] = {}
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(_MOVES):
+        moved = {slot: _moved(tensor, generator) for slot, tensor in tensors.items()}
+        try:
+            found = interface(joint, moved, cotangents, run_eager(joint, moved, given(cotangents))).outputs
+        except Error:
+            return {}
+        for name, value in expected.items():
+            gap = (found[name].detach().double() - value.detach().double()).abs()
+            worst[name] = torch.maximum(worst[name], gap) if name in worst else gap
+    return worst
+
+
+def _moved(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
+    wide = tensor.detach().double()
+    return (wide * (1 + _ULPS * torch.finfo(tensor.dtype).eps * noise)).to(tensor.dtype)
 
 
 def _cases(joint: Joint, dimensions: Dimensions, generator: torch.Generator) -> Iterator[Case]:

@@ -155,6 +155,7 @@ def _traceable_kernels() -> Iterator[None]:
         torch.jit.optimized_execution(False),
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
         torch.backends.mkldnn.flags(enabled=False),
+        torch.backends.nnpack.flags(enabled=False),  # it would ask whether the batch is below 16
     ):
         yield
 

@@ -1,0 +1,101 @@
+"""Gradients of convolutions and transposed convolutions, in one, two and three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+import torch
+
+from gradport.lower.table import lowering, op
+
+__all__: list[str] = []
+
+
+@lowering(torch.ops.aten.convolution_backward.default)
+def convolution_backward(
+    grad_output: ir.Value,
+    input: ir.Value,
+    weight: ir.Value,
+    bias_sizes: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    output_mask: Sequence[bool],
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """Gradients of input, weight and bias.
+
+    The gradient of a convolution's input is the transposed convolution of the cotangent, that of its weight the
+    convolution of input and cotangent over the batch; a transposed convolution has the two the other way round.
+
+    Source: V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285;
+    https://onnx.ai/onnx/operators/onnx__ConvTranspose.html
+    """
+    rank = len(weight.shape or ()) - 2
+    strides, pads, dilations = (_each(values, rank) for values in (stride, padding, dilation))
+    by_input, by_weight, by_bias = (op.Constant(value_float=0.0) for _ in range(3))  # nobody reads what is not asked
+    if output_mask[0]:
+        if transposed:
+            moved = _convolved(grad_output, weight, strides, pads, dilations, groups)
+        else:
+            moved = _spread(grad_output, weight, strides, pads, dilations, groups)
+        by_input = _fitted(moved, input, rank)
+    if output_mask[1]:
+        signal, cotangent = (grad_output, input) if transposed else (input, grad_output)
+        by_weight = _over_the_batch(signal, cotangent, weight, strides, pads, dilations, groups)
+    if output_mask[2]:
+        axes = [0, *range(2, rank + 2)]
+        by_bias = op.ReduceSum(grad_output, op.Constant(value_ints=axes), keepdims=0)
+    return by_input, by_weight, by_bias
+
+
+def _each(values: Sequence[int], rank: int) -> list[int]:
+    return list(values) * rank if len(values) == 1 else list(values)
+
+
+def _convolved(
+    x: ir.Value, weight: ir.Value, strides: list[int], pads: list[int], dilations: list[int], groups: int
+) -> ir.Value:
+    return op.Conv(x, weight, strides=strides, pads=pads * 2, dilations=dilations, group=groups)
+
+
+def _spread(
+    x: ir.Value, weight: ir.Value, strides: list[int], pads: list[int], dilations: list[int], groups: int
+) -> ir.Value:
+    """The transposed convolution with as much at the end as any input may have had."""
+    more = [stride - 1 for stride in strides]
+    return op.ConvTranspose(
+        x, weight, strides=strides, pads=pads * 2, dilations=dilations, group=groups, output_padding=more
+    )
+
+
+def _fitted(moved: ir.Value, like: ir.Value, rank: int) -> ir.Value:
+    """The leading part that has the spatial size of `like`."""
+    axes = list(range(2, rank + 2))
+    return op.Slice(moved, op.Constant(value_ints=[0] * rank), op.Shape(like, start=2), op.Constant(value_ints=axes))
+
+
+def _over_the_batch(
+    signal: ir.Value,
+    cotangent: ir.Value,
+    weight: ir.Value,
+    strides: list[int],
+    pads: list[int],
+    dilations: list[int],
+    groups: int,
+) -> ir.Value:
+    """Batch and channels change places, and so do stride and dilation: (I/g, g*N, ...) with (O, N, ...)."""
+    rank = len(strides)
+    space = list(range(2, rank + 2))
+    rows = op.Transpose(signal, perm=[1, 0, *space])
+    if groups > 1:
+        parts = op.Concat(op.Constant(value_ints=[groups, -1]), op.Shape(rows, start=1), axis=0)
+        by_group = op.Transpose(op.Reshape(rows, parts), perm=[1, 0, *range(2, rank + 3)])
+        size = op.Concat(op.Shape(by_group, end=1), op.Constant(value_ints=[-1]), op.Shape(rows, start=2), axis=0)
+        rows = op.Reshape(by_group, size)
+    kernels = op.Transpose(cotangent, perm=[1, 0, *space])
+    found = op.Conv(rows, kernels, strides=dilations, pads=pads * 2, dilations=strides, group=groups)
+    return _fitted(op.Transpose(found, perm=[1, 0, *space]), weight, rank)

@@ -1,0 +1,107 @@
+"""Gradients of average pooling, fixed and adaptive, in one, two and three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+import torch
+
+from gradport.lower.table import lowering, op
+
+__all__: list[str] = []
+
+_aten = torch.ops.aten
+
+
+@lowering(_aten.avg_pool2d_backward.default, _aten.avg_pool3d_backward.default)
+def avg_pool_backward(
+    grad_output: ir.Value,
+    self: ir.Value,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None = None,
+) -> ir.Value:
+    """Each cotangent, over the size of its window, added to every element of the window.
+
+    Along each axis that is a matrix of zeros and ones, windows by elements, so it is two or three MatMuls.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html
+    """
+    rank = len(kernel_size) if len(kernel_size) > 1 else (2 if len(self.shape or ()) <= 4 else 3)
+    kernels = _each(kernel_size, rank)
+    strides, pads = _each(stride, rank) if stride else kernels, _each(padding, rank)
+    spread = grad_output
+    for at in range(rank):
+        axis = at - rank
+        size, count = _size(self, axis), _size(grad_output, axis)
+        start = op.Sub(op.Mul(_range(count), _number(strides[at])), _number(pads[at]))
+        end = op.Min(op.Add(start, _number(kernels[at])), op.Add(size, _number(pads[at])))
+        first, last = op.Max(start, _number(0)), op.Min(end, size)
+        length = op.Sub(end, start) if count_include_pad else op.Sub(last, first)
+        if divisor_override is not None:
+            length = op.Max(op.Sub(length, length), _number(1))
+        spread = _along(spread, _windows(first, last, length, size, spread), axis)
+    if divisor_override is not None:
+        spread = op.Div(spread, op.CastLike(op.Constant(value_float=float(divisor_override)), spread))
+    return spread
+
+
+@lowering(_aten._adaptive_avg_pool2d_backward.default, _aten._adaptive_avg_pool3d_backward.default)
+def adaptive_avg_pool_backward(grad_output: ir.Value, self: ir.Value) -> ir.Value:
+    """As above, window i of o being the elements from floor(i n / o) up to ceil((i + 1) n / o).
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html
+    """
+    overload_rank = len(grad_output.shape or ())
+    rank = 2 if overload_rank <= 4 else 3
+    spread = grad_output
+    for axis in range(-rank, 0):
+        size, count = _size(self, axis), _size(grad_output, axis)
+        place = _range(count)
+        first = op.Div(op.Mul(place, size), count)
+        whole = op.Mul(op.Add(place, _number(1)), size)
+        last = op.Div(op.Add(whole, op.Sub(count, _number(1))), count)
+        spread = _along(spread, _windows(first, last, op.Sub(last, first), size, spread), axis)
+    return spread
+
+
+def _windows(first: ir.Value, last: ir.Value, length: ir.Value, size: ir.Value, like: ir.Value) -> ir.Value:
+    """Windows by elements: 1 / length where the element is in the window."""
+    column = op.Constant(value_ints=[1])
+    element = _range(size)
+    first, last = op.Unsqueeze(first, column), op.Unsqueeze(last, column)
+    inside = op.And(op.GreaterOrEqual(element, first), op.Less(element, last))
+    return op.Div(op.CastLike(inside, like), op.CastLike(op.Unsqueeze(length, column), like))
+
+
+def _along(x: ir.Value, matrix: ir.Value, axis: int) -> ir.Value:
+    """`x` times the matrix along one axis, counted from the end."""
+    if axis == -1:
+        return op.MatMul(x, matrix)
+    if axis == -2:
+        return op.MatMul(op.Transpose(matrix, perm=[1, 0]), x)
+    rank = len(x.shape or ()) or 5
+    order = [*range(rank)]
+    order[axis], order[-1] = order[-1], order[axis]
+    return op.Transpose(op.MatMul(op.Transpose(x, perm=order), matrix), perm=order)
+
+
+def _each(values: Sequence[int], rank: int) -> list[int]:
+    return list(values) * rank if len(values) == 1 else list(values)
+
+
+def _size(value: ir.Value, axis: int) -> ir.Value:
+    rank = len(value.shape or ())
+    return op.Shape(value, start=rank + axis, end=rank + axis + 1)
+
+
+def _range(count: ir.Value) -> ir.Value:
+    return op.Range(_number(0, scalar=True), op.Squeeze(count), _number(1, scalar=True))
+
+
+def _number(value: int, scalar: bool = False) -> ir.Value:
+    return op.Constant(value_int=value) if scalar else op.Constant(value_ints=[value])
