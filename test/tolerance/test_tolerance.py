@@ -27,8 +27,8 @@ def test_where_eager_goes_as_far_from_itself_an_error_is_its_own():
 def test_one_element_that_tips_over_does_not_excuse_the_others():
     other_branch = EAGER.double() + 1.0
     spread = torch.zeros(64)
-    spread[0] = 1.0
-    assert not held(EAGER + 0.9, oracle=other_branch, spread=spread)
+    spread[0] = 0.1
+    assert not held(EAGER + 0.5, oracle=other_branch, spread=spread)
 
 
 def test_what_cancels_to_rounding_need_not_agree_in_its_digits():
