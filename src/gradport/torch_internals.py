@@ -7,6 +7,7 @@ Private in torch, and used here:
 - `torch._export.utils._compiling_state_context`: what `torch.compiler.is_compiling` reads;
 - `FunctionalTensor.tolist`: reads below the modes that know the values of constants, so it is replaced while tracing;
 - `torch.distributions.Distribution._validate_args`: the default that `set_default_validate_args` sets;
+- `torch._library.simple_registry`: operators with an effect, of which `_linalg_check_errors` is dropped;
 - `torch.fx.experimental.proxy_tensor.make_fx` and `get_proxy_mode`: the trace, and the graph it writes into;
 - `torch._subclasses.fake_tensor.FakeTensorMode`, `ShapeEnv`, `StatelessSymbolicContext`: tensors of symbolic size;
 - `torch.autograd.function._SingleLevelFunction.apply`, `BackwardCFunction.apply`: every custom Function passes
@@ -28,6 +29,7 @@ import torch.autograd.function as autograd_function
 import torch.fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
+from torch._library import simple_registry
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode, dispatch_functionalize
 from torch.fx.experimental import _config as fx_config
@@ -156,8 +158,21 @@ def _traceable_kernels() -> Iterator[None]:
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
         torch.backends.mkldnn.flags(enabled=False),
         torch.backends.nnpack.flags(enabled=False),  # it would ask whether the batch is below 16
+        _without_effect("aten::_linalg_check_errors"),
     ):
         yield
+
+
+@contextlib.contextmanager
+def _without_effect(name: str) -> Iterator[None]:
+    """Lets an operator that raises on bad values be dropped, where a trace would have to order it among the others."""
+    holder: Any = simple_registry.singleton.find(name).effect
+    effect = holder.effect
+    holder.register(None)
+    try:
+        yield
+    finally:
+        holder.register(effect)
 
 
 def each_new_node(visit: Callable[[torch.fx.Node], None]) -> None:

@@ -1,7 +1,8 @@
 """Fresh inputs: other values than the example's, at its sizes or at others, in the domain that the example shows.
 
 Where a Subject says nothing about its inputs, values stay within what the example spans: floats are mixtures of two
-of its elements, whole numbers and booleans are drawn from its elements, a lone number is moved by up to a tenth.
+of its elements, whole numbers and booleans are drawn from its elements (without repeats where it has none), symmetric
+matrices stay symmetric and as definite as they are, a lone number is moved by up to a tenth.
 """
 
 from __future__ import annotations
@@ -97,10 +98,21 @@ def _drawn(argument: Argument, shape: list[int], said: Any, generator: torch.Gen
             else pick.reshape(shape)
         )
     if bool((finite == finite.round()).all()):
+        if count <= flat.numel() == flat.unique().numel():  # all different: no ties where the example has none
+            pick = flat[torch.randperm(flat.numel(), generator=generator)[:count]]
         return pick.reshape(shape)
+    if shape == list(example.shape) and _is_symmetric(example):
+        scale = 0.5 + torch.rand(shape[:-1], generator=generator, dtype=torch.float64)
+        return (scale.unsqueeze(-1) * example.double() * scale.unsqueeze(-2)).to(example.dtype)
     other = flat[torch.randint(0, flat.numel(), (count,), generator=generator)]
     weight = torch.rand(count, generator=generator, dtype=torch.float64)
     return (weight * pick.double() + (1 - weight) * other.double()).to(example.dtype).reshape(shape)
+
+
+def _is_symmetric(example: torch.Tensor) -> bool:
+    """Square and equal to its transpose: then rows and columns are scaled alike, which keeps that and the signs of the
+    eigenvalues."""
+    return example.dim() >= 2 and 1 < example.shape[-1] == example.shape[-2] and torch.equal(example, example.mT)
 
 
 def _whole(flat: torch.Tensor, pick: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:

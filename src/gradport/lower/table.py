@@ -1,4 +1,5 @@
-"""The table of lowerings: torch's own, and above it those that this package writes, one decorated function a row."""
+"""The table of lowerings: torch's own, and above it those that this package writes, one decorated function a row: a
+lowering gives ONNX operators, a decomposition other operators of torch."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import torch
 
 from gradport import torch_internals
 
-__all__ = ["OPSETS", "decomposition_table", "lowering", "op", "registry"]
+__all__ = ["OPSETS", "decomposition", "decomposition_table", "fixed", "lowering", "op", "registry"]
 
 OPSETS = range(18, 26)
 """Opsets that can be written: outside them the exporter goes through version converters that lose the Regions."""
@@ -29,10 +30,14 @@ _INFERENCE_ONLY = (
     _aten._native_batch_norm_legit.no_stats,
     _aten._native_batch_norm_legit_functional.default,
     _aten._native_batch_norm_legit_no_training.default,
+    _aten.im2col.default,
 )
-"""Operators whose lowering was written for inference: results that only a backward reads are wrong in it."""
+"""Operators whose lowering was written for inference: results that only a backward reads are wrong in it, or it takes
+no empty batch."""
 
 _ROWS: list[tuple[Any, Callable[..., Any]]] = []
+
+_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {}
 
 
 def lowering(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -44,6 +49,23 @@ def lowering(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., An
         return function
 
     return register
+
+
+def decomposition(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a way to write these ATen overloads with other operators of torch; it takes the place of torch's own
+    decomposition, and of the exporter's lowering where that is wrong."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _DECOMPOSITIONS.update(dict.fromkeys(overloads, function))
+        return function
+
+    return register
+
+
+def fixed(values: Any, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor of known values, for a decomposition: a constant of the graph."""
+    with torch_internals.without_modes():
+        return torch.tensor(values, dtype=dtype)
 
 
 @functools.lru_cache(maxsize=len(OPSETS))
@@ -58,5 +80,6 @@ def registry(opset_version: int) -> Any:
 
 @functools.lru_cache(maxsize=len(OPSETS))
 def decomposition_table(opset_version: int) -> dict[Any, Any]:
-    """What the trace decomposes: the operators without a lowering, and those with one that no backward may read."""
-    return torch_internals.decompositions(registry(opset_version), _INFERENCE_ONLY)
+    """What the trace decomposes: the operators without a lowering, those with one that no backward may read, and
+    those that this package decomposes."""
+    return torch_internals.decompositions(registry(opset_version), _INFERENCE_ONLY) | _DECOMPOSITIONS

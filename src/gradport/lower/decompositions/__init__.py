@@ -1,0 +1,30 @@
+"""One file per family of operators, each written with other operators of torch. Importing this package fills the
+table."""
+
+from gradport.lower.decompositions import (
+    distances,
+    elementwise,
+    order,
+    orthogonal,
+    padding,
+    reductions,
+    scans,
+    special,
+    spectral,
+    triangular,
+    views,
+)
+
+__all__ = [
+    "distances",
+    "elementwise",
+    "order",
+    "orthogonal",
+    "padding",
+    "reductions",
+    "scans",
+    "special",
+    "spectral",
+    "triangular",
+    "views",
+]

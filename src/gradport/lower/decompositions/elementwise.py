@@ -1,0 +1,143 @@
+"""Element by element: what torch leaves to a kernel, or what ONNX has only less accurately."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from gradport.lower.table import decomposition
+
+__all__ = ["is_negative", "log1p"]
+
+_aten, _prims = torch.ops.aten, torch.ops.prims
+
+
+@decomposition(_prims.signbit.default, _aten.signbit.default)
+def is_negative(x: torch.Tensor) -> torch.Tensor:
+    """True below zero and for -0, whose reciprocal is -inf. A nan counts as positive: its sign bit is not read.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.signbit.html
+    """
+    if not x.is_floating_point():
+        return x < 0
+    return (x < 0) | ((x == 0) & (x.reciprocal() < 0))
+
+
+@decomposition(_prims.fmax.default, _aten.fmax.default)
+def fmax(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The larger one, or the one that is no nan.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.fmax.html
+    """
+    return torch.where(x.isnan(), y, torch.where(y.isnan(), x, torch.maximum(x, y)))
+
+
+@decomposition(_prims.fmin.default, _aten.fmin.default)
+def fmin(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The smaller one, or the one that is no nan.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.fmin.html
+    """
+    return torch.where(x.isnan(), y, torch.where(y.isnan(), x, torch.minimum(x, y)))
+
+
+@decomposition(_prims.hypot.default, _aten.hypot.default)
+def hypot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """`sqrt(x^2 + y^2)` without overflow: the larger magnitude before the root. With an infinity it is infinite,
+    whatever the other.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.hypot.html, IEEE 754-2019, 9.2.1
+    """
+    large, small = torch.maximum(x.abs(), y.abs()), torch.minimum(x.abs(), y.abs())
+    ratio = torch.where(large == 0, torch.zeros_like(large), small / large)
+    infinite = x.isinf() | y.isinf()
+    return torch.where(infinite, torch.full_like(large, float("inf")), large * (1 + ratio * ratio).sqrt())
+
+
+@decomposition(_prims.frexp.default, _aten.frexp.Tensor)
+def frexp(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mantissa in [0.5, 1) and exponent, `x = mantissa * 2**exponent`.
+
+    The logarithm may round across a power of two, so the mantissa is brought back into its range once.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.frexp.html
+    """
+    plain = (x == 0) | ~x.isfinite()
+    exponent = torch.where(plain, torch.zeros_like(x), x.abs().log2().floor() + 1)
+    half = (exponent / 2).floor()
+    mantissa = x / torch.exp2(half) / torch.exp2(exponent - half)
+    high, low = mantissa.abs() >= 1, (mantissa.abs() < 0.5) & ~plain
+    mantissa = torch.where(high & ~plain, mantissa / 2, torch.where(low, mantissa * 2, mantissa))
+    exponent = exponent + (high & ~plain).to(x.dtype) - low.to(x.dtype)
+    return torch.where(plain, x, mantissa), exponent.to(torch.int32)
+
+
+@decomposition(_aten.log1p.default)
+def log1p(x: torch.Tensor) -> torch.Tensor:
+    """`log(1 + x)`, exact where x is small: log(u) x / (u - 1) with u = 1 + x rounded.
+
+    Source: Goldberg, "What every computer scientist should know about floating-point arithmetic" (1991), theorem 4
+    """
+    x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+    u = 1 + x
+    small = u == 1
+    off = torch.where(small, torch.ones_like(u), u - 1)
+    return torch.where(small, x, torch.where(u.isinf(), u, u.log() * (x / off)))
+
+
+@decomposition(_aten.expm1.default)
+def expm1(x: torch.Tensor) -> torch.Tensor:
+    """`exp(x) - 1`, exact where x is small: (u - 1) x / log(u) with u = exp(x) rounded.
+
+    Source: Higham, "Accuracy and Stability of Numerical Algorithms" (2002), section 1.14.1
+    """
+    x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+    u = x.exp()
+    small, far = u == 1, (x.abs() > 1) | x.isnan()
+    log = torch.where(small | far, torch.ones_like(u), u.log())
+    return torch.where(small, x, torch.where(far, u - 1, (u - 1) * (x / log)))
+
+
+@decomposition(_aten.logaddexp.default)
+def logaddexp(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """`log(exp(x) + exp(y))`, the larger one before the logarithm; infinities of one sign are themselves.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.logaddexp.html
+    """
+    x, y = torch.broadcast_tensors(x, y)
+    same = (x == y) & x.isinf()
+    apart = torch.where(same, torch.zeros_like(x), (x - y).abs())
+    return torch.where(same, x, torch.maximum(x, y) + log1p((-apart).exp()))
+
+
+@decomposition(_aten.logaddexp2.default)
+def logaddexp2(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The same with powers of two.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.logaddexp2.html
+    """
+    x, y = torch.broadcast_tensors(x, y)
+    same = (x == y) & x.isinf()
+    apart = torch.where(same, torch.zeros_like(x), (x - y).abs())
+    return torch.where(same, x, torch.maximum(x, y) + log1p(torch.exp2(-apart)) / math.log(2))
+
+
+@decomposition(_aten.soft_margin_loss.default)
+def soft_margin_loss(x: torch.Tensor, target: torch.Tensor, reduction: int = 1) -> torch.Tensor:
+    """`log(1 + exp(-target x))`, reduced.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.SoftMarginLoss.html
+    """
+    loss = (-target * x).exp().log1p()
+    return loss.mean() if reduction == 1 else loss.sum() if reduction == 2 else loss
+
+
+@decomposition(_aten._efficientzerotensor.default)
+def efficientzerotensor(size: Any, **options: Any) -> torch.Tensor:
+    """Zeros.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.zeros.html
+    """
+    return torch.zeros(size, **options)
