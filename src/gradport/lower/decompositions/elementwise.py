@@ -100,6 +100,15 @@ def expm1(x: torch.Tensor) -> torch.Tensor:
     return torch.where(small, x, torch.where(far, u - 1, (u - 1) * (x / log)))
 
 
+@decomposition(_aten.relu.default)
+def relu(x: torch.Tensor) -> torch.Tensor:
+    """Of whole numbers by comparison: ONNX Runtime's Relu takes few of their types.
+
+    Source: https://onnx.ai/onnx/operators/onnx__Relu.html
+    """
+    return NotImplemented if x.is_floating_point() else torch.where(x > 0, x, torch.zeros_like(x))
+
+
 @decomposition(_aten.logaddexp.default)
 def logaddexp(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """`log(exp(x) + exp(y))`, the larger one before the logarithm; infinities of one sign are themselves.

@@ -69,9 +69,9 @@ def amax(self: torch.Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> 
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.amax.html
     """
-    if dim or self.dim() == 0:
-        return NotImplemented
-    return torch.amax(self, list(range(self.dim())), keepdim)
+    if self.dim() == 0:
+        return self.clone()
+    return NotImplemented if dim else torch.amax(self, list(range(self.dim())), keepdim)
 
 
 @decomposition(_aten.amin.default)
@@ -80,9 +80,9 @@ def amin(self: torch.Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> 
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.amin.html
     """
-    if dim or self.dim() == 0:
-        return NotImplemented
-    return torch.amin(self, list(range(self.dim())), keepdim)
+    if self.dim() == 0:
+        return self.clone()
+    return NotImplemented if dim else torch.amin(self, list(range(self.dim())), keepdim)
 
 
 @decomposition(_aten._trilinear.default)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from gradport.lower.table import decomposition
+from gradport.torch_internals import without_modes
 
 __all__: list[str] = []
 
@@ -40,15 +41,10 @@ _kept: dict[tuple[str, float, float, int], list[float]] = {}
 def _coefficients(name: str, function: Unary, low: float, high: float, degree: int) -> list[float]:
     key = (name, low, high, degree)
     if key not in _kept:
-
-        def at(t: np.ndarray) -> np.ndarray:
-            points = torch.from_numpy((t * (high - low) + low + high) / 2)
-            return np.asarray(function(points).numpy())
-
-        from gradport.torch_internals import without_modes
-
+        nodes = np.polynomial.chebyshev.chebpts1(degree + 1)
         with without_modes():
-            found = np.polynomial.chebyshev.chebinterpolate(at, degree)
+            values = function(torch.from_numpy((nodes * (high - low) + low + high) / 2)).numpy()
+        found = np.polynomial.chebyshev.chebfit(nodes, values, degree)  # through its nodes: an interpolation
         _kept[key] = [float(c) for c in found]
     return _kept[key]
 
@@ -70,7 +66,7 @@ def lgamma(x: torch.Tensor) -> torch.Tensor:
     """
     x = _floating(x)
     low = 0.5 * math.log(2 * math.pi)
-    middle = _series("lgamma", lambda p: torch.lgamma(p) / ((p - 1) * (p - 2)), 1.0, 3.0)
+    middle = _series("lgamma", lambda p: torch.lgamma(p) / ((p - 1) * (p - 2)), 1.0, 3.0, 25)  # no node is 2
     rest = _series("stirling", lambda t: _stirling_rest(t), 1e-6, 1.0 / 9.0, 12)
     negative = x < 0
     y = torch.where(negative, 1 - x, x)  # reflected
