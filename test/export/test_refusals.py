@@ -141,7 +141,7 @@ def test_a_backward_that_gives_the_wrong_number_or_shape_of_gradients(backward, 
 
 def test_an_operator_without_a_lowering_is_named_with_its_line():
     def forward(ctx, x):
-        return torch.linalg.eigvalsh(x @ x.T)
+        return torch.linalg.ldl_factor(x @ x.T)[0]
 
     message = refused(function(forward, lambda ctx, g: torch.zeros(4, 3)))
     assert "linalg" in message

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import gradport
@@ -72,6 +72,19 @@ def test_reductions_whose_count_is_dynamic(dim, reduce):
     program = gradport.export(reduced, x, wrt="inputs", dynamic_shapes=({0: "batch"},))
     sizes = {"batch": (2, 7)}  # the deviation of one element is not defined
     assert gradport.verify(program, reduced, x, sizes=sizes, runtimes=["onnxruntime"]).ok
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from([0, 1, -1]), st.sampled_from([torch.cumprod, torch.logcumsumexp]), st.booleans())
+def test_scans(dim, scan, dynamic):
+    assume(not (dynamic and dim == 0 and scan is torch.cumprod))  # its backward loops over the size, and is refused
+
+    def scanned(x):
+        return scan(x, dim)
+
+    x = torch.rand(5, 4, 3) + 0.5
+    program = gradport.export(scanned, x, wrt="inputs", dynamic_shapes=({0: "batch"},) if dynamic else None)
+    assert gradport.verify(program, scanned, x, runtimes=["onnxruntime"]).ok
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,6 +1,8 @@
-"""Running maxima, minima, products and log-sums along a dimension of fixed size, in a logarithmic number of steps.
+"""Running maxima, minima, products and log-sums along a dimension.
 
-At step s every element takes in the one 2^s places before it (Hillis and Steele, "Data parallel algorithms", 1986).
+Where its size is fixed, in a logarithmic number of steps: at step s every element takes in the one 2^s places before it
+(Hillis and Steele, "Data parallel algorithms", 1986). Where it is dynamic there is no number of steps to unroll, so
+every element reduces all that stand before it, in quadratic memory.
 """
 
 from __future__ import annotations
@@ -62,15 +64,32 @@ def cummin(self: torch.Tensor, dim: int) -> Pair:
 
 
 def _scanned(
-    x: torch.Tensor, dim: int, neutral: float, join: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    x: torch.Tensor,
+    dim: int,
+    neutral: float,
+    join: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    reduce: Callable[[torch.Tensor, int], torch.Tensor],
 ) -> torch.Tensor:
     if x.dim() == 0:
         return x.clone()
     by, size, fill = 1, x.shape[dim], torch.full_like(x, neutral)
+    if isinstance(size, torch.SymInt):
+        return _reduced_before(x, dim % x.dim(), neutral, reduce)
     while by < size:
         x = join(x, _shifted(x, dim, by, fill))
         by *= 2
     return x
+
+
+def _reduced_before(
+    x: torch.Tensor, dim: int, neutral: float, reduce: Callable[[torch.Tensor, int], torch.Tensor]
+) -> torch.Tensor:
+    """Place i of the result is the reduction of the places up to i: rows of a lower triangle, the rest `neutral`."""
+    place = torch.arange(x.shape[dim], device=x.device)
+    before = place.unsqueeze(1) >= place
+    for _ in range(x.dim() - 1 - dim):
+        before = before.unsqueeze(-1)
+    return reduce(torch.where(before, x.unsqueeze(dim), torch.full_like(x, neutral).unsqueeze(dim)), dim + 1)
 
 
 @decomposition(_aten.logcumsumexp.default)
@@ -79,7 +98,7 @@ def logcumsumexp(self: torch.Tensor, dim: int) -> torch.Tensor:
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.logcumsumexp.html
     """
-    return _scanned(self, dim, float("-inf"), torch.logaddexp)
+    return _scanned(self, dim, float("-inf"), torch.logaddexp, torch.logsumexp)
 
 
 @decomposition(_aten.cumprod.default)
@@ -90,4 +109,4 @@ def cumprod(self: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -
     """
     if dtype is None and not (self.is_floating_point() or self.is_complex()):
         dtype = torch.int64
-    return _scanned(self if dtype is None else self.to(dtype), dim, 1.0, torch.mul)
+    return _scanned(self if dtype is None else self.to(dtype), dim, 1.0, torch.mul, torch.prod)
