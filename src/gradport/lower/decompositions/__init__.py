@@ -2,6 +2,7 @@
 table."""
 
 from gradport.lower.decompositions import (
+    activations,
     distances,
     elementwise,
     order,
@@ -16,6 +17,7 @@ from gradport.lower.decompositions import (
 )
 
 __all__ = [
+    "activations",
     "distances",
     "elementwise",
     "order",
