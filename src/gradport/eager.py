@@ -11,6 +11,7 @@ import torch
 
 from gradport.errors import Error, TargetError
 from gradport.joint import Joint, Outcome, Slot, copies
+from gradport.randomness import Randomness
 from gradport.signature import source_of_backward
 from gradport.torch_internals import function_calls, quiet
 from gradport.user_code import place_of_error
@@ -24,15 +25,26 @@ Cotangent = Callable[[str, torch.Tensor], torch.Tensor]
 """Asked for the cotangent of an output, given its name and the output."""
 
 
-def run_eager(joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangent: Cotangent) -> Outcome:
+def run_eager(
+    joint: Joint,
+    tensors: Mapping[Slot, torch.Tensor],
+    cotangent: Cotangent,
+    random: Callable[[], Randomness] | None = None,
+) -> Outcome:
     """One eager call on copies of `tensors`; nothing the subject writes into is the caller's.
+
+    Args:
+        joint: what is called.
+        tensors: a tensor for every slot.
+        cotangent: asked for the cotangent of an output.
+        random: makes what random numbers go through; None: torch's generator.
 
     Raises:
         TargetError: the subject's code raised; the message carries its reason and its line.
     """
     try:
         with quiet():
-            return joint(copies(tensors), cotangent)
+            return joint(copies(tensors), cotangent, random)
     except Error:
         raise
     except Exception as error:

@@ -13,6 +13,8 @@ from gradport.joint import Joint
 from gradport.lower import OPSETS, apply_forms, assemble, decomposition_table, forms_of, lower
 from gradport.program import Program
 from gradport.proof import prove
+from gradport.randomness import Expected
+from gradport.rewrite import draw_at_run_time
 from gradport.subject import as_subject
 from gradport.torch_internals import default_opset
 
@@ -54,7 +56,9 @@ def export(
         dynamic_shapes: torch.export's form, or flat by input name; equal names are one dimension.
         opset_version: 18 to 25; None: what `torch.onnx.export` writes by default.
         input_names, output_names: a list for the first n, or a mapping from default to new name.
-        random: what becomes of random numbers; this version refuses them by name.
+        random: what becomes of random numbers: "input" (standard draws are graph inputs, listed in
+            `Program.random`), "runtime" (ONNX's generators draw them), "off" (each draw is its mean, so dropout is the
+            identity).
         finite_math: reserved for rewrites that are wrong where values are inf or nan; there are none yet.
         verify: whether the Program is run against eager, every output and gradient, before it is handed out.
 
@@ -74,7 +78,7 @@ def export(
     _require_known("random", random, ("input", "runtime", "off"))
     joint = Joint(with_example(described))
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
-    captured = capture(joint, dimensions, decomposition_table(opset))
+    captured = capture(joint, dimensions, decomposition_table(opset), expected=random == "off")
     lowered = lower(captured, opset)
     apply_forms(lowered, forms, fallback=fallback)
     program = assemble(
@@ -84,8 +88,8 @@ def export(
         options={"functions": str(functions), "opset_version": opset, "random": random, "finite_math": finite_math},
     )
     if verify and _runs_in_stock_runtime(program):
-        prove(program, joint, dimensions)
-    return program
+        prove(program, joint, dimensions, random=Expected if random == "off" else None)
+    return draw_at_run_time(program) if random == "runtime" else program
 
 
 def _opset(version: int | None) -> int:

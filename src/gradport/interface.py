@@ -21,7 +21,7 @@ class Interface:
     """What one call took and gave, by default name, in graph order.
 
     Attributes:
-        inputs: arguments, targets, cotangents.
+        inputs: arguments, targets, cotangents, random tensors.
         outputs: loss, outputs, gradients.
         roles: role of each output.
     """
@@ -42,8 +42,11 @@ def interface(
         if slot.kind == kind
     ]
     ins += [(Entry("cotangent", "cotangent", name), cotangents[name]) for name in outcome.seeded]
+    ins += [(Entry("random", "random", name), tensor) for name, tensor in outcome.random.items()]
     outs = [(Entry("loss", "loss", "loss"), outcome.loss.reshape(()))] if outcome.loss is not None else []
-    outs += [(Entry("output", "output", name), outcome.outputs[name]) for name in joint.chosen(outcome)]
+    for name, tensor in joint.chosen(outcome).items():
+        kind = "activation" if name in outcome.activations else "output"
+        outs.append((Entry(kind, kind, name), tensor))
     outs += [
         (Entry("gradient", slot.kind, slot.name), gradient)
         for slot, gradient in outcome.gradients.items()

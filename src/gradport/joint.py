@@ -6,14 +6,17 @@ checkpoints included. Tracing and the eager reference both run this function, so
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 
+from gradport.activations import Activation, kept, parsed, require_met
 from gradport.errors import ExportError, SpecError
 from gradport.leaves import replaced
+from gradport.randomness import Randomness
 from gradport.signature import Argument, Bound, bind, output_leaves, source_of
 from gradport.state import State, find_state
 from gradport.subject import Subject
@@ -26,7 +29,8 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """One tensor that goes in, by what it is for and its name: kind is argument, target, parameter or buffer."""
+    """One tensor that goes in, by what it is for and its name: kind is argument, target, parameter or buffer; of what
+    is differentiated by, also activation."""
 
     kind: str
     name: str
@@ -42,14 +46,20 @@ class Outcome:
         gradients: for each wanted slot its gradient; None where the backward gives none and the slot was not named
             one by one (where it was, zeros).
         seeded: names of the outputs that took a cotangent.
-        updates: names of the buffers that the call changed.
+        updates: the buffers that the call changed, by name, with their new values.
+        activations: the activations that are wanted as outputs, by name.
+        random: the standard draws that the call took, by name, in order.
+        distributions: of each draw.
     """
 
     outputs: dict[str, torch.Tensor]
     loss: torch.Tensor | None
     gradients: dict[Slot, torch.Tensor | None]
     seeded: tuple[str, ...]
-    updates: tuple[str, ...]
+    updates: dict[str, torch.Tensor]
+    activations: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+    random: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+    distributions: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Joint:
@@ -71,6 +81,7 @@ class Joint:
         self.targets: tuple[Argument, ...] = bound.targets
         self.statics: tuple[Argument, ...] = bound.statics
         self.state: State = find_state(subject.target, _callables(bound))
+        self._modules = self.state.modules()
         self.wanted, self.explicit = _wanted(self, subject.wrt)
         self._example = {
             "args": subject.args,
@@ -89,7 +100,7 @@ class Joint:
     def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Joint:
         """The same with these tensors as its example; absent slots keep theirs, and so does what is wanted."""
         placed = self.examples() | dict(tensors)
-        wanted = [slot.name if slot.kind == "argument" else f"param.{slot.name}" for slot in self.wanted]
+        wanted = [f"param.{slot.name}" if slot.kind == "parameter" else slot.name for slot in self.wanted]
         args, kwargs, targets = self._placed(placed)
         subject = self.subject.replace(args=args, kwargs=kwargs, targets=targets, inputs=None, wrt=wanted or None)
         made = Joint(subject)
@@ -100,45 +111,81 @@ class Joint:
         self,
         tensors: Mapping[Slot, torch.Tensor],
         cotangent: Callable[[str, torch.Tensor], torch.Tensor],
+        random: Callable[[], Randomness] | None = None,
     ) -> Outcome:
         """Runs forward and, where gradients are wanted, backward.
 
         Args:
             tensors: a tensor for every slot; absent slots take their example.
             cotangent: asked for the cotangent of an output, given its name and the output.
+            random: makes what the call's random numbers go through; None: torch's generator.
 
         Raises:
             ExportError: no gradient can be asked for (nothing differentiable, a loss that is no scalar).
         """
         leaves = {slot: self._leaf(slot, tensor) for slot, tensor in (self.examples() | dict(tensors)).items()}
-        state = {slot.name: leaf for slot, leaf in leaves.items() if slot.kind in ("parameter", "buffer")}
-        versions = {name: state[name]._version for name in self.state.buffers}
-        with torch.enable_grad():
-            result = self.state.call(state, lambda: self._run(leaves, cotangent))
-        outputs, loss, seeded = result
-        updates = tuple(name for name, version in versions.items() if state[name]._version != version)
+        given = {slot.name: leaf for slot, leaf in leaves.items() if slot.kind in ("parameter", "buffer")}
+        versions = {name: given[name]._version for name in self.state.buffers}
+        state = dict(given)
+        drawn = random() if random is not None else None
+        wanted, named = self._activations()
+        every = list(dict.fromkeys([*wanted.values(), *named]))
+        with (
+            torch.enable_grad(),
+            drawn if drawn is not None else contextlib.nullcontext(),
+            kept(every, self._modules, bool(self.wanted)) as activations,
+        ):
+            outputs, loss, seeded = self.state.call(
+                state, lambda: self._run(leaves, cotangent, lambda: require_met(every, activations))
+            )
+        updates = {
+            name: state[name]
+            for name, version in versions.items()
+            if state[name] is not given[name] or state[name]._version != version
+        }
+        leaves |= {slot: activations[slot.name] for slot in wanted}
         gradients = {slot: self._gradient(slot, leaves[slot]) for slot in self.wanted}
-        return Outcome(outputs, loss, gradients, seeded, updates)
+        return Outcome(
+            outputs,
+            loss,
+            gradients,
+            seeded,
+            updates,
+            {activation.name: activations[activation.name] for activation in named},
+            drawn.drawn if drawn is not None else {},
+            drawn.distributions if drawn is not None else {},
+        )
 
-    def chosen(self, outcome: Outcome) -> list[str]:
-        """Names of the outputs that the graph gives: all without a loss, none with it, or those asked for.
+    def chosen(self, outcome: Outcome) -> dict[str, torch.Tensor]:
+        """The outputs that the graph gives: all without a loss, none with it, or those asked for, activations too.
 
         Raises:
             SpecError: `outputs` names what is no output.
         """
         wanted = self.subject.outputs
         if wanted is None:
-            return [] if outcome.loss is not None else list(outcome.outputs)
+            return {} if outcome.loss is not None else dict(outcome.outputs)
         if wanted == "all":
-            return list(outcome.outputs)
-        names = [wanted] if isinstance(wanted, str) else list(wanted)
-        for name in names:
-            if name not in outcome.outputs:
+            return dict(outcome.outputs)
+        known = {**outcome.outputs, **outcome.activations}
+        for name in _as_list(wanted):
+            if name not in known:
                 raise SpecError(
                     f"outputs names {name!r}, which is no output of {self.subject.name}; "
                     f"its outputs are {', '.join(outcome.outputs)}."
                 )
-        return names
+        return {name: known[name] for name in _as_list(wanted)}
+
+    def activation(self, name: str) -> Activation | None:
+        """The activation that a name means, or None."""
+        return parsed(name, self._modules)
+
+    def _activations(self) -> tuple[dict[Slot, Activation], list[Activation]]:
+        """Those that are differentiated by, and those that `outputs` names."""
+        by_slot = {slot: self.activation(slot.name) for slot in self.wanted if slot.kind == "activation"}
+        outputs = [] if self.subject.outputs in (None, "all") else _as_list(self.subject.outputs)
+        named = [found for name in outputs if (found := self.activation(name)) is not None]
+        return {slot: found for slot, found in by_slot.items() if found is not None}, named
 
     def _gradient(self, slot: Slot, leaf: torch.Tensor) -> torch.Tensor | None:
         if leaf.grad is None and slot in self.explicit:
@@ -155,10 +202,12 @@ class Joint:
         self,
         leaves: Mapping[Slot, torch.Tensor],
         cotangent: Callable[[str, torch.Tensor], torch.Tensor],
+        require_all: Callable[[], None],
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None, tuple[str, ...]]:
         # a fresh tensor each call: the subject may write into what it is given, as into any non-leaf
         given = {s: leaf.clone() if s.kind in ("argument", "target") else leaf for s, leaf in leaves.items()}
         outputs, loss = self._evaluated(given)
+        require_all()
         if not self.wanted:
             return outputs, loss, ()
         if loss is not None:
@@ -327,10 +376,14 @@ def _named(joint: Joint, name: str) -> list[Slot]:
         return [_floating(joint, exact[0])]
     if nested:
         return nested
-    if ".output" in name:
-        raise SpecError(f"wrt={name!r} names an activation, which this version cannot differentiate by.")
+    if joint.activation(name) is not None:
+        return [Slot("activation", name)]
     known = ", ".join(slot.name for slot in tensors) or "none"
     raise SpecError(f"wrt={name!r} names nothing of {joint.subject.name}; its tensors are: {known}.")
+
+
+def _as_list(names: Any) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _is_within(name: str, root: str) -> bool:

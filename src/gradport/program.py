@@ -15,6 +15,7 @@ import torch
 from onnx_ir.tensor_adapters import to_torch_dtype
 
 from gradport.errors import OutputError, ProgramError
+from gradport.randomness import standard
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -62,7 +63,7 @@ class FunctionInfo:
 
 @dataclasses.dataclass(frozen=True)
 class RandomSpec:
-    """A random tensor that is a graph input."""
+    """A random tensor that is a graph input: standard normal, or uniform on [0, 1)."""
 
     name: str
     distribution: str
@@ -113,7 +114,8 @@ class Program:
     @property
     def random(self) -> tuple[RandomSpec, ...]:
         """The random tensors among the inputs."""
-        return tuple(RandomSpec(s.name, "normal", s.shape, s.dtype) for s in self.inputs if s.role == "random")
+        kinds = self.provenance.get("distributions", {})
+        return tuple(RandomSpec(s.name, kinds[s.name], s.shape, s.dtype) for s in self.inputs if s.role == "random")
 
     @property
     def opset(self) -> int:
@@ -172,10 +174,20 @@ class Program:
         return self._session
 
     def draw(self, seed: int, **sizes: int) -> tuple[torch.Tensor, ...]:
-        """The random tensors among the inputs, drawn with `seed`; none where the subject draws none."""
+        """The random tensors among the inputs, drawn with `seed`; none where the subject draws none.
+
+        Args:
+            seed: of the draws.
+            sizes: of every dynamic dimension that their shapes hold.
+
+        Raises:
+            ProgramError: a dimension's size is missing.
+        """
         generator = torch.Generator().manual_seed(seed)
-        shapes = [[sizes[d] if isinstance(d, str) else d for d in spec.shape] for spec in self.random]
-        return tuple(torch.randn(shape, generator=generator) for shape in shapes)
+        return tuple(
+            standard(spec.distribution, [_sized(dim, sizes, spec) for dim in spec.shape], spec.dtype, generator)
+            for spec in self.random
+        )
 
     def save(self, path: str | os.PathLike[str], *, external_data: bool | None = None) -> None:
         """Writes the model; nothing half-written is left behind.
@@ -224,6 +236,19 @@ class Program:
     def _json(self, key: str, default: Any) -> Any:
         text = self.model.metadata_props.get(key)
         return default if text is None else json.loads(text)
+
+
+def _sized(dim: int | str, sizes: Mapping[str, int], spec: RandomSpec) -> int:
+    """The number that a dimension stands for: itself, or an expression of named sizes."""
+    if isinstance(dim, int):
+        return dim
+    import sympy
+
+    found = sympy.sympify(dim, locals={name: sympy.Integer(size) for name, size in sizes.items()})
+    if not found.is_Integer:
+        missing = ", ".join(sorted(map(str, found.free_symbols)))
+        raise ProgramError(f"{spec.name!r} has the shape {list(spec.shape)}: give draw() a size for {missing}.")
+    return int(found)
 
 
 def _spec(value: ir.Value, entry: Mapping[str, Any]) -> TensorSpec:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 
 from gradport.dimensions import Dimensions
-from gradport.eager import Drawn, given, ones, run_eager
+from gradport.eager import Cotangent, Drawn, given, ones, run_eager
 from gradport.errors import Error, ExportError, ProgramError, TargetError
 from gradport.inputs import fresh, sizes_of
 from gradport.interface import interface
 from gradport.joint import Joint, Slot, cast
 from gradport.program import Program
+from gradport.randomness import Randomness, drawn_by, drawn_from
 from gradport.tolerance import Comparison, compare
 
 __all__ = ["Case", "Reference", "compared", "prove", "reference"]
@@ -35,6 +36,14 @@ class Case:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Again:
+    """The cotangents and random numbers of a call, for another one."""
+
+    cotangent: Cotangent
+    random: Callable[[], Randomness]
+
+
+@dataclasses.dataclass(frozen=True)
 class Reference:
     """Eager's answer to one case, under the Subject's default names and in graph order.
 
@@ -45,6 +54,7 @@ class Reference:
         narrowest: the narrowest floating-point dtype among what went in, or None where none did.
         oracle: the float64 values, or None where the subject does not run in float64; asked lazily.
         spread: how far each value goes when all that goes in moves by a few ULPs; asked lazily.
+        again: what another call takes to be the same call.
     """
 
     feeds: dict[str, torch.Tensor]
@@ -53,10 +63,25 @@ class Reference:
     narrowest: torch.dtype | None
     oracle: Callable[[], dict[str, torch.Tensor] | None]
     spread: Callable[[], dict[str, torch.Tensor]]
+    again: _Again
 
 
-def prove(program: Program, joint: Joint, dimensions: Dimensions, seed: int = 0) -> None:
+def prove(
+    program: Program,
+    joint: Joint,
+    dimensions: Dimensions,
+    *,
+    random: Callable[[], Randomness] | None = None,
+    seed: int = 0,
+) -> None:
     """Runs a Program in ONNX Runtime against eager: the example, moved inputs, other sizes, fresh cotangents.
+
+    Args:
+        program: what is proved.
+        joint: what it came from.
+        dimensions: the table of its dynamic dimensions.
+        random: what eager's random numbers go through; None: fresh draws, which the Program takes as inputs.
+        seed: of inputs, cotangents and draws.
 
     Raises:
         ExportError: an output or gradient departs; the message names it, the input and by how much.
@@ -66,7 +91,7 @@ def prove(program: Program, joint: Joint, dimensions: Dimensions, seed: int = 0)
     inputs = [spec.name for spec in program.inputs]
     for case in _cases(joint, dimensions, generator):
         try:
-            answer = reference(joint, case.tensors, generator)
+            answer = reference(joint, case.tensors, generator, random)
         except TargetError:
             if case.what == "the example":
                 raise
@@ -81,23 +106,29 @@ def prove(program: Program, joint: Joint, dimensions: Dimensions, seed: int = 0)
         results = dict(zip(answer.expected, results.values(), strict=True))
         for name, comparison in compared(answer, results).items():
             if not comparison.ok:
-                raise _refusal(joint, case, answer.roles[name], name, comparison)
+                raise _refusal(joint, case, answer, name, comparison)
 
 
-def reference(joint: Joint, tensors: Mapping[Slot, torch.Tensor], generator: torch.Generator) -> Reference:
-    """Runs eager, with cotangents drawn afresh.
+def reference(
+    joint: Joint,
+    tensors: Mapping[Slot, torch.Tensor],
+    generator: torch.Generator,
+    random: Callable[[], Randomness] | None = None,
+) -> Reference:
+    """Runs eager, with cotangents drawn afresh, and random numbers too where `random` says nothing else.
 
     Raises:
         TargetError: eager rejects these inputs.
     """
     drawn = Drawn(generator)
-    outcome = run_eager(joint, tensors, drawn)
+    outcome = run_eager(joint, tensors, drawn, random or drawn_by(generator))
+    again = _Again(given(drawn.cotangents), random or drawn_from(outcome.random))
     listed = interface(joint, tensors, drawn.cotangents, outcome)
     dtypes = [tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()]
     narrowest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=None)
-    oracle = functools.cache(lambda: _oracle(joint, tensors, drawn.cotangents))
-    spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, listed.outputs))
-    return Reference(listed.inputs, listed.outputs, listed.roles, narrowest, oracle, spread)
+    oracle = functools.cache(lambda: _oracle(joint, tensors, drawn.cotangents, again))
+    spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, again, listed.outputs))
+    return Reference(listed.inputs, listed.outputs, listed.roles, narrowest, oracle, spread, again)
 
 
 def compared(
@@ -133,12 +164,12 @@ def compared(
 
 
 def _oracle(
-    joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]
+    joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], again: _Again
 ) -> dict[str, torch.Tensor] | None:
     """The same call in float64; None where the subject does not run in it."""
     wide = cast(tensors, torch.float64)
     try:
-        return interface(joint, wide, cotangents, run_eager(joint, wide, given(cotangents))).outputs
+        return interface(joint, wide, cotangents, run_eager(joint, wide, again.cotangent, again.random)).outputs
     except Error:
         return None
 
@@ -147,18 +178,19 @@ def _spread(
     joint: Joint,
     tensors: Mapping[Slot, torch.Tensor],
     cotangents: Mapping[str, torch.Tensor],
+    again: _Again,
     expected: Mapping[str, torch.Tensor],
 ) -> dict[str, torch.Tensor]:
     """How far eager goes from itself, in the worst of a few runs, when every element moves by up to a few ULPs;
     nothing where it does not even repeat itself."""
-    if _gives_others(joint, tensors):
+    if _gives_others(joint, tensors, again):
         return {}  # then eager is no measure of itself
     worst: dict[str, torch.Tensor] = {}
     generator = torch.Generator().manual_seed(0)
     for _ in range(_MOVES):
         moved = {slot: _moved(tensor, generator) for slot, tensor in tensors.items()}
         try:
-            found = interface(joint, moved, cotangents, run_eager(joint, moved, given(cotangents))).outputs
+            found = interface(joint, moved, cotangents, run_eager(joint, moved, again.cotangent, again.random)).outputs
         except Error:
             return {}
         for name, value in expected.items():
@@ -188,22 +220,22 @@ def _cases(joint: Joint, dimensions: Dimensions, generator: torch.Generator) -> 
                 yield Case(f"{name}={other}", fresh(joint, dimensions, {**sizes, name: other}, generator))
 
 
-def _refusal(joint: Joint, case: Case, role: str, name: str, comparison: Comparison) -> Error:
-    if _gives_others(joint, case.tensors):
+def _refusal(joint: Joint, case: Case, answer: Reference, name: str, comparison: Comparison) -> Error:
+    if _gives_others(joint, case.tensors, answer.again):
         return ExportError(
             f"{joint.subject.name} gives other results when it is called again with the same inputs, so it draws "
             "random numbers or keeps state outside torch; pass what varies in as an argument."
         )
     return ExportError(
-        f"{joint.subject.name} was not exported: on {case.what}, the {role} {name!r} differs from eager: "
+        f"{joint.subject.name} was not exported: on {case.what}, the {answer.roles[name]} {name!r} differs from eager: "
         f"{comparison.reason} ({comparison.ulps:.3g} ULPs of the largest value, relative {comparison.relative:.3g}). "
         "Something in it became a constant, or an operator is lowered wrongly; verify=False hands the file out "
         "all the same."
     )
 
 
-def _gives_others(joint: Joint, tensors: Mapping[Slot, torch.Tensor]) -> bool:
-    """Whether a second call with the same inputs gives other results."""
-    first, second = (run_eager(joint, tensors, ones) for _ in range(2))
+def _gives_others(joint: Joint, tensors: Mapping[Slot, torch.Tensor], again: _Again) -> bool:
+    """Whether a second call with the same inputs and random numbers gives other results."""
+    first, second = (run_eager(joint, tensors, ones, again.random) for _ in range(2))
     pairs = zip(first.outputs.values(), second.outputs.values(), strict=True)
     return any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)

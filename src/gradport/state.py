@@ -32,7 +32,7 @@ class State:
 
     def __init__(self, modules: dict[str, torch.nn.Module], loose: dict[str, _Loose]) -> None:
         self._harness = _Harness(modules.values())
-        prefixes = {f"m{index}": prefix for index, prefix in enumerate(modules)}
+        self._prefixes = prefixes = {f"m{index}": prefix for index, prefix in enumerate(modules)}
         self._keys: dict[str, str] = {}
         self.parameters: dict[str, torch.Tensor] = {}
         self.buffers: dict[str, torch.Tensor] = {}
@@ -48,14 +48,26 @@ class State:
         self._loose = loose
         self.parameters |= {name: place.tensor for name, place in loose.items()}
 
-    def call(self, tensors: Mapping[str, torch.Tensor], thunk: Callable[[], Any]) -> Any:
-        """Runs `thunk` while `tensors` stand in for the parameters and buffers of these names."""
+    def call(self, tensors: dict[str, torch.Tensor], thunk: Callable[[], Any]) -> Any:
+        """Runs `thunk` while `tensors` stand in for the parameters and buffers of these names; a buffer that the call
+        binds to another tensor is that one in `tensors` afterwards."""
         swapped = {self._keys[name]: tensor for name, tensor in tensors.items() if name in self._keys}
         with contextlib.ExitStack() as stack:
             for name, place in self._loose.items():
                 if name in tensors:
                     stack.enter_context(place.holding(tensors[name]))
-            return torch.func.functional_call(self._harness, swapped, (thunk,))
+            result = torch.func.functional_call(self._harness, swapped, (thunk,))
+        tensors.update({name: swapped[key] for name, key in self._keys.items() if key in swapped})
+        return result
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Every module under its path from the target."""
+        found: dict[str, torch.nn.Module] = {}
+        for path, module in self._harness.named_modules():
+            child, _, rest = path.partition(".")
+            if child:
+                found.setdefault(_join(self._prefixes[child], rest), module)
+        return found
 
 
 class _Harness(torch.nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from gradport.capture.sizes import keep_sizes_local
 from gradport.dimensions import Dimension, Dimensions
 from gradport.errors import Error
 from gradport.joint import Joint, Outcome, Slot
+from gradport.randomness import Expected, Randomness, Supplied
 from gradport.torch_internals import fake_mode, fake_tensor, promote_types, quiet, trace
 
 __all__ = ["Capture", "Constant", "Output", "Placeholder", "capture"]
@@ -27,8 +28,8 @@ __all__ = ["Capture", "Constant", "Output", "Placeholder", "capture"]
 
 @dataclasses.dataclass(frozen=True)
 class Placeholder:
-    """One input of the graph: the node's name, what it is for (argument, target, parameter, buffer, cotangent) and
-    the name that this has there (for a cotangent, its output's)."""
+    """One input of the graph: the node's name, what it is for (argument, target, parameter, buffer, cotangent, random)
+    and the name that this has there (for a cotangent, its output's)."""
 
     node: str
     kind: str
@@ -45,7 +46,8 @@ class Constant:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """One result of the graph: kind is loss, output or gradient; `name` is the output's, or the wanted slot's."""
+    """One result of the graph: kind is loss, output, activation or gradient; `name` is the output's, the
+    activation's or the wanted slot's."""
 
     kind: str
     name: str
@@ -65,6 +67,7 @@ class Capture:
         symbols: torch's symbol of each dynamic dimension.
         missing_gradients: wanted slots that the backward gives no gradient for.
         dropped_updates: buffers that the subject changes.
+        distributions: of each random input, by name.
     """
 
     joint: Joint
@@ -76,10 +79,19 @@ class Capture:
     symbols: dict[str, Dimension]
     missing_gradients: tuple[str, ...]
     dropped_updates: tuple[str, ...]
+    distributions: dict[str, str]
 
 
-def capture(joint: Joint, dimensions: Dimensions, decompositions: Mapping[Any, Any]) -> Capture:
+def capture(
+    joint: Joint, dimensions: Dimensions, decompositions: Mapping[Any, Any], *, expected: bool = False
+) -> Capture:
     """Traces a Subject once, forward and (where gradients are wanted) backward.
+
+    Args:
+        joint: what is traced.
+        dimensions: the table of its dynamic dimensions.
+        decompositions: by operator.
+        expected: whether random numbers are replaced by their means; else they become inputs.
 
     Raises:
         ExportError: the subject does something that no graph can carry; the message names it and its line.
@@ -89,7 +101,7 @@ def capture(joint: Joint, dimensions: Dimensions, decompositions: Mapping[Any, A
     mode = fake_mode()
     fakes, symbolic = _fakes(mode, examples, dimensions)
     given = len(mode.shape_env.guards) if mode.shape_env else 0
-    tracing = _Tracing(joint, list(examples))
+    tracing = _Tracing(joint, list(examples), Expected if expected else _random_inputs)
     try:
         with quiet():
             graph_module = trace(tracing, fakes, mode, decompositions)
@@ -114,15 +126,17 @@ def capture(joint: Joint, dimensions: Dimensions, decompositions: Mapping[Any, A
         regions=tracing.regions.found,
         symbols=symbols,
         missing_gradients=tracing.missing,
-        dropped_updates=tracing.outcome.updates,
+        dropped_updates=tuple(tracing.outcome.updates),
+        distributions=tracing.outcome.distributions,
     )
 
 
 class _Tracing:
     """The function that is traced: flat tensors in, flat tensors out; what it learns on the way stays on it."""
 
-    def __init__(self, joint: Joint, slots: list[Slot]) -> None:
+    def __init__(self, joint: Joint, slots: list[Slot], random: Callable[[], Randomness]) -> None:
         self.joint = joint
+        self.random = random
         self.slots = slots
         self.regions = Regions()
         self.outcome: Outcome | None = None
@@ -132,7 +146,7 @@ class _Tracing:
 
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         with self.regions.observing(), KnownConstants(), IndexByTensor():
-            outcome = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent)
+            outcome = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent, self.random)
         self.outcome = outcome
         results = self._results(outcome)
         self.outputs = tuple(results)
@@ -142,8 +156,8 @@ class _Tracing:
         results: dict[Output, torch.Tensor] = {}
         if outcome.loss is not None:
             results[Output("loss", "loss")] = outcome.loss.reshape(())
-        for name in self.joint.chosen(outcome):
-            results[Output("output", name)] = outcome.outputs[name]
+        for name, value in self.joint.chosen(outcome).items():
+            results[Output("activation" if name in outcome.activations else "output", name)] = value
         missing = []
         for slot, gradient in outcome.gradients.items():
             if gradient is None:
@@ -157,6 +171,15 @@ class _Tracing:
 def _cotangent(name: str, output: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return markers.cotangent(output, name)
+
+
+def _random_inputs() -> Randomness:
+    return Supplied(lambda name, distribution, shape, dtype: _draw(name, shape, dtype))
+
+
+def _draw(name: str, shape: Sequence[Any], dtype: torch.dtype) -> torch.Tensor:
+    with torch.no_grad():
+        return markers.random(list(shape), name, dtype)
 
 
 def _fakes(
@@ -206,18 +229,19 @@ def _lift_constants(graph_module: torch.fx.GraphModule) -> tuple[Constant, ...]:
 
 
 def _inputs(graph_module: torch.fx.GraphModule, slots: list[Slot], constants: set[str]) -> tuple[Placeholder, ...]:
-    """Names the placeholders; the markers that stand for cotangents become placeholders as well."""
+    """Names the placeholders; the markers that stand for cotangents and random numbers become placeholders as well."""
     graph = graph_module.graph
     nodes = [node for node in graph.nodes if node.op == "placeholder" and node.name not in constants]
     found = [Placeholder(node.name, slot.kind, slot.name) for node, slot in zip(nodes, slots, strict=True)]
     for node in list(graph.nodes):
-        if node.target is not markers.cotangent:
+        kind = {markers.cotangent: "cotangent", markers.random: "random"}.get(node.target)
+        if kind is None:
             continue
         with graph.inserting_before(next(iter(graph.nodes))):
-            placeholder = graph.placeholder(f"cotangent_{len(found)}")
+            placeholder = graph.placeholder(f"{kind}_{len(found)}")
         placeholder.meta["val"] = node.meta["val"]
         node.replace_all_uses_with(placeholder)
-        found.append(Placeholder(placeholder.name, "cotangent", node.args[1]))
+        found.append(Placeholder(placeholder.name, kind, node.args[1]))
         graph.erase_node(node)
     graph_module.recompile()
     return tuple(found)

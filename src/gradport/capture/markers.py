@@ -1,19 +1,20 @@
-"""Two operators that only exist while a graph is traced and lowered.
+"""Three operators that only exist while a graph is traced and lowered.
 
 `gradport::mark` observes the tensors that enter or leave one phase of a custom Function's call, so that the border of
 its Region is known exactly. `gradport::cotangent` stands for the cotangent of an output; the capture turns it into a
-graph input, so that one trace is enough.
+graph input, so that one trace is enough; `gradport::random` stands for random numbers likewise.
 """
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["cotangent", "mark"]
+__all__ = ["cotangent", "mark", "random"]
 
 _LIBRARY = torch.library.Library("gradport", "DEF")
 _LIBRARY.define("mark(Tensor[] values, int region, str side) -> Tensor")
 _LIBRARY.define("cotangent(Tensor output, str name) -> Tensor")
+_LIBRARY.define("random(SymInt[] size, str name, ScalarType dtype, *, Device? device=None) -> Tensor")
 
 
 def _mark(values: list[torch.Tensor], region: int, side: str) -> torch.Tensor:
@@ -24,10 +25,16 @@ def _cotangent(output: torch.Tensor, name: str) -> torch.Tensor:
     return torch.empty_like(output, memory_format=torch.contiguous_format)
 
 
+def _random(size: list[int], name: str, dtype: torch.dtype, *, device: torch.device | None = None) -> torch.Tensor:
+    return torch.empty(size, dtype=dtype, device=device)
+
+
 _LIBRARY.impl("mark", _mark, "CompositeExplicitAutograd")
 _LIBRARY.impl("cotangent", _cotangent, "CompositeExplicitAutograd")
+_LIBRARY.impl("random", _random, "CompositeExplicitAutograd")
 
 mark = torch.ops.gradport.mark.default
 cotangent = torch.ops.gradport.cotangent.default
+random = torch.ops.gradport.random.default
 
 torch.fx.node.has_side_effect(mark)

@@ -22,7 +22,7 @@ from gradport.signature import source_of, source_of_backward
 
 __all__ = ["assemble"]
 
-_ROLE_ORDER = ("argument", "target", "cotangent")
+_ROLE_ORDER = ("argument", "target", "cotangent", "random")
 
 
 def assemble(
@@ -62,9 +62,12 @@ def assemble(
         taken.claim(str(value.name), "internal")  # so that no internal keeps a name that is given away below
     _name(model, [*zip(values, in_names, strict=True), *zip(model.graph.outputs, out_names, strict=True)], initializers)
     _name_dimensions(model.graph, capture.symbols)
+    random = {entry.source: name for entry, name in zip(inputs, in_names, strict=True) if entry.role == "random"}
     model.metadata_props[NAMES] = json.dumps(_roles(inputs, in_names, outputs, out_names), ensure_ascii=False)
     model.metadata_props[FUNCTIONS] = json.dumps(_functions(model), ensure_ascii=False)
-    model.metadata_props[PROVENANCE] = json.dumps(_provenance(lowered, options), ensure_ascii=False, default=repr)
+    model.metadata_props[PROVENANCE] = json.dumps(
+        _provenance(lowered, options, random), ensure_ascii=False, default=repr
+    )
     _finish(model, lowered.opset_version)
     return Program(model)
 
@@ -167,7 +170,7 @@ def _functions(model: ir.Model) -> list[dict[str, Any]]:
     return found
 
 
-def _provenance(lowered: Lowered, options: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(lowered: Lowered, options: Mapping[str, Any], random: Mapping[str, str]) -> dict[str, Any]:
     from gradport import __version__
 
     joint: Joint = lowered.capture.joint
@@ -179,9 +182,10 @@ def _provenance(lowered: Lowered, options: Mapping[str, Any]) -> dict[str, Any]:
         "source": f"{file}:{line}" if file else None,
         "static_arguments": {argument.name: repr(argument.value)[:200] for argument in joint.statics},
         "wrt": [f"param.{slot.name}" if slot.kind == "parameter" else slot.name for slot in joint.wanted],
-        "outputs": [output.name for output in lowered.capture.outputs if output.kind == "output"],
+        "outputs": [output.name for output in lowered.capture.outputs if output.kind in ("output", "activation")],
         "missing_gradients": list(lowered.capture.missing_gradients),
         "dropped_updates": list(lowered.capture.dropped_updates),
+        "distributions": {name: lowered.capture.distributions[source] for source, name in random.items()},
         "options": dict(options),
     }
 

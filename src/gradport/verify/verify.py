@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -18,6 +18,7 @@ from gradport.inputs import fresh, sizes_of, with_example
 from gradport.joint import Joint
 from gradport.program import Program, load
 from gradport.proof import Case, Reference, compared, reference
+from gradport.randomness import Expected, Randomness
 from gradport.signature import source_of
 from gradport.subject import Subject, as_subject
 from gradport.tolerance import Comparison
@@ -89,7 +90,10 @@ def verify(
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     made = runners(program, runtimes)
     generator = torch.Generator().manual_seed(seed)
-    trial = _Trial(program, joint, made, rtol, atol)
+    drawing = program.provenance.get("options", {}).get("random")
+    trial = _Trial(program, joint, made, rtol, atol, Expected if drawing == "off" else None)
+    if drawing == "runtime" and program.provenance.get("distributions"):
+        return _not_comparable(joint)
     started = time.monotonic()
     for case in _cases(joint, dimensions, _sizes(joint, dimensions, sizes), generator):
         if budget is not None and trial.cases and time.monotonic() - started > budget:
@@ -117,8 +121,15 @@ class _Trial:
     """Runs case after case and keeps the worst of each result."""
 
     def __init__(
-        self, program: Program, joint: Joint, made: Mapping[str, Runner | ProgramError], rtol: Any, atol: Any
+        self,
+        program: Program,
+        joint: Joint,
+        made: Mapping[str, Runner | ProgramError],
+        rtol: Any,
+        atol: Any,
+        random: Callable[[], Randomness] | None,
     ) -> None:
+        self._random = random
         self.cases: list[str] = []
         self.matched: Match | None = None
         self._program = program
@@ -132,7 +143,7 @@ class _Trial:
     def run(self, case: Case, generator: torch.Generator) -> None:
         """One case in every runtime; a case that eager itself rejects is none, unless it is the example."""
         try:
-            answer = reference(self._joint, case.tensors, generator)
+            answer = reference(self._joint, case.tensors, generator, self._random)
         except TargetError:
             if not self.cases:
                 raise
@@ -211,6 +222,26 @@ class _Trial:
     def _where(self) -> str | None:
         file, line = source_of(self._joint.subject.target)
         return f"{file}:{line}" if file else None
+
+
+def _not_comparable(joint: Joint) -> Evidence:
+    """What is said of a model that draws its own random numbers."""
+    file, line = source_of(joint.subject.target)
+    finding = Finding(
+        key="runs/random",
+        rule="runs",
+        outcome="skipped",
+        severity="warning",
+        where=f"{file}:{line}" if file else None,
+        message="The model draws its own random numbers, so no run of eager is the same as its; "
+        "export with random='input' to hold the same graph against eager.",
+    )
+    return Evidence(
+        subject=joint.subject.name,
+        findings=(finding,),
+        source={"file": file, "line": line},
+        environment=environment(),
+    )
 
 
 def _badness(comparison: Comparison) -> tuple[bool, float]:
