@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gradport.evidence import Evidence as Evidence
     from gradport.evidence import Finding as Finding
     from gradport.export import export as export
+    from gradport.export_step import export_step as export_step
+    from gradport.export_step import write_back as write_back
     from gradport.program import Program as Program
     from gradport.program import load as load
     from gradport.spec import tensor as tensor
@@ -47,9 +49,11 @@ _HOMES = {
     "conservative": "gradport.check",
     "equivalent": "gradport.check",
     "export": "gradport.export",
+    "export_step": "gradport.export_step",
     "load": "gradport.program",
     "tensor": "gradport.spec",
     "verify": "gradport.verify",
+    "write_back": "gradport.export_step",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -18,7 +18,7 @@ from gradport.rewrite import draw_at_run_time
 from gradport.subject import as_subject
 from gradport.torch_internals import default_opset
 
-__all__ = ["export"]
+__all__ = ["carried", "export"]
 
 
 def export(
@@ -73,10 +73,36 @@ def export(
     described = as_subject(
         subject, args, kwargs, wrt=wrt, loss=loss, targets=targets, outputs=outputs, dynamic_shapes=dynamic_shapes
     )
+    joint = Joint(with_example(described))
+    return carried(
+        joint,
+        functions=functions,
+        fallback=fallback,
+        opset_version=opset_version,
+        input_names=input_names,
+        output_names=output_names,
+        random=random,
+        finite_math=finite_math,
+        verify=verify,
+    )
+
+
+def carried(
+    joint: Joint,
+    *,
+    functions: Any,
+    fallback: bool,
+    opset_version: int | None,
+    input_names: Sequence[str] | Mapping[str, str] | None,
+    output_names: Sequence[str] | Mapping[str, str] | None,
+    random: str,
+    finite_math: bool,
+    verify: bool,
+) -> Program:
+    """Traces, lowers, names and proves a Joint, be it a Subject's or a training step's; the options are `export`'s."""
     opset = _opset(opset_version)
     forms = forms_of(functions)
     _require_known("random", random, ("input", "runtime", "off"))
-    joint = Joint(with_example(described))
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     captured = capture(joint, dimensions, decomposition_table(opset), expected=random == "off")
     lowered = lower(captured, opset)

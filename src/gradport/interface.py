@@ -21,8 +21,8 @@ class Interface:
     """What one call took and gave, by default name, in graph order.
 
     Attributes:
-        inputs: arguments, targets, cotangents, random tensors.
-        outputs: loss, outputs, gradients.
+        inputs: arguments, targets, cotangents, random tensors, state, learning rates.
+        outputs: loss, outputs, gradients, new state.
         roles: role of each output.
     """
 
@@ -43,6 +43,8 @@ def interface(
     ]
     ins += [(Entry("cotangent", "cotangent", name), cotangents[name]) for name in outcome.seeded]
     ins += [(Entry("random", "random", name), tensor) for name, tensor in outcome.random.items()]
+    ins += [(Entry("state", slot.kind, slot.name), tensors[slot]) for slot in outcome.new_state]
+    ins += [(Entry("lr", "lr", slot.name), tensor) for slot, tensor in tensors.items() if slot.kind == "lr"]
     outs = [(Entry("loss", "loss", "loss"), outcome.loss.reshape(()))] if outcome.loss is not None else []
     for name, tensor in joint.chosen(outcome).items():
         kind = "activation" if name in outcome.activations else "output"
@@ -52,6 +54,7 @@ def interface(
         for slot, gradient in outcome.gradients.items()
         if gradient is not None
     ]
+    outs += [(Entry("new_state", slot.kind, slot.name), value) for slot, value in outcome.new_state.items()]
     in_names, out_names, _ = allot([entry for entry, _ in ins], [entry for entry, _ in outs], {})
     return Interface(
         {name: tensor.detach() for name, (_, tensor) in zip(in_names, ins, strict=True)},

@@ -30,7 +30,7 @@ T = TypeVar("T")
 @dataclasses.dataclass(frozen=True)
 class Slot:
     """One tensor that goes in, by what it is for and its name: kind is argument, target, parameter or buffer; of what
-    is differentiated by, also activation."""
+    is differentiated by, also activation; in a training step, also state and lr."""
 
     kind: str
     name: str
@@ -46,20 +46,24 @@ class Outcome:
         gradients: for each wanted slot its gradient; None where the backward gives none and the slot was not named
             one by one (where it was, zeros).
         seeded: names of the outputs that took a cotangent.
-        updates: the buffers that the call changed, by name, with their new values.
+        buffers: every buffer as the call leaves it, by name.
+        updates: names of the buffers that the call is seen to change (a kernel of eager may write without a trace).
         activations: the activations that are wanted as outputs, by name.
         random: the standard draws that the call took, by name, in order.
         distributions: of each draw.
+        new_state: for a training step, what each slot of its state becomes.
     """
 
     outputs: dict[str, torch.Tensor]
     loss: torch.Tensor | None
     gradients: dict[Slot, torch.Tensor | None]
     seeded: tuple[str, ...]
-    updates: dict[str, torch.Tensor]
+    buffers: dict[str, torch.Tensor]
+    updates: tuple[str, ...]
     activations: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
     random: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
     distributions: dict[str, str] = dataclasses.field(default_factory=dict)
+    new_state: dict[Slot, torch.Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Joint:
@@ -72,7 +76,10 @@ class Joint:
         state: parameters and buffers by name.
         wanted: the slots whose gradients are wanted, in order.
         explicit: the wanted slots that were named one by one (a missing gradient of theirs is zeros).
+        moving: the parameters and buffers that are state, which a call gives anew; none but in a training step.
     """
+
+    moving: frozenset[Slot] = frozenset()
 
     def __init__(self, subject: Subject) -> None:
         bound = bind(subject)
@@ -138,11 +145,11 @@ class Joint:
             outputs, loss, seeded = self.state.call(
                 state, lambda: self._run(leaves, cotangent, lambda: require_met(every, activations))
             )
-        updates = {
-            name: state[name]
+        updates = tuple(
+            name
             for name, version in versions.items()
             if state[name] is not given[name] or state[name]._version != version
-        }
+        )
         leaves |= {slot: activations[slot.name] for slot in wanted}
         gradients = {slot: self._gradient(slot, leaves[slot]) for slot in self.wanted}
         return Outcome(
@@ -150,6 +157,7 @@ class Joint:
             loss,
             gradients,
             seeded,
+            {name: state[name] for name in versions},
             updates,
             {activation.name: activations[activation.name] for activation in named},
             drawn.drawn if drawn is not None else {},

@@ -20,8 +20,8 @@ class Entry:
     """One graph input or output before it is named.
 
     Attributes:
-        role: argument, target, cotangent, loss, output or gradient.
-        kind: what `source` is: the slot's kind for a gradient, else the role again.
+        role: argument, target, cotangent, random, state, lr, loss, output, activation, gradient or new_state.
+        kind: what `source` is: the slot's kind for state, a gradient and a new state, else the role again.
         source: the plain name it has (a cotangent's is its output's, a gradient's its slot's).
     """
 
@@ -77,7 +77,7 @@ def allot(
     for entry in inputs:
         default = _default(entry, {}, outputs)
         wanted = renames.get((entry.role, default), _default(entry, named, outputs, renames))
-        name = taken.claim(wanted, entry.role)
+        name = taken.claim(wanted, entry.kind if entry.role == "state" else entry.role)
         named[entry.kind, entry.source] = name
         in_names.append(name)
     out_names = []
@@ -120,6 +120,8 @@ def _default(
 ) -> str:
     if entry.role == "cotangent":
         return f"cotangent_{(renames or {}).get(('output', entry.source), entry.source)}"
+    if entry.role == "new_state":
+        return f"new.{named.get((entry.kind, entry.source), entry.source)}"
     if entry.role == "gradient":
         fallback = entry.source
         if entry.kind not in ("argument", "target") and any(entry.source == source for _, source in named):

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import to_torch_dtype
@@ -131,28 +132,30 @@ class Program:
         """Runs in ONNX Runtime's CPU provider.
 
         Args:
-            tensors: one for each graph input, in order.
+            tensors: one for each graph input, in order; or one for each that has no starting value (a training
+                step's batch and learning rate).
 
         Raises:
             ProgramError: too few or too many tensors, a dtype or shape that does not fit, or a runtime failure.
         """
-        if len(tensors) != len(self.model.graph.inputs):
-            names = ", ".join(spec.name for spec in self.inputs)
-            raise ProgramError(
-                f"The program takes {len(self.model.graph.inputs)} tensors ({names}), not {len(tensors)}."
-            )
-        return tuple(self.run_named(dict(zip((s.name for s in self.inputs), tensors, strict=True))).values())
+        names = [spec.name for spec in self.inputs]
+        needed = [name for name in names if name not in self._starts()]
+        taken = names if len(tensors) == len(names) else needed
+        if len(tensors) != len(taken):
+            raise ProgramError(f"The program takes {len(needed)} tensors ({', '.join(needed)}), not {len(tensors)}.")
+        return tuple(self.run_named(dict(zip(taken, tensors, strict=True))).values())
 
     def run_named(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Runs in ONNX Runtime's CPU provider.
 
         Args:
-            tensors: one for each graph input, by name.
+            tensors: one for each graph input, by name; state that is left out has its starting value.
 
         Raises:
             ProgramError: a missing or unknown name, a dtype or shape that does not fit, or a runtime failure.
         """
-        specs = self.inputs
+        starts = self._starts()
+        specs = tuple(spec for spec in self.inputs if spec.name in tensors or spec.name not in starts)
         require_fitting(specs, tensors)
         session = self.session()
         names = [value.name for value in session.get_outputs()]
@@ -172,6 +175,15 @@ class Program:
         if self._session is None:
             self._session = new_session(self.model)
         return self._session
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The starting value of each state input, by name; none where the Program is no training step."""
+        starts = self._starts()
+        return {
+            spec.name: torch.from_numpy(np.array(starts[spec.name].numpy())).to(spec.dtype)
+            for spec in self.inputs
+            if spec.role == "state"
+        }
 
     def draw(self, seed: int, **sizes: int) -> tuple[torch.Tensor, ...]:
         """The random tensors among the inputs, drawn with `seed`; none where the subject draws none.
@@ -224,6 +236,12 @@ class Program:
     def _specs(self, values: Iterable[ir.Value], role: str) -> tuple[TensorSpec, ...]:
         known = {entry["name"]: entry for entry in self._json(NAMES, [])}
         return tuple(_spec(value, known.get(value.name, {"role": role, "of": None})) for value in values)
+
+    def _starts(self) -> dict[str, ir.TensorProtocol]:
+        """The inputs that have a value where none is given, with it."""
+        held = self.model.graph.initializers
+        inputs = {str(value.name) for value in self.model.graph.inputs}
+        return {n: v.const_value for n, v in held.items() if n in inputs and v.const_value is not None}
 
     def _uses(self) -> dict[tuple[str, str, str], int]:
         uses: dict[tuple[str, str, str], int] = {}

@@ -55,6 +55,7 @@ class Reference:
         oracle: the float64 values, or None where the subject does not run in float64; asked lazily.
         spread: how far each value goes when all that goes in moves by a few ULPs; asked lazily.
         again: what another call takes to be the same call.
+        new_state: of a training step.
     """
 
     feeds: dict[str, torch.Tensor]
@@ -64,6 +65,7 @@ class Reference:
     oracle: Callable[[], dict[str, torch.Tensor] | None]
     spread: Callable[[], dict[str, torch.Tensor]]
     again: _Again
+    new_state: dict[Slot, torch.Tensor]
 
 
 def prove(
@@ -89,7 +91,9 @@ def prove(
     """
     generator = torch.Generator().manual_seed(seed)
     inputs = [spec.name for spec in program.inputs]
+    state: dict[Slot, torch.Tensor] = {}
     for case in _cases(joint, dimensions, generator):
+        case = Case(case.what, {**case.tensors, **state})
         try:
             answer = reference(joint, case.tensors, generator, random)
         except TargetError:
@@ -107,6 +111,13 @@ def prove(
         for name, comparison in compared(answer, results).items():
             if not comparison.ok:
                 raise _refusal(joint, case, answer, name, comparison)
+        state = _after(state, case, answer)
+
+
+def _after(state: dict[Slot, torch.Tensor], case: Case, answer: Reference) -> dict[Slot, torch.Tensor]:
+    """Where a training step goes on: from eager's new state, at another learning rate."""
+    rates = {slot: tensor / 2 for slot, tensor in case.tensors.items() if slot.kind == "lr"}
+    return {**state, **answer.new_state, **rates}
 
 
 def reference(
@@ -128,7 +139,8 @@ def reference(
     narrowest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=None)
     oracle = functools.cache(lambda: _oracle(joint, tensors, drawn.cotangents, again))
     spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, again, listed.outputs))
-    return Reference(listed.inputs, listed.outputs, listed.roles, narrowest, oracle, spread, again)
+    new_state = {slot: tensor.detach() for slot, tensor in outcome.new_state.items()}
+    return Reference(listed.inputs, listed.outputs, listed.roles, narrowest, oracle, spread, again, new_state)
 
 
 def compared(
@@ -156,6 +168,7 @@ def compared(
             spread=usual(name),
             narrowest=answer.narrowest,
             ambient=ambient,
+            squares=answer.roles[name] == "new_state",
             rtol=rtol,
             atol=atol,
         )

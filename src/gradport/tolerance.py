@@ -56,6 +56,7 @@ def compare(
     spread: Callable[[], torch.Tensor | None] | None = None,
     narrowest: torch.dtype | None = None,
     ambient: float = 0.0,
+    squares: bool = False,
     rtol: float | None = None,
     atol: float | None = None,
 ) -> Comparison:
@@ -70,6 +71,7 @@ def compare(
         narrowest: the narrowest floating-point dtype that the value was computed from; None: its own.
         ambient: the largest magnitude among everything that the same call gave: sums that cancel to nothing (the
             gradient of a bias before a softmax) leave a rounding of it.
+        squares: whether the tensor may hold squares of such a rounding, as an optimizer's second moments do.
         rtol, atol: take the place of the criterion where given.
     """
     eager = eager.detach()
@@ -80,7 +82,8 @@ def compare(
     if not eager.is_floating_point():
         return _exact(actual, eager)
     given = None if rtol is None and atol is None else (rtol or 0.0, atol or 0.0)
-    found = _floating(actual, eager, oracle, torch.finfo(narrowest or eager.dtype).eps, ambient, given)
+    rough = torch.finfo(narrowest or eager.dtype).eps
+    found = _floating(actual, eager, oracle, rough, ambient, (SCALE_ULPS * rough * ambient) ** 2 * squares, given)
     if not found.ok and given is None and spread is not None and _is_within(actual, eager, spread()):
         return Comparison(True, found.ulps, found.relative)
     return found
@@ -92,6 +95,7 @@ def _floating(
     oracle: Callable[[], torch.Tensor | None],
     rough: float,
     ambient: float,
+    dust: float,
     given: tuple[float, float] | None,
 ) -> Comparison:
     unit, tiny = torch.finfo(eager.dtype).eps, torch.finfo(eager.dtype).tiny
@@ -104,7 +108,7 @@ def _floating(
     scale = max(float(want[finite].abs().max()) if finite.any() else 0.0, tiny)
     error = torch.where(finite, (got - want).abs(), torch.zeros_like(want))
     relative = float(error.max()) / scale
-    beyond = error > (_floor(want, scale, unit) if given is None else given[0] * want.abs() + given[1])
+    beyond = error > (_floor(want, scale, unit) + dust if given is None else given[0] * want.abs() + given[1])
     if given is None and beyond.any():
         reference = oracle()
         if reference is not None and reference.shape == want.shape:

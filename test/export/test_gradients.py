@@ -168,7 +168,7 @@ def test_other_floating_dtypes(dtype):
 
 def test_a_dtype_that_onnx_runtime_has_no_kernel_for_is_refused_and_handed_out_unproved():
     x = X.to(torch.bfloat16)
-    with pytest.raises(gradport.ExportError, match="Could not find an implementation for Mul"):
+    with pytest.raises(gradport.ExportError, match="Could not find an implementation for"):
         gradport.export(fn.Swish, x, wrt="inputs")
     program = gradport.export(fn.Swish, x, wrt="inputs", verify=False)
     assert gradport.verify(program, fn.Swish, x, runtimes=["reference"]).ok

@@ -28,8 +28,8 @@ __all__ = ["Capture", "Constant", "Output", "Placeholder", "capture"]
 
 @dataclasses.dataclass(frozen=True)
 class Placeholder:
-    """One input of the graph: the node's name, what it is for (argument, target, parameter, buffer, cotangent, random)
-    and the name that this has there (for a cotangent, its output's)."""
+    """One input of the graph: the node's name, what it is for (argument, target, parameter, buffer, cotangent, random,
+    state, lr) and the name that this has there (for a cotangent, its output's)."""
 
     node: str
     kind: str
@@ -46,11 +46,12 @@ class Constant:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """One result of the graph: kind is loss, output, activation or gradient; `name` is the output's, the
-    activation's or the wanted slot's."""
+    """One result of the graph: kind is loss, output, activation, gradient or new_state; `name` is the output's, the
+    activation's or the slot's; `of` is the kind of that slot, or of what has none the kind again."""
 
     kind: str
     name: str
+    of: str
 
 
 @dataclasses.dataclass
@@ -126,7 +127,7 @@ def capture(
         regions=tracing.regions.found,
         symbols=symbols,
         missing_gradients=tracing.missing,
-        dropped_updates=tuple(tracing.outcome.updates),
+        dropped_updates=tracing.outcome.updates,
         distributions=tracing.outcome.distributions,
     )
 
@@ -155,15 +156,18 @@ class _Tracing:
     def _results(self, outcome: Outcome) -> dict[Output, torch.Tensor]:
         results: dict[Output, torch.Tensor] = {}
         if outcome.loss is not None:
-            results[Output("loss", "loss")] = outcome.loss.reshape(())
+            results[Output("loss", "loss", "loss")] = outcome.loss.reshape(())
         for name, value in self.joint.chosen(outcome).items():
-            results[Output("activation" if name in outcome.activations else "output", name)] = value
+            kind = "activation" if name in outcome.activations else "output"
+            results[Output(kind, name, kind)] = value
         missing = []
         for slot, gradient in outcome.gradients.items():
             if gradient is None:
                 missing.append(slot.name)
             else:
-                results[Output("gradient", slot.name)] = gradient
+                results[Output("gradient", slot.name, slot.kind)] = gradient
+        for slot, value in outcome.new_state.items():
+            results[Output("new_state", slot.name, slot.kind)] = value
         self.missing = tuple(missing)
         return results
 

@@ -1,4 +1,5 @@
-"""Drops what a functional graph does not need: copies, aliases and detachments compute nothing.
+"""Drops what a functional graph does not need: copies, aliases and detachments compute nothing, a profiler's ranges
+nothing that a graph gives.
 
 One stays: a Region's result that is a tensor from outside. It keeps the Region's call in the graph.
 """
@@ -32,6 +33,9 @@ def drop_identities(graph_module: torch.fx.GraphModule) -> None:
         if node.target is mark and node.args[2] == "leave"
         for result in node.args[0]
     }
+    for node in reversed(list(graph.nodes)):
+        if getattr(node.target, "namespace", None) == "profiler":
+            graph.erase_node(node)
     for node in list(graph.nodes):
         if node.target not in _IDENTITIES:
             continue

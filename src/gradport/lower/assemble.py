@@ -22,7 +22,7 @@ from gradport.signature import source_of, source_of_backward
 
 __all__ = ["assemble"]
 
-_ROLE_ORDER = ("argument", "target", "cotangent", "random")
+_ROLE_ORDER = ("argument", "target", "cotangent", "random", "state", "lr")
 
 
 def assemble(
@@ -42,16 +42,17 @@ def assemble(
     _own_outputs(model.graph)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
+    moving = {(slot.kind, slot.name) for slot in capture.joint.moving}
     placeholders = sorted(
-        (p for p in zip(capture.placeholders, lowered.inputs, strict=True) if p[0].kind in _ROLE_ORDER),
-        key=lambda pair: _ROLE_ORDER.index(pair[0].kind),
+        (
+            (Entry("state" if (p.kind, p.name) in moving else p.kind, p.kind, p.name), value)
+            for p, value in zip(capture.placeholders, lowered.inputs, strict=True)
+            if p.kind in _ROLE_ORDER or (p.kind, p.name) in moving
+        ),
+        key=lambda pair: _ROLE_ORDER.index(pair[0].role),
     )
-    inputs = [Entry(placeholder.kind, placeholder.kind, placeholder.name) for placeholder, _ in placeholders]
-    kinds = {slot.name: slot.kind for slot in capture.joint.wanted}
-    outputs = [
-        Entry(output.kind, kinds[output.name] if output.kind == "gradient" else output.kind, output.name)
-        for output in capture.outputs
-    ]
+    inputs = [entry for entry, _ in placeholders]
+    outputs = [Entry(output.kind, output.of, output.name) for output in capture.outputs]
     renames = renamed(inputs, input_names, "input_names") | renamed(outputs, output_names, "output_names")
     in_names, out_names, taken = allot(inputs, outputs, renames)
     values = [value for _, value in placeholders]
@@ -85,13 +86,14 @@ def _own_outputs(graph: ir.Graph) -> None:
 
 
 def _name_initializers(lowered: Lowered, taken: Taken) -> dict[ir.Value, str]:
-    """Parameters and buffers by their own names; constants after them."""
+    """Parameters and buffers by their own names; constants after them. State is named with the inputs already."""
+    inputs = set(lowered.model.graph.inputs)
     names: dict[ir.Value, str] = {}
     for placeholder, value in zip(lowered.capture.placeholders, lowered.inputs, strict=True):
-        if placeholder.kind in ("parameter", "buffer"):
+        if placeholder.kind in ("parameter", "buffer") and value not in inputs:
             names[value] = taken.claim(placeholder.name, placeholder.kind)
     for value in lowered.model.graph.initializers.values():
-        if value not in names:
+        if value not in names and value not in inputs:
             names[value] = taken.claim(str(value.name), "constant")
     return names
 
@@ -111,7 +113,7 @@ def _name(model: ir.Model, public: list[tuple[ir.Value, str]], initializers: dic
     for value, name in public:
         value.name = name
     for value in held:
-        value.name = initializers[value]
+        value.name = initializers.get(value, value.name)
         if value.const_value is not None:
             value.const_value.name = value.name
         graph.initializers[str(value.name)] = value
@@ -142,7 +144,7 @@ def _roles(
     def belongs(entry: Entry) -> str | None:
         if entry.role == "cotangent":
             return by_output.get(entry.source, entry.source)
-        if entry.role == "gradient":
+        if entry.role in ("gradient", "new_state"):
             return by_entry.get((entry.kind, entry.source), entry.source)
         return None
 

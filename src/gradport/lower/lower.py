@@ -83,7 +83,7 @@ def _placeholder_values(capture: Capture, model: ir.Model) -> tuple[ir.Value, ..
     model.graph.inputs.clear()
     for placeholder in capture.placeholders:
         value = by_node[placeholder.node]
-        if placeholder.kind in ("parameter", "buffer"):
+        if placeholder.kind in ("parameter", "buffer", "state"):
             _hold(model, value, examples[placeholder.kind, placeholder.name])
         else:
             model.graph.inputs.append(value)

@@ -1,0 +1,289 @@
+"""torch's own optimizers on given tensors: the state that one starts from, and one step of it, eager or traced.
+
+In a trace the learning rate, the count of steps and whatever else eager keeps as a Python number are tensors without
+dimensions in float64, as Python's own numbers are, so that the step rounds where eager rounds.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import inspect
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from gradport.errors import SpecError
+
+__all__ = ["eager_step", "group_names", "require_carried", "starting_state", "traced_step"]
+
+_REFUSED = {
+    "LBFGS": "it calls the loss again and searches along a line, as often as the values ask for",
+    "SparseAdam": "it takes sparse gradients, which ONNX has none of",
+}
+
+ParameterState = dict[str, Any]
+
+
+def require_carried(optimizer: torch.optim.Optimizer) -> None:
+    """Refuses by name what cannot be one graph.
+
+    Raises:
+        SpecError: says which optimizer and why.
+    """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise SpecError(f"optimizer is {type(optimizer).__name__}; give an instance of a torch.optim.Optimizer class.")
+    for cls in type(optimizer).__mro__:
+        if cls.__module__.startswith("torch.optim") and cls.__name__ in _REFUSED:
+            raise SpecError(
+                f"{type(optimizer).__name__} cannot be carried: {_REFUSED[cls.__name__]}; use Adam or AdamW."
+            )
+    for group in optimizer.param_groups:
+        fresh = not any(optimizer.state.get(parameter) for parameter in group["params"])
+        if isinstance(optimizer, torch.optim.SGD) and group["momentum"] and group["dampening"] and fresh:
+            raise SpecError(
+                "SGD leaves the dampening out of its very first step, which a graph has no way to tell; "
+                "take one step in torch before export_step."
+            )
+
+
+def group_names(optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names of the learning rates: `lr`, or `lr_<group>` where there are several, by the group's `name` or index."""
+    groups = optimizer.param_groups
+    if len(groups) == 1:
+        return ["lr"]
+    return [f"lr_{group.get('name', index)}" for index, group in enumerate(groups)]
+
+
+def starting_state(optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, ParameterState]:
+    """What a step of each parameter starts from: its state, or where it has taken no step, what its first one begins
+    with. Found by one step on copies with gradients of zero, whose first assignments are kept.
+
+    An entry that the first step leaves behind without having begun with it (the momentum of SGD) begins as zeros.
+    """
+    copies: dict[torch.Tensor, torch.Tensor] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            copies[parameter] = parameter.detach().clone().requires_grad_(parameter.requires_grad)
+            if parameter.requires_grad:
+                copies[parameter].grad = torch.zeros_like(parameter)
+    twin = _twin(optimizer, copies)
+    twin.state = collections.defaultdict(dict)
+    for parameter, copy in copies.items():
+        twin.state[copy] = _First(copy)
+        for key, value in optimizer.state.get(parameter, {}).items():
+            twin.state[copy][key] = _copied(value)
+    twin.step()
+    return {parameter: dict(twin.state[copy].first) for parameter, copy in copies.items()}
+
+
+def eager_step(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[torch.Tensor, torch.Tensor],
+    state: Mapping[torch.Tensor, ParameterState],
+    rates: list[torch.Tensor],
+    clip_grad_norm: float | None,
+) -> dict[torch.Tensor, ParameterState]:
+    """One step as torch takes it.
+
+    Args:
+        optimizer: whose class and hyperparameters are meant; it is left alone.
+        parameters: each of its parameters to the tensor that moves in its place, `.grad` set.
+        state: of each parameter; left alone.
+        rates: learning rate of each group.
+        clip_grad_norm: as for `torch.nn.utils.clip_grad_norm_`.
+
+    Returns:
+        The new state of each parameter; the parameters' tensors have moved.
+    """
+    twin = _twin(optimizer, parameters)
+    for group, rate in zip(twin.param_groups, rates, strict=True):
+        group["lr"] = float(rate)
+    begins = {parameter for group in optimizer.param_groups for parameter in group["params"]} - set(optimizer.state)
+    for parameter, entries in state.items():
+        blank = parameter in begins and _is_blank(entries)
+        twin.state[parameters[parameter]] = {} if blank else {key: _copied(value) for key, value in entries.items()}
+    _clip(parameters.values(), clip_grad_norm)
+    twin.step()
+    return {parameter: dict(twin.state[tensor]) for parameter, tensor in parameters.items() if tensor in twin.state}
+
+
+def traced_step(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[torch.Tensor, torch.Tensor],
+    state: Mapping[torch.Tensor, ParameterState],
+    rates: list[torch.Tensor],
+    clip_grad_norm: float | None,
+) -> dict[torch.Tensor, ParameterState]:
+    """The same in a trace, tensor by tensor; numbers are tensors here, also in the state that comes back."""
+    twin = _twin(optimizer, parameters)
+    for group, rate in zip(twin.param_groups, rates, strict=True):
+        group["lr"] = rate.double()
+        group.update({key: False for key in ("foreach", "fused") if key in group})
+        if isinstance(twin, (torch.optim.RAdam, torch.optim.ASGD)):
+            group["capturable"] = True  # these choose by a number, and in that form without a branch
+    for parameter, entries in state.items():
+        twin.state[parameters[parameter]] = {key: _wide(value) for key, value in entries.items()}
+    _clip(parameters.values(), clip_grad_norm)
+    with _numbers_as_tensors(type(optimizer)):
+        twin.step()
+    return {parameter: dict(twin.state[tensor]) for parameter, tensor in parameters.items() if tensor in twin.state}
+
+
+class _First(dict[str, Any]):
+    """A parameter's state that remembers what each entry was first set to."""
+
+    def __init__(self, parameter: torch.Tensor) -> None:
+        super().__init__()
+        self.first: dict[str, Any] = {}
+        self._parameter = parameter
+        self._version = parameter._version
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        left_behind = self._parameter._version != self._version and isinstance(value, torch.Tensor)
+        self.first.setdefault(key, torch.zeros_like(value) if left_behind else _copied(value))
+        super().__setitem__(key, value)
+
+
+def _twin(optimizer: torch.optim.Optimizer, parameters: Mapping[torch.Tensor, torch.Tensor]) -> torch.optim.Optimizer:
+    """An optimizer like this one, without state, on other tensors; its parameters without a stand-in are left out."""
+    twin: torch.optim.Optimizer = object.__new__(type(optimizer))
+    twin.__dict__.update(optimizer.__dict__)
+    twin.__dict__.pop("step", None)  # a scheduler's wrapper would step the original
+    twin.param_groups = [
+        {**group, "params": [parameters[p] for p in group["params"] if p in parameters]}
+        for group in optimizer.param_groups
+    ]
+    twin.state = collections.defaultdict(dict)
+    return twin
+
+
+def _is_blank(entries: ParameterState) -> bool:
+    """Whether nothing but zeros stands there: then torch begins without a state, and so does this."""
+    return all(isinstance(value, torch.Tensor) and not value.any() for value in entries.values())
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
+
+
+def _wide(value: Any) -> Any:
+    """A number's tensor in float64, which is what Python counts in."""
+    if isinstance(value, torch.Tensor) and value.dim() == 0 and value.is_floating_point():
+        return value.detach().double()
+    return _copied(value)
+
+
+def _clip(tensors: Any, norm: float | None) -> None:
+    if norm is not None:
+        torch.nn.utils.clip_grad_norm_([t for t in tensors if t.grad is not None], norm, foreach=False)
+
+
+@contextlib.contextmanager
+def _numbers_as_tensors(cls: type) -> Iterator[None]:
+    """Lets the code of an optimizer compute with tensors where it reads numbers of them.
+
+    `.item()` gives the tensor itself; `min`, `max` and `math` of the modules that the class is written in know tensors.
+    """
+    steps = [vars(base)["step"] for base in cls.__mro__ if "step" in vars(base)]
+    modules = [inspect.unwrap(step).__globals__ for step in steps]
+    shadows = {"min": _least, "max": _largest, "math": _Math("math")}
+    with contextlib.ExitStack() as stack:
+        for names in modules:
+            for name, shadow in shadows.items():
+                if name in ("min", "max") or names.get(name) is math:
+                    stack.enter_context(_standing_in(names, name, shadow))
+        stack.enter_context(_TensorNumbers())
+        yield
+
+
+@contextlib.contextmanager
+def _standing_in(names: dict[str, Any], name: str, shadow: Any) -> Iterator[None]:
+    missing = object()
+    before = names.get(name, missing)
+    names[name] = shadow
+    try:
+        yield
+    finally:
+        if before is missing:
+            del names[name]
+        else:
+            names[name] = before
+
+
+class _TensorNumbers(TorchFunctionMode):
+    """While open, `alpha=`, `value=` and `.item()` take and give tensors without dimensions."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.Tensor.item:
+            return args[0].double() if args[0].is_floating_point() else args[0]
+        name = getattr(func, "__name__", "")
+        factor = kwargs.get("alpha", kwargs.get("value"))
+        if isinstance(factor, torch.Tensor) and name in _SCALED:
+            kwargs.pop("alpha", None)
+            kwargs.pop("value", None)
+            operator, scaled = _SCALED[name]
+            return operator(args[0], scaled(factor, *args[1:]), **kwargs)
+        return func(*args, **kwargs)
+
+
+def _product(factor: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    return first * factor * second
+
+
+def _quotient(factor: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    return first * factor / second
+
+
+def _multiple(factor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return other * factor
+
+
+_SCALED: dict[str, tuple[Callable[..., Any], Callable[..., torch.Tensor]]] = {
+    "add": (torch.add, _multiple),
+    "add_": (torch.Tensor.add_, _multiple),
+    "sub": (torch.sub, _multiple),
+    "sub_": (torch.Tensor.sub_, _multiple),
+    "addcmul": (torch.add, _product),
+    "addcmul_": (torch.Tensor.add_, _product),
+    "addcdiv": (torch.add, _quotient),
+    "addcdiv_": (torch.Tensor.add_, _quotient),
+}
+
+
+class _Math(types.ModuleType):
+    """`math` for numbers and for tensors."""
+
+    def __getattr__(self, name: str) -> Any:
+        plain = getattr(math, name)
+        if not callable(plain):
+            return plain
+        return lambda *values: (
+            getattr(torch, name)(*values)
+            if any(isinstance(value, torch.Tensor) for value in values)
+            else plain(*values)
+        )
+
+
+def _extreme(pick: Callable[..., Any], plain: Callable[..., Any], values: tuple[Any, ...], options: Any) -> Any:
+    if len(values) < 2 or not any(isinstance(value, torch.Tensor) for value in values):
+        return plain(*values, **options)
+    first, *others = [torch.as_tensor(value, dtype=torch.float64) for value in values]
+    for other in others:
+        first = pick(first, other)
+    return first
+
+
+def _least(*values: Any, **options: Any) -> Any:
+    return _extreme(torch.minimum, min, values, options)
+
+
+def _largest(*values: Any, **options: Any) -> Any:
+    return _extreme(torch.maximum, max, values, options)
