@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gradport.export_step import write_back as write_back
     from gradport.program import Program as Program
     from gradport.program import load as load
+    from gradport.references import reference as reference
     from gradport.spec import tensor as tensor
     from gradport.subject import Subject as Subject
     from gradport.verify import verify as verify
@@ -51,6 +52,7 @@ _HOMES = {
     "export": "gradport.export",
     "export_step": "gradport.export_step",
     "load": "gradport.program",
+    "reference": "gradport.references",
     "tensor": "gradport.spec",
     "verify": "gradport.verify",
     "write_back": "gradport.export_step",

@@ -12,6 +12,7 @@ import torch
 from gradport.errors import Error, TargetError
 from gradport.joint import Joint, Outcome, Slot, copies
 from gradport.randomness import Randomness
+from gradport.references import or_reference
 from gradport.signature import source_of_backward
 from gradport.torch_internals import function_calls, quiet
 from gradport.user_code import place_of_error
@@ -43,7 +44,7 @@ def run_eager(
         TargetError: the subject's code raised; the message carries its reason and its line.
     """
     try:
-        with quiet():
+        with quiet(), function_calls(or_reference, lambda context, cotangents, run: run()):
             return joint(copies(tensors), cotangent, random)
     except Error:
         raise

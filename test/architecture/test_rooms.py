@@ -24,7 +24,7 @@ FLOORS = [
     {"step"},
     {"joint"},
     {"optimizers"},
-    {"activations", "randomness"},
+    {"activations", "randomness", "references"},
     {"signature", "state", "user_code"},
     {"subject", "leaves", "spec", "errors"},
 ]

@@ -33,38 +33,30 @@ def trace_refusal(joint: Joint, regions: Regions, error: Exception) -> Error:
         run_eager(joint, joint.examples(), ones)
     except Error as eager_error:
         return eager_error  # eager fails as well: that is the user's own error, and its message the better one
-    place = place_of_error(error)
-    subject = whose(joint, regions.innermost)
+    what, advice = _named(error)
+    if regions.innermost is not None:
+        advice += f", or give a slow torch version with @gradport.reference({regions.innermost.function.__name__})"
+    return _refusal(whose(joint, regions.innermost), place_of_error(error), what, advice)
+
+
+def _named(error: Exception) -> tuple[str, str]:
+    """What stopped the trace, and what to do about it."""
     if isinstance(error, DynamicOutputShapeException):
-        return _refusal(
-            subject,
-            place,
-            f"makes a tensor whose size depends on values ({error.func})",  # type: ignore[attr-defined]
-            "use a mask (torch.where) or a fixed size instead",
+        func = error.func  # type: ignore[attr-defined]
+        return f"makes a tensor whose size depends on values ({func})", (
+            "use a mask (torch.where) or a fixed size instead"
         )
     if isinstance(error, _VALUE) or _VALUE_TEXT.search(str(error)):
-        return _refusal(
-            subject,
-            place,
-            "decides on a tensor's value (a branch, a loop or a size taken from data)",
-            "express it with torch.where, or with torch.cond or torch.while_loop",
+        return "decides on a tensor's value (a branch, a loop or a size taken from data)", (
+            "express it with torch.where, or with torch.cond or torch.while_loop"
         )
     if _NUMPY_TEXT.search(str(error)):
-        return _refusal(subject, place, "leaves torch for numpy, where no trace can follow", "write that part in torch")
+        return "leaves torch for numpy, where no trace can follow", "write that part in torch"
     if isinstance(error, UnsupportedOperatorException):
-        return _refusal(
-            subject,
-            place,
-            f"calls {error.func}, which has no fake kernel",  # type: ignore[attr-defined]
-            "register one with torch.library.register_fake",
-        )
+        func = error.func  # type: ignore[attr-defined]
+        return f"calls {func}, which has no fake kernel", "register one with torch.library.register_fake"
     reason = (str(error).strip().splitlines() or [""])[0][:300].rstrip(".")
-    return _refusal(
-        subject,
-        place,
-        f"cannot be traced ({type(error).__name__}: {reason})",
-        "write that part in plain torch operators",
-    )
+    return f"cannot be traced ({type(error).__name__}: {reason})", "write that part in plain torch operators"
 
 
 def refuse_random_numbers(joint: Joint, graph_module: torch.fx.GraphModule, regions: Regions) -> None:

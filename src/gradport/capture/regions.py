@@ -11,6 +11,7 @@ import torch
 
 from gradport.capture.indexing import IndexByTensor
 from gradport.capture.markers import mark
+from gradport.references import in_place_of, original_of
 from gradport.torch_internals import (
     current_forward_sequence,
     current_sequence,
@@ -88,10 +89,15 @@ class Regions:
             node.meta[_PLACE] = place
 
     def _forward(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        slow = in_place_of(function)
+        if slow is not None:
+            return slow.apply(*args)  # comes here again, as a Function of its own
         key = len(self.found)
         tensors, entered = _tensors_of(args)
         statics = {index: value for index, value in enumerate(args) if not isinstance(value, torch.Tensor)}
-        region = self._open(Region(key, function, "forward", self._parent(), key, entered, statics, here()), tensors)
+        region = self._open(
+            Region(key, original_of(function), "forward", self._parent(), key, entered, statics, here()), tensors
+        )
         results = run()
         self._close(region, results)
         for result in results if isinstance(results, tuple) else (results,):
@@ -111,7 +117,8 @@ class Regions:
     def _backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         tensors, entered = _tensors_of(cotangents)
         forward = getattr(context, "_gradport_region", None)
-        region = Region(len(self.found), context._forward_cls, "backward", self._parent(), forward, entered, {}, here())
+        function = original_of(context._forward_cls)
+        region = Region(len(self.found), function, "backward", self._parent(), forward, entered, {}, here())
         self._open(region, tensors)
         with IndexByTensor():  # torch closes the one around the trace while autograd runs
             results = _own(run())

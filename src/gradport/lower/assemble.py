@@ -14,10 +14,12 @@ import onnx_ir.passes.common as common
 import torch
 
 from gradport.dimensions import Dimension
+from gradport.eager import ones, run_eager
 from gradport.joint import Joint
 from gradport.lower.lower import Lowered
 from gradport.names import Entry, Taken, allot, renamed, unique
 from gradport.program import FUNCTIONS, NAMES, PROVENANCE, Program
+from gradport.references import in_place_of, runs_here
 from gradport.signature import source_of, source_of_backward
 
 __all__ = ["assemble"]
@@ -188,7 +190,20 @@ def _provenance(lowered: Lowered, options: Mapping[str, Any], random: Mapping[st
         "missing_gradients": list(lowered.capture.missing_gradients),
         "dropped_updates": list(lowered.capture.dropped_updates),
         "distributions": {name: lowered.capture.distributions[source] for source, name in random.items()},
+        "references": _references(lowered),
         "options": dict(options),
+    }
+
+
+def _references(lowered: Lowered) -> dict[str, str]:
+    """The Functions that a slow reference stood for, and whether they run here, so that a proof is one of both."""
+    functions = {region.function for region in lowered.capture.regions.values()}
+    stood_for = [function for function in functions if in_place_of(function) is not None]
+    if stood_for:
+        run_eager(lowered.capture.joint, lowered.capture.joint.examples(), ones)
+    return {
+        f"{function.__module__}.{function.__qualname__}": "runs here" if runs_here(function) else "does not run here"
+        for function in stood_for
     }
 
 
