@@ -16,6 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradport.errors import ExportError
+from gradport.torch_internals import is_running_again
 
 __all__ = ["DISTRIBUTIONS", "Expected", "Randomness", "Supplied", "drawn_by", "drawn_from", "standard"]
 
@@ -96,13 +97,8 @@ def drawn_from(drawn: Mapping[str, torch.Tensor]) -> Callable[[], Randomness]:
 
 
 def _refuse_a_second_draw(func: Any) -> None:
-    """A checkpoint runs its forward anew inside the backward and draws the same numbers again; a graph would take
-    others."""
-    node: Any = torch._C._current_autograd_node()
-    if node is None:
-        return
-    function = getattr(node, "_forward_cls", None)
-    if function is None or function is torch.utils.checkpoint.CheckpointFunction:
+    """A checkpoint draws the same numbers again when it runs its forward anew; a graph would take others."""
+    if is_running_again():
         raise ExportError(
             f"A checkpoint draws random numbers ({func}) again while the backward runs; "
             "leave the dropout outside of the checkpoint, or export without it."

@@ -7,6 +7,7 @@ Private in torch, and used here:
 - `torch._export.utils._compiling_state_context`: what `torch.compiler.is_compiling` reads;
 - `FunctionalTensor.tolist`: reads below the modes that know the values of constants, so it is replaced while tracing;
 - `torch.distributions.Distribution._validate_args`: the default that `set_default_validate_args` sets;
+- `torch._C._current_autograd_node`: the operator whose backward is running;
 - `torch._library.simple_registry`: operators with an effect, of which `_linalg_check_errors` is dropped;
 - `torch.fx.experimental.proxy_tensor.make_fx` and `get_proxy_mode`: the trace, and the graph it writes into;
 - `torch._subclasses.fake_tensor.FakeTensorMode`, `ShapeEnv`, `StatelessSymbolicContext`: tensors of symbolic size;
@@ -27,6 +28,7 @@ from typing import Any
 import torch
 import torch.autograd.function as autograd_function
 import torch.fx
+import torch.utils.checkpoint
 from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
 from torch._library import simple_registry
@@ -48,6 +50,7 @@ __all__ = [
     "function_calls",
     "has_data",
     "has_lowering",
+    "is_running_again",
     "lowerings",
     "promote_types",
     "quiet",
@@ -199,6 +202,15 @@ def current_sequence() -> int | None:
     """The number of the operator whose backward is running, or None outside a backward."""
     node = torch._C._current_autograd_node()
     return None if node is None else int(node._sequence_nr())
+
+
+def is_running_again() -> bool:
+    """Whether a checkpoint is running its forward anew, inside a backward that is none of a custom Function's own."""
+    node: Any = torch._C._current_autograd_node()
+    if node is None:
+        return False
+    function = getattr(node, "_forward_cls", None)
+    return function is None or function is torch.utils.checkpoint.CheckpointFunction
 
 
 Around = Callable[[Any, tuple[Any, ...], Callable[[], Any]], Any]

@@ -20,13 +20,13 @@ FLOORS = [
     {"capture"},
     {"program", "inputs", "interface"},
     {"eager"},
-    {"dimensions", "tolerance", "evidence", "names", "torch_internals"},
+    {"dimensions", "tolerance", "evidence", "names"},
     {"step"},
     {"joint"},
     {"optimizers"},
     {"activations", "randomness", "references"},
     {"signature", "state", "user_code"},
-    {"subject", "leaves", "spec", "errors"},
+    {"subject", "leaves", "spec", "errors", "torch_internals"},
 ]
 
 

@@ -139,6 +139,19 @@ def test_sequence_numbers_join_a_backward_operator_with_its_forward():
     assert torch_internals.current_sequence() is None
 
 
+def test_a_checkpoint_is_seen_to_run_its_forward_anew():
+    seen = []
+
+    def inside(x):
+        seen.append(torch_internals.is_running_again())
+        return x * x
+
+    for reentrant in (True, False):
+        x = torch.ones(2, requires_grad=True)
+        torch.utils.checkpoint.checkpoint(inside, x, use_reentrant=reentrant).sum().backward()
+    assert seen == [False, True, False, True]
+
+
 def test_private_torch_is_imported_in_one_room_alone():
     private = re.compile(
         r"^\s*(?:from|import) torch\.(?:[\w.]*\.)?_\w+|torch\.onnx\._internal|torch\._C\b", re.MULTILINE
@@ -147,6 +160,7 @@ def test_private_torch_is_imported_in_one_room_alone():
         "torch_internals.py",
         "capture/constants.py",  # TorchDispatchMode and pytree: documented, in a module with an underscore
         "capture/refusals.py",  # the exceptions of fake tensors
+        "randomness.py",  # TorchDispatchMode, as in capture/constants.py
         "check/cost.py",  # TorchDispatchMode and pytree, as in capture/constants.py
     }
     found = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py") if private.search(path.read_text("utf-8"))}

@@ -17,6 +17,8 @@ __all__: list[str] = []
 
 _aten = torch.ops.aten
 
+_SHORT = 64
+
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -94,10 +96,13 @@ def _reduced_before(
 
 @decomposition(_aten.logcumsumexp.default)
 def logcumsumexp(self: torch.Tensor, dim: int) -> torch.Tensor:
-    """log of the running sum of exponentials; each step takes the larger one out before the logarithm.
+    """log of the running sum of exponentials; each step takes the larger one out before the logarithm. Along a short
+    dimension all at once, with one rounding: its gradient is a difference of exponentials of this.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.logcumsumexp.html
     """
+    if self.dim() and not isinstance(self.shape[dim], torch.SymInt) and self.shape[dim] <= _SHORT:
+        return _reduced_before(self, dim % self.dim(), float("-inf"), torch.logsumexp)
     return _scanned(self, dim, float("-inf"), torch.logaddexp, torch.logsumexp)
 
 
