@@ -17,6 +17,7 @@ from gradport.capture.indexing import IndexByTensor
 from gradport.capture.refusals import refuse_random_numbers, trace_refusal
 from gradport.capture.regions import Region, Regions
 from gradport.capture.sizes import keep_sizes_local
+from gradport.capture.written import Written
 from gradport.dimensions import Dimension, Dimensions
 from gradport.errors import Error
 from gradport.joint import Joint, Outcome, Slot
@@ -146,7 +147,7 @@ class _Tracing:
         self.__name__ = "joint"
 
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        with self.regions.observing(), KnownConstants(), IndexByTensor():
+        with self.regions.observing(), KnownConstants(), Written(), IndexByTensor():
             outcome = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent, self.random)
         self.outcome = outcome
         results = self._results(outcome)

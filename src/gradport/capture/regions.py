@@ -11,6 +11,7 @@ import torch
 
 from gradport.capture.indexing import IndexByTensor
 from gradport.capture.markers import mark
+from gradport.capture.written import Written
 from gradport.references import in_place_of, original_of
 from gradport.torch_internals import (
     current_forward_sequence,
@@ -120,7 +121,7 @@ class Regions:
         function = original_of(context._forward_cls)
         region = Region(len(self.found), function, "backward", self._parent(), forward, entered, {}, here())
         self._open(region, tensors)
-        with IndexByTensor():  # torch closes the one around the trace while autograd runs
+        with Written(), IndexByTensor():  # torch closes those around the trace while autograd runs
             results = _own(run())
         self._close(region, results)
         return results

@@ -184,6 +184,18 @@ def soft_margin_loss(x: torch.Tensor, target: torch.Tensor, reduction: int = 1) 
     return loss.mean() if reduction == 1 else loss.sum() if reduction == 2 else loss
 
 
+@decomposition(_aten.soft_margin_loss_backward.default)
+def soft_margin_loss_backward(
+    grad_output: torch.Tensor, self: torch.Tensor, target: torch.Tensor, reduction: int
+) -> torch.Tensor:
+    """`-target sigmoid(-target x)`, over the number of elements for a mean: no difference of numbers near one.
+
+    Source: as above
+    """
+    slope = -target * torch.sigmoid(-target * self) * grad_output
+    return slope / self.numel() if reduction == 1 else slope
+
+
 @decomposition(_aten._efficientzerotensor.default)
 def efficientzerotensor(size: Any, **options: Any) -> torch.Tensor:
     """Zeros.

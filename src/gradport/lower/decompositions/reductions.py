@@ -85,6 +85,36 @@ def amin(self: torch.Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> 
     return NotImplemented if dim else torch.amin(self, list(range(self.dim())), keepdim)
 
 
+@decomposition(_aten.prod.dim_int)
+def prod_dim(self: torch.Tensor, dim: int, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Of a tensor without dimensions itself, which ONNX has no dimension to reduce along for.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.prod.html
+    """
+    if self.dim():
+        return NotImplemented
+    return self.to(dtype) if dtype is not None else self.clone()
+
+
+@decomposition(_aten.linalg_vector_norm.default)
+def vector_norm(
+    self: torch.Tensor,
+    ord: float = 2,
+    dim: Sequence[int] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """Of a tensor without dimensions, as above, its magnitude.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.linalg.vector_norm.html
+    """
+    if self.dim() or self.is_complex():
+        return NotImplemented
+    value = self.abs() if ord else (self != 0).to(self.dtype)
+    return value.to(dtype) if dtype is not None else value
+
+
 @decomposition(_aten._trilinear.default)
 def trilinear(
     i1: torch.Tensor,

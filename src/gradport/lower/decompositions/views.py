@@ -43,6 +43,19 @@ def diagonal_scatter(
     return torch.where(on, laid, moved).movedim((-2, -1), (dim1, dim2))
 
 
+@decomposition(_aten.select_scatter.default)
+def select_scatter(self: torch.Tensor, src: torch.Tensor, dim: int, index: int) -> torch.Tensor:
+    """`self` with `src` at one place of a dimension.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.select_scatter.html
+    """
+    size = self.shape[dim]
+    shape = [1] * self.dim()
+    shape[dim] = -1
+    here = torch.arange(size, device=self.device) == (index if index >= 0 else index + size)
+    return torch.where(here.reshape(shape), src.unsqueeze(dim), self)
+
+
 @decomposition(_aten.diagonal_copy.default)
 def diagonal_copy(self: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> torch.Tensor:
     """The diagonal, read through an index.

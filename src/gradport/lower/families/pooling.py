@@ -50,14 +50,25 @@ def avg_pool_backward(
     return spread
 
 
-@lowering(_aten._adaptive_avg_pool2d_backward.default, _aten._adaptive_avg_pool3d_backward.default)
-def adaptive_avg_pool_backward(grad_output: ir.Value, self: ir.Value) -> ir.Value:
+@lowering(_aten._adaptive_avg_pool2d_backward.default)
+def adaptive_avg_pool2d_backward(grad_output: ir.Value, self: ir.Value) -> ir.Value:
     """As above, window i of o being the elements from floor(i n / o) up to ceil((i + 1) n / o).
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html
     """
-    overload_rank = len(grad_output.shape or ())
-    rank = 2 if overload_rank <= 4 else 3
+    return _spread_adaptively(grad_output, self, 2)
+
+
+@lowering(_aten._adaptive_avg_pool3d_backward.default)
+def adaptive_avg_pool3d_backward(grad_output: ir.Value, self: ir.Value) -> ir.Value:
+    """As above.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool3d.html
+    """
+    return _spread_adaptively(grad_output, self, 3)
+
+
+def _spread_adaptively(grad_output: ir.Value, self: ir.Value, rank: int) -> ir.Value:
     spread = grad_output
     for axis in range(-rank, 0):
         size, count = _size(self, axis), _size(grad_output, axis)

@@ -1,0 +1,106 @@
+"""Pooling by gathering windows, where ONNX has no operator for it or gives no places; and the gradients by place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gradport.lower.table import decomposition, fixed
+
+__all__: list[str] = []
+
+_aten = torch.ops.aten
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+@decomposition(_aten.adaptive_max_pool2d.default, _aten.adaptive_max_pool3d.default)
+def adaptive_max_pool(self: torch.Tensor, output_size: Sequence[int]) -> Pair:
+    """The largest element of each window and its place: window i of o holds floor(i n / o) up to ceil((i + 1) n / o).
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool2d.html
+    """
+    rank = len(output_size)
+    sizes = [int(length) for length in self.shape[-rank:]]
+    starts = [[i * n // o for i in range(o)] for n, o in zip(sizes, output_size, strict=True)]
+    ends = [[-(-(i + 1) * n // o) for i in range(o)] for n, o in zip(sizes, output_size, strict=True)]
+    return _largest(self, starts, ends, sizes)
+
+
+def _largest(self: torch.Tensor, starts: list[list[int]], ends: list[list[int]], sizes: list[int]) -> Pair:
+    """The windows of every axis together, as flat places; a window that is shorter than the longest repeats its first
+    element, which changes neither its maximum nor the first place of it."""
+    places = [[0]]
+    for axis_starts, axis_ends, size in zip(starts, ends, sizes, strict=True):
+        longest = max(end - start for start, end in zip(axis_starts, axis_ends, strict=True))
+        windows = [
+            [start + step if start + step < end else start for step in range(longest)]
+            for start, end in zip(axis_starts, axis_ends, strict=True)
+        ]
+        places = [[place * size + own for place in window for own in axis] for window in places for axis in windows]
+    flat = self.flatten(-len(sizes))
+    place = fixed(places, torch.int64)
+    gathered = flat.index_select(-1, place.reshape(-1)).unflatten(-1, list(place.shape))
+    value, which = gathered.max(-1)
+    index = place.expand(gathered.shape).gather(-1, which.unsqueeze(-1)).squeeze(-1)
+    shape = [*self.shape[: -len(sizes)], *map(len, starts)]
+    return value.reshape(shape), index.reshape(shape)
+
+
+@decomposition(_aten.adaptive_max_pool2d_backward.default)
+def adaptive_max_pool2d_backward(grad_output: torch.Tensor, self: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Each cotangent to the place that its maximum came from.
+
+    Source: as above
+    """
+    return _by_place(grad_output, self, indices, 2)
+
+
+@decomposition(_aten.adaptive_max_pool3d_backward.default)
+def adaptive_max_pool3d_backward(grad_output: torch.Tensor, self: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """As above.
+
+    Source: as above
+    """
+    return _by_place(grad_output, self, indices, 3)
+
+
+@decomposition(_aten.max_pool3d_with_indices_backward.default)
+def max_pool3d_backward(
+    grad_output: torch.Tensor,
+    self: torch.Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    indices: torch.Tensor,
+) -> torch.Tensor:
+    """As above.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool3d.html
+    """
+    return _by_place(grad_output, self, indices, 3)
+
+
+def _by_place(grad_output: torch.Tensor, self: torch.Tensor, indices: torch.Tensor, rank: int) -> torch.Tensor:
+    room = torch.zeros_like(self).flatten(-rank)
+    return room.scatter_add(-1, indices.flatten(-rank), grad_output.flatten(-rank)).reshape(self.shape)
+
+
+@decomposition(_aten._adaptive_avg_pool3d.default)
+def adaptive_avg_pool3d(self: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
+    """The mean of each window, an axis at a time: a product with a matrix of windows by elements.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool3d.html
+    """
+    found = self
+    for axis, count in zip((-3, -2, -1), output_size, strict=True):
+        size = int(self.shape[axis])
+        rows = []
+        for i in range(count):
+            start, end = i * size // count, -(-(i + 1) * size // count)
+            rows.append([1 / (end - start) if start <= at < end else 0.0 for at in range(size)])
+        found = (found.movedim(axis, -1) @ fixed(rows, self.dtype).mT).movedim(-1, axis)
+    return found

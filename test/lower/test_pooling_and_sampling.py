@@ -1,0 +1,71 @@
+"""Adaptive pooling and grid_sample with their gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gradport
+
+
+def proved(target, args, shapes=None, wrt="inputs"):
+    program = gradport.export(target, args, wrt=wrt, dynamic_shapes=shapes, functions="inline")
+    evidence = gradport.verify(program, target, args, runtimes=["onnxruntime"])
+    assert evidence.ok, [finding.message for finding in evidence.findings if finding.outcome != "held"]
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.sampled_from([1, 2, 3]),
+    st.lists(st.integers(1, 5), min_size=3, max_size=3),
+    st.lists(st.integers(1, 7), min_size=3, max_size=3),
+    st.sampled_from(["max", "avg"]),
+    st.booleans(),
+)
+def test_adaptive_pooling(rank, output, sizes, kind, batched):
+    pool = getattr(F, f"adaptive_{kind}_pool{rank}d")
+    shape = (*([3] if batched else []), 2, *sizes[:rank])
+    proved(lambda x: pool(x, tuple(output[:rank])), torch.randn(shape), ({0: "batch"},) if batched else None)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 1),
+    st.booleans(),
+    st.sampled_from([F.max_pool2d, F.max_pool3d]),
+)
+def test_max_pooling(kernel, stride, padding, ceil_mode, pool):
+    padding = min(padding, kernel // 2)
+    shape = (2, 2, 5, 6) if pool is F.max_pool2d else (2, 2, 5, 6, 4)
+    proved(lambda x: pool(x, kernel, stride, padding, ceil_mode=ceil_mode), torch.randn(shape), ({0: "batch"},))
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize(("mode", "rank"), [("bilinear", 2), ("nearest", 2), ("bicubic", 2), ("bilinear", 3)])
+def test_grid_sample(mode, rank, padding_mode, align_corners):
+    image = torch.randn(2, 3, *(5, 4, 6)[:rank])
+    grid = torch.rand(2, *(3, 2, 4)[:rank], rank) * 3 - 1.5
+
+    def sampled(image, grid):
+        return F.grid_sample(image, grid, mode, padding_mode, align_corners)
+
+    proved(sampled, (image, grid), ({0: "batch"}, {0: "batch"}))
+
+
+def test_affine_grid_and_sample():
+    def warped(image, theta):
+        return F.grid_sample(image, F.affine_grid(theta, image.shape, align_corners=False), align_corners=False)
+
+    proved(warped, (torch.randn(2, 3, 5, 6), torch.randn(2, 2, 3)))
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_gaussian_nll_loss(reduction):
+    def loss(x, target, width):
+        return F.gaussian_nll_loss(x, target, width.square(), reduction=reduction, full=True)
+
+    proved(loss, (torch.randn(4, 3), torch.randn(4, 3), torch.rand(4, 3) + 0.5))
