@@ -43,6 +43,39 @@ def test_max_pooling(kernel, stride, padding, ceil_mode, pool):
     proved(lambda x: pool(x, kernel, stride, padding, ceil_mode=ceil_mode), torch.randn(shape), ({0: "batch"},))
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 1),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([None, 2, 5]),
+    st.sampled_from([F.avg_pool2d, F.avg_pool3d]),
+)
+def test_average_pooling(kernel, stride, padding, ceil_mode, counted, divisor, pool):
+    padding = min(padding, kernel // 2)
+    shape = (2, 2, 5, 6) if pool is F.avg_pool2d else (2, 2, 5, 6, 4)
+    proved(lambda x: pool(x, kernel, stride, padding, ceil_mode, counted, divisor), torch.randn(shape))
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("padded", [None, 1])
+def test_embedding_bag(mode, padded):
+    words, starts = torch.tensor([1, 4, 4, 2, 1, 0]), torch.tensor([0, 2, 5])
+    shares = torch.rand(6) if mode == "sum" else None
+
+    def bags(weight, shares):
+        return F.embedding_bag(words, weight, starts, mode=mode, per_sample_weights=shares, padding_idx=padded)
+
+    proved(bags, (torch.randn(5, 3), shares))
+
+
+def test_embedding_bag_of_rows():
+    words = torch.randint(0, 5, (4, 3))
+    proved(lambda weight, words: F.embedding_bag(words, weight), (torch.randn(5, 2), words), (None, {0: "batch"}))
+
+
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize(("mode", "rank"), [("bilinear", 2), ("nearest", 2), ("bicubic", 2), ("bilinear", 3)])

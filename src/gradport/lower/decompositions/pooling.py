@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -102,5 +103,63 @@ def adaptive_avg_pool3d(self: torch.Tensor, output_size: Sequence[int]) -> torch
         for i in range(count):
             start, end = i * size // count, -(-(i + 1) * size // count)
             rows.append([1 / (end - start) if start <= at < end else 0.0 for at in range(size)])
-        found = (found.movedim(axis, -1) @ fixed(rows, self.dtype).mT).movedim(-1, axis)
+        found = _along(found, axis, rows)
     return found
+
+
+@decomposition(_aten.avg_pool2d.default)
+def avg_pool2d(self: torch.Tensor, kernel_size: Sequence[int], *options: Any) -> torch.Tensor:
+    """The mean of each window, as above, where the last one may be cut off or the divisor is given.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html
+    """
+    return _avg_pool(2, self, kernel_size, *options)
+
+
+@decomposition(_aten.avg_pool3d.default)
+def avg_pool3d(self: torch.Tensor, kernel_size: Sequence[int], *options: Any) -> torch.Tensor:
+    """As above.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool3d.html
+    """
+    return _avg_pool(3, self, kernel_size, *options)
+
+
+def _avg_pool(
+    rank: int,
+    self: torch.Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> torch.Tensor:
+    if divisor_override is None and not ceil_mode:
+        return NotImplemented  # ONNX's AveragePool is right
+    kernels, strides, pads = (_each(values, rank) for values in (kernel_size, stride or kernel_size, padding))
+    found = self
+    for axis, kernel, step, pad in zip(range(-rank, 0), kernels, strides, pads, strict=True):
+        size = int(self.shape[axis])
+        over = size + 2 * pad - kernel
+        count = (-(-over // step) if ceil_mode else over // step) + 1
+        count -= ceil_mode and (count - 1) * step >= size + pad  # a window may not begin in the padding behind
+        rows = []
+        for i in range(count):
+            start = i * step - pad
+            end = min(start + kernel, size + pad)
+            inside = range(max(start, 0), min(end, size))
+            length = end - start if count_include_pad else len(inside)
+            share = 1.0 if divisor_override is not None else 1 / length
+            rows.append([share if at in inside else 0.0 for at in range(size)])
+        found = _along(found, axis, rows)
+    return found if divisor_override is None else found / divisor_override
+
+
+def _each(values: Sequence[int], rank: int) -> list[int]:
+    return list(values) * rank if len(values) == 1 else list(values)
+
+
+def _along(x: torch.Tensor, axis: int, rows: list[list[float]]) -> torch.Tensor:
+    """Each element of the result along an axis is the sum of that axis weighed by a row."""
+    return (x.movedim(axis, -1) @ fixed(rows, x.dtype).mT).movedim(-1, axis)
