@@ -151,6 +151,12 @@ def test_an_operator_without_a_lowering_is_named_with_its_line():
     assert "test_refusals.py:" in message
 
 
+@pytest.mark.parametrize("make", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr])
+def test_a_sparse_tensor(make):
+    assert "makes a sparse tensor" in refused(lambda x: make(x).to_dense() * 2)
+    assert "is a sparse" in refused(lambda x, y: x * 2, (X, make(X)), wrt="x")
+
+
 def test_nothing_differentiable():
     message = refused(lambda x: x.round().int(), wrt="inputs")
     assert "has no gradient with respect to x" in message

@@ -19,7 +19,7 @@ from gradport.capture.regions import Region, Regions
 from gradport.capture.sizes import keep_sizes_local
 from gradport.capture.written import Written
 from gradport.dimensions import Dimension, Dimensions
-from gradport.errors import Error
+from gradport.errors import Error, ExportError
 from gradport.joint import Joint, Outcome, Slot
 from gradport.randomness import Expected, Randomness, Supplied
 from gradport.torch_internals import fake_mode, fake_tensor, promote_types, quiet, trace
@@ -100,6 +100,7 @@ def capture(
         TargetError: the subject rejects its own example.
     """
     examples = joint.examples()
+    _require_dense(joint, examples)
     mode = fake_mode()
     fakes, symbolic = _fakes(mode, examples, dimensions)
     given = len(mode.shape_env.guards) if mode.shape_env else 0
@@ -176,6 +177,16 @@ class _Tracing:
 def _cotangent(name: str, output: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return markers.cotangent(output, name)
+
+
+def _require_dense(joint: Joint, examples: Mapping[Slot, torch.Tensor]) -> None:
+    for slot, tensor in examples.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+            layout = str(tensor.layout).removeprefix("torch.")
+            raise ExportError(
+                f"The {slot.kind} {slot.name!r} of {joint.subject.name} is a {layout} tensor, quantized or nested; "
+                "ONNX has dense ones alone, so give it dense."
+            )
 
 
 def _random_inputs() -> Randomness:

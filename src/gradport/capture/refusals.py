@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import (
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from gradport.capture.regions import Region, Regions, place_of, region_of
+from gradport.capture.written import SparseLayout
 from gradport.eager import ones, run_eager
 from gradport.errors import Error, ExportError
 from gradport.joint import Joint
@@ -55,6 +56,8 @@ def _named(error: Exception) -> tuple[str, str]:
     if isinstance(error, UnsupportedOperatorException):
         func = error.func  # type: ignore[attr-defined]
         return f"calls {func}, which has no fake kernel", "register one with torch.library.register_fake"
+    if isinstance(error, SparseLayout):
+        return f"makes a sparse tensor ({error}), and ONNX has dense ones alone", "use a dense tensor there"
     reason = (str(error).strip().splitlines() or [""])[0][:300].rstrip(".")
     return f"cannot be traced ({type(error).__name__}: {reason})", "write that part in plain torch operators"
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Written"]
+__all__ = ["SparseLayout", "Written"]
 
 _WRITTEN: dict[Any, Callable[..., Any]] = {}
 
@@ -23,12 +23,23 @@ _BILINEAR, _NEAREST, _BICUBIC = 0, 1, 2
 _ZEROS, _BORDER, _REFLECTION = 0, 1, 2
 
 
+class SparseLayout(Exception):
+    """The code makes a sparse tensor, on which torch's trace crashes the process."""
+
+
 class Written(TorchFunctionMode):
-    """While open, the operators of this file run as they are written here."""
+    """While open, the operators of this file run as they are written here.
+
+    Raises:
+        SparseLayout: what makes a sparse tensor is called.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name.startswith(("sparse_", "_sparse", "to_sparse", "_to_sparse")) and name != "sparse_dim":
+            raise SparseLayout(name)
         return _WRITTEN.get(func, func)(*args, **(kwargs or {}))
 
 
