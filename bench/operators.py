@@ -169,7 +169,7 @@ def _differentiable(called: Any, sample: Any) -> bool:
 
 
 def _short(text: str) -> str:
-    text = re.sub(r"at /\S+|\(/\S+\)", "", text)
+    text = re.sub(r" at /[^\s;,]+| \(/[^\s)]+\)", "", text)
     return " ".join(text.split())[:160]
 
 

@@ -1,7 +1,8 @@
-"""`x[t]` where `t` is an integer tensor without dimensions: eager reads its value; a trace must not.
+"""Integer tensors without dimensions where eager takes a number: `x[t]` and `torch.zeros(n, t)`.
 
-`x[t, 1:, j] = v` is the same as an indexed write of the view `x[:, 1:]` at the tensors `t` and `j`, which a graph
-carries. https://numpy.org/doc/stable/user/basics.indexing.html says why: index tensors without dimensions add none.
+As a size, the number itself is asked for: a constant tells it, and what depends on data is refused. As an index it is
+not read at all: `x[t, 1:, j] = v` is the same as an indexed write of the view `x[:, 1:]` at the tensors `t` and `j`,
+which a graph carries. https://numpy.org/doc/stable/user/basics.indexing.html says why: index tensors without dimensions add none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 __all__ = ["IndexByTensor"]
 
@@ -20,8 +22,11 @@ _MASKED_SELECT = (torch.masked_select, torch.Tensor.masked_select)
 """Its backward in torch reads sizes as plain numbers; that of `x[mask]`, which is the same, does not."""
 
 
+_FACTORIES = (torch.zeros, torch.ones, torch.empty, torch.full, torch.rand, torch.randn)
+
+
 class IndexByTensor(TorchFunctionMode):
-    """While open, integer tensors without dimensions index as tensors, not as numbers."""
+    """While open, integer tensors without dimensions index as tensors, and size a new tensor as numbers."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -36,6 +41,8 @@ class IndexByTensor(TorchFunctionMode):
             return None
         if func in _MASKED_SELECT:
             return operator.getitem(*torch.broadcast_tensors(*args, **(kwargs or {})))
+        if func in _FACTORIES:
+            args = tree_map_only(torch.Tensor, lambda size: size.item() if _is_tensor_number(size) else size, args)
         return func(*args, **(kwargs or {}))
 
 

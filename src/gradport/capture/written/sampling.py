@@ -1,59 +1,20 @@
-"""Operators that have no backward which a graph could hold, written with operators that have one.
-
-The trace meets them above autograd, so their gradient is that of the operators they are written with, kinks as eager
-has them. Eager itself runs the original, so the proof holds one against the other.
-"""
+"""Values of an image at places between its pixels."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
 
-__all__ = ["SparseLayout", "Written"]
-
-_WRITTEN: dict[Any, Callable[..., Any]] = {}
+from gradport.capture.written.registry import written
 
 _BILINEAR, _NEAREST, _BICUBIC = 0, 1, 2
 _ZEROS, _BORDER, _REFLECTION = 0, 1, 2
 
 
-class SparseLayout(Exception):
-    """The code makes a sparse tensor, on which torch's trace crashes the process."""
-
-
-class Written(TorchFunctionMode):
-    """While open, the operators of this file run as they are written here.
-
-    Raises:
-        SparseLayout: what makes a sparse tensor is called.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        name = getattr(func, "__name__", "")
-        if name.startswith(("sparse_", "_sparse", "to_sparse", "_to_sparse")) and name != "sparse_dim":
-            raise SparseLayout(name)
-        return _WRITTEN.get(func, func)(*args, **(kwargs or {}))
-
-
-def _written(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers how a function of torch is written."""
-
-    def register(rule: Callable[..., Any]) -> Callable[..., Any]:
-        _WRITTEN.update(dict.fromkeys(functions, rule))
-        return rule
-
-    return register
-
-
-@_written(torch.grid_sampler, torch.grid_sampler_2d, torch.grid_sampler_3d)
+@written(torch.grid_sampler, torch.grid_sampler_2d, torch.grid_sampler_3d)
 def grid_sampler(
     input: torch.Tensor, grid: torch.Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> torch.Tensor:
@@ -81,7 +42,7 @@ def grid_sampler(
     return total
 
 
-@_written(F.grid_sample)
+@written(F.grid_sample)
 def grid_sample(
     input: torch.Tensor,
     grid: torch.Tensor,
@@ -151,74 +112,3 @@ def _cubic(t: torch.Tensor) -> list[torch.Tensor]:
         return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
 
     return [far(t + 1), near(t), near(1 - t), far(2 - t)]
-
-
-@_written(F.gaussian_nll_loss)
-def gaussian_nll_loss(
-    input: torch.Tensor,
-    target: torch.Tensor,
-    var: torch.Tensor | float,
-    full: bool = False,
-    eps: float = 1e-6,
-    reduction: str = "mean",
-) -> torch.Tensor:
-    """Half of `log var + (input - target)^2 / var`, the variance at least eps and constant where it is not.
-
-    The original raises where a variance is negative, which a graph cannot.
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GaussianNLLLoss.html
-    """
-    width = var * torch.ones_like(input) if isinstance(var, float) else var
-    if width.dim() == input.dim() - 1 and width.shape != input.shape:
-        width = width.unsqueeze(-1)
-    width = width + (width.clamp(min=eps) - width).detach()
-    loss = 0.5 * (width.log() + (input - target) ** 2 / width)
-    if full:
-        loss = loss + 0.5 * math.log(2 * math.pi)
-    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
-
-
-@_written(F.embedding_bag)
-def embedding_bag(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    offsets: torch.Tensor | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2,
-    scale_grad_by_freq: bool = False,
-    mode: str = "mean",
-    sparse: bool = False,
-    per_sample_weights: torch.Tensor | None = None,
-    include_last_offset: bool = False,
-    padding_idx: int | None = None,
-) -> torch.Tensor:
-    """Sum, mean or maximum of the rows of each bag; padding counts as nothing, an empty bag is zero.
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.EmbeddingBag.html
-    """
-    if max_norm is not None or scale_grad_by_freq or not weight.is_floating_point():
-        options = (max_norm, norm_type, scale_grad_by_freq, mode, sparse, per_sample_weights)
-        return F.embedding_bag(input, weight, offsets, *options, include_last_offset, padding_idx)
-    words = input.reshape(-1).to(torch.int64)
-    place = torch.arange(words.shape[0], device=words.device)
-    if offsets is None:
-        count, bag = input.shape[0], place // input.shape[1]
-    else:
-        starts = offsets[:-1] if include_last_offset else offsets
-        count, bag = starts.shape[0], (place.unsqueeze(1) >= starts).to(torch.int64).sum(1) - 1
-    kept = torch.ones_like(words, dtype=torch.bool)
-    if padding_idx is not None:
-        kept = words != (padding_idx if padding_idx >= 0 else padding_idx + weight.shape[0])
-    rows = weight.index_select(0, words)
-    if per_sample_weights is not None:
-        rows = rows * per_sample_weights.reshape(-1, 1)
-    if mode == "max":
-        own = (bag == torch.arange(count, device=words.device).unsqueeze(1)) & kept
-        candidates = torch.where(own.unsqueeze(-1), rows, torch.full_like(rows, float("-inf")))
-        return torch.where(own.any(1, keepdim=True), candidates.max(1).values, torch.zeros_like(candidates[:, 0]))
-    rows = torch.where(kept.unsqueeze(1), rows, torch.zeros_like(rows))
-    total = rows.new_zeros((count, weight.shape[1])).index_add(0, bag, rows)
-    if mode == "sum":
-        return total
-    sizes = rows.new_zeros((count,)).index_add(0, bag, kept.to(rows.dtype))
-    return total / sizes.clamp(min=1).unsqueeze(1)
