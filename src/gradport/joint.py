@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from gradport.activations import Activation, kept, parsed, require_met
+from gradport.control_flow import control_flow
 from gradport.errors import ExportError, SpecError
 from gradport.leaves import replaced
 from gradport.randomness import Randomness
@@ -139,6 +140,7 @@ class Joint:
         every = list(dict.fromkeys([*wanted.values(), *named]))
         with (
             torch.enable_grad(),
+            control_flow(),
             drawn if drawn is not None else contextlib.nullcontext(),
             kept(every, self._modules, bool(self.wanted)) as activations,
         ):
@@ -234,7 +236,7 @@ class Joint:
         Layouts, aliases and graphs of the tensors are the caller's; absent slots take their example.
         """
         placed = self.examples() | dict(tensors)
-        with torch.enable_grad():
+        with torch.enable_grad(), control_flow():
             return self.with_state(placed, lambda: self._evaluated(placed))
 
     def with_state(self, tensors: Mapping[Slot, torch.Tensor], body: Callable[[], T]) -> T:

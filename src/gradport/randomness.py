@@ -41,6 +41,8 @@ class Randomness(TorchDispatchMode):
         drawn: the standard draws of the call by name, in order; their distributions stand in `distributions`.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()
         self.drawn: dict[str, torch.Tensor] = {}

@@ -8,6 +8,7 @@ Private in torch, and used here:
 - `FunctionalTensor.tolist`: reads below the modes that know the values of constants, so it is replaced while tracing;
 - `torch.distributions.Distribution._validate_args`: the default that `set_default_validate_args` sets;
 - `torch._C._current_autograd_node`: the operator whose backward is running;
+- `torch._higher_order_ops.utils._hop_compile_and_call`: where operators with bodies are compiled in eager;
 - `torch._library.simple_registry`: operators with an effect, of which `_linalg_check_errors` is dropped;
 - `torch.fx.experimental.proxy_tensor.make_fx` and `get_proxy_mode`: the trace, and the graph it writes into;
 - `torch._subclasses.fake_tensor.FakeTensorMode`, `ShapeEnv`, `StatelessSymbolicContext`: tensors of symbolic size;
@@ -31,6 +32,7 @@ import torch.fx
 import torch.utils.checkpoint
 from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
+from torch._higher_order_ops import utils as control_flow_utils
 from torch._library import simple_registry
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode, dispatch_functionalize
@@ -40,6 +42,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = [
+    "called_directly",
     "current_forward_sequence",
     "current_sequence",
     "decompositions",
@@ -164,6 +167,17 @@ def _traceable_kernels() -> Iterator[None]:
         _without_effect("aten::_linalg_check_errors"),
     ):
         yield
+
+
+@contextlib.contextmanager
+def called_directly() -> Iterator[None]:
+    """torch.cond, scan and while_loop call their operator itself, where in eager they would compile it first."""
+    compiles = control_flow_utils._hop_compile_and_call
+    control_flow_utils._hop_compile_and_call = lambda fn, args, kwargs=None: fn(*args, **(kwargs or {}))
+    try:
+        yield
+    finally:
+        control_flow_utils._hop_compile_and_call = compiles
 
 
 @contextlib.contextmanager

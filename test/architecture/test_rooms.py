@@ -24,7 +24,7 @@ FLOORS = [
     {"step"},
     {"joint"},
     {"optimizers"},
-    {"activations", "randomness", "references"},
+    {"activations", "control_flow", "randomness", "references"},
     {"signature", "state", "user_code"},
     {"subject", "leaves", "spec", "errors", "torch_internals"},
 ]

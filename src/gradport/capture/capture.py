@@ -12,12 +12,13 @@ import torch.fx
 from gradport.capture import markers
 from gradport.capture.constants import KnownConstants
 from gradport.capture.guards import require_honest_dimensions
-from gradport.capture.identities import drop_identities
+from gradport.capture.identities import distinct_results, drop_identities
 from gradport.capture.indexing import IndexByTensor
 from gradport.capture.refusals import refuse_random_numbers, trace_refusal
 from gradport.capture.regions import Region, Regions
 from gradport.capture.sizes import keep_sizes_local
 from gradport.capture.written import Written
+from gradport.control_flow import bodies
 from gradport.dimensions import Dimension, Dimensions
 from gradport.errors import Error, ExportError
 from gradport.joint import Joint, Outcome, Slot
@@ -116,8 +117,11 @@ def capture(
     refuse_random_numbers(joint, graph_module, tracing.regions)
     constants = _lift_constants(graph_module)
     placeholders = _inputs(graph_module, list(examples), {constant.node for constant in constants})
-    promote_types(graph_module)  # before copies are dropped: it runs the graph, and views depend on strides
-    drop_identities(graph_module)
+    for body in bodies(graph_module):
+        promote_types(body)  # before copies are dropped: it runs the graph, and views depend on strides
+        drop_identities(body)
+        if body is not graph_module:
+            distinct_results(body)
     keep_sizes_local(graph_module, tracing.regions.found)
     assert tracing.outcome is not None
     return Capture(

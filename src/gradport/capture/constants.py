@@ -28,6 +28,8 @@ class KnownConstants(TorchDispatchMode):
     into a known tensor makes it, and all that share its memory, unknown.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()
         self._values: Any = WeakIdKeyDictionary()
@@ -36,6 +38,8 @@ class KnownConstants(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            return func(*args, **kwargs)
         known = self._known(func, args, kwargs)
         if known is None:
             self._forget_written(func, args)

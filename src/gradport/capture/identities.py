@@ -6,18 +6,22 @@ One stays: a Region's result that is a tensor from outside. It keeps the Region'
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.fx
 
 from gradport.capture.markers import mark
 from gradport.capture.regions import region_of
 
-__all__ = ["drop_identities"]
+__all__ = ["distinct_results", "drop_identities"]
 
 _IDENTITIES = {
     torch.ops.aten.alias.default,
+    torch.ops.aten.alias_copy.default,
     torch.ops.aten.clone.default,
     torch.ops.aten.detach.default,
+    torch.ops.aten.detach_copy.default,
     torch.ops.aten.detach_.default,
     torch.ops.aten.lift_fresh.default,
     torch.ops.aten.lift_fresh_copy.default,
@@ -37,9 +41,9 @@ def drop_identities(graph_module: torch.fx.GraphModule) -> None:
         if getattr(node.target, "namespace", None) == "profiler":
             graph.erase_node(node)
     for node in list(graph.nodes):
-        if node.target not in _IDENTITIES:
+        source = _source(node)
+        if source is None:
             continue
-        source = node.args[0]
         region = region_of(node)
         if region is not None and region_of(source) != region and (region, node) in left:
             continue
@@ -49,3 +53,34 @@ def drop_identities(graph_module: torch.fx.GraphModule) -> None:
         node.replace_all_uses_with(source)
         graph.erase_node(node)
     graph_module.recompile()
+
+
+def _source(node: torch.fx.Node) -> torch.fx.Node | None:
+    """What a node gives again, or None where it computes something."""
+    if node.target in _IDENTITIES:
+        return node.args[0]  # type: ignore[return-value]
+    if node.target is torch.ops.aten.copy.default:  # into a tensor of other strides, which a graph has none of
+        source: Any = node.args[1]
+        before, after = source.meta["val"], node.meta["val"]
+        same = before.shape == after.shape and before.dtype == after.dtype
+        return source if same else None
+    return None
+
+
+def distinct_results(body: torch.fx.GraphModule) -> None:
+    """Gives the body of an operator results of its own, in place: ONNX Runtime's Scan fills one of two equal ones."""
+    graph = body.graph
+    output = next(reversed(graph.nodes))
+    if isinstance(output.args[0], torch.fx.Node):
+        return
+    seen: set[torch.fx.Node] = {node for node in graph.nodes if node.op == "placeholder"}
+    results = []
+    for result in output.args[0]:  # type: ignore[union-attr]
+        if isinstance(result, torch.fx.Node) and result in seen:
+            with graph.inserting_before(output):
+                result = graph.call_function(torch.ops.aten.clone.default, (result,))
+            result.meta.update(result.args[0].meta)  # type: ignore[union-attr]
+        seen.add(result)
+        results.append(result)
+    output.args = (tuple(results),)
+    body.recompile()

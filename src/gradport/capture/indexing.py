@@ -2,7 +2,9 @@
 
 As a size, the number itself is asked for: a constant tells it, and what depends on data is refused. As an index it is
 not read at all: `x[t, 1:, j] = v` is the same as an indexed write of the view `x[:, 1:]` at the tensors `t` and `j`,
-which a graph carries. https://numpy.org/doc/stable/user/basics.indexing.html says why: index tensors without dimensions add none.
+which a graph carries.
+
+https://numpy.org/doc/stable/user/basics.indexing.html says why: index tensors without dimensions add none.
 """
 
 from __future__ import annotations

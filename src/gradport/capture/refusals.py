@@ -15,6 +15,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from gradport.capture.regions import Region, Regions, place_of, region_of
 from gradport.capture.written import SparseLayout
+from gradport.control_flow import bodies
 from gradport.eager import ones, run_eager
 from gradport.errors import Error, ExportError
 from gradport.joint import Joint
@@ -68,7 +69,7 @@ def refuse_random_numbers(joint: Joint, graph_module: torch.fx.GraphModule, regi
     Raises:
         ExportError: names the operator, the Function and the line.
     """
-    for node in graph_module.graph.nodes:
+    for node in (node for body in bodies(graph_module) for node in body.graph.nodes):
         if isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags:
             region = region_of(node)
             raise _refusal(

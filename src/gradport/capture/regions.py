@@ -12,6 +12,7 @@ import torch
 from gradport.capture.indexing import IndexByTensor
 from gradport.capture.markers import mark
 from gradport.capture.written import Written
+from gradport.control_flow import in_body
 from gradport.references import in_place_of, original_of
 from gradport.torch_internals import (
     current_forward_sequence,
@@ -90,6 +91,10 @@ class Regions:
             node.meta[_PLACE] = place
 
     def _forward(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        if is_torchs_own(function):
+            return run()
+        if in_body():
+            return _unmarked(run())
         slow = in_place_of(function)
         if slow is not None:
             return slow.apply(*args)  # comes here again, as a Function of its own
@@ -116,6 +121,8 @@ class Regions:
             _mark(tensors, region.key, "save")
 
     def _backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        if is_torchs_own(context._forward_cls) or hasattr(context, "_gradport_in_body"):
+            return run()
         tensors, entered = _tensors_of(cotangents)
         forward = getattr(context, "_gradport_region", None)
         function = original_of(context._forward_cls)
@@ -140,6 +147,20 @@ class Regions:
         assert popped is region
         tensors, region.left = _tensors_of(results if isinstance(results, tuple) else (results,))
         _mark(tensors, region.key, "leave")
+
+
+def _unmarked(results: Any) -> Any:
+    """Results of a Function inside the body of torch.cond, scan or while_loop: it is part of that body."""
+    for result in results if isinstance(results, tuple) else (results,):
+        context: Any = getattr(result, "grad_fn", None)
+        if context is not None:
+            context._gradport_in_body = True
+    return results
+
+
+def is_torchs_own(function: type) -> bool:
+    """Whether it is how torch differentiates an operator with a body."""
+    return function.__module__.startswith("torch._higher_order_ops")
 
 
 def region_of(node: torch.fx.Node) -> int | None:

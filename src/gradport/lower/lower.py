@@ -14,6 +14,7 @@ from gradport import torch_internals
 from gradport.capture import Capture
 from gradport.capture.refusals import whose
 from gradport.capture.regions import place_of, region_of
+from gradport.control_flow import bodies
 from gradport.errors import ExportError
 from gradport.lower.table import registry
 
@@ -106,8 +107,9 @@ def _restore_opset(model: ir.Model, opset_version: int) -> None:
 
 
 def _require_lowerings(capture: Capture, table: object) -> None:
-    for node in capture.graph_module.graph.nodes:
-        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+    operators = (torch._ops.OpOverload, torch._ops.HigherOrderOperator)
+    for node in (node for body in bodies(capture.graph_module) for node in body.graph.nodes):
+        if node.op != "call_function" or not isinstance(node.target, operators):
             continue
         if not torch_internals.has_lowering(node, table):
             raise _refusal(capture, node, f"calls {node.target}, which has no ONNX lowering")

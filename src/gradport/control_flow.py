@@ -1,0 +1,154 @@
+"""torch.cond, scan and while_loop: their bodies get every tensor that they read as an operand.
+
+torch's own operators see operands only; a weight that a branch closes over would be a constant without a gradient.
+torch.compile lifts them where torch calls a body in eager; here the operator is called directly, so that traces and
+random numbers follow it, and lifting is done beforehand: a body is run once to see what it reads.
+
+Source: https://docs.pytorch.org/docs/stable/cond.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
+
+from gradport.torch_internals import called_directly
+
+__all__ = ["bodies", "control_flow", "in_body"]
+
+
+@contextlib.contextmanager
+def control_flow() -> Iterator[None]:
+    """While open, operators with bodies take what their bodies close over as operands."""
+    with called_directly(), _Lifting():
+        yield
+
+
+def bodies(graph_module: torch.fx.GraphModule) -> list[torch.fx.GraphModule]:
+    """A traced graph and the bodies of its operators, innermost last."""
+    return [module for module in graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
+
+
+class _Lifting(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        rule = _RULES.get(func)
+        return func(*args, **(kwargs or {})) if rule is None else rule(*args, **(kwargs or {}))
+
+
+def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any) -> Any:
+    given = tuple(operands)
+    leaves, spec = tree_flatten(given)
+    bodies = [_Body(body, lambda *flat: tree_unflatten(flat, spec)) for body in (true_fn, false_fn)]
+    read = _read_by([(body, tuple(leaves)) for body in bodies])
+    results = _hop.cond(pred, *(body.fed(read) for body in bodies), (*leaves, *read))
+    return tree_unflatten(results, bodies[0].spec)
+
+
+def _scan(combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> Any:
+    body = _Body(combine_fn)
+    read = _read_by([(body, (*init, *(x[0] for x in xs), *additional_inputs))])
+    return _hop.scan(body.fed(read), list(init), list(xs), (*additional_inputs, *read))
+
+
+def _while_loop(cond_fn: Any, body_fn: Any, carried_inputs: Any, additional_inputs: Any = ()) -> Any:
+    test, body = _Body(cond_fn), _Body(body_fn)
+    given = (*carried_inputs, *additional_inputs)
+    read = _read_by([(test, given), (body, given)])
+    return _hop.while_loop(test.fed(read, alone=True), body.fed(read), carried_inputs, (*additional_inputs, *read))
+
+
+_hop = torch.ops.higher_order
+_RULES: dict[Any, Callable[..., Any]] = {_hop.cond: _cond, _hop.scan: _scan, _hop.while_loop: _while_loop}
+
+_depth = 0
+
+
+def in_body() -> bool:
+    """Whether the body of an operator is running."""
+    return _depth > 0
+
+
+class _Body:
+    """A body as torch's operators want one: flat tensors in, a tuple of tensors out.
+
+    Attributes:
+        spec: the structure of what it gave last.
+    """
+
+    def __init__(self, function: Callable[..., Any], structured: Callable[..., Any] | None = None) -> None:
+        self.spec: Any = None
+        self._function = function
+        self._structured = structured or (lambda *flat: flat)
+
+    def __call__(self, *operands: Any) -> tuple[Any, ...]:
+        global _depth
+        _depth += 1
+        try:
+            with _Lifting():  # torch closes the one that called the operator
+                results, self.spec = tree_flatten(self._function(*self._structured(*operands)))
+        finally:
+            _depth -= 1
+        return tuple(results)
+
+    def fed(self, read: tuple[torch.Tensor, ...], *, alone: bool = False) -> Callable[..., Any]:
+        """The same with further arguments that stand for what it read; `alone`: it gives its one result."""
+
+        def fed(*operands: Any) -> Any:
+            own, stand_ins = operands[: len(operands) - len(read)], operands[len(operands) - len(read) :]
+            with _Replacing(dict(zip(map(id, read), stand_ins, strict=True))):
+                results = self(*own)
+            return results[0] if alone else results
+
+        return fed
+
+
+def _read_by(calls: Sequence[tuple[_Body, tuple[Any, ...]]]) -> tuple[torch.Tensor, ...]:
+    """The tensors that the bodies read beside their operands, in order of first use."""
+    found: dict[int, torch.Tensor] = {}
+    for body, operands in calls:
+        reading = _Reading(operands)
+        with torch.no_grad(), reading:
+            body(*operands)
+        found |= {id(tensor): tensor for tensor in reading.read}
+    return tuple(found.values())
+
+
+class _Reading(TorchFunctionMode):
+    """Notes the tensors that come from outside."""
+
+    def __init__(self, operands: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.read: list[torch.Tensor] = []
+        self._known = {id(leaf): leaf for leaf in tree_leaves(operands) if isinstance(leaf, torch.Tensor)}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        for leaf in tree_leaves((args, dict(kwargs or {}))):
+            if isinstance(leaf, torch.Tensor) and id(leaf) not in self._known:
+                self._known[id(leaf)] = leaf
+                self.read.append(leaf)
+        result = func(*args, **(kwargs or {}))
+        self._known |= {id(leaf): leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
+        return result
+
+
+class _Replacing(TorchFunctionMode):
+    def __init__(self, stand_ins: Mapping[int, Any]) -> None:
+        super().__init__()
+        self._stand_ins = stand_ins
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        args, kwargs = tree_map_only(
+            torch.Tensor, lambda tensor: self._stand_ins.get(id(tensor), tensor), (args, dict(kwargs or {}))
+        )
+        return func(*args, **kwargs)
