@@ -14,7 +14,7 @@ from gradport.lower import OPSETS, apply_forms, assemble, decomposition_table, f
 from gradport.program import Program
 from gradport.proof import prove
 from gradport.randomness import Expected
-from gradport.rewrite import draw_at_run_time
+from gradport.rewrite import draw_at_run_time, rewrite
 from gradport.subject import as_subject
 from gradport.torch_internals import default_opset
 
@@ -106,6 +106,7 @@ def carried(
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     captured = capture(joint, dimensions, decomposition_table(opset), expected=random == "off")
     lowered = lower(captured, opset)
+    rewrite(lowered.model, finite_math=finite_math)
     apply_forms(lowered, forms, fallback=fallback)
     program = assemble(
         lowered,

@@ -53,11 +53,23 @@ def rename_canonically(graph: ir.Graph, outputs: Iterable[str]) -> None:
     for value, name in zip(graph.outputs, outputs, strict=True):
         value.name = unique(name, taken)
     named = {*graph.inputs, *graph.outputs}
+    _rename_nodes(graph, "", named, taken)
+
+
+def _rename_nodes(graph: ir.Graph, prefix: str, named: set[ir.Value], taken: set[str]) -> None:
+    """By position; those of a subgraph carry the position of the node that holds it."""
     for count, node in enumerate(graph):
-        node.name = f"n{count}"
+        node.name = f"n{prefix}{count}"
         for index, value in enumerate(node.outputs):
             if value not in named and value.name != "":
-                value.name = unique(f"v{count}" if len(node.outputs) == 1 else f"v{count}_{index}", taken)
+                stem = f"v{prefix}{count}"
+                value.name = unique(stem if len(node.outputs) == 1 else f"{stem}_{index}", taken)
+        inner = [attr.as_graph() for attr in node.attributes.values() if attr.type == ir.AttributeType.GRAPH]
+        for place, subgraph in enumerate(inner):
+            subgraph.name = f"g{prefix}{count}_{place}"
+            for index, value in enumerate(subgraph.inputs):
+                value.name = unique(f"i{prefix}{count}_{place}_{index}", taken)
+            _rename_nodes(subgraph, f"{prefix}{count}_{place}_", named, taken)
 
 
 def _described(graph: ir.Graph) -> Iterator[bytes]:

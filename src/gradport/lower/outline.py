@@ -7,7 +7,7 @@ body; everything else that crosses the border is an input or an output.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import onnx_ir as ir
@@ -173,7 +173,7 @@ class _Outliner:
             if value is None or value not in body.made or value in self.replaced:
                 continue
             for node, index in list(value.uses()):
-                if node not in body.nodes:
+                if node not in body.held:
                     node.replace_input_with(index, output)
             for index, result in enumerate(graph.outputs):
                 if result is value:
@@ -189,6 +189,7 @@ class _Body:
         self.outputs: list[ir.Value] = []
         self.nodes: dict[ir.Node, None] = {}
         self.made: set[ir.Value] = set()
+        self.held: set[ir.Node] = set()
         self._constants = constants
         self._local: dict[ir.Value, ir.Value] = {
             value: formal
@@ -201,8 +202,8 @@ class _Body:
         for node in members:
             self._bind(node)
             graph.remove(node)
-            node.metadata_props.clear()
             self.nodes[node] = None
+            self.held.update(_with_inner(node))
             self.made.update(node.outputs)
 
     def give(self, outputs: Named) -> None:
@@ -215,13 +216,15 @@ class _Body:
             else:
                 node = ir.Node("", "Identity", [value if value in self.made else self._value(value)])
                 self.nodes[node] = None
+                self.held.add(node)
                 self.outputs.append(node.outputs[0])
 
     def graph(self, lowered: Lowered) -> ir.Graph:
         """The finished body; it carries no shapes and no metadata, so that equal bodies are equal in the file."""
         imports = {"": lowered.opset_version}
-        for node in self.nodes:
+        for node in (inner for outer in self.nodes for inner in _with_inner(outer)):
             node.doc_string = None
+            node.metadata_props.clear()
             for value in node.outputs:
                 value.shape = value.type = None
                 value.metadata_props.clear()
@@ -261,6 +264,15 @@ class _Body:
         node = ir.Node("", "Constant", [], [ir.AttrTensor("value", ir.Tensor(tensor.numpy(), dtype=tensor.dtype))])
         self.nodes[node] = None
         return node.outputs[0]
+
+
+def _with_inner(node: ir.Node) -> Iterator[ir.Node]:
+    """A node and those of its subgraphs."""
+    yield node
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            for inner in attribute.as_graph():
+                yield from _with_inner(inner)
 
 
 def _twin(value: ir.Value) -> ir.Value:

@@ -1,5 +1,20 @@
 """ONNX to ONNX: one file per rewrite."""
 
-from gradport.rewrite.generators import draw_at_run_time
+from __future__ import annotations
 
-__all__ = ["draw_at_run_time"]
+import onnx_ir as ir
+
+from gradport.rewrite.generators import draw_at_run_time
+from gradport.rewrite.masks import select_by_product
+
+__all__ = ["draw_at_run_time", "rewrite"]
+
+
+def rewrite(model: ir.Model, *, finite_math: bool) -> None:
+    """What gradients need, on the flat graph before it is cut into functions, in place.
+
+    Args:
+        model: the graph; new nodes belong to the Region and line of those that they replace.
+        finite_math: allow what is wrong where values are inf or nan.
+    """
+    select_by_product(model.graph, finite_math=finite_math)

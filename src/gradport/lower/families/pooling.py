@@ -1,4 +1,4 @@
-"""Gradients of average pooling, fixed and adaptive, in one, two and three dimensions."""
+"""Max pooling with the places of the maxima, and gradients of average pooling, fixed and adaptive."""
 
 from __future__ import annotations
 
@@ -12,6 +12,65 @@ from gradport.lower.table import lowering, op
 __all__: list[str] = []
 
 _aten = torch.ops.aten
+
+
+@lowering(_aten.max_pool2d_with_indices.default)
+def max_pool2d_with_indices(
+    self: ir.Value,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> tuple[ir.Value, ir.Value]:
+    """Maxima, and their places counted within each image; ONNX counts them over the whole batch.
+
+    Source: https://onnx.ai/onnx/operators/onnx__MaxPool.html
+    """
+    return _max_pool(self, 2, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+@lowering(_aten.max_pool3d_with_indices.default)
+def max_pool3d_with_indices(
+    self: ir.Value,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> tuple[ir.Value, ir.Value]:
+    """As above.
+
+    Source: as above
+    """
+    return _max_pool(self, 3, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def _max_pool(
+    x: ir.Value,
+    rank: int,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> tuple[ir.Value, ir.Value]:
+    kernels = _each(kernel_size, rank)
+    alone = len(x.shape or ()) == rank + 1
+    batch = op.Unsqueeze(x, _number(0)) if alone else x
+    maxima, places = op.MaxPool(
+        batch,
+        kernel_shape=kernels,
+        strides=_each(stride, rank) if stride else kernels,
+        pads=_each(padding, rank) * 2,
+        dilations=_each(dilation, rank),
+        ceil_mode=int(ceil_mode),
+    )
+    images = op.Shape(batch, start=0, end=2)
+    number = _range(op.ReduceProd(images))
+    before = op.Mul(number, op.ReduceProd(op.Shape(batch, start=2)))
+    within = op.Sub(places, op.Reshape(before, op.Concat(images, op.Constant(value_ints=[1] * rank), axis=0)))
+    return (op.Squeeze(maxima, _number(0)), op.Squeeze(within, _number(0))) if alone else (maxima, within)
 
 
 @lowering(_aten.avg_pool2d_backward.default, _aten.avg_pool3d_backward.default)

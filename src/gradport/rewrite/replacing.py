@@ -1,0 +1,66 @@
+"""What rewrites share: nodes that stand in the place of one, with its Region and line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["Replacement", "constant_value"]
+
+_LARGEST = 1024
+
+
+def constant_value(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
+    """The numbers of a small constant, else None."""
+    if value is None:
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return tensor.numpy() if tensor is not None and tensor.size <= _LARGEST else None
+
+
+class Replacement:
+    """The nodes that do what `node` did."""
+
+    def __init__(self, node: ir.Node) -> None:
+        self.nodes: list[ir.Node] = []
+        self._node = node
+        self._results: list[ir.Value] = []
+
+    def add(
+        self, op_type: str, inputs: Sequence[ir.Value | None], *, like: ir.Value | None = None, **attributes: Any
+    ) -> ir.Value:
+        """A node more; its output has the shape and type of `like`."""
+        node = ir.node(op_type, inputs, attributes)
+        node.metadata_props.update(self._node.metadata_props)
+        node.name = f"{self._node.name}_{op_type}_{len(self.nodes)}"
+        if like is not None:
+            node.outputs[0].shape, node.outputs[0].type = like.shape, like.type
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def constant(self, value: Any) -> ir.Value:
+        """A tensor of known numbers."""
+        return self.add("Constant", [], value=ir.tensor(np.asarray(value)))
+
+    def give(self, *values: ir.Value) -> None:
+        """What a subgraph of these nodes gives."""
+        self._results = list(values)
+
+    def graph(self, name: str) -> ir.Graph:
+        """These nodes as a subgraph without inputs."""
+        for node in self.nodes:
+            for value in node.outputs:
+                value.name = f"{node.name}_out"
+        return ir.Graph([], self._results, nodes=self.nodes, name=f"{self._node.name}_{name}")
+
+    def put(self, graph: ir.Graph, *results: ir.Value) -> None:
+        """Takes the node's place: who read its outputs reads these."""
+        graph.insert_before(self._node, self.nodes)
+        for before, after in zip(self._node.outputs, results, strict=True):
+            if after.shape is None:
+                after.shape, after.type = before.shape, before.type
+            before.replace_all_uses_with(after, replace_graph_outputs=True)
+        graph.remove(self._node, safe=True)
