@@ -1,0 +1,12 @@
+"""What the tests of lowerings share: a target is exported, proved, and verified once more on inputs of its own."""
+
+import gradport
+
+__all__ = ["proved"]
+
+
+def proved(target, args, shapes=None, wrt="inputs", **options):
+    program = gradport.export(target, args, wrt=wrt, dynamic_shapes=shapes, functions="inline", **options)
+    evidence = gradport.verify(program, target, args, runtimes=["onnxruntime"])
+    assert evidence.ok, [finding.message for finding in evidence.findings if finding.outcome != "held"]
+    return program

@@ -1,0 +1,79 @@
+"""Products, decompositions and solutions, their gradients, over ranks, batches and broadcasts."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from proving import proved
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([(), (3,), (2, 3), (4, 2, 3), (2, 1, 2, 3)]), st.sampled_from([(), (3,), (3, 5), (4, 3, 5)]))
+def test_matmul(left, right):
+    one, other = torch.randn(left), torch.randn(right)
+    if left == () or right == ():
+        proved(torch.mul, (one, other))
+    else:
+        proved(torch.matmul, (one, other))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from(["ij,jk->ik", "bij,bjk->bik", "ii->i", "ij->", "bhqd,bhkd->bhqk", "i,j->ij", "bij,kj->bik"]))
+def test_einsum(equation):
+    sizes = dict(zip("bhijkqd", (2, 2, 3, 3, 4, 5, 3), strict=True))
+    shapes = [tuple(sizes[letter] for letter in term) for term in equation.split("->")[0].split(",")]
+    proved(lambda *tensors: torch.einsum(equation, *tensors), tuple(torch.randn(shape) for shape in shapes))
+
+
+def positive(size, batch=()):
+    root = torch.randn(*batch, size, size)
+    return root @ root.mT + size * torch.eye(size)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 4), st.sampled_from([(), (2,)]))
+def test_solutions(size, batch):
+    matrix, right = positive(size, batch), torch.randn(*batch, size, 2)
+    proved(torch.linalg.solve, (matrix, right))
+    proved(torch.linalg.inv, matrix)
+    proved(torch.linalg.det, matrix)
+    proved(lambda x: torch.linalg.cholesky(x @ x.mT + torch.eye(size)), matrix)
+
+
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("left", [False, True])
+def test_triangular_solutions(upper, left):
+    matrix = positive(3, (2,))
+    right = torch.randn(2, 3, 4) if left else torch.randn(2, 4, 3)
+    proved(lambda a, b: torch.linalg.solve_triangular(a, b, upper=upper, left=left), (matrix, right))
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.sampled_from([(2, 3), (4, 3), (2, 3, 3)]))
+def test_orthogonal(shape):
+    x = torch.randn(shape)
+    proved(torch.linalg.svdvals, x)
+    if shape[-2] >= shape[-1]:
+        proved(lambda x: torch.linalg.qr(x)[1].abs(), x)
+    proved(lambda x: torch.linalg.eigvalsh(x @ x.mT), x)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.booleans(), st.sampled_from([None, "float", "bool"]), st.sampled_from([(2, 3, 4, 5), (3, 4, 5)]))
+def test_attention(causal, mask, shape):
+    query, key, value = (torch.randn(shape) for _ in range(3))
+    if causal or mask is None:
+        attend = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        proved(attend, (query, key, value))
+        return
+    bias = torch.randn(4, 4) if mask == "float" else torch.ones(4, 4, dtype=torch.bool).tril()
+    proved(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, bias), (query, key, value))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from([1.0, 2.0, 0.5, float("inf"), 3.0]), st.sampled_from([(2, 3), (2, 4, 3)]))
+def test_distances(p, shape):
+    one, other = torch.randn(shape), torch.randn(*shape[:-2], 5, shape[-1])
+    proved(lambda a, b: torch.cdist(a, b, p=p), (one, other))
+    proved(lambda x: F.pairwise_distance(x, x.flip(0) + 1.0, p=p if p != float("inf") else 2.0), one)
