@@ -91,7 +91,7 @@ class Regions:
             node.meta[_PLACE] = place
 
     def _forward(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        if is_torchs_own(function):
+        if _is_no_users(function):
             return run()
         if in_body():
             return _unmarked(run())
@@ -121,7 +121,7 @@ class Regions:
             _mark(tensors, region.key, "save")
 
     def _backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        if is_torchs_own(context._forward_cls) or hasattr(context, "_gradport_in_body"):
+        if _is_no_users(context._forward_cls) or hasattr(context, "_gradport_in_body"):
             return run()
         tensors, entered = _tensors_of(cotangents)
         forward = getattr(context, "_gradport_region", None)
@@ -158,9 +158,9 @@ def _unmarked(results: Any) -> Any:
     return results
 
 
-def is_torchs_own(function: type) -> bool:
-    """Whether it is how torch differentiates an operator with a body."""
-    return function.__module__.startswith("torch._higher_order_ops")
+def _is_no_users(function: type) -> bool:
+    """Whether it is how torch differentiates an operator with a body, or how this package writes an operator."""
+    return function.__module__.startswith(("torch._higher_order_ops", "gradport.capture.written"))
 
 
 def region_of(node: torch.fx.Node) -> int | None:

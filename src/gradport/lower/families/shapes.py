@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 import torch
+from onnxscript import evaluator
 
 from gradport.lower.table import lowering, op
 
@@ -25,3 +26,56 @@ def squeeze(self: ir.Value, dim: int | Sequence[int]) -> ir.Value:
     dims = [dim] if isinstance(dim, int) else list(dim)
     axes = sorted({axis % rank for axis in dims if self.shape[axis % rank] == 1}) if rank else []
     return op.Squeeze(self, op.Constant(value_ints=axes)) if axes else op.Identity(self)
+
+
+@lowering(_aten.split.Tensor)
+def split(self: ir.Value, split_size: int | ir.Value, dim: int = 0) -> Sequence[ir.Value] | ir.Value:
+    """Parts of one size, the last one what is left; a sequence where their number is not known.
+
+    Source: https://onnx.ai/onnx/operators/onnx__Split.html
+    """
+    length = self.shape[dim] if self.shape is not None else None
+    if not isinstance(length, int) or not isinstance(split_size, int) or split_size == 0:
+        return op.SplitToSequence(self, split_size, axis=dim)  # type: ignore[no-any-return]
+    sizes = [min(split_size, length - start) for start in range(0, length, split_size)] or [0]
+    return _parts(self, sizes, dim)
+
+
+@lowering(_aten.split_with_sizes.default)
+def split_with_sizes(self: ir.Value, split_sizes: Sequence[int | ir.Value], dim: int = 0) -> Sequence[ir.Value]:
+    """Parts of these sizes.
+
+    Source: as above
+    """
+    return _parts(self, split_sizes, dim)
+
+
+@lowering(_aten.unbind.int)
+def unbind(self: ir.Value, dim: int = 0) -> Sequence[ir.Value] | ir.Value:
+    """Parts of size 1 without their dimension; a sequence where their number is not known.
+
+    Source: as above
+    """
+    length = self.shape[dim] if self.shape is not None else None
+    if not isinstance(length, int):
+        return op.SplitToSequence(self, axis=dim, keepdims=0)  # type: ignore[no-any-return]
+    axes = op.Constant(value_ints=[dim])
+    return [op.Squeeze(part, axes) for part in _parts(self, [1] * length, dim)]
+
+
+def _parts(x: ir.Value, sizes: Sequence[int | ir.Value], dim: int) -> Sequence[ir.Value]:
+    if len(sizes) < 2:
+        return [op.Identity(x) for _ in sizes]
+    if all(isinstance(size, int) for size in sizes):
+        each = op.Constant(value_ints=list(sizes))
+    else:
+        one = op.Constant(value_ints=[1])
+        known = [
+            op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, one)
+            for size in dict.fromkeys(sizes)
+        ]
+        by_size = dict(zip(dict.fromkeys(sizes), known, strict=True))
+        each = op.Concat(*(by_size[size] for size in sizes), axis=0)
+    node = ir.Node("", "Split", [x, each], [ir.AttrInt64("axis", dim)], num_outputs=len(sizes))
+    evaluator.default().nodes.append(node)  # type: ignore[attr-defined]
+    return node.outputs
