@@ -5,6 +5,8 @@ Private in torch, and used here:
 - `torch._subclasses.functional_tensor.dispatch_functionalize`: runs a function functionalised, autograd above it;
 - `torch._dispatch.python.enable_python_dispatcher`: composite operators in Python, where sizes may be symbolic;
 - `torch._export.utils._compiling_state_context`: what `torch.compiler.is_compiling` reads;
+- `FunctionalTensor.__new__` and `disable_proxy_modes_tracing`: wrapping a tensor compares sizes, which a graph need not
+  see;
 - `FunctionalTensor.tolist`: reads below the modes that know the values of constants, so it is replaced while tracing;
 - `torch.distributions.Distribution._validate_args`: the default that `set_default_validate_args` sets;
 - `torch._C._current_autograd_node`: the operator whose backward is running;
@@ -14,13 +16,16 @@ Private in torch, and used here:
 - `torch._subclasses.fake_tensor.FakeTensorMode`, `ShapeEnv`, `StatelessSymbolicContext`: tensors of symbolic size;
 - `torch.autograd.function._SingleLevelFunction.apply`, `BackwardCFunction.apply`: every custom Function passes
   through the one forward and through the other backward, also where `Fn.apply` was bound before the trace;
-- `torch.onnx._internal.exporter`: its registry of lowerings, its table of decompositions, its type promotion and its
-  translation of an exported graph.
+- `torch.onnx._internal.exporter`: its registry of lowerings, its table of decompositions and its translation of an
+  exported graph; `torch.onnx._internal.fx.passes.type_promotion`: its rules of implicit type promotion;
+- `torch._guards.detect_fake_mode`: the mode that made a graph's values.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,13 +37,15 @@ import torch.fx
 import torch.utils.checkpoint
 from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
+from torch._guards import detect_fake_mode
 from torch._higher_order_ops import utils as control_flow_utils
 from torch._library import simple_registry
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode, dispatch_functionalize
 from torch.fx.experimental import _config as fx_config
-from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.fx.traceback import preserve_node_meta
 from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = [
@@ -61,6 +68,14 @@ __all__ = [
     "translate",
     "without_modes",
 ]
+
+_ASSERTIONS = {
+    torch.ops.aten.sym_constrain_range_for_size.default,
+    torch.ops.aten._assert_async.default,
+    torch.ops.aten._assert_async.msg,
+    torch.ops.aten._assert_scalar.default,
+    torch.ops.aten._assert_tensor_metadata.default,
+}
 
 _NOISY = ("torch", "onnxscript", "onnx_ir", "onnx")
 
@@ -133,8 +148,59 @@ def trace(
         _compiling_state_context(),  # code that asks torch.compiler.is_compiling() takes its traceable way
         _traceable_kernels(),
         _traceable_reads(),
+        _wrapped_unseen(),
+        _without_collection(),
     ):
         return tracer(*fakes)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """No garbage collection while a graph grows: nothing of it is garbage, and each pass walks all of it."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _wrapped_unseen() -> Iterator[None]:
+    """Sizes and strides that torch only compares when it wraps a tensor leave no nodes in the graph."""
+    wrap = FunctionalTensor.__new__
+
+    def wrap_unseen(cls: type, elem: torch.Tensor, mode: Any) -> Any:
+        with disable_proxy_modes_tracing():
+            return wrap(cls, elem, mode)
+
+    FunctionalTensor.__new__ = wrap_unseen  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        FunctionalTensor.__new__ = wrap  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _remembered_signatures() -> Iterator[None]:
+    """The signature of an ONNX operator is worked out once, not at every node."""
+    import onnx
+    import onnx_ir as ir
+
+    work_out = ir.schemas.OpSignature.from_op_schema
+
+    @functools.cache
+    def remembered(name: str, domain: str, since: int) -> Any:
+        return work_out(onnx.defs.get_schema(name, since, domain))
+
+    ir.schemas.OpSignature.from_op_schema = staticmethod(  # type: ignore[method-assign, assignment]
+        lambda schema: remembered(schema.name, schema.domain, schema.since_version)
+    )
+    try:
+        yield
+    finally:
+        ir.schemas.OpSignature.from_op_schema = work_out  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
@@ -292,19 +358,46 @@ def has_lowering(node: torch.fx.Node, registry: Any) -> bool:
 
 
 def promote_types(graph_module: torch.fx.GraphModule) -> None:
-    """Makes implicit type promotion explicit, in place."""
-    from torch.onnx._internal.exporter import _fx_passes
+    """Makes implicit type promotion explicit, in place, and drops assertions."""
+    from torch.onnx._internal.fx.passes import type_promotion
 
-    with quiet():
-        _fx_passes.insert_type_promotion_nodes(graph_module)
-        _fx_passes.remove_assertion_nodes(graph_module)
+    class Promotion(type_promotion._TypePromotionInterpreter):
+        """torch's pass runs every node of the graph once more; here only those run that change."""
+
+        def run_node(self, node: torch.fx.Node) -> Any:
+            if node.op != "call_function" or "val" not in node.meta:
+                return torch.fx.Interpreter.run_node(self, node)
+            rule = type_promotion.get_type_promotion_rule(node, self.type_promotion_table)
+            if rule is not None and not _is_of_one_type(node):
+                with self._set_current_node(node):
+                    self._maybe_promote_node(node, rule)
+            return node.meta["val"]
+
+    graph = graph_module.graph
+    values = [node.meta["val"] for node in graph.nodes if node.op == "placeholder"]
+    mode = detect_fake_mode(values)
+    with quiet(), mode or contextlib.nullcontext(), enable_python_dispatcher(), preserve_node_meta():
+        Promotion(graph_module, type_promotion.TypePromotionTable()).run(*values)
+    for node in reversed(list(graph.nodes)):
+        if node.target in _ASSERTIONS:
+            graph.erase_node(node)
+
+
+def _is_of_one_type(node: torch.fx.Node) -> bool:
+    """Whether a node computes in the one floating type of all that it reads."""
+    result = node.meta["val"]
+    if not isinstance(result, torch.Tensor) or result.dtype not in (torch.float32, torch.float64):
+        return False
+    read = [argument.meta.get("val") for argument in node.all_input_nodes]
+    numbers = [argument for argument in (*node.args, *node.kwargs.values()) if not isinstance(argument, torch.fx.Node)]
+    return not numbers and all(isinstance(value, torch.Tensor) and value.dtype == result.dtype for value in read)
 
 
 def translate(graph_module: torch.fx.GraphModule, registry: Any) -> Any:
     """The ONNX model (`onnx_ir.Model`) of a functional graph whose placeholders are all user inputs."""
     from torch.onnx._internal.exporter._core import _exported_program_to_onnx_program
 
-    with quiet():
+    with quiet(), _without_collection(), _remembered_signatures():
         return _exported_program_to_onnx_program(_Exported(graph_module), registry=registry).model  # type: ignore[arg-type]
 
 

@@ -8,6 +8,7 @@ import gradport
 
 LAYERS = {
     "LSTM": lambda: torch.nn.LSTM(3, 4, num_layers=2, batch_first=True),
+    "LSTM, both ways, no bias": lambda: torch.nn.LSTM(3, 4, bidirectional=True, bias=False),
     "LSTM, both ways, projected": lambda: torch.nn.LSTM(3, 4, bidirectional=True, proj_size=2, batch_first=True),
     "GRU": lambda: torch.nn.GRU(3, 4, bidirectional=True, batch_first=True),
     "RNN": lambda: torch.nn.RNN(3, 4, nonlinearity="relu", batch_first=True),

@@ -263,5 +263,4 @@ def _inputs(graph_module: torch.fx.GraphModule, slots: list[Slot], constants: se
         node.replace_all_uses_with(placeholder)
         found.append(Placeholder(placeholder.name, kind, node.args[1]))
         graph.erase_node(node)
-    graph_module.recompile()
     return tuple(found)

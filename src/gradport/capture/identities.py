@@ -52,7 +52,6 @@ def drop_identities(graph_module: torch.fx.GraphModule) -> None:
                 left |= {(user.args[1], source)} if user.args[2] == "leave" else set()
         node.replace_all_uses_with(source)
         graph.erase_node(node)
-    graph_module.recompile()
 
 
 def _source(node: torch.fx.Node) -> torch.fx.Node | None:
@@ -83,4 +82,3 @@ def distinct_results(body: torch.fx.GraphModule) -> None:
         seen.add(result)
         results.append(result)
     output.args = (tuple(results),)
-    body.recompile()

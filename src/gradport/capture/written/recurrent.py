@@ -53,7 +53,7 @@ def _layers(
         found = []
         for way in range(ways):
             at = layer * ways + way
-            own = [*weights[at * each : (at + 1) * each], None, None][:4]
+            own = weights[at * each : (at + 1) * each]
             result, last = _one_way(x.flip(0) if way else x, state[0][at], state[1][at], *own)
             hidden.append(result[-1])
             cells.append(last)
@@ -70,10 +70,10 @@ def _one_way(
     c: torch.Tensor,
     by_input: torch.Tensor,
     by_hidden: torch.Tensor,
-    *biases: torch.Tensor | None,
+    *biases: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(T, B, H) and the last cells; the gates stand as input, forget, output, cell, so that three share a sigmoid."""
-    bias = None if biases[0] is None else _reordered(biases[0] + biases[1])
+    bias = _reordered(biases[0] + biases[1]) if biases else None
     gates = F.linear(x, _reordered(by_input), bias)
     y, last = _Recurrence.apply(gates, _reordered(by_hidden), h, c)
     return y, last
