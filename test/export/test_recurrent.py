@@ -8,7 +8,7 @@ import gradport
 
 LAYERS = {
     "LSTM": lambda: torch.nn.LSTM(3, 4, num_layers=2, batch_first=True),
-    "LSTM, both ways, no bias": lambda: torch.nn.LSTM(3, 4, bidirectional=True, bias=False),
+    "LSTM, both ways, no bias": lambda: torch.nn.LSTM(3, 4, bidirectional=True, bias=False, batch_first=True),
     "LSTM, both ways, projected": lambda: torch.nn.LSTM(3, 4, bidirectional=True, proj_size=2, batch_first=True),
     "GRU": lambda: torch.nn.GRU(3, 4, bidirectional=True, batch_first=True),
     "RNN": lambda: torch.nn.RNN(3, 4, nonlinearity="relu", batch_first=True),
@@ -71,3 +71,20 @@ def test_a_dynamic_length_is_refused_with_its_line(name):
 
     with pytest.raises(gradport.ExportError, match=r"fixes the dynamic dimension 'time' at 5.*test_recurrent\.py"):
         gradport.export(Called(), torch.randn(2, 5, 3), wrt="parameters", dynamic_shapes={"x": {1: "time"}})
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_differentiated_twice(name):
+    class Penalty(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = LAYERS[name]()
+
+        def forward(self, x):
+            x.requires_grad_()
+            (slope,) = torch.autograd.grad(self.layer(x)[0].sum(), x, create_graph=True)
+            return slope.square().sum()
+
+    subject = gradport.Subject(Penalty(), torch.randn(2, 3, 3), wrt="all", loss="output")
+    assert gradport.verify(gradport.export(subject), subject).ok
