@@ -14,7 +14,7 @@ from gradport.lower import OPSETS, apply_forms, assemble, decomposition_table, f
 from gradport.program import Program
 from gradport.proof import prove
 from gradport.randomness import Expected
-from gradport.rewrite import draw_at_run_time, rewrite
+from gradport.rewrite import draw_at_run_time, rewrite, share
 from gradport.subject import as_subject
 from gradport.torch_internals import default_opset
 
@@ -108,6 +108,8 @@ def carried(
     lowered = lower(captured, opset)
     rewrite(lowered.model, finite_math=finite_math)
     apply_forms(lowered, forms, fallback=fallback)
+    if not captured.regions:  # calls and bodies of Functions are told apart and counted
+        share(lowered.model)
     program = assemble(
         lowered,
         input_names=input_names,

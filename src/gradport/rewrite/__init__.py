@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+import onnx_ir.passes.common as common
 
 from gradport.rewrite.generators import draw_at_run_time
 from gradport.rewrite.masks import select_by_product
 
-__all__ = ["draw_at_run_time", "rewrite"]
+__all__ = ["draw_at_run_time", "rewrite", "share"]
 
 
 def rewrite(model: ir.Model, *, finite_math: bool) -> None:
@@ -18,3 +19,8 @@ def rewrite(model: ir.Model, *, finite_math: bool) -> None:
         finite_math: allow what is wrong where values are inf or nan.
     """
     select_by_product(model.graph, finite_math=finite_math)
+
+
+def share(model: ir.Model) -> None:
+    """What forward and backward both compute is computed once, in place; functions stay as they are."""
+    common.CommonSubexpressionEliminationPass(size_limit=64)(model)
