@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 
+import onnx_ir as ir
 import torch
 
 from gradport.dimensions import Dimensions
@@ -18,13 +19,18 @@ from gradport.program import Program
 from gradport.randomness import Randomness, drawn_by, drawn_from
 from gradport.tolerance import Comparison, compare
 
-__all__ = ["Case", "Reference", "compared", "prove", "reference"]
+__all__ = ["Case", "Reference", "compared", "grain_of", "prove", "reference"]
 
 _MOVES = 6
 """Runs of eager that say how far it goes from itself."""
 
 _ULPS = 8.0
 """By how much their inputs move: what the operators of a deep network with other kernels make of them."""
+
+_HALVES = {
+    ir.DataType.FLOAT16: torch.finfo(torch.float16).eps,
+    ir.DataType.BFLOAT16: torch.finfo(torch.bfloat16).eps,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +101,7 @@ def prove(
     for case in _cases(joint, dimensions, generator):
         case = Case(case.what, {**case.tensors, **state})
         try:
-            answer = reference(joint, case.tensors, generator, random)
+            answer = reference(joint, case.tensors, generator, random, grain_of(program))
         except TargetError:
             if case.what == "the example":
                 raise
@@ -125,8 +131,16 @@ def reference(
     tensors: Mapping[Slot, torch.Tensor],
     generator: torch.Generator,
     random: Callable[[], Randomness] | None = None,
+    grain: float = 0.0,
 ) -> Reference:
     """Runs eager, with cotangents drawn afresh, and random numbers too where `random` says nothing else.
+
+    Args:
+        joint: what runs.
+        tensors: a tensor for every slot.
+        generator: draws.
+        random: what eager's random numbers go through.
+        grain: what `grain_of` gives.
 
     Raises:
         TargetError: eager rejects these inputs.
@@ -138,7 +152,7 @@ def reference(
     dtypes = [tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()]
     narrowest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=None)
     oracle = functools.cache(lambda: _oracle(joint, tensors, drawn.cotangents, again))
-    spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, again, listed.outputs))
+    spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, again, listed.outputs, grain))
     new_state = {slot: tensor.detach() for slot, tensor in outcome.new_state.items()}
     return Reference(listed.inputs, listed.outputs, listed.roles, narrowest, oracle, spread, again, new_state)
 
@@ -176,6 +190,15 @@ def compared(
     }
 
 
+def grain_of(program: Program) -> float:
+    """The relative step of a half precision that the graph computes in between inputs and outputs that are wider, as
+    autocast does; else 0."""
+    graph = program.model.graph
+    given = {value.dtype for value in (*graph.inputs, *graph.outputs)}
+    made = {value.dtype for node in graph for value in node.outputs}
+    return max((step for dtype, step in _HALVES.items() if dtype in made and dtype not in given), default=0.0)
+
+
 def _oracle(
     joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], again: _Again
 ) -> dict[str, torch.Tensor] | None:
@@ -193,15 +216,16 @@ def _spread(
     cotangents: Mapping[str, torch.Tensor],
     again: _Again,
     expected: Mapping[str, torch.Tensor],
+    grain: float,
 ) -> dict[str, torch.Tensor]:
-    """How far eager goes from itself, in the worst of a few runs, when every element moves by up to a few ULPs;
-    nothing where it does not even repeat itself."""
+    """How far eager goes from itself, in the worst of a few runs, when every element moves by up to a few ULPs, or by
+    half of one of the narrower dtype that it computes in; nothing where it does not even repeat itself."""
     if _gives_others(joint, tensors, again):
         return {}  # then eager is no measure of itself
     worst: dict[str, torch.Tensor] = {}
     generator = torch.Generator().manual_seed(0)
     for _ in range(_MOVES):
-        moved = {slot: _moved(tensor, generator) for slot, tensor in tensors.items()}
+        moved = {slot: _moved(tensor, generator, grain) for slot, tensor in tensors.items()}
         try:
             found = interface(joint, moved, cotangents, run_eager(joint, moved, again.cotangent, again.random)).outputs
         except Error:
@@ -212,12 +236,13 @@ def _spread(
     return worst
 
 
-def _moved(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _moved(tensor: torch.Tensor, generator: torch.Generator, grain: float) -> torch.Tensor:
     if not tensor.is_floating_point():
         return tensor
     noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
     wide = tensor.detach().double()
-    return (wide * (1 + _ULPS * torch.finfo(tensor.dtype).eps * noise)).to(tensor.dtype)
+    reach = max(_ULPS * torch.finfo(tensor.dtype).eps, grain / 2)
+    return (wide * (1 + reach * noise)).to(tensor.dtype)
 
 
 def _cases(joint: Joint, dimensions: Dimensions, generator: torch.Generator) -> Iterator[Case]:

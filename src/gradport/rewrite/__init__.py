@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from gradport.rewrite.bfloat16 import round_inside
 from gradport.rewrite.generators import draw_at_run_time
 from gradport.rewrite.masks import select_by_product
 
@@ -18,6 +19,7 @@ def rewrite(model: ir.Model, *, finite_math: bool) -> None:
         model: the graph; new nodes belong to the Region and line of those that they replace.
         finite_math: allow what is wrong where values are inf or nan.
     """
+    round_inside(model)
     select_by_product(model.graph, finite_math=finite_math)
 
 

@@ -25,7 +25,8 @@ _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 def select_by_product(graph: ir.Graph, *, finite_math: bool) -> None:
     """Rewrites every `Where(mask, x, 0)` and `Where(mask, 0, x)`, in place."""
     for node in list(graph):
-        if node.op_type != "Where" or node.domain or node.outputs[0].dtype not in _DTYPES:
+        result = node.outputs[0]
+        if node.op_type != "Where" or node.domain or result.dtype not in _DTYPES or 0 in (result.shape or ()):
             continue
         mask, one, other = node.inputs
         if _is_zero(other) and not _is_zero(one):

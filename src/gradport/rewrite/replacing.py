@@ -41,6 +41,16 @@ class Replacement:
         self.nodes.append(node)
         return node.outputs[0]
 
+    def copy(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value]:
+        """The same node on other inputs."""
+        twin = ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), num_outputs=len(node.outputs))
+        twin.name = f"{node.name}_{len(self.nodes)}"
+        twin.metadata_props.update(node.metadata_props)
+        for before, after in zip(node.outputs, twin.outputs, strict=True):
+            after.shape, after.type = before.shape, before.type
+        self.nodes.append(twin)
+        return twin.outputs
+
     def constant(self, value: Any) -> ir.Value:
         """A tensor of known numbers."""
         return self.add("Constant", [], value=ir.tensor(np.asarray(value)))

@@ -17,7 +17,7 @@ from gradport.evidence import Evidence, Finding, environment
 from gradport.inputs import fresh, sizes_of, with_example
 from gradport.joint import Joint
 from gradport.program import Program, load
-from gradport.proof import Case, Reference, compared, reference
+from gradport.proof import Case, Reference, compared, grain_of, reference
 from gradport.randomness import Expected, Randomness
 from gradport.signature import source_of
 from gradport.subject import Subject, as_subject
@@ -143,7 +143,7 @@ class _Trial:
     def run(self, case: Case, generator: torch.Generator) -> None:
         """One case in every runtime; a case that eager itself rejects is none, unless it is the example."""
         try:
-            answer = reference(self._joint, case.tensors, generator, self._random)
+            answer = reference(self._joint, case.tensors, generator, self._random, grain_of(self._program))
         except TargetError:
             if not self.cases:
                 raise
