@@ -24,7 +24,6 @@ Private in torch, and used here:
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import logging
 import warnings
@@ -180,27 +179,6 @@ def _wrapped_unseen() -> Iterator[None]:
         yield
     finally:
         FunctionalTensor.__new__ = wrap  # type: ignore[method-assign]
-
-
-@contextlib.contextmanager
-def _remembered_signatures() -> Iterator[None]:
-    """The signature of an ONNX operator is worked out once, not at every node."""
-    import onnx
-    import onnx_ir as ir
-
-    work_out = ir.schemas.OpSignature.from_op_schema
-
-    @functools.cache
-    def remembered(name: str, domain: str, since: int) -> Any:
-        return work_out(onnx.defs.get_schema(name, since, domain))
-
-    ir.schemas.OpSignature.from_op_schema = staticmethod(  # type: ignore[method-assign, assignment]
-        lambda schema: remembered(schema.name, schema.domain, schema.since_version)
-    )
-    try:
-        yield
-    finally:
-        ir.schemas.OpSignature.from_op_schema = work_out  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
@@ -397,7 +375,7 @@ def translate(graph_module: torch.fx.GraphModule, registry: Any) -> Any:
     """The ONNX model (`onnx_ir.Model`) of a functional graph whose placeholders are all user inputs."""
     from torch.onnx._internal.exporter._core import _exported_program_to_onnx_program
 
-    with quiet(), _without_collection(), _remembered_signatures():
+    with quiet(), _without_collection():
         return _exported_program_to_onnx_program(_Exported(graph_module), registry=registry).model  # type: ignore[arg-type]
 
 

@@ -16,6 +16,7 @@ from gradport.capture.refusals import whose
 from gradport.capture.regions import place_of, region_of
 from gradport.control_flow import bodies
 from gradport.errors import ExportError
+from gradport.lower.signatures import remembered_signatures
 from gradport.lower.table import registry
 
 __all__ = ["PLACE", "REGION", "Lowered", "lower"]
@@ -52,7 +53,8 @@ def lower(capture: Capture, opset_version: int) -> Lowered:
     graph_module = capture.graph_module
     _require_lowerings(capture, table)
     try:
-        model: ir.Model = torch_internals.translate(graph_module, table)
+        with remembered_signatures():
+            model: ir.Model = torch_internals.translate(graph_module, table)
     except Exception as error:
         raise _translation_refusal(capture, error) from error
     inputs = _placeholder_values(capture, model)
