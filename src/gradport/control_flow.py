@@ -45,10 +45,10 @@ class _Lifting(TorchFunctionMode):
 def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any) -> Any:
     given = tuple(operands)
     leaves, spec = tree_flatten(given)
-    bodies = [_Body(body, lambda *flat: tree_unflatten(flat, spec)) for body in (true_fn, false_fn)]
-    read = _read_by([(body, tuple(leaves)) for body in bodies])
-    results = _hop.cond(pred, *(body.fed(read) for body in bodies), (*leaves, *read))
-    return tree_unflatten(results, bodies[0].spec)
+    branches = [_Body(branch, lambda *flat: tree_unflatten(flat, spec)) for branch in (true_fn, false_fn)]
+    read = _read_by([(branch, tuple(leaves)) for branch in branches])
+    results = _hop.cond(pred, *(branch.fed(read) for branch in branches), (*leaves, *read))
+    return tree_unflatten(results, branches[0].spec)
 
 
 def _scan(combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> Any:

@@ -59,7 +59,7 @@ def export(
         random: what becomes of random numbers: "input" (standard draws are graph inputs, listed in
             `Program.random`), "runtime" (ONNX's generators draw them), "off" (each draw is its mean, so dropout is the
             identity).
-        finite_math: reserved for rewrites that are wrong where values are inf or nan; there are none yet.
+        finite_math: allow rewrites that are wrong where values are inf or nan: masks as plain products.
         verify: whether the Program is run against eager, every output and gradient, before it is handed out.
 
     Returns:

@@ -96,12 +96,13 @@ def prove(
         TargetError: eager rejects the example itself.
     """
     generator = torch.Generator().manual_seed(seed)
+    grain = grain_of(program)
     inputs = [spec.name for spec in program.inputs]
     state: dict[Slot, torch.Tensor] = {}
     for case in _cases(joint, dimensions, generator):
         case = Case(case.what, {**case.tensors, **state})
         try:
-            answer = reference(joint, case.tensors, generator, random, grain_of(program))
+            answer = reference(joint, case.tensors, generator, random, grain)
         except TargetError:
             if case.what == "the example":
                 raise

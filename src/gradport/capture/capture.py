@@ -118,7 +118,7 @@ def capture(
     constants = _lift_constants(graph_module)
     placeholders = _inputs(graph_module, list(examples), {constant.node for constant in constants})
     for body in bodies(graph_module):
-        promote_types(body)  # before copies are dropped: it runs the graph, and views depend on strides
+        promote_types(body)  # before copies are dropped: it runs what changes, and views depend on strides
         drop_identities(body)
         if body is not graph_module:
             distinct_results(body)

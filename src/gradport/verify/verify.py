@@ -133,6 +133,7 @@ class _Trial:
         self.cases: list[str] = []
         self.matched: Match | None = None
         self._program = program
+        self._grain = grain_of(program)
         self._joint = joint
         self._runners = made
         self._tolerances = {"rtol": rtol, "atol": atol}
@@ -143,7 +144,7 @@ class _Trial:
     def run(self, case: Case, generator: torch.Generator) -> None:
         """One case in every runtime; a case that eager itself rejects is none, unless it is the example."""
         try:
-            answer = reference(self._joint, case.tensors, generator, self._random, grain_of(self._program))
+            answer = reference(self._joint, case.tensors, generator, self._random, self._grain)
         except TargetError:
             if not self.cases:
                 raise

@@ -96,8 +96,7 @@ class _Recurrence(torch.autograd.Function):
         before = torch.cat([h, *(step[0] for step in steps[:-1])]), torch.cat([c, *(step[1] for step in steps[:-1])])
         kept = [torch.cat([step[part] for step in steps]) for part in (2, 3, 4)]
         ctx.save_for_backward(gates, weight, h, c, *before, *kept)
-        y = torch.cat([step[0] for step in steps]).view(*gates.shape[:2], weight.shape[1])
-        return y, steps[-1][1]
+        return _results(steps, gates)
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor, dc: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -146,12 +145,17 @@ def _run(gates: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Te
     return steps
 
 
+def _results(steps: list[_Step], gates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every hidden state, (T, B, H), and the last cells."""
+    last = steps[-1]
+    return torch.cat([step[0] for step in steps]).view(*gates.shape[:2], last[0].shape[1]), last[1]
+
+
 def _differentiable(
     inputs: tuple[torch.Tensor, ...], cotangents: tuple[torch.Tensor, torch.Tensor]
 ) -> tuple[torch.Tensor, ...]:
     gates, weight, h, c = inputs
-    steps = _run(gates, weight, h, c)
-    y = torch.cat([step[0] for step in steps]).view(*gates.shape[:2], weight.shape[1])
+    results = _results(_run(gates, weight, h, c), gates)
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    found = iter(torch.autograd.grad((y, steps[-1][1]), wanted, cotangents, create_graph=True))
+    found = iter(torch.autograd.grad(results, wanted, cotangents, create_graph=True))
     return tuple(next(found) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in inputs)

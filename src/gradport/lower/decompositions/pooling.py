@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gradport.lower.axes import for_each_axis
 from gradport.lower.table import decomposition, fixed
 
 __all__: list[str] = []
@@ -137,7 +138,7 @@ def _avg_pool(
 ) -> torch.Tensor:
     if divisor_override is None and not ceil_mode:
         return NotImplemented  # ONNX's AveragePool is right
-    kernels, strides, pads = (_each(values, rank) for values in (kernel_size, stride or kernel_size, padding))
+    kernels, strides, pads = (for_each_axis(values, rank) for values in (kernel_size, stride or kernel_size, padding))
     found = self
     for axis, kernel, step, pad in zip(range(-rank, 0), kernels, strides, pads, strict=True):
         size = int(self.shape[axis])
@@ -154,10 +155,6 @@ def _avg_pool(
             rows.append([share if at in inside else 0.0 for at in range(size)])
         found = _along(found, axis, rows)
     return found if divisor_override is None else found / divisor_override
-
-
-def _each(values: Sequence[int], rank: int) -> list[int]:
-    return list(values) * rank if len(values) == 1 else list(values)
 
 
 def _along(x: torch.Tensor, axis: int, rows: list[list[float]]) -> torch.Tensor:

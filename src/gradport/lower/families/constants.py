@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from gradport.lower.axes import sizes_of
 from gradport.lower.table import lowering, op
 
 __all__: list[str] = []
@@ -34,7 +35,7 @@ def full(size: Sequence[int | ir.Value], fill_value: Any, dtype: int = -1, **opt
 
     Source: https://onnx.ai/onnx/operators/onnx__Expand.html
     """
-    return _expanded(_constant(fill_value, dtype), _shape(size), dtype)
+    return _expanded(_constant(fill_value, dtype), sizes_of(size), dtype)
 
 
 @lowering(_aten.full_like.default)
@@ -77,11 +78,3 @@ def _expanded(value: ir.Value, shape: ir.Value, dtype: int | None) -> ir.Value:
     if dtype not in (-1, None) and ir.DataType(dtype) in _COMPLEX:
         shape = op.Concat(shape, op.Constant(value_ints=[2]), axis=0)  # a pair of numbers each
     return op.Expand(value, shape)
-
-
-def _shape(size: Sequence[int | ir.Value]) -> ir.Value:
-    if all(isinstance(length, int) for length in size):
-        return op.Constant(value_ints=list(size))
-    one = op.Constant(value_ints=[1])
-    parts = [op.Constant(value_ints=[s]) if isinstance(s, int) else op.Reshape(s, one) for s in size]
-    return op.Concat(*parts, axis=0)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 import torch
 
+from gradport.lower.axes import for_each_axis
 from gradport.lower.table import lowering, op
 
 __all__: list[str] = []
@@ -43,7 +44,7 @@ def convolution_backward(
     https://onnx.ai/onnx/operators/onnx__ConvTranspose.html
     """
     rank = len(weight.shape or ()) - 2
-    strides, pads, dilations = (_each(values, rank) for values in (stride, padding, dilation))
+    strides, pads, dilations = (for_each_axis(values, rank) for values in (stride, padding, dilation))
     by_input, by_weight, by_bias = (op.Constant(value_float=0.0) for _ in range(3))  # nobody reads what is not asked
     if output_mask[0]:
         if transposed:
@@ -53,17 +54,14 @@ def convolution_backward(
         by_input = _fitted(moved, input, rank)
     if output_mask[1]:
         signal, cotangent = (grad_output, input) if transposed else (input, grad_output)
-        apart = groups > 1 or not _is_small(weight)
-        over = _over_the_batch if apart else _by_patches
-        by_weight = over(signal, cotangent, weight, strides, pads, dilations, groups)
+        if groups > 1 or not _is_small(weight):
+            by_weight = _over_the_batch(signal, cotangent, weight, strides, pads, dilations, groups)
+        else:
+            by_weight = _by_patches(signal, cotangent, weight, strides, pads, dilations)
     if output_mask[2]:
         axes = [0, *range(2, rank + 2)]
         by_bias = op.ReduceSum(grad_output, op.Constant(value_ints=axes), keepdims=0)
     return by_input, by_weight, by_bias
-
-
-def _each(values: Sequence[int], rank: int) -> list[int]:
-    return list(values) * rank if len(values) == 1 else list(values)
 
 
 def _convolved(
@@ -102,7 +100,6 @@ def _by_patches(
     strides: list[int],
     pads: list[int],
     dilations: list[int],
-    groups: int,
 ) -> ir.Value:
     """For each place of the kernel, the product of the cotangent with the part of the signal that meets it there.
 

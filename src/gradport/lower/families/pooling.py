@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 import torch
 
+from gradport.lower.axes import for_each_axis
 from gradport.lower.table import lowering, op
 
 __all__: list[str] = []
@@ -55,15 +56,15 @@ def _max_pool(
     dilation: Sequence[int],
     ceil_mode: bool,
 ) -> tuple[ir.Value, ir.Value]:
-    kernels = _each(kernel_size, rank)
+    kernels = for_each_axis(kernel_size, rank)
     alone = len(x.shape or ()) == rank + 1
     batch = op.Unsqueeze(x, _number(0)) if alone else x
     maxima, places = op.MaxPool(
         batch,
         kernel_shape=kernels,
-        strides=_each(stride, rank) if stride else kernels,
-        pads=_each(padding, rank) * 2,
-        dilations=_each(dilation, rank),
+        strides=for_each_axis(stride, rank) if stride else kernels,
+        pads=for_each_axis(padding, rank) * 2,
+        dilations=for_each_axis(dilation, rank),
         ceil_mode=int(ceil_mode),
     )
     images = op.Shape(batch, start=0, end=2)
@@ -91,8 +92,8 @@ def avg_pool_backward(
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html
     """
     rank = len(kernel_size) if len(kernel_size) > 1 else (2 if len(self.shape or ()) <= 4 else 3)
-    kernels = _each(kernel_size, rank)
-    strides, pads = _each(stride, rank) if stride else kernels, _each(padding, rank)
+    kernels = for_each_axis(kernel_size, rank)
+    strides, pads = for_each_axis(stride, rank) if stride else kernels, for_each_axis(padding, rank)
     spread = grad_output
     for at in range(rank):
         axis = at - rank
@@ -158,10 +159,6 @@ def _along(x: ir.Value, matrix: ir.Value, axis: int) -> ir.Value:
     order = [*range(rank)]
     order[axis], order[-1] = order[-1], order[axis]
     return op.Transpose(op.MatMul(op.Transpose(x, perm=order), matrix), perm=order)
-
-
-def _each(values: Sequence[int], rank: int) -> list[int]:
-    return list(values) * rank if len(values) == 1 else list(values)
 
 
 def _size(value: ir.Value, axis: int) -> ir.Value:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import torch
 from onnxscript import evaluator
 
+from gradport.lower.axes import sizes_of
 from gradport.lower.table import lowering, op
 
 __all__: list[str] = []
@@ -66,16 +67,6 @@ def unbind(self: ir.Value, dim: int = 0) -> Sequence[ir.Value] | ir.Value:
 def _parts(x: ir.Value, sizes: Sequence[int | ir.Value], dim: int) -> Sequence[ir.Value]:
     if len(sizes) < 2:
         return [op.Identity(x) for _ in sizes]
-    if all(isinstance(size, int) for size in sizes):
-        each = op.Constant(value_ints=list(sizes))
-    else:
-        one = op.Constant(value_ints=[1])
-        known = [
-            op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, one)
-            for size in dict.fromkeys(sizes)
-        ]
-        by_size = dict(zip(dict.fromkeys(sizes), known, strict=True))
-        each = op.Concat(*(by_size[size] for size in sizes), axis=0)
-    node = ir.Node("", "Split", [x, each], [ir.AttrInt64("axis", dim)], num_outputs=len(sizes))
+    node = ir.Node("", "Split", [x, sizes_of(sizes)], [ir.AttrInt64("axis", dim)], num_outputs=len(sizes))
     evaluator.default().nodes.append(node)  # type: ignore[attr-defined]
     return node.outputs
