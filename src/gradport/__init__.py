@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gradport.references import reference as reference
     from gradport.spec import tensor as tensor
     from gradport.subject import Subject as Subject
-    from gradport.verify import verify as verify
+    from gradport.verify.verify import verify as verify
 
 __version__ = "0.1.0"
 

@@ -17,7 +17,7 @@ import torch
 from gradport.errors import SpecError
 from gradport.leaves import leaves, replaced
 
-__all__ = ["Activation", "kept", "parsed", "require_met"]
+__all__ = ["Activation", "called_modules", "kept", "parsed", "require_met"]
 
 _NAME = re.compile(r"(?P<module>.+?)\.output(?:#(?P<call>\d+))?(?:\.(?P<leaf>.+))?")
 
@@ -65,6 +65,31 @@ def kept(
             handle = modules[module].register_forward_hook(_Hook(own, found, gradients))
             stack.callback(handle.remove)
         yield found
+
+
+@contextlib.contextmanager
+def called_modules(modules: Mapping[str, torch.nn.Module]) -> Iterator[Sequence[str]]:
+    """While open, a sequence of the paths of the modules that are being called, the innermost last."""
+    paths = {module: path for path, module in modules.items() if path}
+    stack: list[str] = []
+
+    def enter(module: torch.nn.Module, args: Any) -> None:
+        if module in paths:
+            stack.append(paths[module])
+
+    def leave(module: torch.nn.Module, args: Any, result: Any) -> None:
+        if module in paths:
+            stack.pop()
+
+    handles = [
+        torch.nn.modules.module.register_module_forward_pre_hook(enter),
+        torch.nn.modules.module.register_module_forward_hook(leave, always_call=True),
+    ]
+    try:
+        yield stack
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def require_met(wanted: Sequence[Activation], found: Mapping[str, torch.Tensor]) -> None:

@@ -11,10 +11,11 @@ import torch
 
 from gradport.errors import Error, TargetError
 from gradport.joint import Joint, Outcome, Slot, copies
+from gradport.quiet import quiet
 from gradport.randomness import Randomness
 from gradport.references import or_reference
 from gradport.signature import source_of_backward
-from gradport.torch_internals import function_calls, quiet
+from gradport.torch_internals import function_calls
 from gradport.user_code import place_of_error
 
 __all__ = ["Cotangent", "Drawn", "given", "ones", "rejection", "run_eager"]
@@ -65,19 +66,26 @@ def given(cotangents: Mapping[str, torch.Tensor]) -> Cotangent:
 class Drawn:
     """Standard-normal cotangents, in the dtype and shape of the outputs that take one.
 
+    Args:
+        generator: draws.
+        change: what becomes of each.
+
     Attributes:
         cotangents: what was drawn, by output name.
     """
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(
+        self, generator: torch.Generator, change: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn
+    ) -> None:
         self.cotangents: dict[str, torch.Tensor] = {}
         self._generator = generator
+        self._change = change
 
     def __call__(self, name: str, output: torch.Tensor) -> torch.Tensor:
         """Draws the cotangent of one output."""
         drawn = torch.randn(output.shape, generator=self._generator, dtype=torch.float64).to(output.dtype)
-        self.cotangents[name] = drawn
-        return drawn
+        self.cotangents[name] = self._change(drawn)
+        return self.cotangents[name]
 
 
 def rejection(

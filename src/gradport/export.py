@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradport.capture import capture
+from gradport.capture import Capture, capture
 from gradport.dimensions import resolve_dimensions
-from gradport.errors import SpecError
+from gradport.divergence import Departure, first_departure
+from gradport.errors import Error, SpecError
 from gradport.inputs import with_example
 from gradport.joint import Joint
-from gradport.lower import OPSETS, apply_forms, assemble, decomposition_table, forms_of, lower
+from gradport.lower import OPSETS, Form, apply_forms, assemble, decomposition_table, forms_of, lower
 from gradport.program import Program
-from gradport.proof import prove
+from gradport.proof import Case, Reference, prove
 from gradport.randomness import Expected
 from gradport.rewrite import draw_at_run_time, rewrite, share
 from gradport.subject import as_subject
 from gradport.torch_internals import default_opset
 
-__all__ = ["carried", "export"]
+__all__ = ["carried", "export", "written"]
 
 
 def export(
@@ -105,20 +106,52 @@ def carried(
     _require_known("random", random, ("input", "runtime", "off"))
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     captured = capture(joint, dimensions, decomposition_table(opset), expected=random == "off")
-    lowered = lower(captured, opset)
-    rewrite(lowered.model, finite_math=finite_math)
-    apply_forms(lowered, forms, fallback=fallback)
-    if not captured.regions:  # calls and bodies of Functions are told apart and counted
-        share(lowered.model)
-    program = assemble(
-        lowered,
+    program = written(
+        captured,
+        opset,
+        forms,
+        fallback=fallback,
         input_names=input_names,
         output_names=output_names,
         options={"functions": str(functions), "opset_version": opset, "random": random, "finite_math": finite_math},
     )
     if verify and _runs_in_stock_runtime(program):
-        prove(program, joint, dimensions, random=Expected if random == "off" else None)
+        prove(
+            program,
+            joint,
+            dimensions,
+            random=Expected if random == "off" else None,
+            locate=lambda case, answer: _located(captured, opset, finite_math, case, answer),
+        )
     return draw_at_run_time(program) if random == "runtime" else program
+
+
+def written(
+    captured: Capture,
+    opset: int,
+    forms: Mapping[Any, Form],
+    *,
+    options: Mapping[str, Any],
+    fallback: bool = True,
+    input_names: Sequence[str] | Mapping[str, str] | None = None,
+    output_names: Sequence[str] | Mapping[str, str] | None = None,
+) -> Program:
+    """A capture as a Program that nobody has proved: lowered, rewritten, cut into functions and named."""
+    lowered = lower(captured, opset)
+    rewrite(lowered.model, finite_math=options["finite_math"])
+    apply_forms(lowered, forms, fallback=fallback)
+    if not captured.regions:  # calls and bodies of Functions are told apart and counted
+        share(lowered.model)
+    return assemble(lowered, input_names=input_names, output_names=output_names, options=options)
+
+
+def _located(captured: Capture, opset: int, finite_math: bool, case: Case, answer: Reference) -> Departure | None:
+    """The first operator that departs on a case; None where that cannot be said."""
+    try:
+        inline = written(captured, opset, forms_of("inline"), options={"finite_math": finite_math})
+        return first_departure(captured, inline, lambda program: program.run_named, case.tensors, answer)
+    except Error:
+        return None
 
 
 def _opset(version: int | None) -> int:

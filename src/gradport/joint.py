@@ -7,6 +7,7 @@ checkpoints included. Tracing and the eager reference both run this function, so
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -90,6 +91,8 @@ class Joint:
         self.statics: tuple[Argument, ...] = bound.statics
         self.state: State = find_state(subject.target, _callables(bound))
         self._modules = self.state.modules()
+        function = isinstance(subject.target, type) and issubclass(subject.target, torch.autograd.Function)
+        self._target: Callable[..., Any] = subject.target.apply if function else subject.target
         self.wanted, self.explicit = _wanted(self, subject.wrt)
         self._example = {
             "args": subject.args,
@@ -247,7 +250,7 @@ class Joint:
 
     def _evaluated(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
         args, kwargs, targets = self._placed(tensors)
-        result = self._forward(args, kwargs)
+        result = self._target(*args, **kwargs)
         outputs = _named_outputs(result)
         return outputs, self._loss(result, outputs, targets)
 
@@ -260,11 +263,11 @@ class Joint:
         structure = replaced(self._example, by_path)
         return structure["args"], structure["kwargs"], structure["targets"]
 
-    def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        target = self.subject.target
-        if isinstance(target, type) and issubclass(target, torch.autograd.Function):
-            return target.apply(*args, **kwargs)
-        return target(*args, **kwargs)
+    def through(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Joint:
+        """The same with its target called through `wrap` (torch.compile, say)."""
+        twin = copy.copy(self)
+        twin._target = wrap(self._target)
+        return twin
 
     def _loss(self, result: Any, outputs: Mapping[str, torch.Tensor], targets: Any) -> torch.Tensor | None:
         loss = self.subject.loss

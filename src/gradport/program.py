@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -296,12 +296,15 @@ def load(path: str | os.PathLike[str]) -> Program:
     return Program(model)
 
 
-def new_session(model: ir.Model, options: Any = None) -> onnxruntime.InferenceSession:
-    """A session on ONNX Runtime's CPU provider.
+def new_session(
+    model: ir.Model, options: Any = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+) -> onnxruntime.InferenceSession:
+    """A session of ONNX Runtime.
 
     Args:
         model: what to run; models above protobuf's limit go through a file.
-        options: `onnxruntime.SessionOptions`, or None for its defaults with one thread.
+        options: `onnxruntime.SessionOptions`, or None for its defaults with as many threads as torch has.
+        providers: execution providers in order.
 
     Raises:
         ProgramError: ONNX Runtime refuses the model.
@@ -314,7 +317,7 @@ def new_session(model: ir.Model, options: Any = None) -> onnxruntime.InferenceSe
     options.log_severity_level = 4
     try:
         with _serialised(model) as source:
-            return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:
         raise ProgramError(f"ONNX Runtime refuses this model: {_first_line(error)}") from error
 

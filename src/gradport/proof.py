@@ -19,7 +19,7 @@ from gradport.program import Program
 from gradport.randomness import Randomness, drawn_by, drawn_from
 from gradport.tolerance import Comparison, compare
 
-__all__ = ["Case", "Reference", "compared", "grain_of", "prove", "reference"]
+__all__ = ["Case", "Reference", "ambient_of", "compared", "grain_of", "prove", "reference"]
 
 _MOVES = 6
 """Runs of eager that say how far it goes from itself."""
@@ -35,10 +35,19 @@ _HALVES = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One set of inputs: what it is, and the tensors."""
+    """One set of inputs.
+
+    Attributes:
+        what: what it is.
+        tensors: by slot.
+        edge: whether it holds edge values (nan, infinities, ties), where float64 may go elsewhere.
+        cotangent: what becomes of each cotangent that is drawn.
+    """
 
     what: str
     tensors: dict[Slot, torch.Tensor]
+    edge: bool = False
+    cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +89,7 @@ def prove(
     dimensions: Dimensions,
     *,
     random: Callable[[], Randomness] | None = None,
+    locate: Callable[[Case, Reference], object] = lambda case, answer: None,
     seed: int = 0,
 ) -> None:
     """Runs a Program in ONNX Runtime against eager: the example, moved inputs, other sizes, fresh cotangents.
@@ -89,6 +99,7 @@ def prove(
         joint: what it came from.
         dimensions: the table of its dynamic dimensions.
         random: what eager's random numbers go through; None: fresh draws, which the Program takes as inputs.
+        locate: asked for the first operator that departs, as a person would write it; None where it is not known.
         seed: of inputs, cotangents and draws.
 
     Raises:
@@ -117,7 +128,7 @@ def prove(
         results = dict(zip(answer.expected, results.values(), strict=True))
         for name, comparison in compared(answer, results).items():
             if not comparison.ok:
-                raise _refusal(joint, case, answer, name, comparison)
+                raise _refusal(joint, case, answer, name, comparison, locate)
         state = _after(state, case, answer)
 
 
@@ -133,6 +144,7 @@ def reference(
     generator: torch.Generator,
     random: Callable[[], Randomness] | None = None,
     grain: float = 0.0,
+    cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn,
 ) -> Reference:
     """Runs eager, with cotangents drawn afresh, and random numbers too where `random` says nothing else.
 
@@ -142,11 +154,12 @@ def reference(
         generator: draws.
         random: what eager's random numbers go through.
         grain: what `grain_of` gives.
+        cotangent: what becomes of each cotangent that is drawn.
 
     Raises:
         TargetError: eager rejects these inputs.
     """
-    drawn = Drawn(generator)
+    drawn = Drawn(generator, cotangent)
     outcome = run_eager(joint, tensors, drawn, random or drawn_by(generator))
     again = _Again(given(drawn.cotangents), random or drawn_from(outcome.random))
     listed = interface(joint, tensors, drawn.cotangents, outcome)
@@ -173,8 +186,7 @@ def compared(
     def usual(name: str) -> Callable[[], torch.Tensor | None]:
         return lambda: answer.spread().get(name)
 
-    floating = [t for t in answer.expected.values() if t.is_floating_point() and t.numel()]
-    ambient = max((float(t.detach().abs().nan_to_num(0.0, 0.0, 0.0).max()) for t in floating), default=0.0)
+    ambient = ambient_of(answer)
     return {
         name: compare(
             results[name],
@@ -189,6 +201,12 @@ def compared(
         )
         for name, expected in answer.expected.items()
     }
+
+
+def ambient_of(answer: Reference) -> float:
+    """The largest magnitude among everything that a call gave."""
+    floating = [t for t in answer.expected.values() if t.is_floating_point() and t.numel()]
+    return max((float(t.detach().abs().nan_to_num(0.0, 0.0, 0.0).max()) for t in floating), default=0.0)
 
 
 def grain_of(program: Program) -> float:
@@ -259,17 +277,29 @@ def _cases(joint: Joint, dimensions: Dimensions, generator: torch.Generator) -> 
                 yield Case(f"{name}={other}", fresh(joint, dimensions, {**sizes, name: other}, generator))
 
 
-def _refusal(joint: Joint, case: Case, answer: Reference, name: str, comparison: Comparison) -> Error:
+def _refusal(
+    joint: Joint,
+    case: Case,
+    answer: Reference,
+    name: str,
+    comparison: Comparison,
+    locate: Callable[[Case, Reference], object],
+) -> Error:
     if _gives_others(joint, case.tensors, answer.again):
         return ExportError(
             f"{joint.subject.name} gives other results when it is called again with the same inputs, so it draws "
             "random numbers or keeps state outside torch; pass what varies in as an argument."
         )
+    found = locate(case, answer)
+    first = (
+        f"The first operator that departs is {found}; write that part otherwise"
+        if found is not None
+        else "Something in it became a constant"
+    )
     return ExportError(
         f"{joint.subject.name} was not exported: on {case.what}, the {answer.roles[name]} {name!r} differs from eager: "
         f"{comparison.reason} ({comparison.ulps:.3g} ULPs of the largest value, relative {comparison.relative:.3g}). "
-        "Something in it became a constant, or an operator is lowered wrongly; verify=False hands the file out "
-        "all the same."
+        f"{first}; verify=False hands the file out all the same."
     )
 
 

@@ -10,11 +10,12 @@ move by a few ULPs: in a deep network some comparison always tips over.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import torch
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["CRITERION", "FACTOR", "FLOOR_ULPS", "SCALE_ULPS", "UNDECIDED", "Comparison", "branched", "compare"]
 
 FLOOR_ULPS = 64.0
 """Of each value. A correct Tanh of ONNX Runtime is 3.6 ULPs off, its Sigmoid 12.9; backwards chain several."""
@@ -25,10 +26,23 @@ SCALE_ULPS = 16.0
 FACTOR = 8.0
 """How much larger than eager's own error against float64 an error may be."""
 
-_BRANCH_ULPS = 4096.0
-
 _CANCELLED = 1e-3
 """Where float64 gives less than this share of what eager gives, nothing is left of eager's value but rounding."""
+
+
+STANDARD = {torch.float16: (1e-3, 1e-5), torch.bfloat16: (1.6e-2, 1e-5), torch.float32: (1.3e-6, 1e-5)}
+"""rtol and atol where a subject does not run in float64: those of torch.testing.assert_close."""
+
+UNDECIDED = 0.01
+"""Where float64 takes another discrete branch in a larger share of the elements, it judges nothing."""
+
+
+CRITERION = {
+    "factor": FACTOR,
+    "floor": f"{FLOOR_ULPS:g} ULPs of the value and {SCALE_ULPS:g} of the tensor's largest",
+    "undecided above": UNDECIDED,
+}
+"""What Evidence says of how it judged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +54,18 @@ class Comparison:
         ulps: the largest error, in ULPs of the tensor's scale (nan where dtype or shape differ).
         relative: the largest error over the tensor's scale.
         reason: what differs, empty where it agrees.
+        special: whether what differs is where nan and infinities stand.
+        worst: the element with the largest error, as a person would write it; empty where all are equal.
+        oracle: whether a float64 value was at hand; None where nobody asked.
     """
 
     ok: bool
     ulps: float
     relative: float
     reason: str = ""
+    special: bool = False
+    worst: str = ""
+    oracle: bool | None = None
 
 
 def compare(
@@ -82,44 +102,84 @@ def compare(
     if not eager.is_floating_point():
         return _exact(actual, eager)
     given = None if rtol is None and atol is None else (rtol or 0.0, atol or 0.0)
-    rough = torch.finfo(narrowest or eager.dtype).eps
-    found = _floating(actual, eager, oracle, rough, ambient, (SCALE_ULPS * rough * ambient) ** 2 * squares, given)
+    working = narrowest or eager.dtype
+    dust = _dust(torch.finfo(working).eps, ambient) if squares else 0.0
+    found = _floating(actual, eager, oracle, working, ambient, dust, given)
     if not found.ok and given is None and spread is not None and _is_within(actual, eager, spread()):
-        return Comparison(True, found.ulps, found.relative)
+        return dataclasses.replace(found, ok=True, reason="")
     return found
+
+
+def branched(eager: torch.Tensor, oracle: torch.Tensor, *, grain: float = 0.0, ambient: float = 0.0) -> float:
+    """The share of elements where float64 took another discrete branch (a rounding, a comparison, a choice) than the
+    working dtype: they stand further apart than rounding carries them. 0 for float64 and for what is no float.
+
+    Args:
+        eager: what eager gave at the working dtype.
+        oracle: what it gave in float64.
+        grain: the relative step of a half precision that stands inside, else 0.
+        ambient: the largest magnitude among everything that the same call gave.
+    """
+    if eager.dtype not in STANDARD or eager.shape != oracle.shape or not eager.numel():
+        return 0.0
+    want, wide = eager.detach().double(), oracle.detach().double()
+    finite = want.isfinite() & wide.isfinite()
+    if not finite.any():
+        return 0.0
+    unit = max(torch.finfo(eager.dtype).eps, grain)
+    scale = max(float(want[finite].abs().max()), torch.finfo(eager.dtype).tiny)
+    beyond = (want - wide).abs() > max(_branch(unit) * scale, FLOOR_ULPS * unit * ambient)
+    return int(beyond[finite].sum()) / eager.numel()
 
 
 def _floating(
     actual: torch.Tensor,
     eager: torch.Tensor,
     oracle: Callable[[], torch.Tensor | None],
-    rough: float,
+    working: torch.dtype,
     ambient: float,
     dust: float,
     given: tuple[float, float] | None,
 ) -> Comparison:
-    unit, tiny = torch.finfo(eager.dtype).eps, torch.finfo(eager.dtype).tiny
+    unit, tiny, rough = torch.finfo(eager.dtype).eps, torch.finfo(eager.dtype).tiny, torch.finfo(working).eps
     got, want = actual.double(), eager.double()
     finite = want.isfinite() & got.isfinite()
     same_special = (got.isnan() & want.isnan()) | (got == want)
     special = ~finite & ~same_special
     if special.any():
-        return _describe(got, want, special, "not finite alike", float("inf"), float("inf"))
+        return _describe(got, want, special, "not finite alike", float("inf"), float("inf"), special=True)
     scale = max(float(want[finite].abs().max()) if finite.any() else 0.0, tiny)
     error = torch.where(finite, (got - want).abs(), torch.zeros_like(want))
     relative = float(error.max()) / scale
     beyond = error > (_floor(want, scale, unit) + dust if given is None else given[0] * want.abs() + given[1])
-    if given is None and beyond.any():
+    known: bool | None = None
+    if given is None and beyond.any() and working in STANDARD:
         reference = oracle()
-        if reference is not None and reference.shape == want.shape:
+        known = reference is not None and reference.shape == want.shape
+        if reference is None:
+            rtol, atol = STANDARD[working]
+            beyond &= error > rtol * want.abs() + atol
+        elif known:
             wide = reference.double()
             if _is_rounding(wide, scale, unit, ambient):
                 beyond &= (got - wide).abs() > FACTOR * scale
             else:
                 beyond &= _beyond_oracle(got, want, wide, scale, unit, max(rough, unit))
     if beyond.any():
-        return _describe(got, want, beyond, "differ", relative / unit, relative)
-    return Comparison(True, relative / unit, relative)
+        return _describe(got, want, beyond, "differ", relative / unit, relative, oracle=known)
+    return Comparison(True, relative / unit, relative, worst=_worst(got, want, error), oracle=known)
+
+
+def _branch(unit: float) -> float:
+    """How far, relative to the scale, rounding carries a value apart from float64 at most: half of its digits. What
+    stands further apart took another discrete branch."""
+    return math.sqrt(unit)
+
+
+def _dust(rough: float, ambient: float) -> float:
+    """The square of what rounding leaves of a sum that cancels."""
+    rounding = SCALE_ULPS * rough * ambient
+    return rounding * rounding
 
 
 def _floor(want: torch.Tensor, scale: float, unit: float) -> torch.Tensor:
@@ -149,7 +209,7 @@ def _beyond_oracle(
 ) -> torch.Tensor:
     """Elements whose error against float64 is not explained by the error that eager makes."""
     eagers = (want - oracle).abs()
-    other_branch = ~(eagers <= _BRANCH_ULPS * rough * scale)
+    other_branch = ~(eagers <= _branch(rough) * scale)
     explained = eagers[~other_branch]
     allowed = FACTOR * float(explained.max()) if explained.numel() else 0.0
     beyond = (got - oracle).abs() > allowed + _floor(oracle.nan_to_num(), scale, unit)
@@ -164,16 +224,28 @@ def _exact(actual: torch.Tensor, eager: torch.Tensor) -> Comparison:
 
 
 def _describe(
-    got: torch.Tensor, want: torch.Tensor, where: torch.Tensor, verb: str, ulps: float, relative: float
+    got: torch.Tensor,
+    want: torch.Tensor,
+    where: torch.Tensor,
+    verb: str,
+    ulps: float,
+    relative: float,
+    *,
+    special: bool = False,
+    oracle: bool | None = None,
 ) -> Comparison:
     distance = torch.where(where, (got.double() - want.double()).abs().nan_to_num(float("inf")), -1.0)
+    worst = _worst(got, want, distance)
+    reason = f"{int(where.sum())} of {got.numel()} elements {verb}; the worst, {worst}"
+    return Comparison(False, ulps, relative, reason, special, worst, oracle)
+
+
+def _worst(got: torch.Tensor, want: torch.Tensor, distance: torch.Tensor) -> str:
+    """The element with the largest distance."""
     index = tuple(int(i) for i in torch.unravel_index(distance.argmax(), got.shape)) if got.dim() else ()
-    share = int(where.sum())
-    reason = (
-        f"{share} of {got.numel()} elements {verb}; the worst, at {list(index)}, is "
-        f"{got[index].item():.9g} where eager gives {want[index].item():.9g}"
-    )
-    return Comparison(False, ulps, relative, reason)
+    if distance[index] == 0:
+        return ""
+    return f"at {list(index)}, is {got[index].item():.9g} where eager gives {want[index].item():.9g}"
 
 
 def _unlike(reason: str) -> Comparison:

@@ -25,8 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +45,8 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 from torch.fx.traceback import preserve_node_meta
 from torch.utils._python_dispatch import _disable_current_modes
 
+from gradport.quiet import quiet
+
 __all__ = [
     "called_directly",
     "current_forward_sequence",
@@ -62,7 +62,6 @@ __all__ = [
     "is_running_again",
     "lowerings",
     "promote_types",
-    "quiet",
     "trace",
     "translate",
     "without_modes",
@@ -75,24 +74,6 @@ _ASSERTIONS = {
     torch.ops.aten._assert_scalar.default,
     torch.ops.aten._assert_tensor_metadata.default,
 }
-
-_NOISY = ("torch", "onnxscript", "onnx_ir", "onnx")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps the libraries' loggers and warnings from the user."""
-    loggers = [logging.getLogger(name) for name in _NOISY]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def fake_mode() -> FakeTensorMode:
@@ -184,15 +165,24 @@ def _wrapped_unseen() -> Iterator[None]:
 @contextlib.contextmanager
 def _traceable_reads() -> Iterator[None]:
     """`tolist` element by element, and no validation of distributions, which would branch on their arguments."""
-    distribution = torch.distributions.Distribution
-    validates, reads = distribution._validate_args, FunctionalTensor.tolist
-    distribution.set_default_validate_args(False)
-    FunctionalTensor.tolist = _tolist  # type: ignore[method-assign]
+    reads = FunctionalTensor.tolist
+    with validation_kept():
+        torch.distributions.Distribution.set_default_validate_args(False)
+        FunctionalTensor.tolist = _tolist  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            FunctionalTensor.tolist = reads  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def validation_kept() -> Iterator[None]:
+    """Whether distributions validate their arguments is afterwards what it was; torch.compile turns it off for good."""
+    before = torch.distributions.Distribution._validate_args
     try:
         yield
     finally:
-        distribution.set_default_validate_args(validates)
-        FunctionalTensor.tolist = reads  # type: ignore[method-assign]
+        torch.distributions.Distribution.set_default_validate_args(before)
 
 
 def _tolist(tensor: torch.Tensor) -> Any:

@@ -14,7 +14,8 @@ FLOORS = [
     {"verify", "check"},
     {"export_step"},
     {"export"},
-    {"proof"},
+    {"divergence"},
+    {"proof", "intermediates"},
     {"rewrite"},
     {"lower"},
     {"capture"},
@@ -25,8 +26,9 @@ FLOORS = [
     {"joint"},
     {"optimizers"},
     {"activations", "control_flow", "randomness", "references"},
-    {"signature", "state", "user_code"},
+    {"signature", "state", "user_code", "limit"},
     {"subject", "leaves", "spec", "errors", "torch_internals"},
+    {"quiet"},
 ]
 
 

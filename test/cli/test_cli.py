@@ -35,7 +35,7 @@ def test_run_checks_exports_verifies_and_writes(tmp_path):
     assert result.exit_code == 0, result.stderr
     assert printed["ok"]
     assert {f["rule"] for f in printed["check"]["findings"]} >= {"differences", "operators", "layouts", "contract"}
-    assert {f["outcome"] for f in printed["verify"]["findings"]} == {"held"}
+    assert {f["outcome"] for f in printed["verify"]["findings"] if f["kind"] != "absent"} == {"held"}
     assert [f["name"] for f in printed["export"]["inputs"]] == ["x", "cotangent_output"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["Swish.check.json", "Swish.onnx", "Swish.verify.json"]
     assert gradport.load(tmp_path / "Swish.onnx").outputs[1].name == "grad_x"
@@ -87,7 +87,7 @@ def test_export_then_verify_then_functions(tmp_path):
     ]
     result, printed = as_json("verify", file, "--against", f"{TARGETS}:Net", X, "--sizes", "batch=1,2,64")
     assert result.exit_code == 0, result.stderr
-    assert printed["verify"]["series"]["cases"][-1] == "batch=64"
+    assert "batch=64" in printed["verify"]["series"]["cases"]
     result, printed = as_json("functions", file)
     assert {f["phase"] for f in printed["functions"]} == {"forward", "backward"}
     assert "Swish.forward" in gradport_cli("functions", file).stdout

@@ -22,8 +22,9 @@ from gradport.control_flow import bodies
 from gradport.dimensions import Dimension, Dimensions
 from gradport.errors import Error, ExportError
 from gradport.joint import Joint, Outcome, Slot
+from gradport.quiet import quiet
 from gradport.randomness import Expected, Randomness, Supplied
-from gradport.torch_internals import fake_mode, fake_tensor, promote_types, quiet, trace
+from gradport.torch_internals import fake_mode, fake_tensor, promote_types, trace
 
 __all__ = ["Capture", "Constant", "Output", "Placeholder", "capture"]
 
@@ -145,7 +146,7 @@ class _Tracing:
         self.joint = joint
         self.random = random
         self.slots = slots
-        self.regions = Regions()
+        self.regions = Regions(joint.state.modules())
         self.outcome: Outcome | None = None
         self.outputs: tuple[Output, ...] = ()
         self.missing: tuple[str, ...] = ()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from gradport.activations import called_modules
 from gradport.capture.indexing import IndexByTensor
 from gradport.capture.markers import mark
 from gradport.capture.written import Written
@@ -22,10 +23,11 @@ from gradport.torch_internals import (
 )
 from gradport.user_code import Place, here
 
-__all__ = ["Region", "Regions", "place_of", "region_of"]
+__all__ = ["Region", "Regions", "module_of", "place_of", "region_of"]
 
 _REGION = "gradport_region"
 _PLACE = "gradport_place"
+_MODULE = "gradport_module"
 
 
 @dataclasses.dataclass(eq=False)
@@ -58,37 +60,49 @@ class Region:
 
 
 class Regions:
-    """Observes a trace: opens a Region for every call, and notes for every new node its Region and source line."""
+    """Observes a trace: opens a Region for every call, and notes for every new node its Region, module and source line.
 
-    def __init__(self) -> None:
+    Args:
+        modules: the subject's, by path.
+    """
+
+    def __init__(self, modules: Mapping[str, torch.nn.Module]) -> None:
         self.found: dict[int, Region] = {}
         self._stack: list[Region] = []
+        self._modules = modules
         self._forward_places: dict[int, Place] = {}
+        self._forward_modules: dict[int, str] = {}
 
     @contextlib.contextmanager
     def observing(self) -> Iterator[None]:
         """To be opened inside the traced function."""
-        each_new_node(self._note)
-        with function_calls(self._forward, self._backward):
-            yield
+        with called_modules(self._modules) as open_modules:
+            each_new_node(lambda node: self._note(node, open_modules))
+            with function_calls(self._forward, self._backward):
+                yield
 
     @property
     def innermost(self) -> Region | None:
         """The Region that was open when tracing stopped; after an error, the one in which it happened."""
         return self._stack[-1] if self._stack else None
 
-    def _note(self, node: torch.fx.Node) -> None:
+    def _note(self, node: torch.fx.Node, open_modules: Sequence[str]) -> None:
         if self._stack:
             node.meta[_REGION] = self._stack[-1].key
-        place = here()
+        place, module = here(), open_modules[-1] if open_modules else None
         sequence = current_sequence()
         if sequence is None:
             if place is not None:
                 self._forward_places.setdefault(current_forward_sequence(), place)
-        elif place is None:
-            place = self._forward_places.get(sequence)
+            if module is not None:
+                self._forward_modules.setdefault(current_forward_sequence(), module)
+        else:
+            place = place or self._forward_places.get(sequence)
+            module = module or self._forward_modules.get(sequence)
         if place is not None:
             node.meta[_PLACE] = place
+        if module is not None:
+            node.meta[_MODULE] = module
 
     def _forward(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         if _is_no_users(function):
@@ -171,6 +185,11 @@ def region_of(node: torch.fx.Node) -> int | None:
 def place_of(node: torch.fx.Node) -> Place | None:
     """The user's line that the node comes from; for a backward operator, the line of its forward."""
     return node.meta.get(_PLACE)
+
+
+def module_of(node: torch.fx.Node) -> str | None:
+    """Path of the module whose call the node comes from; for a backward operator, of its forward."""
+    return node.meta.get(_MODULE)
 
 
 def _tensors_of(values: tuple[Any, ...]) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gradport.check.limit import TimeUp, limited
 from gradport.check.rules import Rule
 from gradport.check.search import remembered, shrunk
 from gradport.check.trial import Trial
 from gradport.errors import Error, TargetError
 from gradport.evidence import Finding
+from gradport.limit import TimeUp, limited
 
 __all__ = ["asked", "endless"]
 

@@ -1,30 +1,25 @@
-"""Search: inputs that show something, found by Hypothesis, shrunk to the smallest, and remembered."""
+"""The inputs of a Trial that show something, the smallest of them, and those of earlier runs."""
 
 from __future__ import annotations
 
 import dataclasses
-import random
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
-from hypothesis import HealthCheck, Phase, find, settings
-from hypothesis.errors import HypothesisException, NoSuchExample
 
-from gradport.check.memory import Memory, packed
 from gradport.check.rules import Rule
 from gradport.check.trial import Trial
 from gradport.errors import Error
 from gradport.evidence import Finding
-from gradport.inputs import strategy
+from gradport.inputs import search, strategy
+from gradport.inputs.memory import Memory, packed
+from gradport.inputs.search import written
 from gradport.joint import Slot
 
-__all__ = ["remembered", "shown_by", "shrunk", "written"]
+__all__ = ["remembered", "shown_by", "shrunk"]
 
 SECONDS = 2.0
 """For the search of one input."""
-
-_PHASES = (Phase.generate, Phase.shrink)
 
 _LARGEST = (1, 2, 4, 8)
 """Limits of the sizes that are drawn, one after the other; what goes wrong at large sizes alone is not looked for."""
@@ -41,33 +36,10 @@ def shown_by(trial: Trial, condition: Callable[[Tensors], bool], *, key: str, ex
         key: under which what is found is remembered.
         examples: how many are drawn at most at each limit of size, shrinking not counted.
     """
-    deadline = time.monotonic() + SECONDS
-    known: dict[bytes, bool] = {}
-
-    def remembering(tensors: Tensors) -> bool:
-        # what was answered once is answered the same again, also when time is up: Hypothesis asks twice
-        name = packed(tensors)
-        if name not in known:
-            known[name] = time.monotonic() < deadline and condition(tensors)
-        return known[name]
-
-    memory = Memory(trial, key)
-    again = memory.recalled(remembering)
-    if again is not None:
-        return again
-    chosen = settings(
-        max_examples=examples, phases=_PHASES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
-    for largest in _LARGEST:  # small ones first: values that fail at some place of a large one are hard to make small
-        try:
-            found: Tensors = find(
-                strategy(trial.joint, largest), remembering, settings=chosen, random=random.Random(trial.seed)
-            )
-        except (NoSuchExample, HypothesisException):  # none, or too large to draw
-            continue
-        memory.keep(found)
-        return found
-    return None
+    # small ones first: values that fail at some place of a large one are hard to make small
+    strategies = (strategy(trial.joint, largest) for largest in _LARGEST)
+    memory = Memory(trial.joint, key)
+    return search.shown_by(strategies, condition, memory=memory, examples=examples, seconds=SECONDS, seed=trial.seed)
 
 
 def shrunk(trial: Trial, rule: Rule, failed: Finding) -> Finding:
@@ -100,22 +72,12 @@ def remembered(trial: Trial, rule: Rule) -> Finding | None:
                 return True
         return False
 
-    found = Memory(trial, rule.name).recalled(fails)
+    found = Memory(trial.joint, rule.name).recalled(fails)
     if found is None:
         return None
     finding = at[packed(found)]
     message = f"{finding.message} (An input of an earlier run.)"
     return dataclasses.replace(finding, input=written(found), message=message)
-
-
-def written(tensors: Mapping[Slot, torch.Tensor]) -> str:
-    """Tensors as a person would write them; long ones by dtype and shape."""
-    return ", ".join(f"{slot.name} = {_literal(tensor)}" for slot, tensor in tensors.items())
-
-
-def _literal(tensor: torch.Tensor) -> str:
-    text = str(tensor.detach().tolist())
-    return f"{_dtype(tensor)} {text}" if len(text) <= 120 else f"{_dtype(tensor)}{list(tensor.shape)}"
 
 
 def _findings(trial: Trial, rule: Rule, tensors: Tensors) -> list[Finding]:
@@ -124,7 +86,3 @@ def _findings(trial: Trial, rule: Rule, tensors: Tensors) -> list[Finding]:
         return list(rule.answer(trial.at(tensors)))
     except Error:
         return []
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -16,10 +16,11 @@ from gradport.check.findings import judged, noted, skipped, warned
 from gradport.check.kinds import classify
 from gradport.check.rules import rule
 from gradport.check.samples import by_differences, is_piecewise_constant
-from gradport.check.search import shown_by, written
+from gradport.check.search import shown_by
 from gradport.check.trial import Trial
 from gradport.errors import Error, TargetError
 from gradport.evidence import Finding
+from gradport.inputs.search import written
 from gradport.joint import Slot
 
 __all__ = ["shapes"]

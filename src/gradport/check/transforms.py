@@ -23,7 +23,7 @@ from gradport.check.trial import Trial
 from gradport.errors import Error
 from gradport.evidence import Finding
 from gradport.joint import Joint, Slot
-from gradport.torch_internals import quiet
+from gradport.quiet import quiet
 
 __all__ = ["transforms"]
 

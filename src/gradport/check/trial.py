@@ -12,8 +12,8 @@ from gradport.eager import Cotangent, given, ones, rejection, run_eager
 from gradport.errors import Error
 from gradport.inputs import fresh
 from gradport.joint import Joint, Outcome, Slot, cast, copies
+from gradport.quiet import quiet
 from gradport.signature import source_of, source_of_backward
-from gradport.torch_internals import quiet
 
 __all__ = ["Trial"]
 

@@ -1,7 +1,19 @@
 """Specs and examples to tensors: the first ones, and fresh ones at other values and other sizes."""
 
+from gradport.inputs.edges import edges, in_one_element, layouts, specials
 from gradport.inputs.example import with_example
 from gradport.inputs.fresh import fresh, sizes_of
-from gradport.inputs.strategies import strategy
+from gradport.inputs.strategies import Space, strategy, strategy_at
 
-__all__ = ["fresh", "sizes_of", "strategy", "with_example"]
+__all__ = [
+    "Space",
+    "edges",
+    "fresh",
+    "in_one_element",
+    "layouts",
+    "sizes_of",
+    "specials",
+    "strategy",
+    "strategy_at",
+    "with_example",
+]

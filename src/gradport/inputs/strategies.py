@@ -6,56 +6,121 @@ stay equal, since nothing else is known of them; those of parameters stay as the
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 
-from gradport.inputs.fresh import by_callable
+from gradport.dimensions import Dimensions
+from gradport.inputs.fresh import by_callable, sizes_of
 from gradport.joint import Joint, Slot
 from gradport.signature import Argument
 
-__all__ = ["strategy"]
+__all__ = ["Space", "strategy", "strategy_at"]
+
+Tensors = dict[Slot, torch.Tensor]
 
 _ONE_BY_ONE = 48
 """Up to so many elements every value is drawn, and shrinks, on its own."""
 
 
-def strategy(joint: Joint, largest: int) -> st.SearchStrategy[dict[Slot, torch.Tensor]]:
+def strategy(joint: Joint, largest: int) -> st.SearchStrategy[Tensors]:
     """Arguments and targets by slot, in the example's dtypes, at its sizes or smaller ones.
 
     Args:
         joint: whose inputs they are.
         largest: the largest size that is drawn.
     """
-    if callable(joint.subject.inputs):
-        make = joint.subject.inputs
-        return st.integers(0, 2**31 - 1).map(
-            lambda number: by_callable(joint, make, torch.Generator().manual_seed(number), {})
-        )
-    return _tensors(joint, largest)
+    given = _by_callable(joint, {})
+    return _smaller(joint, largest) if given is None else given
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The sizes that inputs may have.
+
+    Attributes:
+        dimensions: which are dynamic; all others stay as they are.
+        sizes: of those where only some are wanted.
+    """
+
+    dimensions: Dimensions
+    sizes: Mapping[str, Sequence[int]]
+
+
+def strategy_at(joint: Joint, space: Space, largest: int, special: Sequence[float] = ()) -> st.SearchStrategy[Tensors]:
+    """Arguments and targets by slot, at any size of the dynamic dimensions.
+
+    Args:
+        joint: whose inputs they are.
+        space: the sizes that they may have.
+        largest: the largest size that is drawn.
+        special: values that floating-point elements without a range may have besides.
+    """
+    given = _by_callable(joint, sizes_of(joint, space.dimensions))
+    return _at(joint, space, largest, tuple(special)) if given is None else given
+
+
+def _by_callable(joint: Joint, sizes: Mapping[str, int]) -> st.SearchStrategy[Tensors] | None:
+    make = joint.subject.inputs
+    if not callable(make):
+        return None
+    return st.integers(0, 2**31 - 1).map(
+        lambda number: by_callable(joint, make, torch.Generator().manual_seed(number), sizes)
+    )
 
 
 @st.composite
-def _tensors(draw: st.DrawFn, joint: Joint, largest: int) -> dict[Slot, torch.Tensor]:
-    said = joint.subject.inputs or {}
-    arguments = [("argument", a) for a in joint.arguments] + [("target", a) for a in joint.targets]
+def _smaller(draw: st.DrawFn, joint: Joint, largest: int) -> Tensors:
     fixed = {
         size for state in (joint.state.parameters, joint.state.buffers) for t in state.values() for size in t.shape
     }
-    known = {size for _, argument in arguments for size in argument.value.shape}
+    known = {size for _, argument in _arguments(joint) for size in argument.value.shape}
     sizes = {size: size for size in known if size in fixed or size == 0}
     for size in sorted(known - set(sizes)):
         sizes[size] = draw(st.integers(1, min(size, largest)))
-    tensors: dict[Slot, torch.Tensor] = {}
-    for kind, argument in arguments:
-        shape = [sizes[size] for size in argument.value.shape]
-        tensors[Slot(kind, argument.name)] = _tensor(draw, argument, shape, said.get(argument.name))
-    return tensors
+    return _filled(draw, joint, lambda argument: [sizes[size] for size in argument.value.shape])
 
 
-def _tensor(draw: st.DrawFn, argument: Argument, shape: list[int], said: Any) -> torch.Tensor:
+@st.composite
+def _at(draw: st.DrawFn, joint: Joint, space: Space, largest: int, special: tuple[float, ...]) -> Tensors:
+    limits = {dimension.name: dimension for axes in space.dimensions.values() for dimension in axes.values()}
+    sizes = {}
+    for name, dimension in limits.items():
+        if name in space.sizes:
+            sizes[name] = draw(st.sampled_from(sorted(space.sizes[name])))
+            continue
+        low = max(dimension.minimum, 1)
+        high = max(low, min(largest, dimension.maximum or largest))
+        sizes[name] = draw(st.integers(low, high))
+
+    def shape(argument: Argument) -> list[int]:
+        axes = space.dimensions.get(argument.name, {})
+        return [sizes[axes[axis].name] if axis in axes else size for axis, size in enumerate(argument.value.shape)]
+
+    return _filled(draw, joint, shape, special)
+
+
+def _arguments(joint: Joint) -> list[tuple[str, Argument]]:
+    return [("argument", a) for a in joint.arguments] + [("target", a) for a in joint.targets]
+
+
+def _filled(
+    draw: st.DrawFn, joint: Joint, shape: Callable[[Argument], list[int]], special: tuple[float, ...] = ()
+) -> Tensors:
+    said = joint.subject.inputs or {}
+    return {
+        Slot(kind, argument.name): _tensor(draw, argument, shape(argument), said.get(argument.name), special)
+        for kind, argument in _arguments(joint)
+    }
+
+
+def _tensor(
+    draw: st.DrawFn, argument: Argument, shape: list[int], said: Any, special: tuple[float, ...]
+) -> torch.Tensor:
     example: torch.Tensor = argument.value.detach()
     count = 1
     for size in shape:
@@ -63,6 +128,8 @@ def _tensor(draw: st.DrawFn, argument: Argument, shape: list[int], said: Any) ->
     if not count:
         return example.new_zeros(shape)
     elements = _elements(example, said)
+    if elements is not None and special and said is None and example.is_floating_point():
+        elements = st.one_of(elements, st.sampled_from(special))
     if elements is None:
         return example.reshape(-1)[:1].expand(count).reshape(shape).clone()
     if count <= _ONE_BY_ONE:

@@ -2,12 +2,13 @@
 
 from gradport.lower import decompositions, families  # importing them fills the table
 from gradport.lower.assemble import assemble
-from gradport.lower.forms import apply_forms, forms_of
+from gradport.lower.forms import Form, apply_forms, forms_of
 from gradport.lower.lower import Lowered, lower
 from gradport.lower.table import OPSETS, decomposition_table
 
 __all__ = [
     "OPSETS",
+    "Form",
     "Lowered",
     "apply_forms",
     "assemble",

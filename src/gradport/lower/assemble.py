@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -175,12 +176,10 @@ def _functions(model: ir.Model) -> list[dict[str, Any]]:
 
 
 def _provenance(lowered: Lowered, options: Mapping[str, Any], random: Mapping[str, str]) -> dict[str, Any]:
-    from gradport import __version__
-
     joint: Joint = lowered.capture.joint
     file, line = source_of(joint.subject.target)
     return {
-        "gradport": __version__,
+        "gradport": importlib.metadata.version("gradport"),
         "torch": torch.__version__,
         "subject": joint.subject.name,
         "source": f"{file}:{line}" if file else None,
@@ -216,9 +215,7 @@ def _finish(model: ir.Model, opset_version: int) -> None:
         del imports[domain]
     imports[""] = opset_version
     model.producer_name = "gradport"
-    from gradport import __version__
-
-    model.producer_version = __version__
+    model.producer_version = importlib.metadata.version("gradport")
     model.graph.name = "gradport"
     model.graph.metadata_props.clear()
     for node in model.graph.all_nodes():

@@ -13,16 +13,18 @@ from onnx_ir.tensor_adapters import TorchTensor
 from gradport import torch_internals
 from gradport.capture import Capture
 from gradport.capture.refusals import whose
-from gradport.capture.regions import place_of, region_of
+from gradport.capture.regions import module_of, place_of, region_of
 from gradport.control_flow import bodies
 from gradport.errors import ExportError
 from gradport.lower.signatures import remembered_signatures
 from gradport.lower.table import registry
 
-__all__ = ["PLACE", "REGION", "Lowered", "lower"]
+__all__ = ["MODULE", "OPERATOR", "PLACE", "REGION", "Lowered", "lower"]
 
 REGION = "gradport.region"
 PLACE = "gradport.place"
+MODULE = "gradport.module"
+OPERATOR = "gradport.operator"
 
 
 @dataclasses.dataclass
@@ -31,7 +33,8 @@ class Lowered:
 
     Attributes:
         capture: what it came from.
-        model: the graph; `REGION` and `PLACE` stand in the metadata of its nodes.
+        model: the graph; `REGION`, `PLACE` and `MODULE` stand in the metadata of its nodes, `OPERATOR` in the memory
+            of a value that an operator of the capture gives.
         inputs: the graph's values in the order of the capture's placeholders; parameters and buffers are
             initializers, constants too.
         opset_version: opset of ai.onnx.
@@ -71,11 +74,16 @@ def _annotate(node: ir.Node) -> None:
     node.metadata_props.clear()
     if source is None:
         return
-    region, place = region_of(source), place_of(source)
+    region, place, module = region_of(source), place_of(source), module_of(source)
     if region is not None:
         node.metadata_props[REGION] = str(region)
     if place is not None:
         node.metadata_props[PLACE] = str(place)
+    if module is not None:
+        node.metadata_props[MODULE] = module
+    for value in node.outputs:
+        if value.name == source.name:
+            value.meta[OPERATOR] = source.name
 
 
 def _placeholder_values(capture: Capture, model: ir.Model) -> tuple[ir.Value, ...]:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from gradport.capture import Region
 from gradport.lower.borders import Border, Crossings, Named, formal_outputs, region_key
 from gradport.lower.identity import rename_canonically
-from gradport.lower.lower import REGION, Lowered
+from gradport.lower.lower import MODULE, PLACE, REGION, Lowered
 
 __all__ = ["Outlined", "Style", "outline"]
 
@@ -224,6 +224,7 @@ class _Body:
         imports = {"": lowered.opset_version}
         for node in (inner for outer in self.nodes for inner in _with_inner(outer)):
             node.doc_string = None
+            node.meta.update({key: node.metadata_props.get(key) for key in (PLACE, MODULE)})  # in memory alone
             node.metadata_props.clear()
             for value in node.outputs:
                 value.shape = value.type = None

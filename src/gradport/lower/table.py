@@ -11,6 +11,7 @@ import onnxscript
 import torch
 
 from gradport import torch_internals
+from gradport.quiet import quiet
 
 __all__ = ["OPSETS", "decomposition", "decomposition_table", "fixed", "lowering", "op", "registry"]
 
@@ -72,7 +73,7 @@ def fixed(values: Any, dtype: torch.dtype) -> torch.Tensor:
 def registry(opset_version: int) -> Any:
     """The exporter's registry at one opset, with the rows of this package in front."""
     found = torch_internals.lowerings(opset_version)
-    with torch_internals.quiet():  # it would log that plain functions have no onnxscript signature
+    with quiet():  # it would log that plain functions have no onnxscript signature
         for overload, function in _ROWS:
             found.register_op(overload, function)
     return found

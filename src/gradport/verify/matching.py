@@ -31,8 +31,6 @@ class Match:
 def match(program: Program, inputs: Mapping[str, torch.Tensor], outputs: Mapping[str, torch.Tensor]) -> Match:
     """Matches a model's inputs and outputs with those of eager.
 
-    An input of the Subject that the model does not have is one that it does not read.
-
     Raises:
         SpecError: they match neither by name nor by position; the message lists both.
     """

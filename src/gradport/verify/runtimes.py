@@ -1,95 +1,112 @@
-"""The runtimes that a model is run in: one function each, from a model to something that takes and gives tensors."""
+"""The runtimes that a model is run in: a table, one row for each, from a model to something that takes and gives
+tensors.
+
+Somebody's own runtime registers itself by an entry point of the group `gradport.runtimes`, whose name is the runtime's.
+It loads to a function of a `gradport.Program` that gives a function from tensors by name to tensors by name; either may
+raise `gradport.ProgramError`. An attribute `family` of it says with whom it shares its kernels; without one it speaks
+for itself.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-import numpy as np
-import onnx_ir as ir
 import torch
 
 from gradport.errors import ProgramError, SpecError
-from gradport.program import Program, require_fitting
+from gradport.program import Program
+from gradport.verify import ort, reference_evaluator
 
-__all__ = ["RUNTIMES", "Runner", "runners"]
+__all__ = ["Runner", "Runtime", "chosen", "known", "runners"]
 
 Runner = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
 
+GROUP = "gradport.runtimes"
 
-def runners(program: Program, names: Sequence[str] | None) -> dict[str, Runner | ProgramError]:
-    """A runner for each runtime, or the reason why it does not take this model.
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """One row.
+
+    Attributes:
+        name: as `runtimes=` and reports call it.
+        family: those that share kernels have one voice.
+        make: from a Program to its runner; ProgramError where it does not take the model, NoKernel where it only
+            lacks a kernel.
+        default: whether it runs where nobody chose.
+        absent: why it is not on this machine, or None where it is.
+    """
+
+    name: str
+    family: str
+    make: Callable[[Program], Runner]
+    default: bool = False
+    absent: Callable[[], str | None] = lambda: None
+
+
+_OWN = (
+    Runtime("onnxruntime", "onnxruntime", ort.cpu, default=True),
+    *(
+        Runtime(f"onnxruntime-{level}", "onnxruntime", functools.partial(ort.at_level, level=level))
+        for level in ort.LEVELS
+    ),
+    Runtime("reference", "reference", reference_evaluator.evaluator, default=True),
+    Runtime("onnxruntime-cuda", "onnxruntime-cuda", ort.cuda, default=True, absent=ort.cuda_is_absent),
+)
+
+
+def known() -> dict[str, Runtime]:
+    """Every runtime that is installed, by name."""
+    rows = {row.name: row for row in _OWN}
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        rows.setdefault(entry.name, _registered(entry))
+    return rows
+
+
+def chosen(names: Sequence[str] | None) -> list[Runtime]:
+    """The runtimes of these names; None: those that run where nobody chose.
 
     Raises:
         SpecError: a runtime that is not known.
     """
+    rows = known()
+    for name in names or ():
+        if name not in rows:
+            raise SpecError(f"runtimes names {name!r}; known are {', '.join(rows)}.")
+    return [row for row in rows.values() if row.default] if names is None else [rows[name] for name in names]
+
+
+def runners(program: Program, rows: Sequence[Runtime]) -> dict[str, Runner | ProgramError]:
+    """A runner for each runtime, or the reason why it does not take this model."""
     made: dict[str, Runner | ProgramError] = {}
-    for name in RUNTIMES if names is None else names:
-        if name not in RUNTIMES:
-            raise SpecError(f"runtimes names {name!r}; known are {', '.join(RUNTIMES)}.")
+    for row in rows:
+        reason = row.absent()
         try:
-            made[name] = RUNTIMES[name](program)
+            made[row.name] = row.make(program) if reason is None else ort.Absent(reason)
         except ProgramError as error:
-            made[name] = error
+            made[row.name] = error
     return made
 
 
-def _onnxruntime(program: Program) -> Runner:
-    """ONNX Runtime's CPU provider, as `Program.run` uses it."""
-    program.session()
-    return program.run_named
-
-
-def _reference(program: Program) -> Runner:
-    """`onnx.reference.ReferenceEvaluator`: slow, written from the operators' own definitions."""
-    from onnx.reference import ReferenceEvaluator
-
-    overloaded = [function.name for function in program.model.functions.values() if function.overload]
-    if overloaded:
-        raise ProgramError(f"The reference evaluator ignores overloads, and {overloaded[0]!r} has several.")
-    try:
-        evaluator = ReferenceEvaluator(ir.to_proto(program.model))
-    except Exception as error:
-        raise ProgramError(f"The reference evaluator does not take this model: {_first_line(error)}") from error
-    specs = program.inputs
-    wanted = {spec.name: spec.dtype for spec in program.outputs}
-
-    def run(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        require_fitting(specs, tensors)
-        feeds = {name: _to_numpy(tensor) for name, tensor in tensors.items()}
+def _registered(entry: importlib.metadata.EntryPoint) -> Runtime:
+    def make(program: Program) -> Runner:
         try:
-            with np.errstate(all="ignore"):
-                results = evaluator.run(None, feeds)
+            function = entry.load()
         except Exception as error:
-            raise ProgramError(f"The reference evaluator fails on this model: {_first_line(error)}") from error
-        return {
-            name: _to_torch(result, wanted[name])
-            for name, result in zip(evaluator.output_names, results, strict=True)  # type: ignore[arg-type]
-        }
+            raise ProgramError(f"The runtime {entry.name!r} ({entry.value}) cannot be loaded: {error}.") from error
+        inner = function(program)
 
-    return run
+        def run(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            try:
+                return dict(inner(tensors))
+            except ProgramError:
+                raise
+            except Exception as error:
+                raise ProgramError(f"The runtime {entry.name!r} fails on this model: {error}.") from error
 
+        return run
 
-RUNTIMES: dict[str, Callable[[Program], Runner]] = {"onnxruntime": _onnxruntime, "reference": _reference}
-
-
-def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    tensor = tensor.detach().cpu().contiguous()
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor).contiguous()
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.uint16).numpy().view(ir.DataType.BFLOAT16.numpy())
-    return tensor.numpy()
-
-
-def _to_torch(result: Any, dtype: torch.dtype) -> torch.Tensor:
-    array = np.asarray(result)
-    array = np.ascontiguousarray(array).reshape(array.shape)  # a 0-d array stays one
-    if dtype == torch.bfloat16 and array.dtype.itemsize == 2:
-        return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(array.copy())
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".") + "."
+    return Runtime(entry.name, entry.name, make, default=True)

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from hypothesis import settings
 
-from gradport.check.trial import Trial
-from gradport.joint import Slot
+from gradport.joint import Joint, Slot
 from gradport.signature import source_of
 
 __all__ = ["Memory", "packed"]
@@ -23,14 +22,14 @@ Tensors = dict[Slot, torch.Tensor]
 
 
 class Memory:
-    """The inputs of one subject that failed one rule, in Hypothesis's example database."""
+    """The inputs of one subject that failed one question, in Hypothesis's example database."""
 
-    def __init__(self, trial: Trial, rule: str) -> None:
-        subject = trial.joint.subject
+    def __init__(self, joint: Joint, question: str) -> None:
+        subject = joint.subject
         file, _ = source_of(subject.target)
         self._database = settings().database
-        self._key = f"gradport {file} {subject.name} {subject.expect!r} {rule}".encode()
-        self._slots = {slot.name: slot for slot in trial.joint.examples() if slot.kind in ("argument", "target")}
+        self._key = f"gradport {file} {subject.name} {subject.expect!r} {question}".encode()
+        self._slots = {slot.name: slot for slot in joint.examples() if slot.kind in ("argument", "target")}
 
     def keep(self, tensors: Tensors) -> None:
         """Remembers an input."""

@@ -1,0 +1,101 @@
+"""The inputs that a model is held against eager with, plain ones first; one row a case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+
+from gradport.dimensions import Dimensions
+from gradport.errors import SpecError
+from gradport.inputs import edges, fresh, in_one_element, layouts, sizes_of
+from gradport.joint import Joint
+from gradport.proof import Case
+
+__all__ = ["case_sizes", "cases"]
+
+_SIZES = (1, 2, 7, 0)
+
+_LARGE = 257
+"""A prime beyond every block that a kernel works in."""
+
+_ELEMENTS = 1 << 22
+"""Inputs of more elements are not made larger."""
+
+_FRESH = 3
+
+
+def case_sizes(
+    joint: Joint, dimensions: Dimensions, wanted: Mapping[str, Sequence[int]] | None
+) -> dict[str, tuple[int, ...]]:
+    """The sizes to try of every dynamic dimension: those that were asked for, or 1, 2, a prime, 0 and a large one.
+
+    Raises:
+        SpecError: a dimension that is none.
+    """
+    limits = {d.name: d for axes in dimensions.values() for d in axes.values()}
+    for name in wanted or {}:
+        if name not in limits:
+            raise SpecError(
+                f"sizes names {name!r}, which is no dynamic dimension of {joint.subject.name}; "
+                f"it has {', '.join(limits) or 'none'}."
+            )
+    own = sizes_of(joint, dimensions)
+    given = sum(argument.value.numel() for argument in (*joint.arguments, *joint.targets))
+    return {
+        name: tuple(
+            size
+            for size in (wanted or {}).get(name, (*_SIZES, *([_LARGE] * _is_small(given, own[name]))))
+            if limit.admits(size)
+        )
+        for name, limit in limits.items()
+    }
+
+
+def cases(
+    joint: Joint,
+    dimensions: Dimensions,
+    wanted: Mapping[str, Sequence[int]],
+    generator: torch.Generator,
+    *,
+    overflowing: bool = True,
+) -> Iterator[Case]:
+    """The example, fresh values at its sizes, each size of each dimension, where there are several all at once, other
+    strides, and edge values in what goes in and in the cotangents.
+
+    Args:
+        joint: whose inputs they are.
+        dimensions: which are dynamic.
+        wanted: the sizes of each.
+        generator: draws.
+        overflowing: whether edge values may be the largest number, which leaves no room for a tolerance.
+    """
+    yield Case("the example", joint.examples())
+    at_example = sizes_of(joint, dimensions)
+    for count in range(_FRESH):
+        yield Case(f"fresh values {count + 1}", fresh(joint, dimensions, at_example, generator))
+    for name, sizes in wanted.items():
+        for size in sizes:
+            edge = size == 0  # an empty mean is nan, or what a runtime makes of it
+            yield Case(f"{name}={size}", fresh(joint, dimensions, {**at_example, name: size}, generator), edge)
+    if len(wanted) > 1:
+        for sizes in zip(*wanted.values(), strict=False):
+            said = dict(zip(wanted, sizes, strict=True))
+            what = ", ".join(f"{n}={s}" for n, s in said.items())
+            yield Case(what, fresh(joint, dimensions, said, generator), 0 in said.values())
+    plain = fresh(joint, dimensions, at_example, generator)
+    for what, tensors in layouts(plain):
+        yield Case(what, tensors)
+    for what, tensors in edges(joint, plain, generator, overflowing=overflowing):
+        yield Case(what, tensors, edge=True)
+    if joint.wanted and joint.subject.loss is None:
+        for special in ("nan", "inf"):
+            yield Case(f"{special} in the cotangents", plain, edge=True, cotangent=_holding(float(special)))
+
+
+def _holding(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda drawn: in_one_element(drawn, value, torch.Generator().manual_seed(0))
+
+
+def _is_small(elements: int, size: int) -> bool:
+    return elements * _LARGE <= _ELEMENTS * max(size, 1)

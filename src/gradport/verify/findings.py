@@ -1,0 +1,234 @@
+"""A Trial's Findings: what each runtime made of each result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradport.errors import ProgramError
+from gradport.evidence import Finding
+from gradport.proof import Case
+from gradport.signature import source_of
+from gradport.tolerance import UNDECIDED
+from gradport.verify.localise import Found
+from gradport.verify.ort import Absent, NoKernel
+from gradport.verify.trial import Trial, Worst
+from gradport.verify.vote import Verdict
+
+__all__ = ["agreement", "edge_values", "first_node", "not_reached", "running", "stumbles", "where", "who_is_wrong"]
+
+
+def where(trial: Trial) -> str | None:
+    """The source line that a Finding about the whole Subject is about."""
+    file, line = source_of(trial.joint.subject.target)
+    return f"{file}:{line}" if file else None
+
+
+def running(trial: Trial) -> Iterator[Finding]:
+    """A Finding for each runtime that does not run the model, or runs it on some cases alone."""
+    for name, runner in trial.runners.items():
+        reason = runner if isinstance(runner, ProgramError) else trial.broken.get(name)
+        if reason is not None:
+            yield _not_run(trial, name, reason)
+        elif name in trial.slow:
+            yield Finding(
+                f"runs/{name}",
+                "runs",
+                "skipped",
+                "slow",
+                "warning",
+                where=where(trial),
+                message=f"{name} takes seconds for a run, so it was asked about the example alone.",
+            )
+
+
+def stumbles(trial: Trial) -> Iterator[Finding]:
+    """A Finding for each runtime that fails on a case which eager takes, and on the example it did not."""
+    for name, failures in trial.stumbled.items():
+        error, case = failures[0]
+        others = [other for other in trial.working() if other not in trial.stumbled]
+        alone = bool(others) or name == "reference"
+        yield Finding(
+            f"runs/{name}/cases",
+            "runs",
+            "held" if alone else "failed",
+            "runtime deviation" if alone else "fails",
+            "warning" if alone else "error",
+            float(len(failures)),
+            "cases",
+            case.what,
+            where(trial),
+            f"{name} fails on {'; '.join(case.what for _, case in failures)}"
+            f"{', where ' + ', '.join(others) + ' runs' if others else ''}: {error}",
+        )
+
+
+def agreement(trial: Trial, runtime: str, result: str) -> Finding | None:
+    """What the plain cases say of one result in one runtime; None where it ran none."""
+    worst = trial.plain.get((runtime, result))
+    if worst is None:
+        return None
+    comparison, what = worst.comparison, f"{trial.roles[result]} {result!r}"
+    share = trial.shares.get(result, 0.0)
+    said = (
+        f" In {share:.2%} of its elements float64 takes another discrete branch; there eager alone is the measure."
+        if share
+        else ""
+    )
+    if trial.runs_in_float64 is False and not trial.given:
+        said += " The subject does not run in float64, so beyond the floor torch.testing's rtol and atol decide."
+    outcome, severity, kind = "held", "info", trial.roles[result]
+    if not comparison.ok:
+        outcome, severity = "failed", "error"
+        message = (
+            f"The {what} differs from eager in {runtime} on {worst.case.what}: {comparison.reason} "
+            f"({comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}).{said}"
+        )
+    elif result not in trial.finite:
+        outcome, severity = "undecided", "warning"
+        message = (
+            f"The {what} is nan or infinite in every element on every input, so nothing was compared in {runtime}."
+        )
+    elif share > UNDECIDED:
+        outcome, severity = "undecided", "warning"
+        message = (
+            f"The {what} agrees with eager in {runtime}, but float64 takes another discrete branch in {share:.2%} of "
+            f"its elements, more than {UNDECIDED:.0%}, so there is no oracle for it; give inputs off the ties, or rtol "
+            "and atol."
+        )
+    else:
+        at = f" ({comparison.worst})" if comparison.worst else ""
+        message = (
+            f"The {what} agrees with eager in {runtime} on {_plain_count(trial)} inputs: "
+            f"at most {comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}{at}.{said}"
+        )
+    return Finding(
+        key=f"agrees-with-eager/{runtime}/{result}",
+        rule="agrees-with-eager",
+        outcome=outcome,
+        kind=kind,
+        severity=severity,
+        figure=comparison.ulps,
+        unit="ULP",
+        input=worst.case.what,
+        where=where(trial),
+        message=message,
+    )
+
+
+def edge_values(trial: Trial, runtime: str, result: str, judged: list[tuple[Worst, Verdict]]) -> Finding | None:
+    """What the cases with edge values say: held, a runtime's own deviation, an overflow of eager's, or a failure.
+
+    Args:
+        judged: the cases that differ, each with what the vote says of it.
+    """
+    found = trial.edge.get((runtime, result))
+    if not found:
+        return None
+    what = f"{trial.roles[result]} {result!r}"
+    outcome, severity, kind = "held", "info", trial.roles[result]
+    worst, message = found[0], f"The {what} agrees with eager in {runtime} where inputs hold nan, inf, ties and zeros."
+    ranked = sorted(judged, key=lambda pair: _gravity(pair[0].case, pair[1], runtime), reverse=True)
+    if ranked:
+        worst, verdict = ranked[0]
+        gravity = _gravity(worst.case, verdict, runtime)
+        outcome, kind, severity = (
+            ("held", "runtime deviation", "warning"),
+            ("held", "overflow", "info"),
+            ("undecided", kind, "warning"),
+            ("failed", kind, "error"),
+        )[gravity]
+        lead = (
+            f"{runtime} alone departs from ONNX's definition of the {what}",
+            f"At the end of its dtype's range the {what} overflows in another place in eager than in {runtime},",
+            f"The {what} differs from eager in {runtime}",
+            f"The {what} differs from eager in {runtime}",
+        )[gravity]
+        message = f"{lead} with {worst.case.what}: {worst.comparison.reason}. {verdict.sentence}"
+    return Finding(
+        key=f"edge-values/{runtime}/{result}",
+        rule="edge-values",
+        outcome=outcome,
+        kind=kind,
+        severity=severity,
+        figure=worst.comparison.ulps,
+        unit="ULP",
+        input=worst.case.what,
+        where=where(trial),
+        message=message,
+    )
+
+
+def who_is_wrong(trial: Trial, result: str, worst: Worst, verdict: Verdict) -> Finding:
+    """Whom the vote names for a result that differs."""
+    return Finding(
+        key=f"who-is-wrong/{result}",
+        rule="who-is-wrong",
+        outcome="failed" if verdict.culprit else "undecided",
+        kind=verdict.culprit or "tie",
+        severity="error" if verdict.culprit else "warning",
+        input=worst.case.what,
+        where=where(trial),
+        message=f"{trial.roles[result].capitalize()} {result!r}: {verdict.sentence}",
+    )
+
+
+def first_node(trial: Trial, result: str, worst: Worst, found: Found) -> Finding:
+    """The node at which a result begins to depart."""
+    return Finding(
+        key=f"first-node/{result}",
+        rule="first-node",
+        outcome="failed",
+        kind=f"{found.half} {found.op_type}",
+        severity="error",
+        input=worst.case.what,
+        where=found.place or where(trial),
+        message=found.sentence,
+    )
+
+
+def not_reached(trial: Trial, left: list[str], why: str) -> Finding:
+    """The cases that time or memory did not reach."""
+    return Finding(
+        key="budget/not-reached",
+        rule="budget",
+        outcome="skipped",
+        kind="not reached",
+        severity="warning",
+        figure=float(len(left)),
+        unit="cases",
+        where=where(trial),
+        message=f"{why} Not reached: {'; '.join(left)}.",
+    )
+
+
+def _gravity(case: Case, verdict: Verdict, runtime: str) -> int:
+    if verdict.culprit == "eager" or "largest" in case.what:
+        return 1
+    if verdict.culprit is None:
+        return 2
+    return 3 if verdict.culprit == "the exported graph" or runtime not in _named(verdict) else 0
+
+
+def _named(verdict: Verdict) -> set[str]:
+    """The runtimes of the families that the vote names."""
+    return {voice.name for voice in verdict.voices if voice.family in (verdict.culprit or "").split(" and ")}
+
+
+def _not_run(trial: Trial, runtime: str, reason: ProgramError) -> Finding:
+    """ONNX Runtime is what the model is for; the second opinion may lack an operator."""
+    kind = "no kernel" if isinstance(reason, NoKernel) else "absent" if isinstance(reason, Absent) else "fails"
+    needed = kind == "fails" and runtime != "reference"
+    return Finding(
+        key=f"runs/{runtime}",
+        rule="runs",
+        outcome="failed" if needed else "skipped",
+        kind=kind,
+        severity="error" if needed else "info" if kind == "absent" else "warning",
+        input=trial.cases[0] if trial.cases and kind == "fails" else None,
+        where=where(trial),
+        message=str(reason),
+    )
+
+
+def _plain_count(trial: Trial) -> int:
+    return len(trial.cases) - trial.edge_count

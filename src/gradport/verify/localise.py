@@ -1,0 +1,326 @@
+"""Which node, which line: the first node of a model whose value departs.
+
+Where the exported graph is wrong, the Subject is exported once more in the same form and the two graphs are held
+against each other, value by value, in one runtime with nothing optimised: that finds what became of a file after it was
+written. Where they are the same, an operator is lowered wrongly: the traced graph run in eager torch finds it. A model
+of another exporter is held against the trace's values alone. Where one runtime is wrong, it is held against another.
+
+Of a model whose values do not fit into memory, the prefix that still agrees is found by bisection: each probe fetches
+the values that are alive at one place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx_ir as ir
+import torch
+
+from gradport.capture import Capture, capture
+from gradport.dimensions import resolve_dimensions
+from gradport.divergence import distance, first_departure, operator_values
+from gradport.errors import Error, ProgramError
+from gradport.export import written
+from gradport.intermediates import Flat, Make, flat, reads, taken
+from gradport.lower import decomposition_table, forms_of
+from gradport.program import Program
+from gradport.proof import Case, Reference
+from gradport.randomness import Expected
+from gradport.verify.ort import unoptimized
+from gradport.verify.runtimes import known
+from gradport.verify.trial import Trial
+from gradport.verify.vote import Verdict
+
+__all__ = ["Found", "localise"]
+
+_BYTES = 1 << 30
+"""Values of a model that take more are not fetched at once."""
+
+_ROUNDING = 1e-3
+"""Relative to the scale: how far two runtimes' values may stand apart where one of them is suspected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The first node that departs.
+
+    Attributes:
+        node: its name in the graph or function that holds it.
+        op_type: its operator.
+        function: domain and name of the local function that holds it, or None.
+        half: "forward" or "backward".
+        module: path of the module that it comes from, or None.
+        place: the user's source line, or None.
+        values: how far each node's value stands off, in the order of the graph: for a plot.
+        model: the flat graph.
+        flat_name: the node's name in it.
+        feeds: what the flat graph was given.
+        sentence: it as a person would say it.
+    """
+
+    node: str
+    op_type: str
+    function: tuple[str, str] | None
+    half: str
+    module: str | None
+    place: str | None
+    values: tuple[dict[str, object], ...]
+    model: Flat
+    flat_name: str
+    feeds: dict[str, torch.Tensor]
+    sentence: str
+
+
+def localise(trial: Trial, case: Case, verdict: Verdict) -> Found | None:
+    """The first node of the Trial's model that departs on a case, or None where that cannot be said.
+
+    Args:
+        trial: the model and the Subject.
+        case: inputs that show it.
+        verdict: who is wrong.
+    """
+    try:
+        given = flat(trial.program.model)
+        answer = trial.answer(case)
+        assert trial.matched is not None
+        feeds = {theirs: answer.feeds[ours] for ours, theirs in trial.matched.inputs.items()}
+        families = {row.name: row for row in known().values() if row.family == verdict.culprit}
+        if families:
+            return _beside_another_runtime(trial, given, feeds, list(families))
+        return _in_the_graph(trial, given, feeds, case, answer)
+    except (Error, ValueError, AssertionError):
+        return None
+
+
+def _beside_another_runtime(
+    trial: Trial, given: Flat, feeds: dict[str, torch.Tensor], suspects: Sequence[str]
+) -> Found | None:
+    rows = known()
+    suspect = next((name for name in suspects if name in trial.runners), suspects[0])
+    others = [name for name in ("reference", "onnxruntime-disabled") if rows[name].family != rows[suspect].family]
+    for other in others:
+        try:
+            found = _first(given, rows[suspect].make, given, rows[other].make, feeds, lambda d: d > _ROUNDING)
+        except ProgramError:
+            continue
+        if found is not None:
+            return _told(given, feeds, *found, f"{suspect} departs from {other}")
+    return None
+
+
+def _in_the_graph(
+    trial: Trial, given: Flat, feeds: dict[str, torch.Tensor], case: Case, answer: Reference
+) -> Found | None:
+    captured = _captured(trial)
+    fresh = flat(_again(trial, captured).model)
+    if _shared(given, fresh) > 0.5:
+        found = _first(given, unoptimized, fresh, unoptimized, feeds, lambda d: d > 0)
+        if found is not None:
+            return _told(given, feeds, *found, "the file is not what its subject exports to", fresh)
+        return _lowered_wrongly(trial, captured, given, feeds, case, answer)
+    return _foreign(captured, given, feeds, case, answer)
+
+
+def _captured(trial: Trial) -> Capture:
+    joint = trial.joint
+    dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
+    expected = trial.random is Expected
+    return capture(joint, dimensions, decomposition_table(_opset(trial.program)), expected=expected)
+
+
+def _again(trial: Trial, captured: Capture) -> Program:
+    """The Subject exported once more, as the model was."""
+    options = trial.program.provenance.get("options", {})
+    form = options.get("functions", "keep")
+    forms = forms_of(form if form in ("keep", "inline", "opaque", "symbolic") else "inline")
+    return written(
+        captured, _opset(trial.program), forms, options={"finite_math": bool(options.get("finite_math", False))}
+    )
+
+
+def _lowered_wrongly(
+    trial: Trial, captured: Capture, given: Flat, feeds: dict[str, torch.Tensor], case: Case, answer: Reference
+) -> Found | None:
+    inline = written(captured, _opset(trial.program), forms_of("inline"), options={"finite_math": False})
+    departed = first_departure(captured, inline, unoptimized, case.tensors, answer)
+    if departed is None:
+        return None
+    flat_inline = flat(inline.model)
+    of_value = {str(v.name): node for node in flat_inline.nodes() for v in node.outputs}
+    node = of_value.get(departed.value)
+    if node is None:
+        return None
+    return dataclasses.replace(
+        _told(
+            flat_inline, dict(zip((s.name for s in inline.inputs), answer.feeds.values(), strict=True)), node, (), ""
+        ),
+        module=departed.module,
+        place=departed.place,
+        sentence=f"The first operator that departs is {departed}: its lowering is wrong.",
+    )
+
+
+def _foreign(
+    captured: Capture, given: Flat, feeds: dict[str, torch.Tensor], case: Case, answer: Reference
+) -> Found | None:
+    """A model of another exporter: a node is suspect when its value is none that the trace computes, while what it
+    reads is; of these the first on the way to an output that departs."""
+    pool = operator_values(captured, case.tensors, answer)
+    by_shape: dict[tuple[object, ...], list[torch.Tensor]] = {}
+    for value in [*pool.values(), *answer.feeds.values(), *captured.joint.examples().values()]:
+        by_shape.setdefault((value.dtype, *value.shape), []).append(value)
+    names = [str(value.name) for node in given.nodes() for value in node.outputs]
+    found = taken(given, unoptimized, feeds, names)
+    strange = {
+        name
+        for name, value in found.items()
+        if not any(distance(value, known) <= _ROUNDING for known in by_shape.get((value.dtype, *value.shape), []))
+    }
+    outputs = [str(value.name) for value in given.model.graph.outputs]
+    producers = {str(value.name): node for node in given.nodes() for value in node.outputs}
+    at = next((name for name in outputs if name in strange), None)
+    while at is not None:
+        node = producers[at]
+        at = next((str(v.name) for v in reads(node) if v is not None and str(v.name) in strange), None)
+        if at is None and node.op_type != "Constant":
+            series = [{"node": n, "relative": float(n in strange)} for n in found]
+            return _told(given, feeds, node, series, "none of the values that the subject computes is its")
+    return None
+
+
+def _first(
+    left: Flat,
+    make_left: Make,
+    right: Flat,
+    make_right: Make,
+    feeds: dict[str, torch.Tensor],
+    departs: Callable[[float], bool],
+) -> tuple[ir.Node, Sequence[dict[str, object]]] | None:
+    """The first node of `left` whose value departs from that of the same name in `right`."""
+    nodes = left.nodes()
+    renamed = dict(zip(feeds, (str(value.name) for value in right.model.graph.inputs), strict=False))
+    theirs = {renamed.get(name, name): tensor for name, tensor in feeds.items()}
+    held = _held_differs(left, right)
+
+    def distances(names: Sequence[str]) -> dict[str, float]:
+        ours, others = taken(left, make_left, feeds, names), taken(right, make_right, theirs, names)
+        return {name: distance(ours[name], others[name]) for name in names if name in ours and name in others}
+
+    for node in nodes:  # a weight that is another one has no node of its own
+        if any(value is not None and str(value.name) in held for value in reads(node)):
+            return node, ()
+    if _weight(left, feeds) > _BYTES:
+        last = _bisected(nodes, distances, departs, left)
+        return None if last is None else (last, ())
+    every = distances([str(value.name) for node in nodes for value in node.outputs if value.name])
+    series = [_entry(node, every) for node in nodes]
+    for node, entry in zip(nodes, series, strict=True):
+        if departs(float(str(entry["relative"]))):
+            return node, series
+    return None
+
+
+def _entry(node: ir.Node, distances: Mapping[str, float]) -> dict[str, object]:
+    relative = max((distances.get(str(value.name), 0.0) for value in node.outputs), default=0.0)
+    return {"node": str(node.name), "op": node.op_type, "relative": relative}
+
+
+def _bisected(
+    nodes: list[ir.Node],
+    distances: Callable[[Sequence[str]], dict[str, float]],
+    departs: Callable[[float], bool],
+    model: Flat,
+) -> ir.Node | None:
+    """The last node of the shortest prefix at whose end something departs that is still needed."""
+    last_use = {
+        str(value.name): index for index, node in enumerate(nodes) for value in reads(node) if value is not None
+    }
+    last_use |= {str(value.name): len(nodes) for value in model.model.graph.outputs}
+
+    def departed(length: int) -> bool:
+        alive = [
+            str(value.name)
+            for node in nodes[:length]
+            for value in node.outputs
+            if last_use.get(str(value.name), -1) >= length
+        ]
+        return any(departs(found) for found in distances(alive).values())
+
+    low, high = 0, len(nodes)
+    if not departed(high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if departed(middle) else (middle, high)
+    return nodes[high - 1]
+
+
+def _told(
+    given: Flat,
+    feeds: dict[str, torch.Tensor],
+    node: ir.Node,
+    series: Sequence[dict[str, object]],
+    why: str,
+    fresh: Flat | None = None,
+) -> Found:
+    name = str(node.name)
+    origin = given.origins[name]
+    known_better = (fresh or given).origins.get(name, origin)
+    half = "backward" if name in given.backward() else "forward"
+    inside = f" of the function {'::'.join(origin.function)}" if origin.function else ""
+    module, place = origin.module or known_better.module, origin.place or known_better.place
+    where = (f" in module {module!r}" if module else "") + (f" at {place}" if place else "")
+    return Found(
+        node=origin.name,
+        op_type=node.op_type,
+        function=origin.function,
+        half=half,
+        module=module,
+        place=place,
+        values=tuple(dict(entry) for entry in series),
+        model=given,
+        flat_name=name,
+        feeds=feeds,
+        sentence=f"The first node that departs is {origin.name!r} ({node.op_type}){inside}, in the {half} half{where}: "
+        f"{why}.",
+    )
+
+
+def _held_differs(left: Flat, right: Flat) -> set[str]:
+    """The initializers that have the same name and other numbers."""
+    found = set()
+    for name, value in left.model.graph.initializers.items():
+        other = right.model.graph.initializers.get(name)
+        if other is None or value.const_value is None or other.const_value is None:
+            continue
+        mine, theirs = value.const_value, other.const_value
+        if mine.dtype != theirs.dtype or mine.shape != theirs.shape or mine.tobytes() != theirs.tobytes():
+            found.add(name)
+    return found
+
+
+def _shared(left: Flat, right: Flat) -> float:
+    """The share of the nodes of `left` that have a namesake in `right`."""
+    theirs = {str(node.name) for node in right.nodes()}
+    nodes = left.nodes()
+    return sum(str(node.name) in theirs for node in nodes) / max(len(nodes), 1)
+
+
+def _weight(model: Flat, feeds: Mapping[str, torch.Tensor]) -> int:
+    """Bytes of all values, where dynamic dimensions are as large as the largest that is fed."""
+    largest = max((size for tensor in feeds.values() for size in tensor.shape), default=1)
+    total = 0
+    for node in model.nodes():
+        for value in node.outputs:
+            count = 4
+            for dim in value.shape or ():
+                count *= dim if isinstance(dim, int) else largest
+            total += count
+    return total
+
+
+def _opset(program: Program) -> int:
+    from gradport.lower import OPSETS
+
+    return program.opset if program.opset in OPSETS else OPSETS.stop - 1

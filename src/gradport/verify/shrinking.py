@@ -1,0 +1,92 @@
+"""Inputs that make a model depart from eager: looked for, and made small, by Hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from gradport.inputs import Space, specials, strategy_at
+from gradport.inputs.memory import Memory
+from gradport.inputs.search import shown_by, written
+from gradport.joint import Slot
+from gradport.proof import Case
+from gradport.verify.trial import Trial
+
+__all__ = ["explored", "smallest"]
+
+_LARGEST = (1, 2, 5, 13)
+"""Limits of the dynamic sizes, one after the other: what fails at a small size is shown at a small size."""
+
+_EXPLORE = 12
+"""Inputs that are drawn at each limit where nothing is known to fail."""
+
+
+def explored(trial: Trial, space: Space, seconds: float) -> Case | None:
+    """A case that fails in the first runtime that works, at values and sizes from Hypothesis; None where none was
+    found in the time."""
+    names = trial.working()
+    if not names or seconds <= 0 or not trial.roles:
+        return None
+
+    def fails(case: Case) -> bool:
+        return any(trial.failing(names[0], result, case) is not None for result in list(trial.roles)[:1])
+
+    return _found(trial, space, "explored", (), fails, examples=_EXPLORE, seconds=seconds)
+
+
+def smallest(trial: Trial, space: Space, runtime: str, result: str, failed: Case, seconds: float) -> Case:
+    """The smallest case found on which a result fails in the same way; the given one where none is smaller."""
+    first = trial.failing(runtime, result, failed)
+    if first is None or callable(trial.joint.subject.inputs):
+        return failed
+
+    def fails(case: Case) -> bool:
+        found = trial.failing(runtime, result, case)
+        return found is not None and found.special == first.special
+
+    extra = tuple(specials(torch.float32).values()) if failed.edge else ()
+    found = _found(
+        trial,
+        space,
+        f"{runtime} {result}",
+        extra,
+        fails,
+        examples=60,
+        seconds=seconds,
+        edge=failed.edge,
+        cotangent=failed.cotangent,
+    )
+    return failed if found is None or _size(found) > _size(failed) else found
+
+
+def _found(
+    trial: Trial,
+    space: Space,
+    question: str,
+    special: tuple[float, ...],
+    fails: Callable[[Case], bool],
+    *,
+    examples: int,
+    seconds: float,
+    edge: bool = False,
+    cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn,
+) -> Case | None:
+    rest = {slot: t for slot, t in trial.joint.examples().items() if slot.kind not in ("argument", "target")}
+
+    def case(tensors: dict[Slot, torch.Tensor]) -> Case:
+        return Case(written(tensors), rest | tensors, edge, cotangent)
+
+    found = shown_by(
+        (strategy_at(trial.joint, space, largest, special) for largest in _LARGEST),
+        lambda tensors: fails(case(tensors)),
+        memory=Memory(trial.joint, f"verify {question}"),
+        examples=examples,
+        seconds=seconds,
+        seed=trial.seed,
+    )
+    return None if found is None else case(found)
+
+
+def _size(case: Case) -> int:
+    return sum(tensor.numel() for slot, tensor in case.tensors.items() if slot.kind in ("argument", "target"))
