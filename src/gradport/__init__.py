@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gradport.references import reference as reference
     from gradport.spec import tensor as tensor
     from gradport.subject import Subject as Subject
+    from gradport.verify.sweep import sweep as sweep
     from gradport.verify.verify import verify as verify
 
 __version__ = "0.1.0"
@@ -53,6 +54,7 @@ _HOMES = {
     "export_step": "gradport.export_step",
     "load": "gradport.program",
     "reference": "gradport.references",
+    "sweep": "gradport.verify",
     "tensor": "gradport.spec",
     "verify": "gradport.verify",
     "write_back": "gradport.export_step",

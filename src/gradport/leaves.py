@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gradport.spec import InputSpec
 
-__all__ = ["Path", "children", "dotted", "leaves", "replaced"]
+__all__ = ["Path", "children", "dotted", "leaves", "mapped", "replaced"]
 
 Path = tuple[str | int, ...]
 
@@ -64,6 +64,11 @@ def replaced(value: Any, by_path: Mapping[Path, object], path: Path = ()) -> Any
         }
         return dataclasses.replace(value, **fields)
     return value
+
+
+def mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    """A copy of `value` with every leaf changed; the original is untouched."""
+    return replaced(value, {path: change(leaf) for path, leaf in leaves(value)})
 
 
 def _is_record(value: Any) -> bool:

@@ -1,7 +1,8 @@
 """The pytest entry point. It imports nothing heavy until a suite asks for it.
 
 `pytest --gradport` collects module-level Subjects, and lists and dicts of them: each is checked, and exported and
-verified.
+verified. `--gradport-report DIR` writes what was measured, there and by the assertions of `gradport.testing`, as
+`gradport.json` and as one page, `gradport.html`; JUnit files (`--junitxml`) have the outcomes as properties.
 """
 
 from __future__ import annotations
@@ -12,14 +13,52 @@ from typing import Any
 
 import pytest
 
-__all__ = ["SubjectItem", "pytest_addoption", "pytest_pycollect_makeitem"]
+__all__ = [
+    "SubjectItem",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_pycollect_makeitem",
+    "pytest_runtest_makereport",
+]
+
+_MARKERS = (
+    "gradport: a test over gradport cases",
+    "gradport_opsets(low, high, reason): the opsets of the cases that run",
+    "gradport_tolerance(rtol, atol, reason): tolerances of the cases",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds `--gradport`."""
-    parser.getgroup("gradport").addoption(
+    """Adds `--gradport` and `--gradport-report`."""
+    group = parser.getgroup("gradport")
+    group.addoption(
         "--gradport", action="store_true", help="Collect module-level gradport Subjects: check, export and verify each."
     )
+    group.addoption("--gradport-report", metavar="DIR", help="Write gradport.json and gradport.html into this folder.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Names the markers, and writes reports where they are asked for."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    folder = config.getoption("gradport_report")
+    if folder and not hasattr(config, "workerinput"):  # xdist's workers send theirs here
+        config.pluginmanager.register(_Reports(folder), "gradport-reports")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Opset markers skip cases, tolerance markers reach them."""
+    for item in items:
+        case = getattr(getattr(item, "callspec", None), "params", {}).get("case")
+        if item.get_closest_marker("gradport") is None or case is None:
+            continue
+        for marker in item.iter_markers("gradport_opsets"):
+            reason = _outside(case.setting.opset, **marker.kwargs)
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+        for marker in item.iter_markers("gradport_tolerance"):
+            case.tolerances.update({key: marker.kwargs[key] for key in ("rtol", "atol")})
 
 
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[pytest.Item] | None:
@@ -36,6 +75,22 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[py
     ]
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
+    """Hands what a test measured to the reports."""
+    outcome = yield
+    module = sys.modules.get("gradport.testing")
+    if module is None or call.when != "call":
+        return
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    recorded, module.RECORDED[:] = list(module.RECORDED), []
+    if recorded:
+        report.gradport = [evidence.to_dict() for evidence in recorded]
+        for evidence in recorded:
+            said = f"{evidence.subject}: {'ok' if evidence.ok else 'not ok'}, {len(evidence.findings)} findings"
+            report.user_properties.append(("gradport", said))
+
+
 class SubjectItem(pytest.Item):
     """One Subject, to be checked, or to be exported and verified."""
 
@@ -46,21 +101,18 @@ class SubjectItem(pytest.Item):
 
     def runtest(self) -> None:
         """Fails where something is not as it should be."""
-        import gradport
+        from gradport import testing
 
         if self.what == "check":
-            evidence = gradport.check(self.subject)
+            testing.assert_checked(self.subject)
         else:
-            evidence = gradport.verify(gradport.export(self.subject), self.subject)
-        failed = [f.message for f in evidence.findings if f.outcome not in ("held", "skipped")]
-        if failed:
-            raise _NotOk("\n".join(failed))
+            testing.assert_exports(testing.with_every_gradient(self.subject))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """A refusal or a failed Finding is a sentence; anything else a traceback."""
         from gradport.errors import Error
 
-        if isinstance(excinfo.value, (_NotOk, Error)):
+        if isinstance(excinfo.value, (AssertionError, Error)):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
@@ -69,8 +121,30 @@ class SubjectItem(pytest.Item):
         return self.path, None, self.name
 
 
-class _NotOk(Exception):
-    """Some Findings failed."""
+class _Reports:
+    """Gathers what the tests measured, and writes it when they are through."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._found: list[tuple[str, dict[str, Any]]] = []
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self._found += [(report.nodeid, evidence) for evidence in getattr(report, "gradport", ())]
+
+    def pytest_sessionfinish(self) -> None:
+        from gradport.report.suite import write_suite
+
+        write_suite(self._found, self._folder)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        terminalreporter.write_line(f"gradport: wrote {self._folder}/gradport.html and gradport.json")
+
+
+def _outside(opset: int | None, *, low: int = 0, high: int = 1 << 30, reason: str = "") -> str:
+    if opset is None or low <= opset <= high:
+        return ""
+    limit = f"below opset {low}" if opset < low else f"above opset {high}"
+    return f"opset {opset} is {limit}" + (f": {reason}" if reason else "")
 
 
 def _subjects(name: str, obj: object) -> Iterator[tuple[str, Any]]:

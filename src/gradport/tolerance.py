@@ -128,7 +128,7 @@ def branched(eager: torch.Tensor, oracle: torch.Tensor, *, grain: float = 0.0, a
         return 0.0
     unit = max(torch.finfo(eager.dtype).eps, grain)
     scale = max(float(want[finite].abs().max()), torch.finfo(eager.dtype).tiny)
-    beyond = (want - wide).abs() > max(_branch(unit) * scale, FLOOR_ULPS * unit * ambient)
+    beyond = (want - wide).abs() > max(FACTOR * _branch(unit) * scale, FLOOR_ULPS * unit * ambient)
     return int(beyond[finite].sum()) / eager.numel()
 
 

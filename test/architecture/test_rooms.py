@@ -26,7 +26,7 @@ FLOORS = [
     {"joint"},
     {"optimizers"},
     {"activations", "control_flow", "randomness", "references"},
-    {"signature", "state", "user_code", "limit"},
+    {"signature", "state", "user_code", "limit", "branches"},
     {"subject", "leaves", "spec", "errors", "torch_internals"},
     {"quiet"},
 ]

@@ -29,7 +29,7 @@ from gradport.cli.target import load_subject
 if TYPE_CHECKING:
     from gradport.program import Program
 
-__all__ = ["export", "exported", "file_stem"]
+__all__ = ["export", "exported", "file_stem", "save", "with_gradients"]
 
 
 def export(
@@ -60,12 +60,9 @@ def exported(current: Session, subject: Any, wrt: str | None, **options: Any) ->
     """Exports with what the command line said, every gradient where it said nothing, and shows the result."""
     with current.step("importing"):
         from gradport.export import export as run_export
-        from gradport.inputs import with_example
-        from gradport.joint import every_gradient
         from gradport.report.terminal import functions_table, interface_table
-    wanted = names(wrt) if wrt is not None else subject.wrt or every_gradient(with_example(subject))
     with current.step(f"exporting {subject.name}"):
-        program = run_export(subject.replace(wrt=wanted), **options)
+        program = run_export(with_gradients(subject, wrt), **options)
     current.show(interface_table(program))
     if program.functions:
         current.show(functions_table(program))
@@ -75,6 +72,15 @@ def exported(current: Session, subject: Any, wrt: str | None, **options: Any) ->
         current.say(f"The update of the buffer {name} is left out.")
     current.result |= {"subject": subject.name, "export": _described(program)}
     return program
+
+
+def with_gradients(subject: Any, wrt: str | None) -> Any:
+    """The Subject with the gradients that the command line wants: every one there is where nothing is said."""
+    from gradport.inputs import with_example
+    from gradport.joint import every_gradient
+
+    wanted = names(wrt) if wrt is not None else subject.wrt or every_gradient(with_example(subject))
+    return subject.replace(wrt=wanted)
 
 
 def save(current: Session, program: Program, path: Path) -> None:

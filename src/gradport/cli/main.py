@@ -8,6 +8,7 @@ from gradport.cli.check import check
 from gradport.cli.export import export
 from gradport.cli.functions import functions
 from gradport.cli.run import run
+from gradport.cli.sweep import sweep
 from gradport.cli.verify import verify
 
 __all__ = ["app", "main"]
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (run, check, export, verify, functions):
+for _command in (run, check, export, verify, sweep, functions):
     app.command()(_command)
 
 

@@ -25,11 +25,13 @@ __all__ = [
     "Outputs",
     "Random",
     "Rtol",
+    "Runtimes",
     "Seed",
     "Sizes",
     "Target",
     "Wrt",
     "expected",
+    "listed",
     "names",
     "seconds",
     "sizes_of",
@@ -62,6 +64,9 @@ Expect = Annotated[
     typer.Option(help="What the backward is meant to be: derivative, straight-through, ..., or ARGUMENT=that."),
 ]
 Sizes = Annotated[list[str] | None, typer.Option(help="Sizes to try for a dynamic dimension: batch=1,2,7.")]
+Runtimes = Annotated[
+    str | None, typer.Option(help="Names of runtimes, with commas between.", show_default="those that are installed")
+]
 Seed = Annotated[int, typer.Option(help="Of inputs and cotangents.")]
 Budget = Annotated[str | None, typer.Option(help="Time after which nothing new is begun: 10s, 2m.")]
 Rtol = Annotated[float | None, typer.Option(help="Takes the place of gradport's criterion.")]
@@ -75,6 +80,11 @@ def names(text: str | None) -> str | list[str] | None:
     if text is None or text == "none":
         return None
     return text if text in ("inputs", "parameters", "all") else [part.strip() for part in text.split(",")]
+
+
+def listed(text: str | None) -> tuple[str, ...]:
+    """`a,b` as its parts; none where nothing is said."""
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
 def sizes_of(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:

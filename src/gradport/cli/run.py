@@ -77,7 +77,16 @@ def run(
             opset_version=opset,
         )
         with current.step(f"verifying {subject.name}"):
-            verified = verify(program, subject, sizes=wanted, seed=seed, budget=limit, rtol=rtol, atol=atol)
+            verified = verify(
+                program,
+                subject,
+                sizes=wanted,
+                seed=seed,
+                budget=limit,
+                rtol=rtol,
+                atol=atol,
+                reproducer=out / f"{file_stem(subject.name)}.reproducer",
+            )
         current.show(evidence_table(f"verify {subject.name} on {len(verified.series['cases'])} inputs", verified))
         current.result |= {"ok": checked.ok and verified.ok, "verify": verified.to_dict()}
         stem = file_stem(subject.name)

@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 from rich.console import Console, RenderableType
+from rich.status import Status
 
 from gradport.errors import Error, ExportError, OutputError
 
@@ -28,6 +29,8 @@ class Session:
     def __init__(self, command: str, as_json: bool) -> None:
         self.result: dict[str, Any] = {"command": command, "ok": True}
         self.as_json = as_json
+        self._status: Status | None = None
+        self._what = ""
         self.console = Console(stderr=as_json, soft_wrap=True, highlight=False)
         self.errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -35,10 +38,16 @@ class Session:
     def step(self, what: str) -> Iterator[None]:
         """Shows that something takes a while, and when it is done how long it took."""
         started = time.monotonic()
-        with self.errors.status(f"{what} ..."):
+        with self.errors.status(f"{what} ...") as self._status:
+            self._what = what
             yield
         if self.errors.is_terminal:
             self.errors.print(f"[dim]{what}: {time.monotonic() - started:.1f} s[/dim]")
+
+    def progress(self, where: str) -> None:
+        """Says how far the step is."""
+        if self._status is not None:
+            self._status.update(f"{self._what}: {where} ...")
 
     def show(self, renderable: RenderableType) -> None:
         """Prints a table or a line for people."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,11 +13,14 @@ from gradport.cli.options import (
     Inputs,
     Json,
     Loss,
+    Out,
     Outputs,
     Rtol,
+    Runtimes,
     Seed,
     Sizes,
     Wrt,
+    listed,
     names,
     seconds,
     sizes_of,
@@ -40,9 +44,11 @@ def verify(
     budget: Budget = None,
     rtol: Rtol = None,
     atol: Atol = None,
+    runtimes: Runtimes = None,
+    out: Out = Path("gradport-out"),
     as_json: Json = False,
 ) -> None:
-    """Hold an ONNX model against eager torch, outputs and gradients."""
+    """Hold an ONNX model against eager torch, outputs and gradients; where it fails, write a reproducer."""
     with session("verify", as_json) as current:
         limit, wanted = seconds(budget), sizes_of(sizes)
         subject = load_subject(against, inputs or [], loss=loss, wrt=names(wrt), outputs=names(outputs))
@@ -50,6 +56,18 @@ def verify(
             from gradport.report.terminal import evidence_table
             from gradport.verify import verify as run_verify
         with current.step(f"verifying {file}"):
-            evidence = run_verify(file, subject, sizes=wanted, budget=limit, seed=seed, rtol=rtol, atol=atol)
+            evidence = run_verify(
+                file,
+                subject,
+                sizes=wanted,
+                budget=limit,
+                seed=seed,
+                rtol=rtol,
+                atol=atol,
+                runtimes=listed(runtimes) or None,
+                reproducer=out / f"{Path(file).stem}.reproducer",
+            )
         current.show(evidence_table(f"verify {file} on {len(evidence.series['cases'])} inputs", evidence))
+        if "reproducer" in evidence.series:
+            current.say(f"wrote {evidence.series['reproducer']}: python repro.py in it shows the difference")
         current.result |= {"subject": subject.name, "ok": evidence.ok, "verify": evidence.to_dict()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,7 +15,7 @@ from gradport.evidence import Evidence, Finding
 if TYPE_CHECKING:
     from gradport.program import Program
 
-__all__ = ["evidence_table", "functions_table", "interface_table", "rules_table"]
+__all__ = ["evidence_table", "functions_table", "interface_table", "rules_table", "sweep_table"]
 
 _MARKS = {
     "held": ("ok", "green"),
@@ -72,6 +72,39 @@ def rules_table(questions: Mapping[str, str]) -> RenderableType:
     for name, question in questions.items():
         table.add_row(name, question)
     return table
+
+
+def sweep_table(title: str, evidence: Evidence) -> RenderableType:
+    """The matrix of a sweep: a row for each setting but the opset, a column for each opset."""
+    cells = evidence.series["sweep"]
+    axes = [axis for axis in ("dtype", "dynamic", "functions", "runtime") if any(c[axis] is not None for c in cells)]
+    opsets = list(dict.fromkeys(cell["opset"] for cell in cells))
+    table = _table(title)
+    for axis in axes:
+        table.add_column(axis)
+    for opset in opsets:
+        table.add_column("outcome" if opset is None else f"opset {opset}")
+    rows: dict[tuple[str, ...], dict[int | None, Text]] = {}
+    for cell in cells:
+        row = tuple(_axis(axis, cell[axis]) for axis in axes)
+        rows.setdefault(row, {})[cell["opset"]] = _cell(cell)
+    for row, by_opset in rows.items():
+        table.add_row(*row, *(by_opset.get(opset, Text("")) for opset in opsets))
+    reasons: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell["message"]:
+            reasons.setdefault(cell["message"], []).append(cell["cell"])
+    return Group(table, *(Text(f"\n{', '.join(where)}: {message}") for message, where in reasons.items()))
+
+
+def _axis(axis: str, value: object) -> str:
+    return {True: "dynamic", False: "static"}[bool(value)] if axis == "dynamic" else str(value)
+
+
+def _cell(cell: Mapping[str, Any]) -> Text:
+    mark, style = _MARKS.get(cell["outcome"], (cell["outcome"], "yellow"))
+    figure = "" if cell["figure"] is None else f" {cell['figure']:.2g} ULP"
+    return Text(mark + figure, style)
 
 
 def _table(title: str) -> Table:

@@ -68,12 +68,13 @@ def agreement(trial: Trial, runtime: str, result: str) -> Finding | None:
     if worst is None:
         return None
     comparison, what = worst.comparison, f"{trial.roles[result]} {result!r}"
-    share = trial.shares.get(result, 0.0)
-    said = (
-        f" In {share:.2%} of its elements float64 takes another discrete branch; there eager alone is the measure."
-        if share
-        else ""
-    )
+    share, branches = trial.shares.get(result, 0.0), trial.branches
+    said = ""
+    if share:
+        decided = (
+            "" if branches is None else f" (it decides otherwise in {branches:.2%} of all roundings and comparisons)"
+        )
+        said = f" In {share:.2%} of its elements float64 takes another branch{decided}; there eager is the measure."
     if trial.runs_in_float64 is False and not trial.given:
         said += " The subject does not run in float64, so beyond the floor torch.testing's rtol and atol decide."
     outcome, severity, kind = "held", "info", trial.roles[result]
@@ -88,12 +89,11 @@ def agreement(trial: Trial, runtime: str, result: str) -> Finding | None:
         message = (
             f"The {what} is nan or infinite in every element on every input, so nothing was compared in {runtime}."
         )
-    elif share > UNDECIDED:
+    elif share > UNDECIDED and (branches is None or branches > UNDECIDED):
         outcome, severity = "undecided", "warning"
         message = (
-            f"The {what} agrees with eager in {runtime}, but float64 takes another discrete branch in {share:.2%} of "
-            f"its elements, more than {UNDECIDED:.0%}, so there is no oracle for it; give inputs off the ties, or rtol "
-            "and atol."
+            f"The {what} agrees with eager in {runtime}, but there is no oracle for more than {UNDECIDED:.0%} of its "
+            f"elements: give inputs off the ties, or rtol and atol.{said}"
         )
     else:
         at = f" ({comparison.worst})" if comparison.worst else ""

@@ -56,6 +56,8 @@ class Found:
         model: the flat graph.
         flat_name: the node's name in it.
         feeds: what the flat graph was given.
+        expected: what the node's values should be, by name; empty where that is not known.
+        culprit: who is wrong, as the vote says.
         sentence: it as a person would say it.
     """
 
@@ -69,6 +71,8 @@ class Found:
     model: Flat
     flat_name: str
     feeds: dict[str, torch.Tensor]
+    expected: dict[str, torch.Tensor]
+    culprit: str
     sentence: str
 
 
@@ -105,7 +109,8 @@ def _beside_another_runtime(
         except ProgramError:
             continue
         if found is not None:
-            return _told(given, feeds, *found, f"{suspect} departs from {other}")
+            why = f"{suspect} departs from {other}"
+            return _told(given, feeds, found, rows[other].make, given, why, suspect)
     return None
 
 
@@ -117,7 +122,8 @@ def _in_the_graph(
     if _shared(given, fresh) > 0.5:
         found = _first(given, unoptimized, fresh, unoptimized, feeds, lambda d: d > 0)
         if found is not None:
-            return _told(given, feeds, *found, "the file is not what its subject exports to", fresh)
+            why = "the file is not what its subject exports to"
+            return _told(given, feeds, found, unoptimized, fresh, why, "the exported graph")
         return _lowered_wrongly(trial, captured, given, feeds, case, answer)
     return _foreign(captured, given, feeds, case, answer)
 
@@ -151,12 +157,14 @@ def _lowered_wrongly(
     node = of_value.get(departed.value)
     if node is None:
         return None
+    own_feeds = dict(zip((spec.name for spec in inline.inputs), answer.feeds.values(), strict=True))
+    eager = operator_values(captured, case.tensors, answer)
+    told = _told(flat_inline, own_feeds, (node, ()), None, flat_inline, "", "the exported graph")
     return dataclasses.replace(
-        _told(
-            flat_inline, dict(zip((s.name for s in inline.inputs), answer.feeds.values(), strict=True)), node, (), ""
-        ),
+        told,
         module=departed.module,
         place=departed.place,
+        expected={departed.value: eager[departed.value]},
         sentence=f"The first operator that departs is {departed}: its lowering is wrong.",
     )
 
@@ -185,7 +193,8 @@ def _foreign(
         at = next((str(v.name) for v in reads(node) if v is not None and str(v.name) in strange), None)
         if at is None and node.op_type != "Constant":
             series = [{"node": n, "relative": float(n in strange)} for n in found]
-            return _told(given, feeds, node, series, "none of the values that the subject computes is its")
+            why = "none of the values that the subject computes is its"
+            return _told(given, feeds, (node, series), None, given, why, "the exported graph")
     return None
 
 
@@ -259,18 +268,26 @@ def _bisected(
 def _told(
     given: Flat,
     feeds: dict[str, torch.Tensor],
-    node: ir.Node,
-    series: Sequence[dict[str, object]],
+    found: tuple[ir.Node, Sequence[dict[str, object]]],
+    truth: Make | None,
+    beside: Flat,
     why: str,
-    fresh: Flat | None = None,
+    culprit: str,
 ) -> Found:
+    """Describes a node; `beside` in the runtime `truth` knows better what its values are."""
+    node, series = found
     name = str(node.name)
     origin = given.origins[name]
-    known_better = (fresh or given).origins.get(name, origin)
+    known_better = beside.origins.get(name, origin)
     half = "backward" if name in given.backward() else "forward"
     inside = f" of the function {'::'.join(origin.function)}" if origin.function else ""
     module, place = origin.module or known_better.module, origin.place or known_better.place
     where = (f" in module {module!r}" if module else "") + (f" at {place}" if place else "")
+    expected: dict[str, torch.Tensor] = {}
+    if truth is not None:
+        renamed = dict(zip(feeds, (str(value.name) for value in beside.model.graph.inputs), strict=False))
+        theirs = {renamed.get(key, key): tensor for key, tensor in feeds.items()}
+        expected = taken(beside, truth, theirs, [str(value.name) for value in node.outputs if value.name])
     return Found(
         node=origin.name,
         op_type=node.op_type,
@@ -282,6 +299,8 @@ def _told(
         model=given,
         flat_name=name,
         feeds=feeds,
+        expected=expected,
+        culprit=culprit,
         sentence=f"The first node that departs is {origin.name!r} ({node.op_type}){inside}, in the {half} half{where}: "
         f"{why}.",
     )

@@ -80,7 +80,7 @@ def _found(
     found = shown_by(
         (strategy_at(trial.joint, space, largest, special) for largest in _LARGEST),
         lambda tensors: fails(case(tensors)),
-        memory=Memory(trial.joint, f"verify {question}"),
+        memory=Memory(trial.joint, f"verify {question} {sorted(space.sizes.items())}"),
         examples=examples,
         seconds=seconds,
         seed=trial.seed,

@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from gradport.branches import Branches, differing
+from gradport.eager import run_eager
 from gradport.errors import ProgramError, TargetError
-from gradport.joint import Joint
+from gradport.joint import Joint, cast
 from gradport.program import Program
 from gradport.proof import Case, Reference, ambient_of, compared, grain_of, reference
 from gradport.randomness import Randomness
@@ -51,9 +53,13 @@ class Trial:
         broken: the runtimes that failed on the example, and why.
         stumbled: what a runtime failed on later, and why.
         slow: the runtimes that were asked about the example alone.
-        shares: by result, the largest share of elements where float64 took another discrete branch.
+        shares: by result, the largest share of elements where float64 stands further off than rounding.
+        branches: the largest share of the elements of discrete operators where float64 decides otherwise; None where
+            the Subject calls none that can be seen.
         finite: the results of which some case had a finite element.
         random: what eager's random numbers go through; None: fresh draws.
+        divergence: how far each node's value departs, where a node was looked for.
+        reproducer: the folder of a reproducer that was written, or "".
         runs_in_float64: whether the Subject runs in float64; None where that was not asked.
     """
 
@@ -82,8 +88,11 @@ class Trial:
         self.stumbled: dict[str, list[tuple[ProgramError, Case]]] = {}
         self.slow: set[str] = set()
         self.shares: dict[str, float] = {}
+        self.branches: float | None = None
         self.finite: set[str] = set()
         self.runs_in_float64: bool | None = None
+        self.divergence: tuple[dict[str, object], ...] = ()
+        self.reproducer = ""
         self.seed = seed
         self.given = rtol is not None or atol is not None
         self._tolerances = {"rtol": rtol, "atol": atol}
@@ -203,6 +212,18 @@ class Trial:
             if oracle is not None and name in oracle and value.is_floating_point():
                 share = branched(value, oracle[name], grain=self._grain, ambient=ambient)
                 self.shares[name] = max(self.shares.get(name, 0.0), share)
+        if any(self.shares.values()):
+            found = self._differing_branches(case, answer)
+            self.branches = found if self.branches is None else max(self.branches, found or 0.0)
+
+    def _differing_branches(self, case: Case, answer: Reference) -> float | None:
+        """The share of discrete decisions that float64 takes otherwise."""
+        seen = []
+        for tensors in (case.tensors, cast(case.tensors, torch.float64)):
+            with Branches() as watched:
+                run_eager(self.joint, tensors, answer.again.cotangent, answer.again.random)
+            seen.append(watched)
+        return differing(*seen)
 
     def _run_in(self, name: str, case: Case, answer: Reference) -> None:
         runner = self.runners[name]

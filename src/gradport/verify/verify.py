@@ -24,6 +24,7 @@ from gradport.verify import findings
 from gradport.verify.cases import case_sizes, cases
 from gradport.verify.completing import as_program, completed
 from gradport.verify.localise import localise
+from gradport.verify.reproducer import write_reproducer
 from gradport.verify.runtimes import chosen
 from gradport.verify.shapes import shapes_and_types
 from gradport.verify.shrinking import explored, smallest
@@ -59,6 +60,7 @@ def verify(
     seed: int = 0,
     rtol: float | None = None,
     atol: float | None = None,
+    reproducer: str | os.PathLike[str] | None = None,
 ) -> Evidence:
     """Holds an ONNX model against eager torch: every output and gradient, in every runtime.
 
@@ -80,6 +82,8 @@ def verify(
         budget: seconds after which no further input is tried; those that were not reached are listed.
         seed: of the fresh inputs and cotangents.
         rtol, atol: take the place of gradport's criterion.
+        reproducer: a folder that is made where something departs at a node that is known: that node as a model, its
+            inputs and expected outputs as in ONNX's backend tests, and a script that needs onnxruntime alone.
 
     Returns:
         Evidence with a Finding for each runtime and result, and for what else was asked.
@@ -108,7 +112,7 @@ def verify(
     if drawing == "runtime" and program.provenance.get("distributions"):
         return _evidence(trial, [_not_comparable(trial)])
     left, found = _tried(trial, dimensions, case_sizes(joint, dimensions, sizes), budget)
-    judged = _judged(trial, Space(dimensions, sizes or {}), budget)
+    judged = _judged(trial, Space(dimensions, sizes or {}), budget, reproducer)
     shapes = shapes_and_types(trial, _at_sizes(trial, dimensions), findings.where(trial))
     return _evidence(trial, [*judged, *found, *shapes, *left])
 
@@ -131,7 +135,9 @@ def _tried(
     return ([findings.not_reached(trial, left, why)] if left else []), list(findings.stumbles(trial))
 
 
-def _judged(trial: Trial, space: Space, budget: float | None) -> Iterator[Finding]:
+def _judged(
+    trial: Trial, space: Space, budget: float | None, reproducer: str | os.PathLike[str] | None
+) -> Iterator[Finding]:
     """Every result in every runtime; what differs is made small and put to the vote."""
     seconds = _SEARCH if budget is None else min(_SEARCH, budget)
     if all(worst.comparison.ok for worst in trial.plain.values()):
@@ -149,11 +155,13 @@ def _judged(trial: Trial, space: Space, budget: float | None) -> Iterator[Findin
         finding = findings.agreement(trial, runtime, result)
         if finding is not None:
             yield finding
-    yield from _blamed(trial, failed)
+    yield from _blamed(trial, failed, reproducer)
     yield from _edges(trial)
 
 
-def _blamed(trial: Trial, failed: Mapping[tuple[str, str], Worst]) -> Iterator[Finding]:
+def _blamed(
+    trial: Trial, failed: Mapping[tuple[str, str], Worst], reproducer: str | os.PathLike[str] | None
+) -> Iterator[Finding]:
     """Who is wrong about each result that differs, and the first node that departs for each who is."""
     juries: dict[str, Jury] = {}
     located: set[str | None] = set()
@@ -170,8 +178,12 @@ def _blamed(trial: Trial, failed: Mapping[tuple[str, str], Worst]) -> Iterator[F
             continue
         located.add(verdict.culprit)
         node = localise(trial, worst.case, verdict)
-        if node is not None:
-            yield findings.first_node(trial, result, worst, node)
+        if node is None:
+            continue
+        trial.divergence = trial.divergence or node.values
+        yield findings.first_node(trial, result, worst, node)
+        if reproducer is not None and node.expected and not trial.reproducer:
+            trial.reproducer = str(write_reproducer(node, reproducer))
 
 
 def _edges(trial: Trial) -> Iterator[Finding]:
@@ -213,6 +225,8 @@ def _evidence(trial: Trial, found: Sequence[Finding]) -> Evidence:
             "cases": trial.cases,
             "matched": trial.matched.how if trial.matched else "",
             "criterion": CRITERION,
+            **({"divergence": list(trial.divergence)} if trial.divergence else {}),
+            **({"reproducer": trial.reproducer} if trial.reproducer else {}),
         },
         source={"file": file, "line": line},
         environment=environment(),

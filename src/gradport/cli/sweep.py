@@ -1,0 +1,83 @@
+"""`gradport sweep TARGET INPUT...`: export and verify under many settings, as a matrix."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from gradport.cli.export import with_gradients
+from gradport.cli.options import Budget, Inputs, Json, Loss, Outputs, Random, Seed, Target, Wrt, listed, names, seconds
+from gradport.cli.session import session
+from gradport.cli.target import load_subject
+from gradport.errors import SpecError
+
+__all__ = ["sweep"]
+
+
+def sweep(
+    target: Target,
+    inputs: Inputs = None,
+    *,
+    wrt: Wrt = None,
+    loss: Loss = None,
+    outputs: Outputs = None,
+    opsets: Annotated[str | None, typer.Option(help="18,20,25 or 18-25.", show_default="torch's own")] = None,
+    dtypes: Annotated[str | None, typer.Option(help="f32,f16,...", show_default="the example's")] = None,
+    functions: Annotated[str | None, typer.Option(help="keep,inline,opaque", show_default="keep")] = None,
+    shapes: Annotated[str | None, typer.Option(help="static,dynamic", show_default="as the inputs say")] = None,
+    runtimes: Annotated[str | None, typer.Option(help="One column each.", show_default="all in one")] = None,
+    random: Random = "input",
+    seed: Seed = 0,
+    budget: Budget = None,
+    as_json: Json = False,
+) -> None:
+    """Export and verify a Function under many settings; show the outcomes as a matrix."""
+    with session("sweep", as_json) as current:
+        axes: dict[str, Any] = {
+            "opsets": _numbers(opsets),
+            "dtypes": _dtypes(dtypes),
+            "functions": listed(functions),
+            "dynamic": _shapes(shapes),
+            "runtimes": listed(runtimes),
+        }
+        subject = load_subject(target, inputs or [], loss=loss, outputs=names(outputs))
+        with current.step("importing"):
+            from gradport.report.terminal import sweep_table
+            from gradport.verify import sweep as run_sweep
+        subject = with_gradients(subject, wrt)
+        with current.step(f"sweeping {subject.name}"):
+            evidence = run_sweep(
+                subject, **axes, random=random, seed=seed, budget=seconds(budget), progress=current.progress
+            )
+        current.show(sweep_table(f"sweep {subject.name}", evidence))
+        current.result |= {"subject": subject.name, "ok": evidence.ok, "sweep": evidence.to_dict()}
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    found: list[int] = []
+    for part in listed(text):
+        low, dash, high = part.partition("-")
+        if not low.isdigit() or (dash and not high.isdigit()):
+            raise SpecError(f"--opsets {text!r} does not parse; write for example --opsets 18,20 or --opsets 18-25.")
+        found += range(int(low), int(high or low) + 1)
+    return tuple(found)
+
+
+def _dtypes(text: str | None) -> tuple[object, ...]:
+    import torch
+
+    from gradport.spec import DTYPES
+
+    for part in listed(text):
+        if part not in DTYPES:
+            raise SpecError(f"--dtypes names {part!r}; known are {', '.join(DTYPES)}.")
+    return tuple(getattr(torch, DTYPES[part]) for part in listed(text))
+
+
+def _shapes(text: str | None) -> tuple[bool, ...]:
+    known = {"static": False, "dynamic": True}
+    for part in listed(text):
+        if part not in known:
+            raise SpecError(f"--shapes names {part!r}; known are static, dynamic.")
+    return tuple(known[part] for part in listed(text))
