@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from gradport.export import export as export
     from gradport.export_step import export_step as export_step
     from gradport.export_step import write_back as write_back
+    from gradport.loading import load as load
     from gradport.program import Program as Program
-    from gradport.program import load as load
     from gradport.references import reference as reference
     from gradport.spec import tensor as tensor
     from gradport.subject import Subject as Subject
@@ -52,7 +52,7 @@ _HOMES = {
     "equivalent": "gradport.check",
     "export": "gradport.export",
     "export_step": "gradport.export_step",
-    "load": "gradport.program",
+    "load": "gradport.loading",
     "reference": "gradport.references",
     "sweep": "gradport.verify",
     "tensor": "gradport.spec",

@@ -21,7 +21,7 @@ from gradport.randomness import standard
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["FunctionInfo", "Program", "RandomSpec", "TensorSpec", "load"]
+__all__ = ["FunctionInfo", "Program", "RandomSpec", "TensorSpec", "new_session", "weight"]
 
 NAMES = "gradport.names"
 FUNCTIONS = "gradport.functions"
@@ -162,9 +162,9 @@ class Program:
         feeds = {spec.name: to_ort_value(tensors[spec.name]) for spec in specs}
         try:
             results = session.run_with_ort_values(names, feeds)
+            return {name: from_ort_value(result) for name, result in zip(names, results, strict=True)}
         except Exception as error:
             raise ProgramError(f"ONNX Runtime fails on this model: {_first_line(error)}") from error
-        return {name: from_ort_value(result) for name, result in zip(names, results, strict=True)}
 
     def session(self) -> onnxruntime.InferenceSession:
         """The ONNX Runtime session that `run` uses, made on first use.
@@ -212,7 +212,7 @@ class Program:
             OutputError: the file cannot be written.
         """
         path = os.fspath(path)
-        size = _weight(self.model)
+        size = weight(self.model)
         external = size > _EXTERNAL_ABOVE if external_data is None else external_data
         if size > _PROTOBUF_LIMIT and not external:
             raise OutputError(
@@ -270,30 +270,10 @@ def _sized(dim: int | str, sizes: Mapping[str, int], spec: RandomSpec) -> int:
 
 
 def _spec(value: ir.Value, entry: Mapping[str, Any]) -> TensorSpec:
-    if value.dtype is None:
-        raise ProgramError(f"{value.name!r} has no tensor dtype in this model.")
+    if value.dtype is None or isinstance(value.type, (ir.SequenceType, ir.OptionalType)):
+        raise ProgramError(f"{value.name!r} is no tensor, or has no dtype, in this model.")
     shape = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in (value.shape or ()))
     return TensorSpec(str(value.name), to_torch_dtype(value.dtype), shape, entry["role"], entry["of"])
-
-
-def load(path: str | os.PathLike[str]) -> Program:
-    """Reads an ONNX file.
-
-    Raises:
-        ProgramError: the file is not there or is not an ONNX model.
-    """
-    path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise ProgramError(f"{path} is no file.")
-    try:
-        model = ir.load(path)
-        if model.graph is None or not len(model.graph.outputs):
-            raise ValueError("it has no graph outputs")
-        if _weight(model) < _PROTOBUF_LIMIT // 2:
-            ir.external_data.load_to_model(model)  # a session of a model in memory reads no other file
-    except Exception as error:
-        raise ProgramError(f"{path} is not an ONNX model: {_first_line(error)}") from error
-    return Program(model)
 
 
 def new_session(
@@ -322,14 +302,14 @@ def new_session(
         raise ProgramError(f"ONNX Runtime refuses this model: {_first_line(error)}") from error
 
 
-def _weight(model: ir.Model) -> int:
+def weight(model: ir.Model) -> int:
     """Bytes of all initializers."""
     return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
 
 
 @contextlib.contextmanager
 def _serialised(model: ir.Model) -> Any:
-    if _weight(model) < _PROTOBUF_LIMIT // 2:
+    if weight(model) < _PROTOBUF_LIMIT // 2:
         yield ir.to_proto(model).SerializeToString()
         return
     with tempfile.TemporaryDirectory() as folder:

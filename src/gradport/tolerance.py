@@ -55,6 +55,8 @@ class Comparison:
         relative: the largest error over the tensor's scale.
         reason: what differs, empty where it agrees.
         special: whether what differs is where nan and infinities stand.
+        loud: whether there is then a nan or an infinity wherever eager has one, and where it differs besides: nothing
+            is swallowed.
         worst: the element with the largest error, as a person would write it; empty where all are equal.
         oracle: whether a float64 value was at hand; None where nobody asked.
     """
@@ -64,6 +66,7 @@ class Comparison:
     relative: float
     reason: str = ""
     special: bool = False
+    loud: bool = False
     worst: str = ""
     oracle: bool | None = None
 
@@ -147,7 +150,8 @@ def _floating(
     same_special = (got.isnan() & want.isnan()) | (got == want)
     special = ~finite & ~same_special
     if special.any():
-        return _describe(got, want, special, "not finite alike", float("inf"), float("inf"), special=True)
+        found = _describe(got, want, special, "not finite alike", float("inf"), float("inf"))
+        return dataclasses.replace(found, special=True, loud=not bool((special & got.isfinite()).any()))
     scale = max(float(want[finite].abs().max()) if finite.any() else 0.0, tiny)
     error = torch.where(finite, (got - want).abs(), torch.zeros_like(want))
     relative = float(error.max()) / scale
@@ -231,13 +235,12 @@ def _describe(
     ulps: float,
     relative: float,
     *,
-    special: bool = False,
     oracle: bool | None = None,
 ) -> Comparison:
     distance = torch.where(where, (got.double() - want.double()).abs().nan_to_num(float("inf")), -1.0)
     worst = _worst(got, want, distance)
     reason = f"{int(where.sum())} of {got.numel()} elements {verb}; the worst, {worst}"
-    return Comparison(False, ulps, relative, reason, special, worst, oracle)
+    return Comparison(False, ulps, relative, reason, worst=worst, oracle=oracle)
 
 
 def _worst(got: torch.Tensor, want: torch.Tensor, distance: torch.Tensor) -> str:

@@ -19,6 +19,7 @@ FLOORS = [
     {"rewrite"},
     {"lower"},
     {"capture"},
+    {"loading"},
     {"program", "inputs", "interface"},
     {"eager"},
     {"dimensions", "tolerance", "evidence", "names"},

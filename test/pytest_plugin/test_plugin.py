@@ -1,8 +1,11 @@
 """`pytest --gradport` collects Subjects, and says in a sentence what is wrong with one."""
 
+import json
 import subprocess
 import sys
 import textwrap
+
+import pytest
 
 SUITE = """
     import torch
@@ -47,3 +50,53 @@ def test_subjects_lists_and_dicts_are_collected_checked_and_exported(tmp_path):
 
 def test_nothing_is_collected_unasked(tmp_path):
     assert "no tests ran" in pytest_on(tmp_path).stdout
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "xdist"])
+def test_reports_in_junit_json_and_html(tmp_path, workers):
+    where = tmp_path / "reports"
+    pytest_on(
+        tmp_path,
+        "--gradport",
+        f"--gradport-report={where}",
+        f"--junitxml={where / 'junit.xml'}",
+        "-k",
+        "good",
+        *workers,
+    )
+    rows = json.loads((where / "gradport.json").read_text())
+    assert {row["test"] for row in rows} == {f"test_subjects.py::good[{what}]" for what in ("check", "export")}
+    assert all(row["ok"] and row["findings"] for row in rows)
+    page = (where / "gradport.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "2 of 2 hold" in page
+    assert "good[check]" in page
+    assert "gradport" in (where / "junit.xml").read_text()
+
+
+def test_what_a_subject_leaves_open_is_exported_with_every_gradient(tmp_path):
+    suite = SUITE + "\n    open_ = gradport.Subject(Double, gradport.tensor('f32[3]'))\n"
+    (tmp_path / "test_open.py").write_text(textwrap.dedent(suite))
+    where = tmp_path / "reports"
+    command = ["-q", "-p", "no:cacheprovider", "--gradport", f"--gradport-report={where}", "-k", "open_ and export"]
+    subprocess.run([sys.executable, "-m", "pytest", *command, str(tmp_path)], capture_output=True, cwd=tmp_path)
+    (row,) = json.loads((where / "gradport.json").read_text())
+    assert any(finding["key"].endswith("/grad_x") for finding in row["findings"])
+
+
+def test_a_hostile_name_is_escaped(tmp_path):
+    from gradport.report.page import page
+
+    name = "<script>alert(1)</script>"
+    found = page(name, [{"test": name, "subject": name, "ok": True, "findings": []}])
+    assert "<script>alert" not in found
+
+
+def test_without_the_option_nothing_heavy_is_imported(tmp_path):
+    heavy = "{'torch', 'onnx', 'jinja2', 'gradport.subject'}"
+    hook = f"import sys\ndef pytest_sessionfinish():\n    assert not {heavy} & set(sys.modules)\n"
+    (tmp_path / "conftest.py").write_text(hook)
+    (tmp_path / "test_nothing.py").write_text("def test_nothing():\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -69,6 +69,7 @@ class Regions:
     def __init__(self, modules: Mapping[str, torch.nn.Module]) -> None:
         self.found: dict[int, Region] = {}
         self._stack: list[Region] = []
+        self._tracing = False
         self._modules = modules
         self._forward_places: dict[int, Place] = {}
         self._forward_modules: dict[int, str] = {}
@@ -78,8 +79,12 @@ class Regions:
         """To be opened inside the traced function."""
         with called_modules(self._modules) as open_modules:
             each_new_node(lambda node: self._note(node, open_modules))
-            with function_calls(self._forward, self._backward):
-                yield
+            self._tracing = True
+            try:
+                with function_calls(self._forward, self._backward):
+                    yield
+            finally:
+                self._tracing = False  # what later passes put in is nobody's line
 
     @property
     def innermost(self) -> Region | None:
@@ -87,6 +92,8 @@ class Regions:
         return self._stack[-1] if self._stack else None
 
     def _note(self, node: torch.fx.Node, open_modules: Sequence[str]) -> None:
+        if not self._tracing:
+            return
         if self._stack:
             node.meta[_REGION] = self._stack[-1].key
         place, module = here(), open_modules[-1] if open_modules else None

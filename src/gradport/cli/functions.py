@@ -19,7 +19,7 @@ def functions(
     """List the graph and the custom Functions of an ONNX file."""
     with session("functions", as_json) as current:
         with current.step("importing"):
-            from gradport.program import load
+            from gradport.loading import load
             from gradport.report.terminal import functions_table, interface_table
         program = load(file)
         current.show(interface_table(program))

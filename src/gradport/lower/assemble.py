@@ -132,10 +132,18 @@ def _name_dimensions(graph: ir.Graph, symbols: Mapping[str, Dimension]) -> None:
             return dim
         return pattern.sub(lambda match: names[match[0]], str(dim.value))
 
-    every = [*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    every = [*graph.inputs, *graph.initializers.values()]
+    for node in graph.all_nodes():  # those of branches and loops too
+        every += node.outputs
+        every += (value for attribute in node.attributes.values() for value in _entering(attribute))
     for value in every:
         if value.shape is not None:
             value.shape = ir.Shape([named(dim) for dim in value.shape])
+
+
+def _entering(attribute: ir.Attr) -> Sequence[ir.Value]:
+    """The inputs of the graph that an attribute holds."""
+    return attribute.as_graph().inputs if attribute.type == ir.AttributeType.GRAPH else ()
 
 
 def _roles(

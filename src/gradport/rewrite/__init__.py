@@ -8,6 +8,7 @@ import onnx_ir.passes.common as common
 from gradport.rewrite.bfloat16 import round_inside
 from gradport.rewrite.generators import draw_at_run_time
 from gradport.rewrite.masks import select_by_product
+from gradport.rewrite.pools import pool_nan
 
 __all__ = ["draw_at_run_time", "rewrite", "share"]
 
@@ -21,6 +22,8 @@ def rewrite(model: ir.Model, *, finite_math: bool) -> None:
     """
     round_inside(model)
     select_by_product(model.graph, finite_math=finite_math)
+    if not finite_math:
+        pool_nan(model.graph)
 
 
 def share(model: ir.Model) -> None:

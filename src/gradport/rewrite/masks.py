@@ -29,6 +29,8 @@ def select_by_product(graph: ir.Graph, *, finite_math: bool) -> None:
         if node.op_type != "Where" or node.domain or result.dtype not in _DTYPES or 0 in (result.shape or ()):
             continue
         mask, one, other = node.inputs
+        if mask is not None and (made := mask.producer()) is not None and made.op_type == "IsNaN":
+            continue  # hardly ever true, and a branch that never happens costs nothing
         if _is_zero(other) and not _is_zero(one):
             _rewrite(graph, node, mask, one, kept=True, finite_math=finite_math)
         elif _is_zero(one) and not _is_zero(other):

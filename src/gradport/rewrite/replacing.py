@@ -62,8 +62,9 @@ class Replacement:
     def graph(self, name: str) -> ir.Graph:
         """These nodes as a subgraph without inputs."""
         for node in self.nodes:
-            for value in node.outputs:
-                value.name = f"{node.name}_out"
+            node.name = f"{node.name}_{name}"
+            for index, value in enumerate(node.outputs):
+                value.name = f"{node.name}_out" if len(node.outputs) == 1 else f"{node.name}_out_{index}"
         return ir.Graph([], self._results, nodes=self.nodes, name=f"{self._node.name}_{name}")
 
     def put(self, graph: ir.Graph, *results: ir.Value) -> None:

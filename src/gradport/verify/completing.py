@@ -11,7 +11,8 @@ import onnx_ir as ir
 from gradport.errors import SpecError
 from gradport.inputs import with_example
 from gradport.joint import Joint
-from gradport.program import Program, load
+from gradport.loading import load
+from gradport.program import Program
 from gradport.subject import Subject
 
 __all__ = ["as_program", "completed"]

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from gradport.errors import ProgramError
 from gradport.evidence import Finding
-from gradport.proof import Case
 from gradport.signature import source_of
 from gradport.tolerance import UNDECIDED
 from gradport.verify.localise import Found
@@ -14,7 +13,17 @@ from gradport.verify.ort import Absent, NoKernel
 from gradport.verify.trial import Trial, Worst
 from gradport.verify.vote import Verdict
 
-__all__ = ["agreement", "edge_values", "first_node", "not_reached", "running", "stumbles", "where", "who_is_wrong"]
+__all__ = [
+    "agreement",
+    "edge_values",
+    "first_node",
+    "not_reached",
+    "nothing_compared",
+    "running",
+    "stumbles",
+    "where",
+    "who_is_wrong",
+]
 
 
 def where(trial: Trial) -> str | None:
@@ -41,12 +50,26 @@ def running(trial: Trial) -> Iterator[Finding]:
             )
 
 
+def nothing_compared(trial: Trial) -> Iterator[Finding]:
+    """A Finding where no runtime ran the model: then nothing is known of it."""
+    if not trial.plain and not trial.edge:
+        yield Finding(
+            key="runs/nothing",
+            rule="runs",
+            outcome="undecided",
+            kind="nothing compared",
+            severity="warning",
+            where=where(trial),
+            message=f"No result was compared: none of {', '.join(trial.rows) or 'no runtime'} ran the model.",
+        )
+
+
 def stumbles(trial: Trial) -> Iterator[Finding]:
     """A Finding for each runtime that fails on a case which eager takes, and on the example it did not."""
     for name, failures in trial.stumbled.items():
         error, case = failures[0]
         others = [other for other in trial.working() if other not in trial.stumbled]
-        alone = bool(others) or name == "reference"
+        alone = bool(others) or name == "reference" or all(case.edge for _, case in failures)
         yield Finding(
             f"runs/{name}/cases",
             "runs",
@@ -124,26 +147,16 @@ def edge_values(trial: Trial, runtime: str, result: str, judged: list[tuple[Wors
     found = trial.edge.get((runtime, result))
     if not found:
         return None
-    what = f"{trial.roles[result]} {result!r}"
+    what = f"the {trial.roles[result]} {result!r}"
     outcome, severity, kind = "held", "info", trial.roles[result]
-    worst, message = found[0], f"The {what} agrees with eager in {runtime} where inputs hold nan, inf, ties and zeros."
-    ranked = sorted(judged, key=lambda pair: _gravity(pair[0].case, pair[1], runtime), reverse=True)
-    if ranked:
-        worst, verdict = ranked[0]
-        gravity = _gravity(worst.case, verdict, runtime)
-        outcome, kind, severity = (
-            ("held", "runtime deviation", "warning"),
-            ("held", "overflow", "info"),
-            ("undecided", kind, "warning"),
-            ("failed", kind, "error"),
-        )[gravity]
-        lead = (
-            f"{runtime} alone departs from ONNX's definition of the {what}",
-            f"At the end of its dtype's range the {what} overflows in another place in eager than in {runtime},",
-            f"The {what} differs from eager in {runtime}",
-            f"The {what} differs from eager in {runtime}",
-        )[gravity]
-        message = f"{lead} with {worst.case.what}: {worst.comparison.reason}. {verdict.sentence}"
+    worst, message = found[0], f"{what} agrees with eager in {runtime} where inputs hold nan, inf, ties and zeros."
+    if judged:
+        worst, verdict = max(judged, key=lambda pair: _ORDER.index(_matter(pair[0], pair[1], runtime)))
+        matter = _matter(worst, verdict, runtime)
+        outcome, kind, severity, lead = _MATTERS[matter]
+        kind = kind or trial.roles[result]
+        message = f"{lead.format(what=what, runtime=runtime)} with {worst.case.what}: {worst.comparison.reason}. "
+        message += verdict.sentence
     return Finding(
         key=f"edge-values/{runtime}/{result}",
         rule="edge-values",
@@ -154,7 +167,7 @@ def edge_values(trial: Trial, runtime: str, result: str, judged: list[tuple[Wors
         unit="ULP",
         input=worst.case.what,
         where=where(trial),
-        message=message,
+        message=message[0].upper() + message[1:],
     )
 
 
@@ -201,12 +214,29 @@ def not_reached(trial: Trial, left: list[str], why: str) -> Finding:
     )
 
 
-def _gravity(case: Case, verdict: Verdict, runtime: str) -> int:
-    if verdict.culprit == "eager" or "largest" in case.what:
-        return 1
+_MATTERS = {
+    "range": ("held", "overflow", "info", "At the end of its dtype's range {what} overflows elsewhere than in eager"),
+    "eager": ("held", "eager departs", "warning", "Eager alone departs from float64 in {what}"),
+    "loud": ("held", "nan spreads", "warning", "In {what} nan or inf stands where eager has another value,"),
+    "deviation": ("held", "runtime deviation", "warning", "alone {runtime} departs from ONNX's definition of {what}"),
+    "tie": ("undecided", "", "warning", "{what} differs from eager in {runtime}"),
+    "graph": ("failed", "", "error", "{what} differs from eager in {runtime}"),
+}
+"""What may be the matter with a result on edge values: outcome, kind, severity and how the message begins."""
+
+_ORDER = list(_MATTERS)
+
+
+def _matter(worst: Worst, verdict: Verdict, runtime: str) -> str:
+    if "largest" in worst.case.what:
+        return "range"
+    if verdict.culprit == "eager":
+        return "eager"
+    if worst.comparison.loud:
+        return "loud"  # nothing is swallowed: 0 times inf, where eager leaves the product out
     if verdict.culprit is None:
-        return 2
-    return 3 if verdict.culprit == "the exported graph" or runtime not in _named(verdict) else 0
+        return "tie"
+    return "graph" if verdict.culprit == "the exported graph" or runtime not in _named(verdict) else "deviation"
 
 
 def _named(verdict: Verdict) -> set[str]:

@@ -282,6 +282,9 @@ def _told(
     half = "backward" if name in given.backward() else "forward"
     inside = f" of the function {'::'.join(origin.function)}" if origin.function else ""
     module, place = origin.module or known_better.module, origin.place or known_better.place
+    if place is None:  # a constant stands where it is read
+        readers = [beside.origins.get(str(use.node.name)) for value in node.outputs for use in value.uses()]
+        place = next((reader.place for reader in readers if reader is not None and reader.place), None)
     where = (f" in module {module!r}" if module else "") + (f" at {place}" if place else "")
     expected: dict[str, torch.Tensor] = {}
     if truth is not None:

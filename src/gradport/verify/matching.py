@@ -35,7 +35,7 @@ def match(program: Program, inputs: Mapping[str, torch.Tensor], outputs: Mapping
         SpecError: they match neither by name nor by position; the message lists both.
     """
     own_inputs, own_outputs = program.inputs, program.outputs
-    by_name = {spec.name for spec in own_inputs} <= set(inputs) and {spec.name for spec in own_outputs} == set(outputs)
+    by_name = {spec.name for spec in own_inputs} == set(inputs) and {spec.name for spec in own_outputs} == set(outputs)
     if by_name:
         return Match({spec.name: spec.name for spec in own_inputs}, {name: name for name in outputs}, "by name")
     if _agree(own_inputs, inputs) and _agree(own_outputs, outputs):

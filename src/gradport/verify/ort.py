@@ -108,9 +108,9 @@ def _runner(program: Program, session: Any) -> Runner:
         feeds = {spec.name: to_ort_value(tensors[spec.name]) for spec in given}
         try:
             results = session.run_with_ort_values(names, feeds)
+            return {name: from_ort_value(result) for name, result in zip(names, results, strict=True)}
         except Exception as error:
             raise ProgramError(f"ONNX Runtime fails on this model: {str(error).splitlines()[0][:300]}.") from error
-        return {name: from_ort_value(result) for name, result in zip(names, results, strict=True)}
 
     return run
 

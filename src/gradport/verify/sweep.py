@@ -152,6 +152,8 @@ def _outcome(evidence: Evidence) -> dict[str, Any]:
     figures = [f.figure for f in compared if f.figure is not None]
     worst = next((f for o in ("failed", "error", "undecided") for f in evidence.findings if f.outcome == o), None)
     lacking = next((f for f in evidence.findings if f.kind == "no kernel"), None)
+    if lacking is not None and not compared:
+        return {"outcome": "no kernel", "figure": None, "message": lacking.message}
     if worst is not None:
         return {"outcome": worst.outcome, "figure": max(figures, default=None), "message": worst.message}
     if lacking is not None:

@@ -39,6 +39,9 @@ _SOON = 60.0
 _SEARCH = 2.0
 """Seconds for looking for a failure where none is known, and for making one small."""
 
+_PATIENT = 20.0
+"""Seconds of budget from which on torch.compile is asked."""
+
 _SHRUNK = 3
 """So many failures are made small."""
 
@@ -145,6 +148,7 @@ def _judged(
         if found is not None:
             trial.run(found)
     yield from findings.running(trial)
+    yield from findings.nothing_compared(trial)
     failed = {key: worst for key, worst in trial.plain.items() if not worst.comparison.ok}
     for runtime, result in list(failed)[:_SHRUNK]:
         case = smallest(trial, space, runtime, result, failed[runtime, result].case, seconds)
@@ -155,12 +159,16 @@ def _judged(
         finding = findings.agreement(trial, runtime, result)
         if finding is not None:
             yield finding
-    yield from _blamed(trial, failed, reproducer)
+    yield from _blamed(trial, failed, reproducer, patient=budget is None or budget >= _PATIENT)
     yield from _edges(trial)
 
 
 def _blamed(
-    trial: Trial, failed: Mapping[tuple[str, str], Worst], reproducer: str | os.PathLike[str] | None
+    trial: Trial,
+    failed: Mapping[tuple[str, str], Worst],
+    reproducer: str | os.PathLike[str] | None,
+    *,
+    patient: bool,
 ) -> Iterator[Finding]:
     """Who is wrong about each result that differs, and the first node that departs for each who is."""
     juries: dict[str, Jury] = {}
@@ -169,7 +177,7 @@ def _blamed(
         worst = next(worst for (_, name), worst in failed.items() if name == result)
         what = worst.case.what
         if what not in juries and len(juries) < _SHRUNK:
-            juries[what] = Jury(trial, worst.case, compiled=not juries)
+            juries[what] = Jury(trial, worst.case, compiled=patient and not juries)
         if what not in juries:
             continue
         verdict = juries[what].verdict(result)

@@ -56,6 +56,24 @@ def hypot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return torch.where(infinite, torch.full_like(large, float("inf")), large * (1 + ratio * ratio).sqrt())
 
 
+@decomposition(_aten.atan2.default, _prims.atan2.default)
+def atan2(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The angle of the point (x, y), in (-pi, pi]: the arctangent of the smaller magnitude over the larger, put into
+    its octant. Zeros have their signs, and two infinities lie on a diagonal.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.atan2.html, IEEE 754-2019, 9.2.1
+    """
+    across, along = y.abs(), x.abs()
+    large, small = torch.maximum(along, across), torch.minimum(along, across)
+    ratio = torch.where(large == 0, torch.zeros_like(large), small / large)
+    ratio = torch.where(across.isinf() & along.isinf(), torch.ones_like(ratio), ratio)
+    angle = ratio.atan()
+    angle = torch.where(across > along, math.pi / 2 - angle, angle)
+    angle = torch.where(is_negative(x), math.pi - angle, angle)
+    angle = torch.where(is_negative(y), -angle, angle)
+    return torch.where(x.isnan() | y.isnan(), torch.full_like(angle, math.nan), angle)
+
+
 @decomposition(_prims.frexp.default, _aten.frexp.Tensor)
 def frexp(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mantissa in [0.5, 1) and exponent, `x = mantissa * 2**exponent`.
@@ -84,7 +102,7 @@ def log1p(x: torch.Tensor) -> torch.Tensor:
     u = 1 + x
     small = u == 1
     off = torch.where(small, torch.ones_like(u), u - 1)
-    return torch.where(small, x, torch.where(u.isinf(), u, u.log() * (x / off)))
+    return torch.where(small, x, torch.where(u == math.inf, u, u.log() * (x / off)))
 
 
 @decomposition(_aten.expm1.default)

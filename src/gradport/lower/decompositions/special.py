@@ -78,10 +78,10 @@ def lgamma(x: torch.Tensor) -> torch.Tensor:
     large = (far - 0.5) * (far.log() - 1) + (low - 0.5) + rest(t) / far
     value = torch.where(beyond, large, small)
     value = torch.where(y.isinf(), y, value)
-    fraction = x - x.floor()
-    sine = (math.pi * torch.minimum(fraction, 1 - fraction)).sin()
-    reflected = math.log(math.pi) - sine.log() - value
-    return torch.where(negative, torch.where(fraction == 0, _constant(x, math.inf), reflected), value)
+    off = x - x.round()  # exact, also where x is tiny
+    reflected = math.log(math.pi) - (math.pi * off.abs()).sin().log() - value
+    reflected = torch.where(x == -math.inf, -x, reflected)
+    return torch.where(negative, torch.where(off == 0, _constant(x, math.inf), reflected), value)
 
 
 def _stirling_rest(t: torch.Tensor) -> torch.Tensor:
@@ -112,10 +112,9 @@ def digamma(x: torch.Tensor) -> torch.Tensor:
     far = torch.where(beyond, y, _constant(y, 3.0))
     value = torch.where(beyond, far.log() - rest(1 / far) / far, small)
     value = torch.where(y.isinf(), y, value)
-    fraction = x - x.floor()
-    centred = torch.where(fraction > 0.5, fraction - 1, fraction)
-    reflected = value - math.pi / (math.pi * centred).tan()
-    reflected = torch.where(fraction == 0, _constant(x, math.nan), reflected)
+    off = x - x.round()  # exact, also where x is tiny
+    reflected = value - math.pi / (math.pi * off).tan()
+    reflected = torch.where(off == 0, _constant(x, math.nan), reflected)
     return torch.where(x == 0, -x.reciprocal(), torch.where(negative, reflected, value))
 
 
@@ -299,3 +298,15 @@ def log_ndtr(x: torch.Tensor) -> torch.Tensor:
     scaled = erfcx(t.abs()) * (-t * t).exp() / 2
     high = torch.log1p(-torch.where(t < 0, 1 - scaled, scaled))
     return torch.where(x < -1, low, high)
+
+
+@decomposition(_prims.erfc.default, _aten.erfc.default, _aten.special_erfc.default)
+def erfc(x: torch.Tensor) -> torch.Tensor:
+    """1 - erf(x), and exp(-x^2) erfcx(x) where nothing would be left of that.
+
+    Source: https://docs.pytorch.org/docs/stable/special.html#torch.special.erfc
+    """
+    x = _floating(x)
+    tail = x > 0.5
+    far = torch.where(tail, x, _constant(x, 1.0))
+    return torch.where(tail, (-far * far).exp() * erfcx(far), 1 - x.erf())

@@ -13,6 +13,31 @@ __all__: list[str] = []
 _aten, _prims = torch.ops.aten, torch.ops.prims
 
 
+@decomposition(_aten.diagonal.default)
+def diagonal(self: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> torch.Tensor:
+    """The diagonal, read at its places: the exporter's own adds up the rows of a product with a unit matrix, in which
+    one nan is everywhere.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.diagonal.html
+    """
+    moved = self.movedim((dim1, dim2), (-2, -1))
+    rows, columns = moved.shape[-2], moved.shape[-1]
+    down, right = max(-offset, 0), max(offset, 0)
+    count = torch.sym_max(torch.sym_min(rows - down, columns - right), 0)
+    place = torch.arange(count, device=self.device)
+    flat = moved.reshape(*moved.shape[:-2], rows * columns)
+    return flat.index_select(-1, (place + down) * columns + place + right)
+
+
+@decomposition(_aten.trace.default)
+def trace(self: torch.Tensor) -> torch.Tensor:
+    """The sum of the diagonal.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.trace.html
+    """
+    return diagonal(self).sum()
+
+
 @decomposition(_aten.diagonal_backward.default)
 def diagonal_backward(
     grad_output: torch.Tensor, input_sizes: Sequence[int], offset: int, dim1: int, dim2: int

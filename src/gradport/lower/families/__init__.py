@@ -1,5 +1,5 @@
 """One file per family of operators. Importing this package fills the table."""
 
-from gradport.lower.families import constants, convolution, indexing, markers, numbers, pooling, scatter, shapes
+from gradport.lower.families import constants, convolution, indexing, markers, numbers, pooling, scatter, shapes, signs
 
-__all__ = ["constants", "convolution", "indexing", "markers", "numbers", "pooling", "scatter", "shapes"]
+__all__ = ["constants", "convolution", "indexing", "markers", "numbers", "pooling", "scatter", "shapes", "signs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -87,13 +88,16 @@ def avg_pool_backward(
 ) -> ir.Value:
     """Each cotangent, over the size of its window, added to every element of the window.
 
-    Along each axis that is a matrix of zeros and ones, windows by elements, so it is two or three MatMuls.
+    Along each axis that is a matrix of zeros and ones, windows by elements, so it is two or three MatMuls; windows
+    that lie side by side repeat their cotangent.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html
     """
     rank = len(kernel_size) if len(kernel_size) > 1 else (2 if len(self.shape or ()) <= 4 else 3)
     kernels = for_each_axis(kernel_size, rank)
     strides, pads = for_each_axis(stride, rank) if stride else kernels, for_each_axis(padding, rank)
+    if kernels == strides and not any(pads) and not ceil_mode:
+        return _repeated(grad_output, self, kernels, divisor_override)
     spread = grad_output
     for at in range(rank):
         axis = at - rank
@@ -107,6 +111,20 @@ def avg_pool_backward(
         spread = _along(spread, _windows(first, last, length, size, spread), axis)
     if divisor_override is not None:
         spread = op.Div(spread, op.CastLike(op.Constant(value_float=float(divisor_override)), spread))
+    return spread
+
+
+def _repeated(grad_output: ir.Value, self: ir.Value, kernels: Sequence[int], divisor: int | None) -> ir.Value:
+    """Each cotangent once for every element of its window; zeros where no window is."""
+    count = divisor or math.prod(kernels)
+    spread = op.Div(grad_output, op.CastLike(op.Constant(value_float=float(count)), grad_output))
+    for at, kernel in enumerate(kernels):
+        axis = at - len(kernels)
+        window = op.Div(_range(_size(self, axis)), _number(kernel))
+        windows = _size(grad_output, axis)
+        covered = op.Gather(spread, op.Min(window, op.Sub(windows, _number(1))), axis=axis)
+        inside = op.Reshape(op.Less(window, windows), op.Constant(value_ints=[-1] + [1] * (-axis - 1)))
+        spread = op.Where(inside, covered, op.CastLike(op.Constant(value_float=0.0), covered))
     return spread
 
 

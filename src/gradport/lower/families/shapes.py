@@ -70,3 +70,18 @@ def _parts(x: ir.Value, sizes: Sequence[int | ir.Value], dim: int) -> Sequence[i
     node = ir.Node("", "Split", [x, sizes_of(sizes)], [ir.AttrInt64("axis", dim)], num_outputs=len(sizes))
     evaluator.default().nodes.append(node)  # type: ignore[attr-defined]
     return node.outputs
+
+
+@lowering(torch.ops.aten.copy.default)
+def copy(self: ir.Value, src: ir.Value, non_blocking: bool = False) -> ir.Value:
+    """`src` in the dtype and shape of `self`: the exporter's own leaves a smaller one as it is.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.copy_.html
+    """
+    found = op.CastLike(src, self)
+    return found if _same(self, src) else op.Expand(found, op.Shape(self))
+
+
+def _same(one: ir.Value, other: ir.Value) -> bool:
+    """Whether two shapes are known to be equal."""
+    return one.shape is not None and other.shape is not None and list(one.shape) == list(other.shape)

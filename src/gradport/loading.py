@@ -1,0 +1,144 @@
+"""Reads an ONNX file that may be anybody's: what is corrupt, or reaches outside its folder, is refused by name.
+
+Nothing is read but the file itself and external data that lie in its folder or below, as ONNX asks
+(https://onnx.ai/onnx/repo-docs/ExternalData.html): no absolute path, no `..`, no link that leaves the folder, nothing
+beyond the end of the data file. Every tensor must hold as many bytes as its shape and type say.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from gradport.errors import ProgramError
+from gradport.program import FUNCTIONS, NAMES, PROVENANCE, Program, weight
+
+__all__ = ["load"]
+
+_IN_MEMORY = 1 << 30
+"""Bytes up to which external data are read at once, so that a session of the model reads no other file."""
+
+_ELEMENTS = 1 << 40
+"""Elements of a tensor above which no machine holds it."""
+
+
+def load(path: str | os.PathLike[str]) -> Program:
+    """Reads an ONNX file.
+
+    Raises:
+        ProgramError: the file is not there, is not an ONNX model, or holds or refers to what it must not.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise ProgramError(f"{path} is no file.")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise ProgramError(f"{path} is not an ONNX model: {_first_line(error)}") from error
+    if not len(proto.graph.output):
+        raise ProgramError(f"{path} is not an ONNX model: it has no graph outputs.")
+    folder = pathlib.Path(path).resolve().parent
+    for where, tensor in _tensors(proto):
+        fault = _fault(tensor, folder)
+        if fault:
+            raise ProgramError(f"{path} is corrupt or unsafe: the tensor {tensor.name or 'of ' + where!r} {fault}.")
+    try:
+        model = ir.load(path)
+        if weight(model) < _IN_MEMORY:
+            ir.external_data.load_to_model(model)
+        _require_readable(model)
+    except Exception as error:
+        raise ProgramError(f"{path} is not an ONNX model: {_first_line(error)}") from error
+    return Program(model)
+
+
+def _require_readable(model: ir.Model) -> None:
+    """What raises here would raise somewhere else later: names that are no text, values without a type, notes of
+    gradport's that are not what it writes."""
+    if weight(model) < _IN_MEMORY:
+        ir.to_proto(model)
+    for key, wanted in ((NAMES, ("name", "role", "of")), (FUNCTIONS, ("domain", "name", "overload", "phase"))):
+        for entry in json.loads(model.metadata_props.get(key, "[]")):
+            _ = [entry[part] for part in wanted]
+    provenance = json.loads(model.metadata_props.get(PROVENANCE, "{}"))
+    for key, kind in (("wrt", list), ("outputs", list), ("options", dict), ("distributions", dict)):
+        if not isinstance(provenance.get(key, kind()), kind):
+            raise ValueError(f"its {PROVENANCE} says {key}={provenance[key]!r}")
+    program = Program(model)
+    _ = (program.inputs, program.outputs, program.functions, program.random)
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Every tensor of a model, with the name of the node or graph that holds it."""
+    yield from _of_graph(proto.graph)
+    for function in proto.functions:
+        for node in function.node:
+            yield from _of_node(node)
+
+
+def _of_graph(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    yield from (("the graph", tensor) for tensor in graph.initializer)
+    for sparse in graph.sparse_initializer:
+        yield from (("the graph", tensor) for tensor in (sparse.values, sparse.indices))
+    for node in graph.node:
+        yield from _of_node(node)
+
+
+def _of_node(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield node.op_type, attribute.t
+        yield from ((node.op_type, tensor) for tensor in attribute.tensors)
+        for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+            yield from _of_graph(graph)
+
+
+def _fault(tensor: onnx.TensorProto, folder: pathlib.Path) -> str | None:
+    """What is wrong with a tensor, as the end of a sentence, or None."""
+    if any(dim < 0 for dim in tensor.dims):
+        return f"has the shape {list(tensor.dims)}"
+    count = math.prod(tensor.dims)
+    if count > _ELEMENTS:
+        return f"has {count} elements, which no machine holds"
+    try:
+        dtype = ir.DataType(tensor.data_type)
+        bits = dtype.bitwidth if dtype != ir.DataType.STRING else 0
+    except (ValueError, TypeError, KeyError):
+        return f"has the data type {tensor.data_type}, which ONNX does not know"
+    size = (count * bits + 7) // 8
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return _external_fault(tensor, folder, size)
+    if tensor.HasField("raw_data") and bits and len(tensor.raw_data) != size:
+        return f"holds {len(tensor.raw_data)} bytes where its shape and type ask for {size}"
+    return None
+
+
+def _external_fault(tensor: onnx.TensorProto, folder: pathlib.Path, size: int) -> str | None:
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    location = said.get("location", "")
+    data = folder / location
+    if not location or os.path.isabs(location) or ".." in pathlib.PurePath(location).parts or "\0" in location:
+        return f"lies at {location!r}, which is outside the model's folder"
+    if not data.resolve().is_relative_to(folder):
+        return f"lies at {location!r}, a link that leaves the model's folder"
+    if not data.is_file():
+        return f"lies at {location!r}, which is no file"
+    try:
+        offset, length = int(said.get("offset", 0)), int(said.get("length", size))
+    except ValueError:
+        return "has an offset or a length that is no number"
+    if offset < 0 or length < 0 or offset + length > data.stat().st_size or length < size:
+        return f"asks for bytes {offset} to {offset + max(length, size)} of {location!r}, which it does not have"
+    return None
+
+
+def _first_line(error: Any) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".") + "."

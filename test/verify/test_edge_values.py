@@ -1,0 +1,122 @@
+"""nan and infinities: what is swallowed fails, what spreads is said, and a runtime's own deviation is no failure."""
+
+import functions as fn
+import pytest
+import torch
+
+import gradport
+
+X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+
+
+def edges(model, subject, *args, **options):
+    evidence = gradport.verify(model, subject, *args, **options)
+    return evidence, {f.key: f for f in evidence.findings if f.rule == "edge-values"}
+
+
+class Masked(torch.nn.Module):
+    """Keeps what is no nan."""
+
+    def forward(self, x):
+        return torch.where(x.isnan(), torch.zeros_like(x), x) * 2
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, x):
+        return x * 2
+
+
+def test_a_nan_that_is_swallowed_fails_and_names_the_graph():
+    evidence, found = edges(gradport.export(Masked(), X), Doubled(), X)
+    assert not evidence.ok
+    finding = found["edge-values/onnxruntime/output"]
+    assert finding.outcome == "failed"
+    assert "nan in x" in finding.message
+    assert "the exported graph is the odd one out" in finding.message
+    assert all(f.outcome == "held" for f in evidence.findings if f.rule == "agrees-with-eager")
+
+
+def test_a_nan_that_spreads_is_a_warning():
+    class Summed(torch.nn.Module):
+        def forward(self, x):
+            return x + 0 * x.sum()
+
+    class Plain(torch.nn.Module):
+        def forward(self, x):
+            return x + 0
+
+    evidence, found = edges(gradport.export(Summed(), X), Plain(), X)
+    assert evidence.ok
+    finding = found["edge-values/onnxruntime/output"]
+    assert (finding.outcome, finding.severity, finding.kind) == ("held", "warning", "nan spreads")
+
+
+def test_a_runtime_that_departs_from_the_definition_is_a_deviation():
+    class Largest(torch.nn.Module):
+        def forward(self, x):
+            return x.max()
+
+    evidence, found = edges(gradport.export(Largest(), torch.randn(40)), Largest(), torch.randn(40), sizes=None)
+    kinds = {f.kind for f in found.values()}
+    assert kinds <= {"output", "runtime deviation"}
+    assert evidence.ok
+
+
+def test_zeros_of_both_signs_ties_and_equal_rows_are_tried():
+    evidence, _ = edges(gradport.export(fn.Swish, X, wrt="inputs"), fn.Swish, X)
+    tried = " ".join(evidence.series["cases"])
+    for words in ("zeros in x", "negative zeros", "ties", "equal rows", "subnormal", "largest number", "inf", "nan"):
+        assert words in tried
+
+
+def test_a_sign_of_zero_that_is_lost_is_found():
+    class Reciprocal(torch.nn.Module):
+        def forward(self, x):
+            return 1 / x
+
+    class Unsigned(torch.nn.Module):
+        def forward(self, x):
+            return 1 / (x + 0.0)
+
+    evidence, found = edges(gradport.export(Unsigned(), X), Reciprocal(), X)
+    assert found["edge-values/onnxruntime/output"].kind in ("nan spreads", "output")
+    assert "zeros" in found["edge-values/onnxruntime/output"].message
+    assert evidence.series["cases"]
+
+
+@pytest.mark.parametrize("special", ["nan", "inf"])
+def test_cotangents_hold_them_too(special):
+    class Mask(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.clamp(min=0)
+
+        @staticmethod
+        def backward(ctx, g):
+            return torch.where(ctx.saved_tensors[0] > 0, g, torch.zeros_like(g))
+
+    class Product(Mask):
+        @staticmethod
+        def backward(ctx, g):
+            return torch.nan_to_num(g, 0.0, 0.0, 0.0) * (ctx.saved_tensors[0] > 0)
+
+    x = torch.rand(4, 3) + 0.5
+    evidence, found = edges(gradport.export(Product, x, wrt="inputs"), Mask, x)
+    assert not evidence.ok
+    assert found["edge-values/onnxruntime/grad_x"].outcome == "failed"
+    assert f"{special} in the cotangents" in evidence.series["cases"]
+
+
+def test_inputs_with_a_range_get_no_edge_values():
+    subject = gradport.Subject(lambda x: x.log(), gradport.tensor("f32[4]@0.5..2"), wrt="inputs", name="log")
+    evidence = gradport.verify(gradport.export(subject), subject)
+    assert not any("nan in x" in case for case in evidence.series["cases"])
+
+
+def test_what_time_did_not_reach_is_listed():
+    evidence = gradport.verify(gradport.export(fn.Swish, X, wrt="inputs"), fn.Swish, X, budget=0.0)
+    (finding,) = [f for f in evidence.findings if f.rule == "budget"]
+    assert finding.outcome == "skipped"
+    assert "nan in x" in finding.message
+    assert finding.figure == len(finding.message.partition("Not reached: ")[2].split("; "))
