@@ -53,10 +53,11 @@ def test_triangular_solutions(upper, left):
 @given(st.sampled_from([(2, 3), (4, 3), (2, 3, 3)]))
 def test_orthogonal(shape):
     x = torch.randn(shape)
-    proved(torch.linalg.svdvals, x)
+    inside = {"x": (-3.0, 3.0)}  # singular values that are equal, and infinite ones, have no gradient to agree on
+    proved(lambda x: torch.linalg.svdvals(x), x, inputs=inside)
     if shape[-2] >= shape[-1]:
-        proved(lambda x: torch.linalg.qr(x)[1].abs(), x)
-    proved(lambda x: torch.linalg.eigvalsh(x @ x.mT), x)
+        proved(lambda x: torch.linalg.qr(x)[1].abs(), x, inputs=inside)
+    proved(lambda x: torch.linalg.eigvalsh(x @ x.mT), x, inputs=inside)
 
 
 @settings(max_examples=10, deadline=None)
@@ -75,5 +76,7 @@ def test_attention(causal, mask, shape):
 @given(st.sampled_from([1.0, 2.0, 0.5, float("inf"), 3.0]), st.sampled_from([(2, 3), (2, 4, 3)]))
 def test_distances(p, shape):
     one, other = torch.randn(shape), torch.randn(*shape[:-2], 5, shape[-1])
-    proved(lambda a, b: torch.cdist(a, b, p=p), (one, other))
+    # with p = inf, eager's gradient of an infinite distance is nan in the whole row
+    ranges = {"a": (-3.0, 3.0), "b": (-3.0, 3.0)} if p == float("inf") else None
+    proved(lambda a, b: torch.cdist(a, b, p=p), (one, other), inputs=ranges)
     proved(lambda x: F.pairwise_distance(x, x.flip(0) + 1.0, p=p if p != float("inf") else 2.0), one)

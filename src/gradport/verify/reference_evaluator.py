@@ -18,7 +18,7 @@ from gradport.program import Program, require_fitting
 
 __all__ = ["evaluator"]
 
-_LIMIT = 20.0
+_LIMIT = 10.0
 """Seconds for a run: it is written to be read, and convolves by hand."""
 
 Runner = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]

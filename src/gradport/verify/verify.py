@@ -36,8 +36,11 @@ __all__ = ["verify"]
 _SOON = 60.0
 """Seconds after which, where no budget is given, no edge value is begun."""
 
-_SEARCH = 2.0
-"""Seconds for looking for a failure where none is known, and for making one small."""
+_EXPLORE = 1.0
+"""Seconds for looking for a failure where none is known."""
+
+_SHRINK = 2.0
+"""Seconds for making a failure small."""
 
 _PATIENT = 20.0
 """Seconds of budget from which on torch.compile is asked."""
@@ -142,9 +145,9 @@ def _judged(
     trial: Trial, space: Space, budget: float | None, reproducer: str | os.PathLike[str] | None
 ) -> Iterator[Finding]:
     """Every result in every runtime; what differs is made small and put to the vote."""
-    seconds = _SEARCH if budget is None else min(_SEARCH, budget)
+    seconds = _SHRINK if budget is None else min(_SHRINK, budget)
     if all(worst.comparison.ok for worst in trial.plain.values()):
-        found = explored(trial, space, seconds)
+        found = explored(trial, space, min(seconds, _EXPLORE))
         if found is not None:
             trial.run(found)
     yield from findings.running(trial)

@@ -81,9 +81,10 @@ def _derivative(difference: torch.Tensor, distance: torch.Tensor, p: float) -> t
     if p == 0:
         return zero
     if p == 1:
-        return difference.sign()
+        return torch.where(difference.isnan(), difference, difference.sign())
     if math.isinf(p):
-        return difference.sign() * (difference.abs() == distance).to(difference.dtype)
+        taken = difference.sign() * (difference.abs() == distance).to(difference.dtype)
+        return torch.where(distance.isnan(), distance, taken)
     apart = distance != 0
     safe = torch.where(apart, distance, torch.ones_like(distance))
     if p == 2:
