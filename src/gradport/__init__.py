@@ -75,6 +75,8 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":  # a module, and the only one that needs pytest
+        return importlib.import_module("gradport.testing")
     if name not in _HOMES:
         raise AttributeError(f"module 'gradport' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
