@@ -4,9 +4,9 @@
 
 The list is `torch.testing._internal.common_methods_invocations.op_db` (it needs `expecttest`): every operator with a
 float32 gradient, on its first sample inputs. Each sample is exported, which proves it, and then verified on inputs that
-were moved after the export and on what Hypothesis finds: right, refused (with the reason), or wrong; or right there, and
-at nan, infinities, ties or singular matrices otherwise than in eager ("edges"). An operator counts as the worst of its
-samples. One line a row.
+were moved after the export and on what Hypothesis finds: right, refused (with the reason), or wrong; or right there
+and otherwise than in eager at nan, infinities, ties or singular matrices ("edges"). An operator counts as the worst of
+its samples. One line a row.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def table(rows: list[tuple[str, str, str, int]], samples: int) -> str:
         f"Forward and vector-Jacobian product of {len(rows)} operators of torch on their first {samples} samples:",
         ", ".join(f"{counts[verdict]} {verdict}" for verdict in reversed(ORDER))
         + ". Made by `python bench/operators.py --markdown docs/operators.md`.",
-        "`edges`: right on these samples and moved ones, and otherwise than eager at nan, inf, ties or singular matrices.",
+        "`edges`: right on these samples and on moved ones; not as in eager at nan, inf, ties or singular matrices.",
         "",
         "| operator | verdict | reason |",
         "| --- | --- | --- |",

@@ -35,7 +35,13 @@ def evidence_table(title: str, evidence: Evidence) -> RenderableType:
         mark, style = _mark(finding)
         table.add_row(Text(mark, style), finding.rule, _about(finding), finding.kind, _figure(finding))
     told = [f for f in evidence.findings if f.outcome != "held" or f.severity == "warning"]
-    return Group(table, *(_paragraph(finding) for finding in told))
+    judged = evidence.series.get("criterion")
+    criterion = (
+        [Text(f"\nright: {judged['factor']:g} times eager's error against float64, or {judged['floor']}", "dim")]
+        if judged
+        else []
+    )
+    return Group(table, *criterion, *(_paragraph(finding) for finding in told))
 
 
 def functions_table(program: Program) -> RenderableType:
