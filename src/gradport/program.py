@@ -21,7 +21,7 @@ from gradport.randomness import standard
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["FunctionInfo", "Program", "RandomSpec", "TensorSpec", "new_session", "weight"]
+__all__ = ["FunctionInfo", "Program", "RandomSpec", "TensorSpec", "new_session", "run_session", "weight"]
 
 NAMES = "gradport.names"
 FUNCTIONS = "gradport.functions"
@@ -157,14 +157,7 @@ class Program:
         starts = self._starts()
         specs = tuple(spec for spec in self.inputs if spec.name in tensors or spec.name not in starts)
         require_fitting(specs, tensors)
-        session = self.session()
-        names = [value.name for value in session.get_outputs()]
-        feeds = {spec.name: to_ort_value(tensors[spec.name]) for spec in specs}
-        try:
-            results = session.run_with_ort_values(names, feeds)
-            return {name: from_ort_value(result) for name, result in zip(names, results, strict=True)}
-        except Exception as error:
-            raise ProgramError(f"ONNX Runtime fails on this model: {_first_line(error)}") from error
+        return run_session(self.session(), {spec.name: tensors[spec.name] for spec in specs})
 
     def session(self) -> onnxruntime.InferenceSession:
         """The ONNX Runtime session that `run` uses, made on first use.
@@ -300,6 +293,21 @@ def new_session(
             return onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:
         raise ProgramError(f"ONNX Runtime refuses this model: {_first_line(error)}") from error
+
+
+def run_session(session: onnxruntime.InferenceSession, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Every output of a session by name, in its order.
+
+    Raises:
+        ProgramError: it fails, or gives what is no tensor.
+    """
+    names = [value.name for value in session.get_outputs()]
+    feeds = {name: to_ort_value(tensor) for name, tensor in tensors.items()}
+    try:
+        results = session.run_with_ort_values(names, feeds)
+        return {name: from_ort_value(result) for name, result in zip(names, results, strict=True)}
+    except Exception as error:
+        raise ProgramError(f"ONNX Runtime fails on this model: {_first_line(error)}") from error
 
 
 def weight(model: ir.Model) -> int:

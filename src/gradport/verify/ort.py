@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gradport.errors import ProgramError
-from gradport.program import Program, from_ort_value, new_session, require_fitting, to_ort_value
+from gradport.program import Program, new_session, require_fitting, run_session
 
 __all__ = ["LEVELS", "Absent", "NoKernel", "at_level", "cpu", "cuda", "cuda_is_absent", "unoptimized"]
 
@@ -100,17 +100,11 @@ def _options() -> Any:
 
 def _runner(program: Program, session: Any) -> Runner:
     specs = program.inputs
-    names = [value.name for value in session.get_outputs()]
 
     def run(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         given = tuple(spec for spec in specs if spec.name in tensors)
         require_fitting(given, tensors)
-        feeds = {spec.name: to_ort_value(tensors[spec.name]) for spec in given}
-        try:
-            results = session.run_with_ort_values(names, feeds)
-            return {name: from_ort_value(result) for name, result in zip(names, results, strict=True)}
-        except Exception as error:
-            raise ProgramError(f"ONNX Runtime fails on this model: {str(error).splitlines()[0][:300]}.") from error
+        return run_session(session, {spec.name: tensors[spec.name] for spec in given})
 
     return run
 
