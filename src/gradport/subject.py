@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradport.errors import SpecError, TargetError
@@ -11,7 +11,7 @@ from gradport.errors import SpecError, TargetError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Subject", "as_function", "as_subject", "display_name"]
+__all__ = ["Subject", "as_function", "as_subject", "display_name", "subjects_of"]
 
 _UNSET: Any = object()
 
@@ -112,6 +112,16 @@ def as_subject(
     if kwargs:
         given["kwargs"] = kwargs
     return subject.replace(**given) if given else subject
+
+
+def subjects_of(name: str, value: object) -> Iterator[tuple[str, Subject]]:
+    """The Subjects that stand under a name: itself, or those of a list or a mapping, each with what to call it."""
+    if isinstance(value, Subject):
+        yield name, value
+    elif isinstance(value, Mapping):
+        yield from ((f"{name}[{key}]", one) for key, one in value.items() if isinstance(one, Subject))
+    elif isinstance(value, (list, tuple)):
+        yield from ((f"{name}[{index}]", one) for index, one in enumerate(value) if isinstance(one, Subject))
 
 
 def display_name(target: Any) -> str:

@@ -11,6 +11,7 @@ FLOORS = [
     {"cli", "__main__"},
     {"pytest_plugin", "testing"},
     {"report"},
+    {"survey"},
     {"verify", "check"},
     {"export_step"},
     {"export"},

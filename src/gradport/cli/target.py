@@ -17,7 +17,7 @@ from typing import Any
 from gradport.errors import Error, SpecError, TargetError
 from gradport.spec import looks_like_spec, parse_spec
 
-__all__ = ["load_attribute", "load_subject"]
+__all__ = ["load_attribute", "load_subject", "load_subjects"]
 
 
 def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None, **changes: Any) -> Any:
@@ -46,6 +46,21 @@ def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None,
         return subject if not values else _bound(subject.target, values, subject)
     found = _instance(as_function(found), target)
     return _bound(found, values, Subject(found, **given))
+
+
+def load_subjects(path: str) -> list[Any]:
+    """The Subjects at the top of a Python file, and those of lists and mappings there.
+
+    Raises:
+        TargetError: it cannot be imported, or holds none.
+    """
+    from gradport.subject import subjects_of
+
+    module = _module(path)
+    found = [subject for name, value in vars(module).items() for _, subject in subjects_of(name, value)]
+    if not found:
+        raise TargetError(f"{path} has no gradport.Subject at its top, nor a list or a mapping of them.")
+    return list({id(subject): subject for subject in found}.values())
 
 
 def load_attribute(target: str) -> Any:

@@ -1,0 +1,161 @@
+"""A Python file from its syntax tree alone: classes, functions, imports, and the autograd Functions that it defines.
+
+Nothing of the file is imported or run.
+"""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from gradport.errors import TargetError
+from gradport.evidence import Evidence
+from gradport.survey.security import PATTERNS, stops
+
+__all__ = ["is_function", "survey_file"]
+
+
+def survey_file(path: pathlib.Path, module: str) -> Evidence:
+    """What a file's syntax tree says.
+
+    Args:
+        path: the file.
+        module: the name that it is imported by.
+
+    Returns:
+        Evidence whose `source` holds `file`, `module`, `bytes`, `lines`, `text`, `docstring`, `classes`, `functions`,
+        `imports` and `autograd` (one entry for each autograd Function), and whose `series` holds `security`.
+
+    Raises:
+        TargetError: the file is no Python.
+    """
+    try:
+        text = path.read_text("utf-8")
+        tree = ast.parse(text)
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
+        raise TargetError(f"{path} cannot be read as Python: {error}.") from error
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    return Evidence(
+        subject=module,
+        series={"security": stops(tree), "security_patterns": sorted(PATTERNS)},
+        source={
+            "file": str(path),
+            "module": module,
+            "bytes": len(text.encode()),
+            "lines": text.count("\n") + bool(text and not text.endswith("\n")),
+            "text": text,
+            "docstring": ast.get_docstring(tree) or "",
+            "classes": [_class(node, tree) for node in classes],
+            "functions": [_function(node) for node in tree.body if isinstance(node, _FUNCTIONS)],
+            "imports": list(_imports(tree, module)),
+            "autograd": [_autograd(node, text, tree) for node in classes if is_function(node)],
+        },
+    )
+
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def is_function(node: ast.ClassDef) -> bool:
+    """Whether a class is an autograd Function: a base ends in `Function`, and it has a forward."""
+    bases = [ast.unparse(base) for base in node.bases]
+    named = any(base.split(".")[-1] in ("Function", "InplaceFunction", "NestedIOFunction") for base in bases)
+    methods = {item.name for item in node.body if isinstance(item, _FUNCTIONS)}
+    return (
+        (named or "backward" in methods)
+        and {"forward", "backward"} & methods == {"forward", "backward"}
+        and not (any(base.split(".")[-1] == "Module" for base in bases))
+    )
+
+
+def _class(node: ast.ClassDef, tree: ast.Module) -> dict[str, Any]:
+    return {
+        "name": _qualified(node, tree),
+        "line": node.lineno,
+        "bases": [ast.unparse(base) for base in node.bases],
+        "docstring": ast.get_docstring(node) or "",
+        "methods": [_function(item) for item in node.body if isinstance(item, _FUNCTIONS)],
+    }
+
+
+def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "line": node.lineno,
+        "signature": f"({ast.unparse(node.args)})",
+        "docstring": ast.get_docstring(node) or "",
+    }
+
+
+def _autograd(node: ast.ClassDef, text: str, tree: ast.Module) -> dict[str, Any]:
+    methods = {item.name: item for item in node.body if isinstance(item, _FUNCTIONS)}
+    forward, backward = methods["forward"], methods["backward"]
+    return {
+        "name": _qualified(node, tree),
+        "line": node.lineno,
+        "end": node.end_lineno,
+        "docstring": ast.get_docstring(node) or "",
+        "code": ast.get_source_segment(text, node) or "",
+        "signature": f"({ast.unparse(forward.args)})",
+        "arguments": _arguments(forward, setup="setup_context" in methods),
+        "saved": sorted({saved for method in methods.values() for saved in _saved(method)}),
+        "kept_on_ctx": sorted({name for method in methods.values() for name in _kept(method)}),
+        "once_differentiable": any("once_differentiable" in ast.unparse(d) for d in backward.decorator_list),
+        "has": sorted(set(methods) & {"setup_context", "vmap", "jvp", "symbolic"}),
+        "operators": sorted({name for method in (forward, backward) for name in _operators(method)}),
+    }
+
+
+def _arguments(forward: ast.FunctionDef | ast.AsyncFunctionDef, *, setup: bool) -> list[str]:
+    names = [argument.arg for argument in [*forward.args.posonlyargs, *forward.args.args]]
+    names += [f"*{forward.args.vararg.arg}"] if forward.args.vararg else []
+    return names if setup else names[1:]
+
+
+def _saved(method: ast.AST) -> Iterator[str]:
+    for call in (node for node in ast.walk(method) if isinstance(node, ast.Call)):
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "save_for_backward":
+            yield from (ast.unparse(argument) for argument in call.args)
+
+
+def _kept(method: ast.AST) -> Iterator[str]:
+    """Names that are set on ctx."""
+    for node in ast.walk(method):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        for target in targets:
+            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "ctx":
+                yield target.attr
+
+
+def _operators(method: ast.AST) -> Iterator[str]:
+    for call in (node for node in ast.walk(method) if isinstance(node, ast.Call)):
+        if isinstance(call.func, ast.Attribute) and call.func.attr not in ("save_for_backward", "mark_dirty"):
+            yield call.func.attr
+
+
+def _imports(tree: ast.Module, module: str) -> Iterator[dict[str, Any]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ({"module": alias.name, "name": "", "line": node.lineno} for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = module.split(".")[: -node.level] if node.level else []
+            source = ".".join([*parts, *([node.module] if node.module else [])])
+            yield from ({"module": source, "name": alias.name, "line": node.lineno} for alias in node.names)
+
+
+def _qualified(node: ast.ClassDef, tree: ast.Module) -> str:
+    def path(body: list[ast.stmt], names: list[str]) -> list[str] | None:
+        for item in body:
+            if item is node:
+                return [*names, node.name]
+            inner = getattr(item, "body", None)
+            if isinstance(inner, list):
+                named = isinstance(item, (ast.ClassDef, *_FUNCTIONS))
+                found = path(inner, [*names, item.name] if named else names)  # type: ignore[attr-defined]
+                if found:
+                    return found
+        return None
+
+    return ".".join(path(tree.body, []) or [node.name])
