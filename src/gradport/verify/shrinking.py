@@ -18,7 +18,7 @@ __all__ = ["explored", "smallest"]
 _LARGEST = (1, 2, 5, 13)
 """Limits of the dynamic sizes, one after the other: what fails at a small size is shown at a small size."""
 
-_EXPLORE = 12
+_EXPLORE = 6
 """Inputs that are drawn at each limit where nothing is known to fail."""
 
 

@@ -36,7 +36,7 @@ __all__ = ["verify"]
 _SOON = 60.0
 """Seconds after which, where no budget is given, no edge value is begun."""
 
-_EXPLORE = 1.0
+_EXPLORE = 0.5
 """Seconds for looking for a failure where none is known."""
 
 _SHRINK = 2.0
