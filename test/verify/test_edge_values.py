@@ -1,5 +1,8 @@
 """nan and infinities: what is swallowed fails, what spreads is said, and a runtime's own deviation is no failure."""
 
+import os
+import signal
+
 import functions as fn
 import pytest
 import torch
@@ -120,3 +123,18 @@ def test_what_time_did_not_reach_is_listed():
     assert finding.outcome == "skipped"
     assert "nan in x" in finding.message
     assert finding.figure == len(finding.message.partition("Not reached: ")[2].split("; "))
+
+
+def test_a_subject_that_nan_kills_takes_nobody_with_it():
+    class Deadly(torch.nn.Module):
+        def forward(self, x):
+            if not torch.compiler.is_compiling() and bool(x.isnan().any()):
+                os.kill(os.getpid(), signal.SIGSEGV)
+            return x * 2
+
+    evidence = gradport.verify(gradport.export(lambda x: x * 2, X), Deadly(), X)
+    (finding,) = [f for f in evidence.findings if f.key == "runs/eager"]
+    assert finding.kind == "eager crashes"
+    assert finding.message.count("nan in x") == 1
+    assert "inf in x" in evidence.series["cases"]
+    assert "nan in x" not in evidence.series["cases"]

@@ -15,6 +15,7 @@ from gradport.verify.vote import Verdict
 
 __all__ = [
     "agreement",
+    "deadly",
     "edge_values",
     "first_node",
     "not_reached",
@@ -197,6 +198,23 @@ def first_node(trial: Trial, result: str, worst: Worst, found: Found) -> Finding
         where=found.place or where(trial),
         message=found.sentence,
     )
+
+
+def deadly(trial: Trial, cases: list[str]) -> Iterator[Finding]:
+    """A Finding where eager itself kills its process, so that there is nothing to compare with."""
+    if cases:
+        yield Finding(
+            key="runs/eager",
+            rule="runs",
+            outcome="skipped",
+            kind="eager crashes",
+            severity="warning",
+            figure=float(len(cases)),
+            unit="cases",
+            input=cases[0],
+            where=where(trial),
+            message=f"The subject kills its process in eager torch on {'; '.join(cases)}, so these were left out.",
+        )
 
 
 def not_reached(trial: Trial, left: list[str], why: str) -> Finding:

@@ -28,6 +28,7 @@ from gradport.verify.reproducer import write_reproducer
 from gradport.verify.runtimes import chosen
 from gradport.verify.shapes import shapes_and_types
 from gradport.verify.shrinking import explored, smallest
+from gradport.verify.surviving import crashing
 from gradport.verify.trial import Trial, Worst
 from gradport.verify.vote import Jury
 
@@ -130,7 +131,9 @@ def _tried(
     started = time.monotonic()
     generator = torch.Generator().manual_seed(trial.seed)
     left: list[str] = []
-    for case in cases(trial.joint, dimensions, sizes, generator, overflowing=not trial.given):
+    deadly: list[str] = []
+    every = cases(trial.joint, dimensions, sizes, generator, overflowing=not trial.given)
+    for case in _survivors(trial, every, deadly, budget):
         spent = time.monotonic() - started
         over = spent > budget if budget is not None else case.edge and spent > _SOON
         if trial.cases and over:
@@ -138,7 +141,20 @@ def _tried(
         else:
             trial.run(case)
     why = f"The budget of {budget:g} s is spent." if budget is not None else f"{_SOON:g} s are spent."
-    return ([findings.not_reached(trial, left, why)] if left else []), list(findings.stumbles(trial))
+    found = [findings.not_reached(trial, left, why)] if left else []
+    return [*found, *findings.deadly(trial, deadly)], list(findings.stumbles(trial))
+
+
+def _survivors(trial: Trial, every: Iterator[Case], deadly: list[str], budget: float | None) -> Iterator[Case]:
+    """The cases without those on which eager kills its process, whose names go to `deadly`."""
+    for case in every:
+        if not case.edge:
+            yield case
+            continue
+        rest = [case, *every]
+        if budget != 0.0:
+            deadly += crashing(trial, [one for one in rest if one.edge])
+        yield from (one for one in rest if one.what not in deadly)
 
 
 def _judged(

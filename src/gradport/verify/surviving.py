@@ -1,0 +1,85 @@
+"""Which cases eager survives: kernels that read beyond their memory at nan or inf take the whole process with them.
+
+Edge values are tried on the user's code in a child process first, made by fork, which has everything and needs nothing
+sent. Where there is no fork, or the child hangs, nothing is found out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import select
+import signal
+import time
+import warnings
+from collections.abc import Sequence
+
+import torch
+
+from gradport.proof import Case
+from gradport.verify.trial import Trial
+
+__all__ = ["crashing"]
+
+_SECONDS = 30.0
+
+_MOST = 4
+"""Crashes after which the rest of the cases is taken to crash as well."""
+
+
+def crashing(trial: Trial, cases: Sequence[Case]) -> list[str]:
+    """The cases on which eager, in its dtype or in float64, kills its process."""
+    found: list[str] = []
+    left = list(cases)
+    while left:
+        survived = _survived(trial, left)
+        if survived is None or survived >= len(left):
+            break
+        if len(found) == _MOST:
+            return found + [case.what for case in left[survived:]]
+        found.append(left[survived].what)
+        left = left[survived + 1 :]
+    return found
+
+
+def _survived(trial: Trial, cases: Sequence[Case]) -> int | None:
+    """How many cases the child got through before it was killed; None where that cannot be told."""
+    if not hasattr(os, "fork"):
+        return None
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that threads do not survive a fork; the child starts none
+        child = os.fork()
+    if child == 0:
+        _in_child(trial, cases, writing)
+    os.close(writing)
+    count, deadline = 0, time.monotonic() + _SECONDS
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
+        while select.select([pipe], [], [], max(deadline - time.monotonic(), 0.0))[0]:
+            seen = pipe.read(64)
+            if not seen:
+                break
+            count += len(seen)
+        else:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
+    _, status = os.waitpid(child, 0)
+    return count if os.WIFSIGNALED(status) else len(cases)
+
+
+def _in_child(trial: Trial, cases: Sequence[Case], writing: int) -> None:
+    """Never comes back."""
+    try:
+        faulthandler.disable()
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
+        torch.set_num_threads(1)
+        for case in cases:
+            with contextlib.suppress(BaseException):  # whatever it raises, it is alive
+                trial.answer(case).oracle()
+            os.write(writing, b".")
+    finally:
+        os._exit(0)
