@@ -12,6 +12,8 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradport.changes import Change as Change
+    from gradport.changes import compare as compare
     from gradport.check import check as check
     from gradport.check import conservative as conservative
     from gradport.check import equivalent as equivalent
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Change": "gradport.changes",
+    "compare": "gradport.changes",
     "Error": "gradport.errors",
     "Evidence": "gradport.evidence",
     "ExportError": "gradport.errors",

@@ -23,6 +23,7 @@ FLOORS = [
     {"loading"},
     {"program", "inputs", "interface"},
     {"eager"},
+    {"changes"},
     {"dimensions", "tolerance", "evidence", "names"},
     {"step"},
     {"joint"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from gradport.cli.check import check
+from gradport.cli.compare import compare
 from gradport.cli.docs import docs
 from gradport.cli.export import export
 from gradport.cli.functions import functions
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (run, check, export, verify, sweep, functions, docs):
+for _command in (run, check, export, verify, sweep, functions, docs, compare):
     app.command()(_command)
 
 

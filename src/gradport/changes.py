@@ -1,0 +1,63 @@
+"""Two Evidences of one Subject: what got better, what got worse, what is new and what is gone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gradport.evidence import Evidence, Finding
+
+__all__ = ["Change", "compare"]
+
+_RANK = {"held": 3, "skipped": 2, "undecided": 1, "failed": 0, "error": 0}
+
+_NOTABLE = 2.0
+"""A figure that is so many times another is a change of its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One difference.
+
+    Attributes:
+        key: of the Finding.
+        kind: "better" or "worse" (its outcome), "larger" or "smaller" (its figure, by a factor of two at least), "new"
+            or "gone".
+        before, after: the Findings; None where there is none.
+        message: one sentence.
+    """
+
+    key: str
+    kind: str
+    before: Finding | None
+    after: Finding | None
+    message: str
+
+
+def compare(before: Evidence, after: Evidence) -> tuple[Change, ...]:
+    """What changed from one Evidence to another, Finding by Finding, worst first.
+
+    Findings are matched by their keys, which are stable across runs; what is the same is left out.
+    """
+    old = {finding.key: finding for finding in before.findings}
+    new = {finding.key: finding for finding in after.findings}
+    found = [change for key in {**old, **new} if (change := _change(key, old.get(key), new.get(key))) is not None]
+    order = ("worse", "gone", "new", "larger", "smaller", "better")
+    return tuple(sorted(found, key=lambda change: order.index(change.kind)))
+
+
+def _change(key: str, before: Finding | None, after: Finding | None) -> Change | None:
+    if before is None or after is None:
+        present = after or before
+        assert present is not None
+        kind = "new" if before is None else "gone"
+        return Change(key, kind, before, after, f"{key} is {kind}: {present.outcome}. {present.message}")
+    if _RANK[before.outcome] != _RANK[after.outcome]:
+        kind = "better" if _RANK[after.outcome] > _RANK[before.outcome] else "worse"
+        return Change(key, kind, before, after, f"{key} was {before.outcome} and is {after.outcome}: {after.message}")
+    if before.figure and after.figure and before.unit == after.unit:
+        ratio = after.figure / before.figure
+        if not 1 / _NOTABLE < ratio < _NOTABLE:
+            kind = "larger" if ratio > 1 else "smaller"
+            said = f"{key} was {before.figure:.3g} and is {after.figure:.3g} {after.unit}".rstrip()
+            return Change(key, kind, before, after, f"{said}.")
+    return None

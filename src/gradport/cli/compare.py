@@ -1,0 +1,45 @@
+"""`gradport compare BEFORE.json AFTER.json`: what changed between two Evidences."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Annotated, Any
+
+import typer
+
+from gradport.cli.options import Json
+from gradport.cli.session import session
+from gradport.errors import SpecError
+
+__all__ = ["compare"]
+
+
+def compare(
+    before: Annotated[pathlib.Path, typer.Argument(help="Evidence of the earlier run.", show_default=False)],
+    after: Annotated[pathlib.Path, typer.Argument(help="Evidence of the later run.", show_default=False)],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say what got better and what got worse between two Evidences; exit 1 where something got worse."""
+    with session("compare", as_json) as current:
+        from gradport.changes import compare as run_compare
+
+        changes = run_compare(_read(before), _read(after))
+        for change in changes:
+            current.say(f"{change.kind}: {change.message}")
+        if not changes:
+            current.say("Nothing changed.")
+        current.result |= {
+            "ok": not any(change.kind in ("worse", "gone") for change in changes),
+            "changes": [dataclasses.asdict(change) for change in changes],
+        }
+
+
+def _read(path: pathlib.Path) -> Any:
+    from gradport.evidence import Evidence
+
+    try:
+        return Evidence.from_json(path.read_text("utf-8"))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise SpecError(f"{path} is no Evidence: {error}.") from error
