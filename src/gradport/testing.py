@@ -68,6 +68,26 @@ class Case:
         """The Subject in the setting's dtype, with or without dynamic shapes."""
         return self.setting.applied(self.original)
 
+    @property
+    def opset(self) -> int | None:
+        """The setting's opset."""
+        return self.setting.opset
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The setting's dtype."""
+        return self.setting.dtype
+
+    @property
+    def functions(self) -> str | None:
+        """The setting's form."""
+        return self.setting.functions
+
+    @property
+    def dynamic(self) -> bool | None:
+        """Whether the setting's shapes are dynamic."""
+        return self.setting.dynamic
+
     def assert_checked(self, **options: Any) -> Evidence:
         """`assert_checked` of this Subject."""
         __tracebackhide__ = True
@@ -102,14 +122,15 @@ def cases(
         dynamic: whether the Subject's dynamic dimensions are; a Subject without any has no dynamic case.
 
     Returns:
-        A decorator. The test's parameter `case` is a `Case`; where it has parameters `subject` or `setting`, those
-        are what they say.
+        A decorator. The test's parameter `case` is a `Case`; where it has parameters `subject`, `setting`, `opset`,
+        `dtype`, `functions` or `dynamic`, those are what they say.
     """
 
     def decorate(test: Callable[..., Any]) -> Callable[..., Any]:
         from gradport.verify.sweep import settings
 
-        wanted = [name for name in ("case", "subject", "setting") if name in inspect.signature(test).parameters]
+        taken = inspect.signature(test).parameters
+        wanted = [name for name in ("case", "subject", "setting", *_AXES) if name in taken]
         if not wanted:
             raise TypeError(f"{test.__name__} takes neither case nor subject nor setting.")
         rows = []
@@ -137,6 +158,7 @@ def assert_checked(subject: Any, args: Any = (), kwargs: Mapping[str, Any] | Non
     import gradport
 
     __tracebackhide__ = True
+    subject = subject.subject if isinstance(subject, Case) else subject
     return _asserted(gradport.check(subject, args, kwargs, **options))
 
 
@@ -152,7 +174,7 @@ def assert_exports(
     """Exports a Subject and verifies the Program.
 
     Args:
-        subject, args, kwargs: as for `export`.
+        subject, args, kwargs: as for `export`; or a `Case`, whose setting then holds.
         also: further sets of arguments that the one export is verified with.
         remaining_dynamic: the names of the dimensions that the graph's inputs must leave dynamic, no more and no
             fewer.
@@ -169,6 +191,8 @@ def assert_exports(
     from gradport.subject import as_subject
 
     __tracebackhide__ = True
+    if isinstance(subject, Case):
+        return subject.assert_exports(also=also, remaining_dynamic=remaining_dynamic, **options)
     verifying = {key: options.pop(key) for key in _VERIFY if key in options}
     about = {key: options.pop(key) for key in _SUBJECT if key in options}
     described = as_subject(subject, args, kwargs, **about)
@@ -289,6 +313,7 @@ def seeded(seed: int = 0) -> Iterator[None]:
             np.random.set_state(numpy)
 
 
+_AXES = ("opset", "dtype", "functions", "dynamic")
 _VERIFY = ("sizes", "inputs", "runtimes", "budget", "seed", "rtol", "atol", "reproducer")
 _SUBJECT = ("wrt", "loss", "targets", "outputs", "dynamic_shapes")
 
@@ -314,6 +339,8 @@ def _assert_dynamic(program: Program, names: Sequence[str]) -> None:
 def _given(what: str, subject: Subject, setting: Setting) -> Any:
     if what == "setting":
         return setting
+    if what in _AXES:
+        return getattr(setting, what)
     return setting.applied(subject) if what == "subject" else Case(subject, setting)
 
 

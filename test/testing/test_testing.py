@@ -47,6 +47,12 @@ def test_cases_are_dynamic_or_static(subject, setting):
     assert program.inputs[0].shape == (("batch", 3) if setting.dynamic else (4, 3))
 
 
+@testing.cases(SWISH, dtypes=("f16",), opsets=(20,))
+def test_the_axes_by_name(case, opset, dtype):
+    assert (opset, dtype) == (case.opset, case.dtype) == (20, torch.float16)
+    assert testing.assert_exports(case, **QUICK).opset == 20
+
+
 @testing.cases(SWISH, opsets=(18, 20, 22))
 @testing.min_opset(20, reason="written with Gelu")
 @testing.max_opset(21)

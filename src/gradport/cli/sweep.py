@@ -36,7 +36,7 @@ def sweep(
     with session("sweep", as_json) as current:
         axes: dict[str, Any] = {
             "opsets": _numbers(opsets),
-            "dtypes": _dtypes(dtypes),
+            "dtypes": listed(dtypes),
             "functions": listed(functions),
             "dynamic": _shapes(shapes),
             "runtimes": listed(runtimes),
@@ -62,17 +62,6 @@ def _numbers(text: str | None) -> tuple[int, ...]:
             raise SpecError(f"--opsets {text!r} does not parse; write for example --opsets 18,20 or --opsets 18-25.")
         found += range(int(low), int(high or low) + 1)
     return tuple(found)
-
-
-def _dtypes(text: str | None) -> tuple[object, ...]:
-    import torch
-
-    from gradport.spec import DTYPES
-
-    for part in listed(text):
-        if part not in DTYPES:
-            raise SpecError(f"--dtypes names {part!r}; known are {', '.join(DTYPES)}.")
-    return tuple(getattr(torch, DTYPES[part]) for part in listed(text))
 
 
 def _shapes(text: str | None) -> tuple[bool, ...]:

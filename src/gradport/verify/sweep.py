@@ -16,7 +16,7 @@ from gradport.export import export
 from gradport.inputs import with_example
 from gradport.leaves import mapped
 from gradport.signature import source_of
-from gradport.spec import short_dtype
+from gradport.spec import DTYPES, short_dtype
 from gradport.subject import Subject, as_subject
 from gradport.verify.verify import verify
 
@@ -72,13 +72,18 @@ class Setting:
 
 def settings(
     opsets: Sequence[int] = (),
-    dtypes: Sequence[torch.dtype] = (),
+    dtypes: Sequence[torch.dtype | str] = (),
     dynamic: Sequence[bool] = (),
     functions: Sequence[str] = (),
     runtimes: Sequence[str] = (),
 ) -> list[Setting]:
-    """Every combination; an axis that is empty is left as the Subject has it."""
-    axes: list[list[Any]] = [list(axis) or [None] for axis in (opsets, dtypes, dynamic, functions, runtimes)]
+    """Every combination; an axis that is empty is left as the Subject has it. A dtype may be a short name (`f16`).
+
+    Raises:
+        SpecError: a dtype that is none.
+    """
+    known = [_dtype(dtype) for dtype in dtypes]
+    axes: list[list[Any]] = [list(axis) or [None] for axis in (opsets, known, dynamic, functions, runtimes)]
     return [Setting(*cell) for cell in itertools.product(*axes)]
 
 
@@ -126,6 +131,13 @@ def sweep(
         source={"file": file, "line": line},
         environment=environment(),
     )
+
+
+def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+    found = getattr(torch, DTYPES.get(dtype, dtype), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype):
+        raise SpecError(f"{dtype!r} is no dtype; known are {', '.join(DTYPES)}.")
+    return found
 
 
 def _cell(subject: Subject, setting: Setting, budget: float, seed: int, options: dict[str, Any]) -> dict[str, Any]:
