@@ -22,7 +22,7 @@ def convolutions(draw):
     return rank, kernel, draw(each), padding, dilation, groups, channels, draw(st.booleans())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(convolutions(), st.booleans())
 def test_convolution(settings, batched):
     rank, kernel, stride, padding, dilation, groups, (inside, outside), biased = settings
@@ -37,7 +37,7 @@ def test_convolution(settings, batched):
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(convolutions(), st.data())
 def test_transposed_convolution(settings, data):
     rank, kernel, stride, padding, dilation, groups, (inside, outside), biased = settings

@@ -14,7 +14,7 @@ MODES = {
 }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.sampled_from([1, 2, 3]), st.data(), st.booleans())
 def test_interpolation(rank, data, aligned):
     mode = data.draw(st.sampled_from(MODES[rank]))
@@ -27,7 +27,7 @@ def test_interpolation(rank, data, aligned):
     proved(lambda x: F.interpolate(x, mode=mode, **options), torch.randn(shape), ({0: "batch"},))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 2), st.integers(0, 1), st.integers(1, 2))
 def test_unfold_and_fold(kernel, stride, padding, dilation):
     proved(lambda x: F.unfold(x, kernel, dilation, padding, stride), torch.randn(2, 3, 6, 7), ({0: "batch"},))
@@ -35,7 +35,7 @@ def test_unfold_and_fold(kernel, stride, padding, dilation):
     proved(lambda x: F.fold(x, (6, 7), kernel, dilation, padding, stride), columns, ({0: "batch"},))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.sampled_from(["constant", "reflect", "replicate", "circular"]),
     st.sampled_from([1, 2, 3]),

@@ -40,13 +40,13 @@ def indices(draw):
     return tuple(entries)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(indices(), st.booleans())
 def test_reads(index, dynamic):
     proved(lambda x: x[index] * 2, torch.randn(SHAPE), dynamic=dynamic)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(indices(), st.booleans(), st.booleans())
 def test_writes_and_accumulating_writes(index, dynamic, accumulate):
     value = torch.randn(()).expand(torch.zeros(SHAPE)[index].shape).contiguous()
@@ -74,7 +74,7 @@ def test_writes_and_accumulating_writes(index, dynamic, accumulate):
     proved(write, torch.randn(SHAPE), whole, dynamic=dynamic and whole.numel() == 1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.sampled_from([(4,), (4, 3), (4, 3, 5)]), st.floats(-2, 2, width=32))
 def test_writes_of_a_number_through_a_mask_are_a_where(shape, value):
     mask = torch.rand(shape) < 0.5
@@ -100,7 +100,7 @@ def test_masks_that_follow_the_input():
     proved(write, torch.randn(SHAPE))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(-3, 2), st.booleans())
 def test_gather_and_scatter_along_every_dimension(dim, reduce):
     index = torch.randint(0, SHAPE[dim], SHAPE)
@@ -113,7 +113,7 @@ def test_gather_and_scatter_along_every_dimension(dim, reduce):
     proved(move, torch.randn(SHAPE), dynamic=False)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=9, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 3))
 def test_a_scatter_whose_source_is_larger_than_its_index(rows, columns):
     index = torch.arange(rows * columns).reshape(rows, columns) % 4
@@ -125,7 +125,7 @@ def test_a_scatter_whose_source_is_larger_than_its_index(rows, columns):
     proved(scatter, torch.randn(4, 3), torch.randn(5, 4), dynamic=False, wrt=["x"])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.permutations(range(4)), st.sampled_from([(1, 3, 1, 2), (2, 1, 1, 1), (2, 3, 4, 5)]), st.integers(-4, 3))
 def test_squeeze_drops_ones_alone(order, shape, dim):
     def squeeze(x):

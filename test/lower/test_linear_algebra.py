@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from proving import proved
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.sampled_from([(), (3,), (2, 3), (4, 2, 3), (2, 1, 2, 3)]), st.sampled_from([(), (3,), (3, 5), (4, 3, 5)]))
 def test_matmul(left, right):
     one, other = torch.randn(left), torch.randn(right)
@@ -18,7 +18,7 @@ def test_matmul(left, right):
         proved(torch.matmul, (one, other))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(st.sampled_from(["ij,jk->ik", "bij,bjk->bik", "ii->i", "ij->", "bhqd,bhkd->bhqk", "i,j->ij", "bij,kj->bik"]))
 def test_einsum(equation):
     sizes = dict(zip("bhijkqd", (2, 2, 3, 3, 4, 5, 3), strict=True))
@@ -31,7 +31,7 @@ def positive(size, batch=()):
     return root @ root.mT + size * torch.eye(size)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(1, 4), st.sampled_from([(), (2,)]))
 def test_solutions(size, batch):
     matrix, right = positive(size, batch), torch.randn(*batch, size, 2)
@@ -60,7 +60,7 @@ def test_orthogonal(shape):
     proved(lambda x: torch.linalg.eigvalsh(x @ x.mT), x, inputs=inside)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.booleans(), st.sampled_from([None, "float", "bool"]), st.sampled_from([(2, 3, 4, 5), (3, 4, 5)]))
 def test_attention(causal, mask, shape):
     query, key, value = (torch.randn(shape) for _ in range(3))
@@ -72,7 +72,7 @@ def test_attention(causal, mask, shape):
     proved(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, bias), (query, key, value))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.sampled_from([1.0, 2.0, 0.5, float("inf"), 3.0]), st.sampled_from([(2, 3), (2, 4, 3)]))
 def test_distances(p, shape):
     one, other = torch.randn(shape), torch.randn(*shape[:-2], 5, shape[-1])

@@ -19,7 +19,7 @@ def proved(target, args, shapes, inputs=None, **options):
     assert evidence.ok, [finding.message for finding in evidence.findings]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=9, deadline=None)
 @given(
     st.sampled_from(["mean", "sum", "none"]),
     st.booleans(),
@@ -66,7 +66,7 @@ def test_norms_in_training_and_evaluation(module, train):
     assert bool(program.dropped_updates) is (train and bool(list(module.buffers())))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=9, deadline=None)
 @given(st.sampled_from([0, 1, -1, None]), st.sampled_from([torch.prod, torch.std, torch.var]))
 def test_reductions_whose_count_is_dynamic(dim, reduce):
     def reduced(x):
@@ -78,7 +78,7 @@ def test_reductions_whose_count_is_dynamic(dim, reduce):
     assert gradport.verify(program, reduced, x, sizes=sizes, runtimes=["onnxruntime"]).ok
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=9, deadline=None)
 @given(st.sampled_from([0, 1, -1]), st.sampled_from([torch.cumprod, torch.logcumsumexp]), st.booleans())
 def test_scans(dim, scan, dynamic):
     assume(not (dynamic and dim == 0 and scan is torch.cumprod))  # its backward loops over the size, and is refused
@@ -91,7 +91,7 @@ def test_scans(dim, scan, dynamic):
     assert gradport.verify(program, scanned, x, runtimes=["onnxruntime"]).ok
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=9, deadline=None)
 @given(st.sampled_from([(4, 3), (4,), (4, 2, 3)]), st.booleans())
 def test_masked_select_and_masked_scatter(shape, dynamic):
     def move(x):

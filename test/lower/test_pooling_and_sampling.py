@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from proving import proved
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(
     st.sampled_from([1, 2, 3]),
     st.lists(st.integers(1, 5), min_size=3, max_size=3),
@@ -22,7 +22,7 @@ def test_adaptive_pooling(rank, output, sizes, kind, batched):
     proved(lambda x: pool(x, tuple(output[:rank])), torch.randn(shape), ({0: "batch"},) if batched else None)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(
     st.integers(1, 3),
     st.integers(1, 3),
@@ -36,7 +36,7 @@ def test_max_pooling(kernel, stride, padding, ceil_mode, pool):
     proved(lambda x: pool(x, kernel, stride, padding, ceil_mode=ceil_mode), torch.randn(shape), ({0: "batch"},))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=9, deadline=None)
 @given(
     st.integers(1, 3),
     st.integers(1, 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -81,6 +82,8 @@ def cases(
     if len(wanted) > 1:
         for sizes in zip(*wanted.values(), strict=False):
             said = dict(zip(wanted, sizes, strict=True))
+            if _elements(joint, dimensions, said) > _ELEMENTS:
+                continue
             what = ", ".join(f"{n}={s}" for n, s in said.items())
             yield Case(what, fresh(joint, dimensions, said, generator), 0 in said.values())
     plain = fresh(joint, dimensions, at_example, generator)
@@ -95,6 +98,16 @@ def cases(
 
 def _holding(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda drawn: in_one_element(drawn, value, torch.Generator().manual_seed(0))
+
+
+def _elements(joint: Joint, dimensions: Dimensions, sizes: Mapping[str, int]) -> int:
+    """How many elements the inputs have at these sizes."""
+    total = 0
+    for argument in (*joint.arguments, *joint.targets):
+        axes = dimensions.get(argument.name, {})
+        shape = [sizes.get(axes[a].name, s) if a in axes else s for a, s in enumerate(argument.value.shape)]
+        total += math.prod(shape)
+    return total
 
 
 def _is_small(elements: int, size: int) -> bool:
