@@ -12,7 +12,7 @@ from gradport.errors import SpecError
 from gradport.joint import Joint
 from gradport.signature import Argument
 
-__all__ = ["Dimension", "Dimensions", "resolve_dimensions"]
+__all__ = ["Dimension", "Dimensions", "by_name", "resolve_dimensions"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Dimension:
 
 Dimensions = dict[str, dict[int, Dimension]]
 """Input name (argument or target) to axis to its dynamic dimension."""
+
+
+def by_name(dimensions: Dimensions) -> dict[str, Dimension]:
+    """Every dynamic dimension once, by its name."""
+    return {dimension.name: dimension for axes in dimensions.values() for dimension in axes.values()}
 
 
 def resolve_dimensions(joint: Joint, dynamic_shapes: Any) -> Dimensions:

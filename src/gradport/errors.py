@@ -5,7 +5,7 @@ A message names the thing, the place in the user's code where there is one, and 
 
 from __future__ import annotations
 
-__all__ = ["Error", "ExportError", "OutputError", "ProgramError", "SpecError", "TargetError"]
+__all__ = ["Error", "ExportError", "OutputError", "ProgramError", "SpecError", "TargetError", "first_line"]
 
 
 class Error(Exception):
@@ -30,3 +30,9 @@ class ProgramError(Error):
 
 class OutputError(Error):
     """A result cannot be written where the user wants it."""
+
+
+def first_line(error: Exception, most: int = 300) -> str:
+    """The first line that a library's error says, as the end of a sentence; its type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:most].rstrip(".") + "."

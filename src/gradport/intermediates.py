@@ -12,7 +12,7 @@ import onnx_ir.passes.common as common
 import torch
 
 from gradport.lower.lower import MODULE, PLACE
-from gradport.program import FUNCTIONS, Program
+from gradport.program import FUNCTIONS, NAMES, Program
 
 __all__ = ["Flat", "Origin", "flat", "taken"]
 
@@ -106,7 +106,7 @@ def taken(
         ProgramError: the runtime fails.
     """
     copy = flat_model.model.clone()
-    for key in ("gradport.names", FUNCTIONS):
+    for key in (NAMES, FUNCTIONS):
         copy.metadata_props.pop(key, None)
     known = values_by_name(copy.graph)
     copy.graph.outputs.clear()

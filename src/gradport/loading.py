@@ -12,12 +12,11 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
 import onnx
 import onnx_ir as ir
 
-from gradport.errors import ProgramError
+from gradport.errors import ProgramError, first_line
 from gradport.program import FUNCTIONS, NAMES, PROVENANCE, Program, weight
 
 __all__ = ["load"]
@@ -41,7 +40,7 @@ def load(path: str | os.PathLike[str]) -> Program:
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:
-        raise ProgramError(f"{path} is not an ONNX model: {_first_line(error)}") from error
+        raise ProgramError(f"{path} is not an ONNX model: {first_line(error)}") from error
     if not len(proto.graph.output):
         raise ProgramError(f"{path} is not an ONNX model: it has no graph outputs.")
     folder = pathlib.Path(path).resolve().parent
@@ -50,12 +49,13 @@ def load(path: str | os.PathLike[str]) -> Program:
         if fault:
             raise ProgramError(f"{path} is corrupt or unsafe: the tensor {tensor.name or 'of ' + where!r} {fault}.")
     try:
-        model = ir.load(path)
+        model = ir.from_proto(proto)
+        ir.external_data.set_base_dir(model.graph, os.path.dirname(path))
         if weight(model) < _IN_MEMORY:
             ir.external_data.load_to_model(model)
         _require_readable(model)
     except Exception as error:
-        raise ProgramError(f"{path} is not an ONNX model: {_first_line(error)}") from error
+        raise ProgramError(f"{path} is not an ONNX model: {first_line(error)}") from error
     return Program(model)
 
 
@@ -137,8 +137,3 @@ def _external_fault(tensor: onnx.TensorProto, folder: pathlib.Path, size: int) -
     if offset < 0 or length < 0 or offset + length > data.stat().st_size or length < size:
         return f"asks for bytes {offset} to {offset + max(length, size)} of {location!r}, which it does not have"
     return None
-
-
-def _first_line(error: Any) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".") + "."

@@ -15,7 +15,7 @@ import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import to_torch_dtype
 
-from gradport.errors import OutputError, ProgramError
+from gradport.errors import OutputError, ProgramError, first_line
 from gradport.randomness import standard
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ def new_session(
         with _serialised(model) as source:
             return onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:
-        raise ProgramError(f"ONNX Runtime refuses this model: {_first_line(error)}") from error
+        raise ProgramError(f"ONNX Runtime refuses this model: {first_line(error, 400)}") from error
 
 
 def run_session(session: onnxruntime.InferenceSession, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -307,7 +307,7 @@ def run_session(session: onnxruntime.InferenceSession, tensors: Mapping[str, tor
         results = session.run_with_ort_values(names, feeds)
         return {name: from_ort_value(result) for name, result in zip(names, results, strict=True)}
     except Exception as error:
-        raise ProgramError(f"ONNX Runtime fails on this model: {_first_line(error)}") from error
+        raise ProgramError(f"ONNX Runtime fails on this model: {first_line(error, 400)}") from error
 
 
 def weight(model: ir.Model) -> int:
@@ -374,8 +374,3 @@ def from_ort_value(value: onnxruntime.OrtValue) -> torch.Tensor:
 
 def _said(dtype: torch.dtype, shape: tuple[int | str, ...]) -> str:
     return f"{str(dtype).removeprefix('torch.')}[{', '.join(map(str, shape))}]"
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:400].rstrip(".") + "."

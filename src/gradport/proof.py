@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import onnx_ir as ir
 import torch
 
-from gradport.dimensions import Dimensions
+from gradport.dimensions import Dimensions, by_name
 from gradport.eager import Cotangent, Drawn, given, ones, run_eager
 from gradport.errors import Error, ExportError, ProgramError, TargetError
 from gradport.inputs import fresh, sizes_of
@@ -270,7 +270,7 @@ def _cases(joint: Joint, dimensions: Dimensions, generator: torch.Generator) -> 
     sizes = sizes_of(joint, dimensions)
     yield Case("moved inputs", fresh(joint, dimensions, sizes, generator))
     yield Case("moved inputs", fresh(joint, dimensions, sizes, generator))
-    limits = {d.name: d for axes in dimensions.values() for d in axes.values()}
+    limits = by_name(dimensions)
     for name, size in sizes.items():
         for other in (1, 2, size + 3):
             if other != size and limits[name].admits(other):

@@ -102,11 +102,12 @@ class SubjectItem(pytest.Item):
     def runtest(self) -> None:
         """Fails where something is not as it should be."""
         from gradport import testing
+        from gradport.inputs import with_every_gradient
 
         if self.what == "check":
             testing.assert_checked(self.subject)
         else:
-            testing.assert_exports(testing.with_every_gradient(self.subject))
+            testing.assert_exports(with_every_gradient(self.subject))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """A refusal or a failed Finding is a sentence; anything else a traceback."""

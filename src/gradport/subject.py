@@ -11,9 +11,12 @@ from gradport.errors import SpecError, TargetError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Subject", "as_function", "as_subject", "display_name", "subjects_of"]
+__all__ = ["ABOUT", "Subject", "as_function", "as_subject", "display_name", "subjects_of"]
 
 _UNSET: Any = object()
+
+ABOUT = ("wrt", "loss", "targets", "outputs", "dynamic_shapes")
+"""The options of `export` that say something of the Subject, not of the file."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.version import Version
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,6 @@ __all__ = [
     "not_held",
     "seeded",
     "tolerance",
-    "with_every_gradient",
 ]
 
 
@@ -188,13 +188,13 @@ def assert_exports(
     """
     import gradport
     from gradport.errors import ExportError
-    from gradport.subject import as_subject
+    from gradport.subject import ABOUT, as_subject
 
     __tracebackhide__ = True
     if isinstance(subject, Case):
         return subject.assert_exports(also=also, remaining_dynamic=remaining_dynamic, **options)
     verifying = {key: options.pop(key) for key in _VERIFY if key in options}
-    about = {key: options.pop(key) for key in _SUBJECT if key in options}
+    about = {key: options.pop(key) for key in ABOUT if key in options}
     described = as_subject(subject, args, kwargs, **about)
     opset = options.get("opset_version")
     try:
@@ -256,7 +256,7 @@ def needs_cuda(test: Any) -> Any:
 def needs(package: str, version: str = "0") -> Any:
     """Skips where a package is not installed, or is older than a version."""
     found = _version(package)
-    late = found is not None and _numbers(found) >= _numbers(version)
+    late = found is not None and Version(found) >= Version(version)
     said = f"needs {package}{'' if version == '0' else f' >= {version}'}; {found or 'it is not'} installed"
     return pytest.mark.skipif(not late, reason=said)
 
@@ -287,14 +287,6 @@ def tolerance(*, rtol: float = 0.0, atol: float = 0.0, reason: str) -> Any:
     return pytest.mark.gradport_tolerance(rtol=rtol, atol=atol, reason=reason)
 
 
-def with_every_gradient(subject: Subject) -> Subject:
-    """The Subject with every gradient there is, where it says nothing of gradients."""
-    from gradport.inputs import with_example
-    from gradport.joint import every_gradient
-
-    return subject if subject.wrt is not None else subject.replace(wrt=every_gradient(with_example(subject)))
-
-
 @contextlib.contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
     """Sets the seeds of random, numpy and torch, and afterwards puts back what was there."""
@@ -315,7 +307,6 @@ def seeded(seed: int = 0) -> Iterator[None]:
 
 _AXES = ("opset", "dtype", "functions", "dynamic")
 _VERIFY = ("sizes", "inputs", "runtimes", "budget", "seed", "rtol", "atol", "reproducer")
-_SUBJECT = ("wrt", "loss", "targets", "outputs", "dynamic_shapes")
 
 
 def _asserted(evidence: Evidence) -> Evidence:
@@ -368,7 +359,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in version.split("+")[0].split(".")[:3])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gradport.check.edges import EDGES
-from gradport.dimensions import Dimensions, resolve_dimensions
+from gradport.dimensions import Dimensions, by_name, resolve_dimensions
 from gradport.eager import Drawn, given, run_eager
 from gradport.errors import SpecError, TargetError
 from gradport.evidence import Evidence, Finding, environment
@@ -218,8 +218,7 @@ def _cases(
     at_example = sizes_of(joint, dimensions)
     for count in range(_FRESH):
         yield f"fresh values {count + 1}", fresh(joint, dimensions, at_example, generator)
-    limits = {d.name: d for axes in dimensions.values() for d in axes.values()}
-    for name, limit in limits.items():
+    for name, limit in by_name(dimensions).items():
         for size in (wanted or {}).get(name, _SIZES):
             if limit.admits(size):
                 yield f"{name}={size}", fresh(joint, dimensions, {**at_example, name: size}, generator)

@@ -76,11 +76,11 @@ def exported(current: Session, subject: Any, wrt: str | None, **options: Any) ->
 
 def with_gradients(subject: Any, wrt: str | None) -> Any:
     """The Subject with the gradients that the command line wants: every one there is where nothing is said."""
-    from gradport.inputs import with_example
-    from gradport.joint import every_gradient
+    from gradport.inputs import with_every_gradient
 
-    wanted = names(wrt) if wrt is not None else subject.wrt or every_gradient(with_example(subject))
-    return subject.replace(wrt=wanted)
+    if wrt is not None:
+        return subject.replace(wrt=names(wrt))
+    return with_every_gradient(subject.replace(wrt=subject.wrt or None))
 
 
 def save(current: Session, program: Program, path: Path) -> None:

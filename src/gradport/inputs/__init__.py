@@ -1,8 +1,8 @@
 """Specs and examples to tensors: the first ones, and fresh ones at other values and other sizes."""
 
 from gradport.inputs.edges import edges, in_one_element, layouts, specials
-from gradport.inputs.example import with_example
-from gradport.inputs.fresh import fresh, sizes_of
+from gradport.inputs.example import with_every_gradient, with_example
+from gradport.inputs.fresh import fresh, shape_at, sizes_of
 from gradport.inputs.strategies import Space, strategy, strategy_at
 
 __all__ = [
@@ -11,9 +11,11 @@ __all__ = [
     "fresh",
     "in_one_element",
     "layouts",
+    "shape_at",
     "sizes_of",
     "specials",
     "strategy",
     "strategy_at",
+    "with_every_gradient",
     "with_example",
 ]

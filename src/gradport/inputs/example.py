@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from gradport.errors import SpecError
+from gradport.joint import every_gradient
 from gradport.leaves import replaced
 from gradport.signature import bind
 from gradport.spec import Dim, InputSpec
 from gradport.subject import Subject
 
-__all__ = ["with_example"]
+__all__ = ["with_every_gradient", "with_example"]
 
 _FIRST_SIZE = 4
 
@@ -58,6 +59,11 @@ def with_example(subject: Subject, seed: int = 0) -> Subject:
         dynamic_shapes=_merged(subject.dynamic_shapes, shapes),
         inputs=subject.inputs if callable(subject.inputs) else {**ranges, **(subject.inputs or {})} or None,
     )
+
+
+def with_every_gradient(subject: Subject) -> Subject:
+    """The Subject with every gradient there is, where it says nothing of gradients."""
+    return subject if subject.wrt is not None else subject.replace(wrt=every_gradient(with_example(subject)))
 
 
 def draw(spec: InputSpec, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:

@@ -17,7 +17,7 @@ from gradport.errors import SpecError
 from gradport.joint import Joint, Slot
 from gradport.signature import Argument, bind
 
-__all__ = ["by_callable", "fresh", "sizes_of"]
+__all__ = ["by_callable", "fresh", "shape_at", "sizes_of"]
 
 
 def sizes_of(joint: Joint, dimensions: Dimensions) -> dict[str, int]:
@@ -47,11 +47,15 @@ def fresh(
             raise SpecError(f"inputs names {name!r}, which is no input of {joint.subject.name}.")
     for kind, arguments in (("argument", joint.arguments), ("target", joint.targets)):
         for argument in arguments:
-            shape = list(argument.value.shape)
-            for axis, dimension in dimensions.get(argument.name, {}).items():
-                shape[axis] = sizes.get(dimension.name, shape[axis])
+            shape = shape_at(argument, dimensions, sizes)
             tensors[Slot(kind, argument.name)] = _drawn(argument, shape, (said or {}).get(argument.name), generator)
     return tensors
+
+
+def shape_at(argument: Argument, dimensions: Dimensions, sizes: Mapping[str, int]) -> list[int]:
+    """The shape of an argument where its dynamic dimensions have these sizes, or else the example's."""
+    axes = dimensions.get(argument.name, {})
+    return [sizes.get(axes[at].name, size) if at in axes else size for at, size in enumerate(argument.value.shape)]
 
 
 def by_callable(

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from gradport.dimensions import Dimensions
-from gradport.inputs.fresh import by_callable, sizes_of
+from gradport.dimensions import Dimensions, by_name
+from gradport.inputs.fresh import by_callable, shape_at, sizes_of
 from gradport.joint import Joint, Slot
 from gradport.signature import Argument
 
@@ -87,9 +87,8 @@ def _smaller(draw: st.DrawFn, joint: Joint, largest: int) -> Tensors:
 
 @st.composite
 def _at(draw: st.DrawFn, joint: Joint, space: Space, largest: int, special: tuple[float, ...]) -> Tensors:
-    limits = {dimension.name: dimension for axes in space.dimensions.values() for dimension in axes.values()}
     sizes = {}
-    for name, dimension in limits.items():
+    for name, dimension in by_name(space.dimensions).items():
         if name in space.sizes:
             sizes[name] = draw(st.sampled_from(sorted(space.sizes[name])))
             continue
@@ -97,11 +96,7 @@ def _at(draw: st.DrawFn, joint: Joint, space: Space, largest: int, special: tupl
         high = max(low, min(largest, dimension.maximum or largest))
         sizes[name] = draw(st.integers(low, high))
 
-    def shape(argument: Argument) -> list[int]:
-        axes = space.dimensions.get(argument.name, {})
-        return [sizes[axes[axis].name] if axis in axes else size for axis, size in enumerate(argument.value.shape)]
-
-    return _filled(draw, joint, shape, special)
+    return _filled(draw, joint, lambda argument: shape_at(argument, space.dimensions, sizes), special)
 
 
 def _arguments(joint: Joint) -> list[tuple[str, Argument]]:

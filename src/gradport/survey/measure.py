@@ -15,8 +15,8 @@ from gradport.eager import ones, run_eager
 from gradport.errors import Error
 from gradport.evidence import Evidence, environment
 from gradport.export import export
-from gradport.inputs import with_example
-from gradport.joint import Joint, every_gradient
+from gradport.inputs import with_every_gradient, with_example
+from gradport.joint import Joint
 from gradport.program import Program
 from gradport.signature import source_of
 from gradport.subject import Subject
@@ -40,9 +40,7 @@ def measure(subject: Subject, *, budget: float = 10.0) -> Evidence:
         opset), `timings` (milliseconds of forward and backward, eager and ONNX Runtime) and, where the export is
         refused, `refused`.
     """
-    described = with_example(subject)
-    if described.wrt is None:
-        described = described.replace(wrt=every_gradient(described))
+    described = with_every_gradient(with_example(subject))
     checked = check(subject, budget=budget)
     series: dict[str, Any] = {"curves": curves(Joint(described))}
     findings = checked.findings

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
-from gradport.dimensions import Dimensions
+from gradport.dimensions import Dimensions, by_name
 from gradport.errors import SpecError
-from gradport.inputs import edges, fresh, in_one_element, layouts, sizes_of
+from gradport.inputs import edges, fresh, in_one_element, layouts, shape_at, sizes_of
 from gradport.joint import Joint
 from gradport.proof import Case
 
@@ -34,7 +34,7 @@ def case_sizes(
     Raises:
         SpecError: a dimension that is none.
     """
-    limits = {d.name: d for axes in dimensions.values() for d in axes.values()}
+    limits = by_name(dimensions)
     for name in wanted or {}:
         if name not in limits:
             raise SpecError(
@@ -102,12 +102,7 @@ def _holding(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def _elements(joint: Joint, dimensions: Dimensions, sizes: Mapping[str, int]) -> int:
     """How many elements the inputs have at these sizes."""
-    total = 0
-    for argument in (*joint.arguments, *joint.targets):
-        axes = dimensions.get(argument.name, {})
-        shape = [sizes.get(axes[a].name, s) if a in axes else s for a, s in enumerate(argument.value.shape)]
-        total += math.prod(shape)
-    return total
+    return sum(math.prod(shape_at(a, dimensions, sizes)) for a in (*joint.arguments, *joint.targets))
 
 
 def _is_small(elements: int, size: int) -> bool:

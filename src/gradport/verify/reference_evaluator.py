@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from gradport.errors import ProgramError
+from gradport.errors import ProgramError, first_line
 from gradport.limit import TimeUp, limited
 from gradport.program import Program, require_fitting
 
@@ -38,7 +38,7 @@ def evaluator(program: Program) -> Runner:
     try:
         made = ReferenceEvaluator(ir.to_proto(program.model), new_ops=_mended())
     except Exception as error:
-        raise ProgramError(f"The reference evaluator does not take this model: {_first_line(error)}") from error
+        raise ProgramError(f"The reference evaluator does not take this model: {first_line(error)}") from error
     specs = program.inputs
     wanted = {spec.name: spec.dtype for spec in program.outputs}
 
@@ -52,7 +52,7 @@ def evaluator(program: Program) -> Runner:
         except TimeUp:
             raise ProgramError(f"The reference evaluator takes more than {_LIMIT:g} s for one run.") from None
         except Exception as error:
-            raise ProgramError(f"The reference evaluator fails on this model: {_first_line(error)}") from error
+            raise ProgramError(f"The reference evaluator fails on this model: {first_line(error)}") from error
         return {
             name: to_torch(result, wanted[name])
             for name, result in zip(made.output_names, results, strict=True)  # type: ignore[arg-type]
@@ -105,8 +105,3 @@ def to_torch(result: Any, dtype: torch.dtype) -> torch.Tensor:
     if dtype == torch.bfloat16 and array.dtype.itemsize == 2:
         return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
     return torch.from_numpy(array.copy())
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".") + "."

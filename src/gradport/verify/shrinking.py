@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -23,16 +24,17 @@ _EXPLORE = 6
 
 
 def explored(trial: Trial, space: Space, seconds: float) -> Case | None:
-    """A case that fails in the first runtime that works, at values and sizes from Hypothesis; None where none was
-    found in the time."""
+    """A case on which the first result fails in the first runtime that works, at values and sizes from Hypothesis;
+    None where none was found in the time."""
     names = trial.working()
     if not names or seconds <= 0 or not trial.roles:
         return None
+    first = next(iter(trial.roles))
 
     def fails(case: Case) -> bool:
-        return any(trial.failing(names[0], result, case) is not None for result in list(trial.roles)[:1])
+        return trial.failing(names[0], first, case) is not None
 
-    return _found(trial, space, "explored", (), fails, examples=_EXPLORE, seconds=seconds)
+    return _found(trial, space, "explored", Case("", {}), fails, examples=_EXPLORE, seconds=seconds)
 
 
 def smallest(trial: Trial, space: Space, runtime: str, result: str, failed: Case, seconds: float) -> Case:
@@ -45,18 +47,7 @@ def smallest(trial: Trial, space: Space, runtime: str, result: str, failed: Case
         found = trial.failing(runtime, result, case)
         return found is not None and found.special == first.special
 
-    extra = tuple(specials(torch.float32).values()) if failed.edge else ()
-    found = _found(
-        trial,
-        space,
-        f"{runtime} {result}",
-        extra,
-        fails,
-        examples=60,
-        seconds=seconds,
-        edge=failed.edge,
-        cotangent=failed.cotangent,
-    )
+    found = _found(trial, space, f"{runtime} {result}", failed, fails, examples=60, seconds=seconds)
     return failed if found is None or _size(found) > _size(failed) else found
 
 
@@ -64,18 +55,18 @@ def _found(
     trial: Trial,
     space: Space,
     question: str,
-    special: tuple[float, ...],
+    like: Case,
     fails: Callable[[Case], bool],
     *,
     examples: int,
     seconds: float,
-    edge: bool = False,
-    cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn,
 ) -> Case | None:
+    """A case that fails; edge values may stand in it, and its cotangents are changed, as in the one that it is like."""
+    special = tuple(specials(torch.float32).values()) if like.edge else ()
     rest = {slot: t for slot, t in trial.joint.examples().items() if slot.kind not in ("argument", "target")}
 
     def case(tensors: dict[Slot, torch.Tensor]) -> Case:
-        return Case(written(tensors), rest | tensors, edge, cotangent)
+        return dataclasses.replace(like, what=written(tensors), tensors=rest | tensors)
 
     found = shown_by(
         (strategy_at(trial.joint, space, largest, special) for largest in _LARGEST),

@@ -17,7 +17,7 @@ from gradport.inputs import with_example
 from gradport.leaves import mapped
 from gradport.signature import source_of
 from gradport.spec import DTYPES, short_dtype
-from gradport.subject import Subject, as_subject
+from gradport.subject import ABOUT, Subject, as_subject
 from gradport.verify.verify import verify
 
 __all__ = ["Setting", "settings", "sweep"]
@@ -38,13 +38,13 @@ class Setting:
 
     def __str__(self) -> str:
         said = [
-            f"opset {self.opset}" if self.opset is not None else "",
+            f"opset{self.opset}" if self.opset is not None else "",
             short_dtype(self.dtype) if self.dtype is not None else "",
             {True: "dynamic", False: "static", None: ""}[self.dynamic],
             self.functions or "",
             self.runtime or "",
         ]
-        return "-".join(part.replace(" ", "") for part in said if part) or "default"
+        return "-".join(filter(None, said)) or "default"
 
     def applied(self, subject: Subject) -> Subject:
         """The Subject in this setting's dtype, static where the setting says so.
@@ -117,7 +117,9 @@ def sweep(
         on each axis, the outcome ("held", "failed", "undecided", "refused", "no kernel"), the worst figure in ULPs
         and the reason.
     """
-    described = as_subject(subject, args, kwargs, **_of_subject(export_options))
+    described = as_subject(
+        subject, args, kwargs, **{key: export_options[key] for key in ABOUT if key in export_options}
+    )
     cells = settings(opsets, dtypes, dynamic, functions, runtimes)
     found = []
     for setting in cells:
@@ -151,7 +153,7 @@ def _cell(subject: Subject, setting: Setting, budget: float, seed: int, options:
     try:
         applied = setting.applied(subject)
         # proved by `verify` right below, where a runtime may lack a kernel without being wrong
-        program = setting.exported(applied, verify=False, **{k: v for k, v in options.items() if k not in _SUBJECT})
+        program = setting.exported(applied, verify=False, **{k: v for k, v in options.items() if k not in ABOUT})
         names = None if setting.runtime is None else [setting.runtime]
         evidence = verify(program, applied, runtimes=names, budget=budget, seed=seed)
     except Error as error:
@@ -164,12 +166,10 @@ def _outcome(evidence: Evidence) -> dict[str, Any]:
     figures = [f.figure for f in compared if f.figure is not None]
     worst = next((f for o in ("failed", "error", "undecided") for f in evidence.findings if f.outcome == o), None)
     lacking = next((f for f in evidence.findings if f.kind == "no kernel"), None)
-    if lacking is not None and not compared:
+    if lacking is not None and (worst is None or not compared):
         return {"outcome": "no kernel", "figure": None, "message": lacking.message}
     if worst is not None:
         return {"outcome": worst.outcome, "figure": max(figures, default=None), "message": worst.message}
-    if lacking is not None:
-        return {"outcome": "no kernel", "figure": None, "message": lacking.message}
     if not compared:
         return {"outcome": "skipped", "figure": None, "message": evidence.findings[0].message}
     return {"outcome": "held", "figure": max(figures, default=None), "message": ""}
@@ -191,13 +191,6 @@ def _findings(cells: Sequence[Mapping[str, Any]], place: str | None) -> Iterator
             where=place,
             message=said,
         )
-
-
-_SUBJECT = ("wrt", "loss", "targets", "outputs", "dynamic_shapes")
-
-
-def _of_subject(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: options[key] for key in _SUBJECT if key in options}
 
 
 def _in_dtype(subject: Subject, dtype: torch.dtype) -> Subject:

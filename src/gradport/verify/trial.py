@@ -100,8 +100,8 @@ class Trial:
         self._grain = grain_of(program)
         self._everybody: list[tuple[Runtime, Runner]] | None = None
 
-    def run(self, case: Case) -> bool:
-        """One case in every runtime; whether it is one: what eager itself rejects is none, unless it is the example.
+    def run(self, case: Case) -> None:
+        """One case in every runtime; what eager itself rejects is none, unless it is the example.
 
         Raises:
             TargetError: eager rejects the example.
@@ -112,13 +112,12 @@ class Trial:
         except TargetError:
             if not self.cases:
                 raise
-            return False
+            return
         self.cases.append(case.what)
         self.edge_count += case.edge
         self._learn(case, answer)
         for name in self.working():
             self._run_in(name, case, answer)
-        return True
 
     def working(self) -> list[str]:
         """The runtimes that are still asked."""
@@ -139,14 +138,6 @@ class Trial:
         generator = torch.Generator().manual_seed(self.seed + zlib.crc32(case.what.encode()))
         return reference(self.joint, case.tensors, generator, self.random, self._grain, case.cotangent)
 
-    def takes(self, case: Case) -> bool:
-        """Whether eager takes these inputs."""
-        try:
-            self.answer(case)
-        except TargetError:
-            return False
-        return True
-
     def through(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Trial:
         """The same with the Subject's code called through `wrap`."""
         twin = copy.copy(self)
@@ -166,6 +157,11 @@ class Trial:
             ]
         return self._everybody
 
+    def feeds(self, answer: Reference) -> dict[str, torch.Tensor]:
+        """What goes in, under the model's names."""
+        assert self.matched is not None
+        return {theirs: answer.feeds[ours] for ours, theirs in self.matched.inputs.items()}
+
     def results(self, runner: Runner, answer: Reference) -> dict[str, torch.Tensor]:
         """What a runtime gives, under the Subject's names.
 
@@ -174,8 +170,7 @@ class Trial:
         """
         assert self.matched is not None
         # copies: a runtime that writes into what it is given spoils no other's inputs
-        feeds = {theirs: answer.feeds[ours].clone() for ours, theirs in self.matched.inputs.items()}
-        found = runner(feeds)
+        found = runner({name: tensor.clone() for name, tensor in self.feeds(answer).items()})
         missing = [theirs for theirs in self.matched.outputs.values() if theirs not in found]
         if missing:
             raise ProgramError(f"It gives no {missing[0]!r}, which is an output of the model.")
