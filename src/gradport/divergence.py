@@ -35,6 +35,7 @@ class Departure:
         module: path of the module that calls it, or None.
         place: the user's source line, or None.
         relative: the largest error over the scale of the value.
+        wanted: the value in eager torch.
     """
 
     value: str
@@ -43,6 +44,7 @@ class Departure:
     module: str | None
     place: str | None
     relative: float
+    wanted: torch.Tensor
 
     def __str__(self) -> str:
         whose = f" in the {self.function}" if self.function else ""
@@ -67,7 +69,7 @@ def first_departure(
     """
     found = departures(captured, inline, make, tensors, answer)
     for limit in (_coarse, _fine):
-        first = next((one for one, dtype in found if not one.relative <= limit(dtype)), None)
+        first = next((one for one in found if not one.relative <= limit(one.wanted.dtype)), None)
         if first is not None:
             return first
     return None
@@ -75,7 +77,7 @@ def first_departure(
 
 def departures(
     captured: Capture, inline: Program, make: Make, tensors: Mapping[Slot, torch.Tensor], answer: Reference
-) -> list[tuple[Departure, torch.dtype]]:
+) -> list[Departure]:
     """Every operator that ONNX has a value for, with how far that stands off, in the order of the trace."""
     names = {
         value.meta[OPERATOR]: str(value.name)
@@ -87,13 +89,11 @@ def departures(
     inputs = [spec.name for spec in inline.inputs]
     feeds = dict(zip(inputs, answer.feeds.values(), strict=True))
     given = taken(flat(inline.model), make, feeds, list(names.values()))
-    found = []
-    for node in captured.graph_module.graph.nodes:
-        name = names.get(node.name)
-        if name in given and isinstance(eager.get(node.name), torch.Tensor):
-            value = eager[node.name]
-            found.append((_departure(captured, node, distance(given[name], value)), value.dtype))
-    return found
+    return [
+        _departure(captured, node, given[names[node.name]], eager[node.name])
+        for node in captured.graph_module.graph.nodes
+        if names.get(node.name) in given and node.name in eager
+    ]
 
 
 def operator_values(
@@ -152,7 +152,7 @@ class _Keeping(torch.fx.Interpreter):
         return result
 
 
-def _departure(captured: Capture, node: torch.fx.Node, relative: float) -> Departure:
+def _departure(captured: Capture, node: torch.fx.Node, found: torch.Tensor, wanted: torch.Tensor) -> Departure:
     key, place = region_of(node), place_of(node)
     region = None if key is None else captured.regions[key]
     return Departure(
@@ -161,7 +161,8 @@ def _departure(captured: Capture, node: torch.fx.Node, relative: float) -> Depar
         function=f"{region.phase} of {region.function.__name__}" if region else None,
         module=module_of(node),
         place=str(place) if place else None,
-        relative=relative,
+        relative=distance(found, wanted),
+        wanted=wanted,
     )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "deadly",
     "edge_values",
     "first_node",
+    "not_comparable",
     "not_reached",
     "nothing_compared",
     "running",
@@ -33,6 +34,24 @@ def where(trial: Trial) -> str | None:
     return f"{file}:{line}" if file else None
 
 
+def _about(
+    trial: Trial,
+    key: str,
+    outcome: str,
+    kind: str,
+    severity: str,
+    message: str,
+    *,
+    figure: float | None = None,
+    unit: str = "",
+    input: str | None = None,
+    place: str | None = None,
+) -> Finding:
+    """A Finding whose rule its key begins with, about the Subject's own line where no other place is known."""
+    rule = key.partition("/")[0]
+    return Finding(key, rule, outcome, kind, severity, figure, unit, input, place or where(trial), message)
+
+
 def running(trial: Trial) -> Iterator[Finding]:
     """A Finding for each runtime that does not run the model, or runs it on some cases alone."""
     for name, runner in trial.runners.items():
@@ -40,29 +59,24 @@ def running(trial: Trial) -> Iterator[Finding]:
         if reason is not None:
             yield _not_run(trial, name, reason)
         elif name in trial.slow:
-            yield Finding(
-                f"runs/{name}",
-                "runs",
-                "skipped",
-                "slow",
-                "warning",
-                where=where(trial),
-                message=f"{name} takes seconds for a run, so it was asked about the example alone.",
-            )
+            said = f"{name} takes seconds for a run, so it was asked about the example alone."
+            yield _about(trial, f"runs/{name}", "skipped", "slow", "warning", said)
 
 
 def nothing_compared(trial: Trial) -> Iterator[Finding]:
     """A Finding where no runtime ran the model: then nothing is known of it."""
     if not trial.plain and not trial.edge:
-        yield Finding(
-            key="runs/nothing",
-            rule="runs",
-            outcome="undecided",
-            kind="nothing compared",
-            severity="warning",
-            where=where(trial),
-            message=f"No result was compared: none of {', '.join(trial.rows) or 'no runtime'} ran the model.",
-        )
+        said = f"No result was compared: none of {', '.join(trial.rows) or 'no runtime'} ran the model."
+        yield _about(trial, "runs/nothing", "undecided", "nothing compared", "warning", said)
+
+
+def not_comparable(trial: Trial) -> Finding:
+    """What is said of a model that draws its own random numbers."""
+    said = (
+        "The model draws its own random numbers, so no run of eager is the same as its; "
+        "export with random='input' to hold the same graph against eager."
+    )
+    return _about(trial, "runs/random", "skipped", "", "warning", said)
 
 
 def stumbles(trial: Trial) -> Iterator[Finding]:
@@ -71,19 +85,13 @@ def stumbles(trial: Trial) -> Iterator[Finding]:
         error, case = failures[0]
         others = [other for other in trial.working() if other not in trial.stumbled]
         alone = bool(others) or name == "reference" or all(case.edge for _, case in failures)
-        yield Finding(
-            f"runs/{name}/cases",
-            "runs",
-            "held" if alone else "failed",
-            "runtime deviation" if alone else "fails",
-            "warning" if alone else "error",
-            float(len(failures)),
-            "cases",
-            case.what,
-            where(trial),
+        said = (
             f"{name} fails on {'; '.join(case.what for _, case in failures)}"
-            f"{', where ' + ', '.join(others) + ' runs' if others else ''}: {error}",
+            f"{', where ' + ', '.join(others) + ' runs' if others else ''}: {error}"
         )
+        judged = ("held", "runtime deviation", "warning") if alone else ("failed", "fails", "error")
+        figure = float(len(failures))
+        yield _about(trial, f"runs/{name}/cases", *judged, said, figure=figure, unit="cases", input=case.what)
 
 
 def agreement(trial: Trial, runtime: str, result: str) -> Finding | None:
@@ -101,7 +109,7 @@ def agreement(trial: Trial, runtime: str, result: str) -> Finding | None:
         said = f" In {share:.2%} of its elements float64 takes another branch{decided}; there eager is the measure."
     if trial.runs_in_float64 is False and not trial.given:
         said += " The subject does not run in float64, so beyond the floor torch.testing's rtol and atol decide."
-    outcome, severity, kind = "held", "info", trial.roles[result]
+    outcome, severity = "held", "info"
     if not comparison.ok:
         outcome, severity = "failed", "error"
         message = (
@@ -125,18 +133,8 @@ def agreement(trial: Trial, runtime: str, result: str) -> Finding | None:
             f"The {what} agrees with eager in {runtime} on {_plain_count(trial)} inputs: "
             f"at most {comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}{at}.{said}"
         )
-    return Finding(
-        key=f"agrees-with-eager/{runtime}/{result}",
-        rule="agrees-with-eager",
-        outcome=outcome,
-        kind=kind,
-        severity=severity,
-        figure=comparison.ulps,
-        unit="ULP",
-        input=worst.case.what,
-        where=where(trial),
-        message=message,
-    )
+    key, kind = f"agrees-with-eager/{runtime}/{result}", trial.roles[result]
+    return _of(trial, key, outcome, kind, severity, message, worst)
 
 
 def edge_values(trial: Trial, runtime: str, result: str, judged: list[tuple[Worst, Verdict]]) -> Finding | None:
@@ -152,84 +150,47 @@ def edge_values(trial: Trial, runtime: str, result: str, judged: list[tuple[Wors
     outcome, severity, kind = "held", "info", trial.roles[result]
     worst, message = found[0], f"{what} agrees with eager in {runtime} where inputs hold nan, inf, ties and zeros."
     if judged:
-        worst, verdict = max(judged, key=lambda pair: _ORDER.index(_matter(pair[0], pair[1], runtime)))
-        matter = _matter(worst, verdict, runtime)
-        outcome, kind, severity, lead = _MATTERS[matter]
-        kind = kind or trial.roles[result]
+        matters = [(_matter(worst, verdict, runtime), worst, verdict) for worst, verdict in judged]
+        matter, worst, verdict = max(matters, key=lambda one: _ORDER.index(one[0]))
+        outcome, named, severity, lead = _MATTERS[matter]
+        kind = named or kind
         message = f"{lead.format(what=what, runtime=runtime)} with {worst.case.what}: {worst.comparison.reason}. "
         message += verdict.sentence
-    return Finding(
-        key=f"edge-values/{runtime}/{result}",
-        rule="edge-values",
-        outcome=outcome,
-        kind=kind,
-        severity=severity,
-        figure=worst.comparison.ulps,
-        unit="ULP",
-        input=worst.case.what,
-        where=where(trial),
-        message=message[0].upper() + message[1:],
-    )
+    message = message[0].upper() + message[1:]
+    return _of(trial, f"edge-values/{runtime}/{result}", outcome, kind, severity, message, worst)
+
+
+def _of(trial: Trial, key: str, outcome: str, kind: str, severity: str, message: str, worst: Worst) -> Finding:
+    """A Finding about the worst comparison of a result."""
+    figure, case = worst.comparison.ulps, worst.case.what
+    return _about(trial, key, outcome, kind, severity, message, figure=figure, unit="ULP", input=case)
 
 
 def who_is_wrong(trial: Trial, result: str, worst: Worst, verdict: Verdict) -> Finding:
     """Whom the vote names for a result that differs."""
-    return Finding(
-        key=f"who-is-wrong/{result}",
-        rule="who-is-wrong",
-        outcome="failed" if verdict.culprit else "undecided",
-        kind=verdict.culprit or "tie",
-        severity="error" if verdict.culprit else "warning",
-        input=worst.case.what,
-        where=where(trial),
-        message=f"{trial.roles[result].capitalize()} {result!r}: {verdict.sentence}",
-    )
+    judged = ("failed", verdict.culprit, "error") if verdict.culprit else ("undecided", "tie", "warning")
+    said = f"{trial.roles[result].capitalize()} {result!r}: {verdict.sentence}"
+    return _about(trial, f"who-is-wrong/{result}", *judged, said, input=worst.case.what)
 
 
 def first_node(trial: Trial, result: str, worst: Worst, found: Found) -> Finding:
     """The node at which a result begins to depart."""
-    return Finding(
-        key=f"first-node/{result}",
-        rule="first-node",
-        outcome="failed",
-        kind=f"{found.half} {found.op_type}",
-        severity="error",
-        input=worst.case.what,
-        where=found.place or where(trial),
-        message=found.sentence,
-    )
+    key, kind, case = f"first-node/{result}", f"{found.half} {found.op_type}", worst.case.what
+    return _about(trial, key, "failed", kind, "error", found.sentence, input=case, place=found.place)
 
 
 def deadly(trial: Trial, cases: list[str]) -> Iterator[Finding]:
     """A Finding where eager itself kills its process, so that there is nothing to compare with."""
     if cases:
-        yield Finding(
-            key="runs/eager",
-            rule="runs",
-            outcome="skipped",
-            kind="eager crashes",
-            severity="warning",
-            figure=float(len(cases)),
-            unit="cases",
-            input=cases[0],
-            where=where(trial),
-            message=f"The subject kills its process in eager torch on {'; '.join(cases)}, so these were left out.",
-        )
+        said = f"The subject kills its process in eager torch on {'; '.join(cases)}, so these were left out."
+        left_out = ("skipped", "eager crashes", "warning")
+        yield _about(trial, "runs/eager", *left_out, said, figure=float(len(cases)), unit="cases", input=cases[0])
 
 
 def not_reached(trial: Trial, left: list[str], why: str) -> Finding:
     """The cases that time or memory did not reach."""
-    return Finding(
-        key="budget/not-reached",
-        rule="budget",
-        outcome="skipped",
-        kind="not reached",
-        severity="warning",
-        figure=float(len(left)),
-        unit="cases",
-        where=where(trial),
-        message=f"{why} Not reached: {'; '.join(left)}.",
-    )
+    said, figure = f"{why} Not reached: {'; '.join(left)}.", float(len(left))
+    return _about(trial, "budget/not-reached", "skipped", "not reached", "warning", said, figure=figure, unit="cases")
 
 
 _MATTERS = {
@@ -266,16 +227,10 @@ def _not_run(trial: Trial, runtime: str, reason: ProgramError) -> Finding:
     """ONNX Runtime is what the model is for; the second opinion may lack an operator."""
     kind = "no kernel" if isinstance(reason, NoKernel) else "absent" if isinstance(reason, Absent) else "fails"
     needed = kind == "fails" and runtime != "reference"
-    return Finding(
-        key=f"runs/{runtime}",
-        rule="runs",
-        outcome="failed" if needed else "skipped",
-        kind=kind,
-        severity="error" if needed else "info" if kind == "absent" else "warning",
-        input=trial.cases[0] if trial.cases and kind == "fails" else None,
-        where=where(trial),
-        message=str(reason),
-    )
+    outcome = "failed" if needed else "skipped"
+    severity = "error" if needed else "info" if kind == "absent" else "warning"
+    case = trial.cases[0] if trial.cases and kind == "fails" else None
+    return _about(trial, f"runs/{runtime}", outcome, kind, severity, str(reason), input=case)
 
 
 def _plain_count(trial: Trial) -> int:

@@ -23,7 +23,7 @@ from gradport.divergence import distance, first_departure, operator_values
 from gradport.errors import Error, ProgramError
 from gradport.export import written
 from gradport.intermediates import Flat, Make, flat, reads, taken
-from gradport.lower import decomposition_table, forms_of
+from gradport.lower import OPSETS, decomposition_table, forms_of
 from gradport.program import Program
 from gradport.proof import Case, Reference
 from gradport.randomness import Expected
@@ -87,11 +87,10 @@ def localise(trial: Trial, case: Case, verdict: Verdict) -> Found | None:
     try:
         given = flat(trial.program.model)
         answer = trial.answer(case)
-        assert trial.matched is not None
-        feeds = {theirs: answer.feeds[ours] for ours, theirs in trial.matched.inputs.items()}
-        families = {row.name: row for row in known().values() if row.family == verdict.culprit}
-        if families:
-            return _beside_another_runtime(trial, given, feeds, list(families))
+        feeds = trial.feeds(answer)
+        suspects = [row.name for row in known().values() if row.family == verdict.culprit]
+        if suspects:
+            return _beside_another_runtime(trial, given, feeds, suspects)
         return _in_the_graph(trial, given, feeds, case, answer)
     except (Error, ValueError, AssertionError):
         return None
@@ -124,7 +123,7 @@ def _in_the_graph(
         if found is not None:
             why = "the file is not what its subject exports to"
             return _told(given, feeds, found, unoptimized, fresh, why, "the exported graph")
-        return _lowered_wrongly(trial, captured, given, feeds, case, answer)
+        return _lowered_wrongly(trial, captured, case, answer)
     return _foreign(captured, given, feeds, case, answer)
 
 
@@ -145,9 +144,7 @@ def _again(trial: Trial, captured: Capture) -> Program:
     )
 
 
-def _lowered_wrongly(
-    trial: Trial, captured: Capture, given: Flat, feeds: dict[str, torch.Tensor], case: Case, answer: Reference
-) -> Found | None:
+def _lowered_wrongly(trial: Trial, captured: Capture, case: Case, answer: Reference) -> Found | None:
     inline = written(captured, _opset(trial.program), forms_of("inline"), options={"finite_math": False})
     departed = first_departure(captured, inline, unoptimized, case.tensors, answer)
     if departed is None:
@@ -158,13 +155,12 @@ def _lowered_wrongly(
     if node is None:
         return None
     own_feeds = dict(zip((spec.name for spec in inline.inputs), answer.feeds.values(), strict=True))
-    eager = operator_values(captured, case.tensors, answer)
     told = _told(flat_inline, own_feeds, (node, ()), None, flat_inline, "", "the exported graph")
     return dataclasses.replace(
         told,
         module=departed.module,
         place=departed.place,
-        expected={departed.value: eager[departed.value]},
+        expected={departed.value: departed.wanted},
         sentence=f"The first operator that departs is {departed}: its lowering is wrong.",
     )
 
@@ -208,8 +204,7 @@ def _first(
 ) -> tuple[ir.Node, Sequence[dict[str, object]]] | None:
     """The first node of `left` whose value departs from that of the same name in `right`."""
     nodes = left.nodes()
-    renamed = dict(zip(feeds, (str(value.name) for value in right.model.graph.inputs), strict=False))
-    theirs = {renamed.get(name, name): tensor for name, tensor in feeds.items()}
+    theirs = _by_place(feeds, right)
     held = _held_differs(left, right)
 
     def distances(names: Sequence[str]) -> dict[str, float]:
@@ -223,16 +218,14 @@ def _first(
         last = _bisected(nodes, distances, departs, left)
         return None if last is None else (last, ())
     every = distances([str(value.name) for node in nodes for value in node.outputs if value.name])
-    series = [_entry(node, every) for node in nodes]
-    for node, entry in zip(nodes, series, strict=True):
-        if departs(float(str(entry["relative"]))):
-            return node, series
-    return None
-
-
-def _entry(node: ir.Node, distances: Mapping[str, float]) -> dict[str, object]:
-    relative = max((distances.get(str(value.name), 0.0) for value in node.outputs), default=0.0)
-    return {"node": str(node.name), "op": node.op_type, "relative": relative}
+    far = [max((every.get(str(value.name), 0.0) for value in node.outputs), default=0.0) for node in nodes]
+    first = next((node for node, relative in zip(nodes, far, strict=True) if departs(relative)), None)
+    if first is None:
+        return None
+    return first, [
+        {"node": str(node.name), "op": node.op_type, "relative": relative}
+        for node, relative in zip(nodes, far, strict=True)
+    ]
 
 
 def _bisected(
@@ -288,9 +281,9 @@ def _told(
     where = (f" in module {module!r}" if module else "") + (f" at {place}" if place else "")
     expected: dict[str, torch.Tensor] = {}
     if truth is not None:
-        renamed = dict(zip(feeds, (str(value.name) for value in beside.model.graph.inputs), strict=False))
-        theirs = {renamed.get(key, key): tensor for key, tensor in feeds.items()}
-        expected = taken(beside, truth, theirs, [str(value.name) for value in node.outputs if value.name])
+        expected = taken(
+            beside, truth, _by_place(feeds, beside), [str(value.name) for value in node.outputs if value.name]
+        )
     return Found(
         node=origin.name,
         op_type=node.op_type,
@@ -307,6 +300,12 @@ def _told(
         sentence=f"The first node that departs is {origin.name!r} ({node.op_type}){inside}, in the {half} half{where}: "
         f"{why}.",
     )
+
+
+def _by_place(feeds: Mapping[str, torch.Tensor], model: Flat) -> dict[str, torch.Tensor]:
+    """What goes into one model, under the names of another that takes the same in the same order."""
+    renamed = dict(zip(feeds, (str(value.name) for value in model.model.graph.inputs), strict=False))
+    return {renamed.get(name, name): tensor for name, tensor in feeds.items()}
 
 
 def _held_differs(left: Flat, right: Flat) -> set[str]:
@@ -343,6 +342,4 @@ def _weight(model: Flat, feeds: Mapping[str, torch.Tensor]) -> int:
 
 
 def _opset(program: Program) -> int:
-    from gradport.lower import OPSETS
-
     return program.opset if program.opset in OPSETS else OPSETS.stop - 1

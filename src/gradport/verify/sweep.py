@@ -117,9 +117,8 @@ def sweep(
         on each axis, the outcome ("held", "failed", "undecided", "refused", "no kernel"), the worst figure in ULPs
         and the reason.
     """
-    described = as_subject(
-        subject, args, kwargs, **{key: export_options[key] for key in ABOUT if key in export_options}
-    )
+    about = {key: export_options.pop(key) for key in ABOUT if key in export_options}
+    described = as_subject(subject, args, kwargs, **about)
     cells = settings(opsets, dtypes, dynamic, functions, runtimes)
     found = []
     for setting in cells:
@@ -153,7 +152,7 @@ def _cell(subject: Subject, setting: Setting, budget: float, seed: int, options:
     try:
         applied = setting.applied(subject)
         # proved by `verify` right below, where a runtime may lack a kernel without being wrong
-        program = setting.exported(applied, verify=False, **{k: v for k, v in options.items() if k not in ABOUT})
+        program = setting.exported(applied, verify=False, **options)
         names = None if setting.runtime is None else [setting.runtime]
         evidence = verify(program, applied, runtimes=names, budget=budget, seed=seed)
     except Error as error:

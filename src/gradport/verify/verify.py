@@ -117,7 +117,7 @@ def verify(
     random = Expected if drawing == "off" else None
     trial = Trial(program, joint, chosen(runtimes), rtol=rtol, atol=atol, random=random, seed=seed)
     if drawing == "runtime" and program.provenance.get("distributions"):
-        return _evidence(trial, [_not_comparable(trial)])
+        return _evidence(trial, [findings.not_comparable(trial)])
     left, found = _tried(trial, dimensions, case_sizes(joint, dimensions, sizes), budget)
     judged = _judged(trial, Space(dimensions, sizes or {}), budget, reproducer)
     shapes = shapes_and_types(trial, _at_sizes(trial, dimensions), findings.where(trial))
@@ -257,17 +257,4 @@ def _evidence(trial: Trial, found: Sequence[Finding]) -> Evidence:
         },
         source={"file": file, "line": line},
         environment=environment(),
-    )
-
-
-def _not_comparable(trial: Trial) -> Finding:
-    """What is said of a model that draws its own random numbers."""
-    return Finding(
-        key="runs/random",
-        rule="runs",
-        outcome="skipped",
-        severity="warning",
-        where=findings.where(trial),
-        message="The model draws its own random numbers, so no run of eager is the same as its; "
-        "export with random='input' to hold the same graph against eager.",
     )
