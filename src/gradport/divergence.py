@@ -33,6 +33,7 @@ class Departure:
         operator: as torch calls it.
         function: the custom Function and phase that it belongs to, or None.
         module: path of the module that calls it, or None.
+        half: "forward" or "backward": whether a result of the forward needs it.
         place: the user's source line, or None.
         relative: the largest error over the scale of the value.
         wanted: the value in eager torch.
@@ -42,6 +43,7 @@ class Departure:
     operator: str
     function: str | None
     module: str | None
+    half: str
     place: str | None
     relative: float
     wanted: torch.Tensor
@@ -88,9 +90,12 @@ def departures(
     eager = operator_values(captured, tensors, answer)
     inputs = [spec.name for spec in inline.inputs]
     feeds = dict(zip(inputs, answer.feeds.values(), strict=True))
-    given = taken(flat(inline.model), make, feeds, list(names.values()))
+    whole = flat(inline.model)
+    given = taken(whole, make, feeds, list(names.values()))
+    late = whole.backward()
+    backward = {str(value.name) for node in whole.nodes() if node.name in late for value in node.outputs}
     return [
-        _departure(captured, node, given[names[node.name]], eager[node.name])
+        _departure(captured, node, given[names[node.name]], eager[node.name], names[node.name] in backward)
         for node in captured.graph_module.graph.nodes
         if names.get(node.name) in given and node.name in eager
     ]
@@ -152,7 +157,9 @@ class _Keeping(torch.fx.Interpreter):
         return result
 
 
-def _departure(captured: Capture, node: torch.fx.Node, found: torch.Tensor, wanted: torch.Tensor) -> Departure:
+def _departure(
+    captured: Capture, node: torch.fx.Node, found: torch.Tensor, wanted: torch.Tensor, backward: bool
+) -> Departure:
     key, place = region_of(node), place_of(node)
     region = None if key is None else captured.regions[key]
     return Departure(
@@ -160,6 +167,7 @@ def _departure(captured: Capture, node: torch.fx.Node, found: torch.Tensor, want
         operator=str(node.target),
         function=f"{region.phase} of {region.function.__name__}" if region else None,
         module=module_of(node),
+        half="backward" if backward else "forward",
         place=str(place) if place else None,
         relative=distance(found, wanted),
         wanted=wanted,

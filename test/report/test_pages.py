@@ -1,5 +1,6 @@
 """The pages of a folder: every section, links that lead somewhere, nothing imported, nothing hostile let through."""
 
+import dataclasses
 import json
 import pathlib
 import posixpath
@@ -7,12 +8,11 @@ import re
 import textwrap
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 import gradport
 from gradport.cli.main import app
-from gradport.report.pages import pages
+from gradport.report.site import as_markdown, as_site, pages
 from gradport.survey import survey_folder
 from gradport.survey.measure import measure
 
@@ -40,11 +40,28 @@ def surveyed():
 
 
 @pytest.fixture(scope="module")
-def made(surveyed):
+def measured():
     import autograd_helper
 
-    subject = gradport.Subject(autograd_helper.CustomFunction, torch.randn(4, 6))
-    return pages(surveyed, {"autograd_helper.py:CustomFunction": [measure(subject, budget=3.0)]})
+    subject = gradport.Subject(autograd_helper.CustomFunction, gradport.tensor("f32[batch:4,6]"))
+    evidence = measure(subject, budget=2.0)
+    evidence.source["commands"] = ["gradport docs test/onnx --subjects subjects.py"]
+    return {"autograd_helper.py:CustomFunction": [evidence]}
+
+
+@pytest.fixture(scope="module")
+def made(surveyed, measured):
+    return as_markdown(pages(surveyed, measured), measured)
+
+
+@pytest.fixture(scope="module")
+def site(surveyed, measured):
+    return as_site(pages(surveyed, measured), measured)
+
+
+def drawn(surveyed):
+    """The Markdown of what was not measured."""
+    return as_markdown(pages(surveyed, {}), {})
 
 
 def test_the_card_has_every_section(made):
@@ -53,33 +70,97 @@ def test_the_card_has_every_section(made):
     assert "The gradient of input is the derivative" in card
     assert "Not measured" not in card
     assert "saved for backward | `input`" in card
-    assert "in eager and" in card
 
 
-def test_every_link_leads_to_a_page(made):
+@pytest.mark.parametrize(
+    "said",
+    [
+        "kinks at 0",  # the curves
+        "error of each entry of the authored Jacobian",
+        "ULPs of the largest value from float64",
+        "Error of ",  # along the graph
+        "| form | opset 18 |",
+        "nodes, ",
+        "| bytes | eager, forward | eager, both | onnxruntime, forward | onnxruntime, both |",
+        "which this machine's memory copies at",
+        "above what the process held: eager",
+        "from autograd_helper import CustomFunction",
+        "grad_input (4, 6)",  # what the snippet printed
+        "gradport docs test/onnx --subjects subjects.py",
+        "`CustomFunction` is exercised by",
+        "is called at",
+        "takes a gradient | `input`",
+        "calls foreign code, changes global state",
+        "CustomFunction.backward, ",  # a box of the drawn functions
+    ],
+)
+def test_each_part_of_the_card_is_measured(made, said):
+    assert said in made["autograd_helper.py_docs.md"]
+
+
+LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]*))?\)")
+
+
+def test_every_link_leads_to_a_page_and_a_heading(made):
     for page, text in made.items():
-        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-            where = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
+        outside = re.sub(r"^(```+).*?^\1", "", text, flags=re.DOTALL | re.MULTILINE)
+        for target, anchor in LINK.findall(outside if page.endswith(".md") else ""):
+            where = posixpath.normpath(posixpath.join(posixpath.dirname(page), target)) if target else page
             assert where in made, f"{page} links to {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", made[where], re.MULTILINE)
+                assert anchor in [heading.lower().replace(" ", "-") for heading in headings], f"{page}: {anchor}"
 
 
-def test_the_helper_links_to_its_neighbours(made):
+def test_every_link_of_the_site_leads_to_a_page_and_a_place_in_it(site):
+    for page, text in site.items():
+        for target in re.findall(r'href="([^"]+)"', text if page.endswith(".html") else ""):
+            if target.startswith("data:"):
+                continue
+            path, _, anchor = target.partition("#")
+            where = posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page
+            assert where in site, f"{page} links to {target}"
+            assert not anchor or f'id="{anchor}"' in site[where], f"{page} links to {target}"
+
+
+def test_nothing_of_the_site_lies_elsewhere(site):
+    for page, text in site.items():
+        if page.endswith((".html", ".css")):
+            found = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?\s*(https?:|//)[^"')]*""", text)
+            assert not found, page
+
+
+def test_the_helper_leads_to_its_neighbours(made):
     card = made["autograd_helper.py_docs.md"]
     neighbours = [name for name in made if name.endswith(".py_docs.md") and not name.startswith("autograd_helper")]
     assert len(neighbours) >= 9
-    assert all(f"]({name})" in card for name in neighbours)
+    for neighbour in neighbours:
+        assert f"]({neighbour})" in card
+        assert re.search(r"^## Classes and functions$|^## Detailed analysis$", made[neighbour], re.MULTILINE)
     assert "same name as `CustomFunction`: [`identity_models.py:CustomFunction`]" in card
 
 
-def test_the_plot_has_a_text(made):
-    (plot,) = [text for name, text in made.items() if name.endswith(".svg")]
-    assert plot.startswith("<svg")
-    assert "authored backward" in plot.partition(">")[0]
+def test_a_file_without_a_function_gets_a_short_page(made):
+    assert "## Original source" not in made["test_lazy_import.py_docs.md"]
+    assert "## Dependencies" in made["test_lazy_import.py_docs.md"]
+
+
+def test_every_plot_says_in_words_what_it_shows(made, site):
+    plots = {name: text for name, text in made.items() if name.endswith(".svg")}
+    assert len(plots) == 5
+    for text in plots.values():
+        assert re.match(r'<svg[^>]* role="img" aria-label="CustomFunction: [^"]{20,}"', text)
+    card = site["autograd_helper.py_docs.html"]
+    assert card.count("<svg") == card.count("<figcaption>") == 6  # the functions are drawn, where Markdown has Mermaid
+
+
+def test_the_same_evidence_gives_the_same_files(surveyed, measured, made):
+    assert as_markdown(pages(surveyed, measured), measured) == made
 
 
 def test_without_inputs_nothing_is_measured_or_imported(tmp_path):
     (tmp_path / "bomb.py").write_text("import torch\nraise SystemExit('imported')\n" + FUNCTION)
-    card = pages(survey_folder(tmp_path), {})["bomb.py_docs.md"]
+    card = drawn(survey_folder(tmp_path))["bomb.py_docs.md"]
     assert "Not measured: no inputs given." in card
     assert "none" in card
 
@@ -132,26 +213,50 @@ def test_what_a_reviewer_would_stop_at_has_its_line(tmp_path, code, pattern):
     (tmp_path / "risky.py").write_text(f"import torch\n\n{code}\n")
     evidence = survey_folder(tmp_path)["risky.py"]
     assert {"pattern": pattern, "line": 3} == {k: evidence.series["security"][0][k] for k in ("pattern", "line")}
-    assert f"line 3, {pattern}" in pages({"risky.py": evidence}, {})["risky.py_docs.md"]
+    assert f"line 3, {pattern}" in drawn({"risky.py": evidence})["risky.py_docs.md"]
 
 
 def test_nothing_to_stop_at_names_the_patterns(tmp_path):
     (tmp_path / "tame.py").write_text("x = 1\n")
     assert (
         "None of these patterns: calls foreign code, changes global state"
-        in (pages(survey_folder(tmp_path), {})["tame.py_docs.md"])
+        in (drawn(survey_folder(tmp_path))["tame.py_docs.md"])
     )
 
 
-def test_hostile_text_comes_out_escaped(tmp_path):
-    hostile = '"""<script>alert(1)</script> [x](javascript:y) `code` \x07 \u202eltr"""\n'
-    (tmp_path / "hostile.py").write_text(hostile)
-    card = pages(survey_folder(tmp_path), {})["hostile.py_docs.md"]
+HOSTILE = '<script>alert(1)</script> [x](javascript:y) `code` & "quoted" \x07 \u202eltr' + "x" * 5000
+
+
+def hostile(tmp_path):
+    (tmp_path / "hostile.py").write_text(f'"""{HOSTILE.replace(chr(34), chr(39))}"""\n' + "import torch\n" + FUNCTION)
+    return survey_folder(tmp_path)
+
+
+def test_hostile_text_comes_out_escaped_in_markdown(tmp_path):
+    card = drawn(hostile(tmp_path))["hostile.py_docs.md"]
     outside = re.sub(r"```.*?```", "", card, flags=re.DOTALL)
     assert "<script>" not in outside
     assert "[x](javascript" not in outside
     assert "\x07" not in card and "\u202e" not in card
     assert "\ufffd" in card
+
+
+def test_hostile_text_comes_out_escaped_in_html(tmp_path):
+    surveyed = hostile(tmp_path)
+    (evidence,) = surveyed.values()
+    named = dataclasses.replace(FINDING, key=HOSTILE, message=HOSTILE, input=HOSTILE)
+    measured = {"hostile.py:Halve": [gradport.Evidence(HOSTILE, (named,), {"curves": CURVES})]}
+    for name, text in as_site(pages(surveyed, measured), measured).items():
+        if name.endswith(".json"):
+            continue
+        assert "<script>alert" not in text, name
+        assert "\x07" not in text and "\u202e" not in text, name
+    assert evidence.source["docstring"].startswith("<script>")
+
+
+FINDING = gradport.Finding("key", "differences", "failed", message="")
+CURVES = {key: [0.0, 1.0] for key in ("t", "forward", "derivative", "backward")}
+CURVES |= {"kinks": [0.5], "jumps": [], "along": HOSTILE}
 
 
 def test_the_command_writes_the_pages_of_a_package(tmp_path):
@@ -160,9 +265,42 @@ def test_the_command_writes_the_pages_of_a_package(tmp_path):
     printed = json.loads(result.stdout)
     assert printed["files"] > 50
     assert (tmp_path / "console.py_docs.md").is_file()
+    assert (tmp_path / "site" / "console.py_docs.html").is_file()
+    assert (tmp_path / "index.md").stat().st_mode & 0o044  # others may read it
 
 
 def test_what_is_nothing_is_told(tmp_path):
     result = CliRunner().invoke(app, ["docs", "no_such_package", "--out", str(tmp_path)])
     assert result.exit_code == 2
     assert "no file, no folder and no installed package" in result.stderr
+
+
+def test_several_paths_stand_beside_each_other(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file.py").write_text("x = 1\n")
+    paths = [str(tmp_path / name) for name in ("one", "two")]
+    result = CliRunner().invoke(app, ["docs", *paths, "--out", str(tmp_path / "pages")])
+    assert result.exit_code == 0, result.stderr
+    index = (tmp_path / "pages" / "index.md").read_text()
+    assert "(one/index.md)" in index and "(two/index.md)" in index
+
+
+def test_a_subject_that_is_of_no_file_here_is_told(tmp_path):
+    (tmp_path / "file.py").write_text("x = 1\n")
+    (tmp_path / "given.py").write_text("import torch, gradport\nS = gradport.Subject(torch.nn.ReLU(), torch.ones(2))\n")
+    arguments = ["docs", str(tmp_path / "file.py"), "--subjects", str(tmp_path / "given.py")]
+    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "pages")])
+    assert result.exit_code == 0, result.stderr
+    assert "left out ReLU" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("returned", "differentiable"),
+    [("g, None", ["x"]), ("g", ["x", "y"]), ("None, g", ["y"]), ("tuple(found)", ["x", "y"]), ("None, None", [])],
+)
+def test_the_arguments_that_take_a_gradient(tmp_path, returned, differentiable):
+    code = FUNCTION.replace("(ctx, x)", "(ctx, x, y)").replace("return g / ctx.count", f"return {returned}")
+    (tmp_path / "file.py").write_text("import torch\n" + code)
+    (entry,) = survey_folder(tmp_path)["file.py"].source["autograd"]
+    assert entry["differentiable"] == differentiable

@@ -7,10 +7,11 @@ people put thresholds; and at ties between elements. A jump is no kink: there no
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
+from gradport.check.bends import ROUND, bends
 from gradport.check.calls import call, cotangents_for, gradients, runs
 from gradport.check.differences import Slope, slope
 from gradport.check.findings import judged, noted, skipped
@@ -22,11 +23,6 @@ from gradport.evidence import Finding
 from gradport.joint import Slot
 
 __all__ = ["kinks"]
-
-_ROUND = (0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 6.0)
-_REACH = 3.0
-_GRID = 48
-_HALVINGS = 40
 
 
 @rule("kinks", "Is the gradient between the one-sided derivatives where they differ?")
@@ -83,7 +79,7 @@ def _candidates(trial: Trial, slot: Slot) -> Iterator[tuple[int, float]]:
     x = trial.inputs[0][slot].detach().reshape(-1)
     generator = torch.Generator().manual_seed(trial.seed)
     flat = int(torch.randint(0, x.numel(), (1,), generator=generator))
-    for value in _ROUND:
+    for value in ROUND:
         yield flat, value
     for other in (flat + 1, flat - 1):
         if 0 <= other < x.numel():
@@ -103,27 +99,7 @@ def _scanned(trial: Trial, slot: Slot, flat: int) -> list[float]:
     def height(value: float) -> float:
         return float(torch.dot(flat_weights, change(value - here)))
 
-    width = 2 * _REACH / _GRID
-    grid = [-_REACH + width * (count + 0.37) for count in range(_GRID)]
-    heights = [height(value) for value in grid]
-    bends = [abs(a - 2 * b + c) for a, b, c in zip(heights, heights[1:], heights[2:], strict=False)]
-    usual = sorted(bends)[len(bends) // 2]
-    steep = sorted((at for at, bend in enumerate(bends) if bend > 8 * usual + 1e-9), key=lambda at: -bends[at])[:4]
-    return [found for at in steep for found in _halved(height, grid[at], grid[at + 2])]
-
-
-def _halved(height: Callable[[float], float], low: float, high: float) -> list[float]:
-    """The place in [low, high] where the slope changes most."""
-    for _ in range(_HALVINGS):
-        quarter = (high - low) / 4
-        if quarter < 1e-7:
-            break
-        heights = [height(low + quarter * step) for step in range(5)]
-        bends = [abs(a - 2 * b + c) for a, b, c in zip(heights, heights[1:], heights[2:], strict=False)]
-        at = bends.index(max(bends))
-        low, high = low + quarter * at, low + quarter * (at + 2)
-    middle = (low + high) / 2
-    return list(dict.fromkeys(round(middle, digits) for digits in (2, 4, 6)))
+    return bends(height)
 
 
 def _at(trial: Trial, slot: Slot, flat: int, value: float) -> tuple[Slope, float]:

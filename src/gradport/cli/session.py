@@ -122,6 +122,14 @@ def write_text(path: Path, text: str) -> None:
         descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".gradport-")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+        os.chmod(scratch, 0o666 & ~_umask())  # mkstemp's are the owner's alone
         os.replace(scratch, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _umask() -> int:
+    """The process's own; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -2,60 +2,128 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from gradport.eager import ones, run_eager
+from gradport.check.bends import ROUND, bends
+from gradport.check.differences import slope
+from gradport.eager import run_eager
 from gradport.errors import Error
-from gradport.joint import Joint, Slot
+from gradport.joint import Joint, Outcome, Slot
 
 __all__ = ["curves"]
 
-_POINTS = 201
+_POINTS = 121
+
+_REACH = 3.0
 
 _STEP = 1e-6
 
+_UNIT = torch.finfo(torch.float64).eps
+
 
 def curves(joint: Joint) -> dict[str, Any]:
-    """Sums of all results along a line, in float64; empty where the Subject does not run there.
+    """Forward, derivative and authored backward along a line from -3 to 3, in float64.
 
-    Every element of every argument that a gradient is wanted of is the same number, from -3 to 3. The derivative is a
-    central difference with a step of 1e-6; where the two one-sided ones differ by more
-    than a hundredth there is a kink.
+    Along the line every element of every argument that a gradient is wanted of is the same number, and all results are
+    summed. Where that shows nothing (a softmax of equal numbers) one element of the first argument is moved, and the
+    result's first element is looked at. Derivatives are central differences with a step of 1e-6; kinks and jumps are
+    looked for at round numbers and where the slope changes at once.
 
     Args:
         joint: with the gradients that are wanted.
 
     Returns:
-        `t`, `forward`, `derivative`, `backward` (lists of numbers) and `kinks` (places on the line).
+        `t`, `forward`, `derivative`, `backward` (lists of numbers), `kinks` and `jumps` (places on the line) and
+        `along`, what is moved; empty where the Subject does not run there.
     """
     slots = [slot for slot in joint.wanted if slot.kind == "argument"]
-    if not slots:
-        return {}
     start = {s: t.detach().double() if t.is_floating_point() else t for s, t in joint.examples().items()}
-
-    def at(t: float) -> dict[Slot, torch.Tensor]:
-        return start | {slot: torch.full_like(start[slot], t) for slot in slots}
-
-    def total(t: float) -> float:
-        outcome = run_eager(joint, at(t), ones)
-        found = [outcome.loss] if outcome.loss is not None else list(outcome.outputs.values())
-        return float(sum(value.detach().double().sum() for value in found if value.is_floating_point()))
-
-    line = torch.linspace(-3, 3, _POINTS, dtype=torch.float64).tolist()
-    found: dict[str, Any] = {"t": line, "forward": [], "derivative": [], "backward": [], "kinks": []}
-    try:
-        for t in line:
-            here, above, below = total(t), total(t + _STEP), total(t - _STEP)
-            right, left = (above - here) / _STEP, (here - below) / _STEP
-            outcome = run_eager(joint, at(t), ones)
-            gradients = [outcome.gradients[slot] for slot in slots]
-            found["forward"].append(here)
-            found["derivative"].append((above - below) / (2 * _STEP))
-            found["backward"].append(float(sum(g.sum() for g in gradients if g is not None)))
-            if abs(right - left) > 1e-2 * max(abs(right), abs(left), 1.0):
-                found["kinks"].append(t)
-    except Error:
+    if not slots or not start[slots[0]].numel():
         return {}
-    return found
+    for line in (_every(joint, start, slots), _one(joint, start, slots[0])):
+        try:
+            found = line.drawn()
+        except Error:
+            continue
+        if len({round(value, 9) for value in found["forward"]}) > 1 or any(found["backward"]):
+            return found
+    return {}
+
+
+class _Line:
+    """A way through the inputs: what is moved, and what is read off."""
+
+    def __init__(
+        self,
+        joint: Joint,
+        along: str,
+        at: Callable[[float], Mapping[Slot, torch.Tensor]],
+        weigh: Callable[[torch.Tensor], torch.Tensor],
+        read: Callable[[Outcome], float],
+    ) -> None:
+        self.joint, self.along, self.at, self.weigh, self.read = joint, along, at, weigh, read
+
+    def run(self, t: float) -> Outcome:
+        return run_eager(self.joint, self.at(t), lambda name, output: self.weigh(output))
+
+    def height(self, t: float) -> float:
+        outcome = self.run(t)
+        found = [outcome.loss] if outcome.loss is not None else list(outcome.outputs.values())
+        return sum(float((v.detach().double() * self.weigh(v)).sum()) for v in found if v.is_floating_point())
+
+    def drawn(self) -> dict[str, Any]:
+        line = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64).tolist()
+        bent = {nature: [] for nature in ("kink", "jump")}  # type: dict[str, list[float]]
+        for t in sorted({*(value for value in ROUND if abs(value) < _REACH), *bends(self.height)}):
+            here = self.height(t)
+            change = lambda step, t=t, here=here: torch.tensor([self.height(t + step) - here])  # noqa: E731
+            nature = slope(change, torch.ones(1, dtype=torch.float64), 1.0, _UNIT).nature
+            if nature in bent and not any(abs(t - other) < 0.02 for other in bent[nature]):
+                bent[nature].append(t)
+        derivative = [(self.height(t + _STEP) - self.height(t - _STEP)) / (2 * _STEP) for t in line]
+        return {
+            "along": self.along,
+            "t": line,
+            "forward": [self.height(t) for t in line],
+            # across a jump the difference quotient says how high the jump is, and nothing of a slope
+            "derivative": [
+                math.nan if any(abs(t - place) <= _STEP for place in bent["jump"]) else value
+                for t, value in zip(line, derivative, strict=True)
+            ],
+            "backward": [self.read(self.run(t)) for t in line],
+            "kinks": bent["kink"],
+            "jumps": bent["jump"],
+        }
+
+
+def _every(joint: Joint, start: Mapping[Slot, torch.Tensor], slots: list[Slot]) -> _Line:
+    def at(t: float) -> Mapping[Slot, torch.Tensor]:
+        return {**start, **{slot: torch.full_like(start[slot], t) for slot in slots}}
+
+    def read(outcome: Outcome) -> float:
+        return float(sum(g.detach().sum() for slot in slots if (g := outcome.gradients[slot]) is not None))
+
+    return _Line(joint, "every input, results summed", at, torch.ones_like, read)
+
+
+def _one(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:
+    def at(t: float) -> Mapping[Slot, torch.Tensor]:
+        moved = start[slot].clone()
+        moved.view(-1)[0] = t
+        return {**start, slot: moved}
+
+    def first(output: torch.Tensor) -> torch.Tensor:
+        weights = torch.zeros_like(output)
+        if weights.numel():
+            weights.view(-1)[0] = 1.0
+        return weights
+
+    def read(outcome: Outcome) -> float:
+        gradient = outcome.gradients[slot]
+        return 0.0 if gradient is None else float(gradient.reshape(-1)[0])
+
+    return _Line(joint, f"the first element of {slot.name}, first element of the result", at, first, read)

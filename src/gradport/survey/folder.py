@@ -6,10 +6,11 @@ import ast
 import dataclasses
 import difflib
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from gradport.errors import TargetError
 from gradport.evidence import Evidence
+from gradport.survey.exercised import Suite, exercised_by, suites_of
 from gradport.survey.syntax import survey_file
 
 __all__ = ["survey_folder"]
@@ -18,11 +19,15 @@ _ALIKE = 0.8
 """Share of the code of two Functions that is the same, from which they are near duplicates."""
 
 
-def survey_folder(root: pathlib.Path) -> dict[str, Evidence]:
+def survey_folder(root: pathlib.Path, *, under: str = "") -> dict[str, Evidence]:
     """Every Python file of a folder, or one file, by its path below the root; each knows who uses it.
 
-    To the `series` of `survey_file` it adds `imported_by` and `called_by` (module and line, by Function) and `related`
-    (Functions in the same folder, of the same name, and near duplicates).
+    To the `series` of `survey_file` it adds `imported_by` and `called_by` (module and line, by Function), `related`
+    (Functions in the same folder, of the same name, and near duplicates) and `tested_by` (tests that name a Function).
+
+    Args:
+        root: the folder, or the file.
+        under: a name that the paths begin with.
 
     Raises:
         TargetError: nothing there is Python.
@@ -31,17 +36,17 @@ def survey_folder(root: pathlib.Path) -> dict[str, Evidence]:
     if not files:
         raise TargetError(f"{root} holds no Python file.")
     base = root.parent if root.is_file() else root
-    modules = {str(file.relative_to(base)): _module(file, base) for file in files}
     surveyed: dict[str, Evidence] = {}
     for file in files:
-        name = str(file.relative_to(base))
+        name = (pathlib.PurePath(under) / file.relative_to(base)).as_posix()
         try:
-            surveyed[name] = survey_file(file, modules[name])
+            surveyed[name] = survey_file(file, _module(file, base))
         except TargetError:
             continue  # a template or Python 2: no page can be made of it
     if not surveyed:
         raise TargetError(f"{root} holds no file that is Python.")
-    return {name: _linked(name, evidence, surveyed) for name, evidence in surveyed.items()}
+    suites = suites_of(root) if any(evidence.source["autograd"] for evidence in surveyed.values()) else []
+    return {name: _linked(name, evidence, surveyed, suites) for name, evidence in surveyed.items()}
 
 
 def _python_files(root: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -60,7 +65,7 @@ def _module(file: pathlib.Path, base: pathlib.Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def _linked(name: str, evidence: Evidence, surveyed: Mapping[str, Evidence]) -> Evidence:
+def _linked(name: str, evidence: Evidence, surveyed: Mapping[str, Evidence], suites: Sequence[Suite]) -> Evidence:
     module = evidence.source["module"]
     importers = {
         other: found.source["imports"]
@@ -70,7 +75,8 @@ def _linked(name: str, evidence: Evidence, surveyed: Mapping[str, Evidence]) -> 
     own = {entry["name"] for entry in evidence.source["autograd"]}
     called = {function: list(_calls(function, name, surveyed)) for function in sorted(own)}
     related = {function: _related(function, name, evidence, surveyed) for function in sorted(own)}
-    links = {"imported_by": sorted(importers), "called_by": called, "related": related}
+    tested = {function: exercised_by(function, module, suites) for function in sorted(own)}
+    links = {"imported_by": sorted(importers), "called_by": called, "related": related, "tested_by": tested}
     return dataclasses.replace(evidence, series={**evidence.series, **links})
 
 

@@ -1,95 +1,96 @@
-"""A Function's card, measured: its checks, its ONNX beside eager, curves, sizes, timings and a snippet that ran."""
+"""A Function's card, measured: its checks, its ONNX beside eager, and everything that is drawn of it."""
 
 from __future__ import annotations
 
-import dataclasses
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from gradport.check import check
-from gradport.eager import ones, run_eager
+from gradport.dimensions import resolve_dimensions
 from gradport.errors import Error
 from gradport.evidence import Evidence, environment
 from gradport.export import export
 from gradport.inputs import with_every_gradient, with_example
 from gradport.joint import Joint
-from gradport.program import Program
 from gradport.signature import source_of
 from gradport.subject import Subject
 from gradport.survey.curves import curves
+from gradport.survey.divergence import divergence
+from gradport.survey.errors import errors
+from gradport.survey.forms import forms
+from gradport.survey.jacobian import jacobian
+from gradport.survey.nodes import nodes
+from gradport.survey.snippet import snippet
+from gradport.survey.timings import timings
 from gradport.verify import verify
 
 __all__ = ["measure"]
 
-_ROUNDS = 7
+_PATIENT = 5.0
+"""Seconds of budget from which on torch.compile, which takes as long, is timed too."""
 
 
-def measure(subject: Subject, *, budget: float = 10.0) -> Evidence:
+def measure(subject: Subject, *, budget: float = 10.0, progress: Callable[[str], None] = lambda what: None) -> Evidence:
     """Everything that a card shows of one Subject.
 
     Args:
         subject: with example inputs; where it names no gradients, every one there is.
-        budget: seconds for the check, and for the verification.
+        budget: seconds for the check, and for the verification; under five torch.compile is not timed.
+        progress: told what comes next.
 
     Returns:
-        Evidence with the Findings of `check` and `verify`, and in `series` `curves`, `onnx` (functions, nodes, bytes,
-        opset), `timings` (milliseconds of forward and backward, eager and ONNX Runtime) and, where the export is
-        refused, `refused`.
+        Evidence with the Findings of `check` and `verify`, and in `series` what each part of the survey found, by its
+        name: `curves`, `jacobian`, `onnx`, `errors`, `divergence`, `timings`, `forms`, `snippet`. A part that cannot
+        be had is left out, and `left_out` says why; where the export is refused, `refused` does.
     """
     described = with_every_gradient(with_example(subject))
+    joint = Joint(described)
+    part = _Parts(progress)
+    progress("checking")
     checked = check(subject, budget=budget)
-    series: dict[str, Any] = {"curves": curves(Joint(described))}
     findings = checked.findings
+    part("curves", lambda: curves(joint))
+    part("jacobian", lambda: jacobian(joint))
     try:
         program = export(described, verify=False)
-        verified = verify(program, described, budget=budget)
-        findings += verified.findings
-        series |= {"onnx": _onnx(program), "timings": _timings(Joint(described), program)}
+        progress("verifying")
+        findings += verify(program, described, budget=budget).findings
     except Error as error:
-        series["refused"] = str(error)
+        part.found["refused"] = str(error)
+    else:
+        dimensions = resolve_dimensions(joint, described.dynamic_shapes)
+        part("onnx", lambda: nodes(program))
+        part("errors", lambda: errors(joint, dimensions, program))
+        part("divergence", lambda: divergence(joint, dimensions, program.opset))
+        part("forms", lambda: forms(described, progress=progress))
+        part("snippet", lambda: snippet(joint, program))
+        forward = export(described.replace(wrt=None, loss=None, targets=(), outputs=None), verify=False)
+        part("timings", lambda: timings(joint, dimensions, program, forward, compiled=budget >= _PATIENT))
     file, line = source_of(subject.target)
     return Evidence(
         subject=subject.name,
         findings=findings,
-        series=series,
+        series={**part.found, "left_out": part.left_out},
         source={"file": file, "line": line, "gradients": described.wrt},
         environment=environment(),
     )
 
 
-def _onnx(program: Program) -> dict[str, Any]:
-    bodies = [program.model.graph, *(function.graph for function in program.model.functions.values())]
-    return {
-        "opset": program.opset,
-        "nodes": sum(len(list(body)) for body in bodies),
-        "inputs": [spec.name for spec in program.inputs],
-        "outputs": [spec.name for spec in program.outputs],
-        "functions": [dataclasses.asdict(info) for info in program.functions],
-    }
+class _Parts:
+    """What was found, and what could not be had, part by part."""
 
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self.found: dict[str, Any] = {}
+        self.left_out: dict[str, str] = {}
+        self._progress = progress
 
-def _timings(joint: Joint, program: Program) -> dict[str, float]:
-    """Medians in milliseconds of forward and backward, in one process and interleaved."""
-    answer = run_eager(joint, joint.examples(), ones)
-    cotangents = {name: torch.ones_like(answer.outputs[name]) for name in answer.seeded}
-    feeds = [tensor for slot, tensor in joint.examples().items() if slot.kind in ("argument", "target")]
-    feeds += cotangents.values()
-    try:
-        program.run(*feeds)
-    except Error:
-        return {}
-    calls: dict[str, Callable[[], object]] = {
-        "eager": lambda: run_eager(joint, joint.examples(), ones),
-        "onnxruntime": lambda: program.run(*feeds),
-    }
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(_ROUNDS):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            taken[name].append(1e3 * (time.perf_counter() - started))
-    return {name: statistics.median(times) for name, times in taken.items()}
+    def __call__(self, name: str, collect: Callable[[], Any]) -> None:
+        """Collects one part."""
+        self._progress(name)
+        try:
+            found = collect()
+        except Error as error:
+            self.left_out[name] = str(error)
+            return
+        if found:
+            self.found[name] = found

@@ -100,6 +100,7 @@ def _autograd(node: ast.ClassDef, text: str, tree: ast.Module) -> dict[str, Any]
         "code": ast.get_source_segment(text, node) or "",
         "signature": f"({ast.unparse(forward.args)})",
         "arguments": _arguments(forward, setup="setup_context" in methods),
+        "differentiable": _differentiable(backward, _arguments(forward, setup="setup_context" in methods)),
         "saved": sorted({saved for method in methods.values() for saved in _saved(method)}),
         "kept_on_ctx": sorted({name for method in methods.values() for name in _kept(method)}),
         "once_differentiable": any("once_differentiable" in ast.unparse(d) for d in backward.decorator_list),
@@ -112,6 +113,24 @@ def _arguments(forward: ast.FunctionDef | ast.AsyncFunctionDef, *, setup: bool) 
     names = [argument.arg for argument in [*forward.args.posonlyargs, *forward.args.args]]
     names += [f"*{forward.args.vararg.arg}"] if forward.args.vararg else []
     return names if setup else names[1:]
+
+
+def _differentiable(backward: ast.FunctionDef | ast.AsyncFunctionDef, arguments: list[str]) -> list[str]:
+    """The arguments that some return of the backward gives a gradient that is not None; returns are not followed."""
+    returned = [node.value for node in ast.walk(backward) if isinstance(node, ast.Return) and node.value is not None]
+    found = set()
+    for value in returned:
+        entries = value.elts if isinstance(value, ast.Tuple) else [value]
+        if len(entries) != len(arguments) or any(isinstance(entry, ast.Starred) for entry in entries):
+            if not isinstance(value, ast.Tuple) and not isinstance(value, ast.Constant):
+                found |= set(arguments[:1] if len(arguments) == 1 else arguments)
+            continue
+        found |= {
+            name
+            for name, entry in zip(arguments, entries, strict=True)
+            if not (isinstance(entry, ast.Constant) and entry.value is None)
+        }
+    return [name for name in arguments if name in found]
 
 
 def _saved(method: ast.AST) -> Iterator[str]:

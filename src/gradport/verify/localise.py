@@ -188,7 +188,7 @@ def _foreign(
         node = producers[at]
         at = next((str(v.name) for v in reads(node) if v is not None and str(v.name) in strange), None)
         if at is None and node.op_type != "Constant":
-            series = [{"node": n, "relative": float(n in strange)} for n in found]
+            series = _series(given, [producers[n] for n in found], [float(n in strange) for n in found], node)
             why = "none of the values that the subject computes is its"
             return _told(given, feeds, (node, series), None, given, why, "the exported graph")
     return None
@@ -222,8 +222,21 @@ def _first(
     first = next((node for node, relative in zip(nodes, far, strict=True) if departs(relative)), None)
     if first is None:
         return None
-    return first, [
-        {"node": str(node.name), "op": node.op_type, "relative": relative}
+    return first, _series(left, nodes, far, first)
+
+
+def _series(model: Flat, nodes: Sequence[ir.Node], far: Sequence[float], first: ir.Node) -> list[dict[str, object]]:
+    """What Evidence says of every node: how far it stands off, where it comes from, and which is the first."""
+    backward = model.backward()
+    return [
+        {
+            "node": str(node.name),
+            "op": node.op_type,
+            "half": "backward" if node.name in backward else "forward",
+            "place": model.origins[str(node.name)].place,
+            "relative": relative,
+            "first": node is first,
+        }
         for node, relative in zip(nodes, far, strict=True)
     ]
 

@@ -1,0 +1,285 @@
+"""What was measured of one Function, as blocks of a page: its gradient, its ONNX, its speed, and how to have it again.
+
+Each figure has a sentence that says what it shows; its numbers lie in the Evidence beside the page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from gradport.evidence import Evidence, Finding
+from gradport.report.document import (
+    Badge,
+    Block,
+    Code,
+    Details,
+    Figure,
+    FileLink,
+    Line,
+    Listing,
+    Paragraph,
+    Table,
+    joined,
+)
+from gradport.report.graphs import Edge, graph_figure
+from gradport.report.plots import (
+    curve_plot,
+    describe_divergence,
+    divergence_plot,
+    error_plot,
+    jacobian_plot,
+    timing_plot,
+)
+
+__all__ = [
+    "divergence_figure",
+    "evidence_file",
+    "findings_table",
+    "gradient_blocks",
+    "onnx_blocks",
+    "performance_blocks",
+    "refused",
+    "usage_blocks",
+]
+
+
+def evidence_file(path: str, evidence: Evidence) -> str:
+    """Where the Evidence of a Function lies, below the root."""
+    return f"{_stem(path, evidence)}.json"
+
+
+def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
+    """What the gradient is: its kind, its curves, its Jacobian's error, and every Finding."""
+    kinds = [finding for finding in evidence.findings if finding.rule == "differences"]
+    for finding in kinds:
+        yield Paragraph((Badge(finding.outcome), ": ", finding.message))
+    series = evidence.series
+    if series.get("curves"):
+        yield _curves(path, evidence)
+    if series.get("jacobian"):
+        yield _jacobian(path, evidence)
+    yield findings_table(evidence.findings, f"What was found of {evidence.subject}")
+    yield from (Paragraph((f"Without {name}: {why}",)) for name, why in series.get("left_out", {}).items())
+
+
+def onnx_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
+    """The ONNX: its functions drawn, its size, its errors beside eager's, and the forms it can take."""
+    series = evidence.series
+    if series.get("refused"):
+        yield Paragraph((Badge("refused"), ": ", series["refused"]))
+        return
+    if "onnx" in series:
+        yield from _structure(path, evidence)
+    if "errors" in series:
+        yield _errors(path, evidence)
+    if "divergence" in series:
+        yield divergence_figure(f"{_stem(path, evidence)}.divergence.svg", evidence, lambda place: "")
+    if "forms" in series:
+        yield from _forms(series["forms"])
+
+
+def performance_blocks(path: str, evidence: Evidence) -> list[Block]:
+    """Time over size, memory, and the floor that the machine's memory sets."""
+    timings = evidence.series.get("timings")
+    if not timings:
+        why = evidence.series.get("left_out", {}).get("timings") or evidence.series.get("refused") or "it was left out"
+        return [Paragraph((Code(evidence.subject), f": not measured: {why}"))]
+    ways = list(dict.fromkeys(row["way"] for row in timings["rows"]))
+    sizes = sorted({row["bytes"] for row in timings["rows"]})
+    description = (
+        f"{evidence.subject}: milliseconds of forward, and of forward and backward, over the bytes that go in and out, "
+        f"on {timings['threads']} thread; dotted, the time to move them once at "
+        f"{timings['bandwidth'] / 1e9:.1f} GB/s, which this machine's memory copies at."
+    )
+    found: list[Block] = [
+        Figure(f"{_stem(path, evidence)}.timings.svg", timing_plot(description, timings), description),
+        Table(
+            ("bytes", *(f"{way}, {said}" for way in ways for said in ("forward", "both"))),
+            [[(f"{size:,}",), *_times(timings, ways, size)] for size in sizes],
+            caption=f"Milliseconds of {evidence.subject}, the least of five rounds taken in turns",
+        ),
+    ]
+    if timings["memory"]:
+        used = ", ".join(f"{way} {used / 2**20:.1f} MiB" for way, used in timings["memory"].items())
+        found.append(Paragraph((f"Memory at the largest size, above what the process held: {used}.",)))
+    return found
+
+
+def usage_blocks(path: str, evidence: Evidence) -> list[Block]:
+    """A snippet that was run, the commands that make the figures, and the Evidence as a file."""
+    blocks: list[Block] = []
+    ran = evidence.series.get("snippet", {})
+    if ran.get("ok"):
+        blocks += [Listing(ran["code"]), Paragraph(("It was run when this was measured, and printed:",))]
+        blocks.append(Listing(ran["printed"], "text"))
+    elif ran:
+        blocks.append(Paragraph((f"No snippet: {ran['reason']}.",)))
+    commands = evidence.source.get("commands", [])
+    if commands:
+        blocks.append(Paragraph(("Every figure of it comes from these commands:",)))
+        blocks.append(Listing("\n".join(f"$ {command}" for command in commands), "console"))
+    versions = ", ".join(f"{name} {version}" for name, version in evidence.environment.items())
+    its_file = FileLink("Its Evidence", evidence_file(path, evidence))
+    return [*blocks, Paragraph((f"Measured with {versions}. ", its_file))]
+
+
+def findings_table(findings: Sequence[Finding], caption: str) -> Table:
+    """A row for each Finding."""
+    rows: list[list[Line]] = [
+        [
+            (Badge(said(finding)),),
+            (Code(finding.key),),
+            (finding.kind,),
+            (figure_of_finding(finding),),
+            _message(finding),
+        ]
+        for finding in findings
+    ]
+    return Table(("outcome", "finding", "kind", "figure", "what it says"), rows, len(rows) > 8, caption)
+
+
+def said(finding: Finding) -> str:
+    """The outcome, or that it is a warning."""
+    return "warning" if finding.outcome == "held" and finding.severity == "warning" else finding.outcome
+
+
+def figure_of_finding(finding: Finding) -> str:
+    """The number and its unit."""
+    return "" if finding.figure is None else f"{finding.figure:.3g} {finding.unit}".rstrip()
+
+
+def refused(evidence: Evidence) -> bool:
+    """Whether it could not be exported."""
+    return bool(evidence.series.get("refused"))
+
+
+def divergence_figure(name: str, evidence: Evidence, href: Any) -> Figure:
+    """Error along the graph; `href` gives what the mark of the first node leads to, from the user's line."""
+    series = evidence.series["divergence"]
+    first = next((node for node in series if node.get("first")), None)
+    place = str(first.get("place") or "") if first else ""
+    description = f"{evidence.subject}: {describe_divergence(series)}"
+    return Figure(name, divergence_plot(description, series, href(place) if place else ""), description)
+
+
+def _message(finding: Finding) -> Line:
+    shown = f" Shown by {finding.input}." if finding.input and finding.outcome not in ("held", "skipped") else ""
+    return (f"{finding.message}{shown}",)
+
+
+def _stem(path: str, evidence: Evidence) -> str:
+    return f"{path}_{re.sub(r'[^A-Za-z0-9.-]+', '_', evidence.subject)}"
+
+
+def _curves(path: str, evidence: Evidence) -> Figure:
+    curves = evidence.series["curves"]
+    marks = [
+        f"{what} at {', '.join(f'{place:g}' for place in curves.get(what, ()))}"
+        for what in ("kinks", "jumps")
+        if curves.get(what)
+    ]
+    description = (
+        f"{evidence.subject}: forward, its derivative by differences and the authored backward along a line "
+        f"({curves['along']}); {' and '.join(marks) or 'no kink and no jump was met'}."
+    )
+    return Figure(f"{_stem(path, evidence)}.curves.svg", curve_plot(description, curves), description)
+
+
+def _jacobian(path: str, evidence: Evidence) -> Figure:
+    jacobian = evidence.series["jacobian"]
+    errors = [abs(float(error)) for row in jacobian["errors"] for error in row]
+    description = (
+        f"{evidence.subject}: error of each entry of the authored Jacobian of {jacobian['output']} by "
+        f"{jacobian['argument']} against differences of the forward, over the largest entry; "
+        f"the largest error of {len(errors)} is {max(errors):.2g}."
+    )
+    return Figure(f"{_stem(path, evidence)}.jacobian.svg", jacobian_plot(description, jacobian), description)
+
+
+def _structure(path: str, evidence: Evidence) -> Iterator[Block]:
+    onnx = evidence.series["onnx"]
+    yield Paragraph(
+        (
+            f"ONNX at opset {onnx['opset']}: {onnx['nodes']} nodes, {onnx['bytes']} bytes; takes ",
+            *joined([Code(name) for name in onnx["inputs"]]),
+            ", gives ",
+            *joined([Code(name) for name in onnx["outputs"]]),
+            "; operators ",
+            *joined([Code(f"{name} x{count}" if count > 1 else name) for name, count in onnx["operators"].items()]),
+            ".",
+        )
+    )
+    boxes: dict[str, str] = {}
+    for function in onnx["functions"]:
+        box = f"{_short(function['name'])}, {function['nodes']} nodes"
+        boxes[function["name"]] = f"{box} ({len(boxes)})" if box in boxes.values() else box
+    edges = [
+        Edge(boxes[function["name"]], boxes[reader], ", ".join(handed))
+        for function in onnx["functions"]
+        for reader, handed in function["passes"].items()
+        if reader in boxes
+    ]
+    edges += _through_inputs(onnx["functions"], boxes, {(edge.start, edge.end) for edge in edges})
+    description = f"{evidence.subject}: its local functions, and what a forward hands to its backward."
+    drawn = graph_figure(f"{_stem(path, evidence)}.functions.svg", list(boxes.values()), edges, description)
+    if drawn is not None:
+        yield drawn
+
+
+def _through_inputs(
+    functions: Sequence[Mapping[str, Any]], boxes: Mapping[str, str], known: set[tuple[str, str]]
+) -> Iterator[Edge]:
+    """A backward that reads what its forward reads as well, and nothing that the forward makes."""
+    for forward in functions:
+        if forward["phase"] != "forward":
+            continue
+        for backward in functions:
+            pair = (boxes[forward["name"]], boxes[backward["name"]])
+            same = forward["name"].rpartition(".forward")[0] == backward["name"].rpartition(".backward")[0]
+            if backward["phase"] == "backward" and same and pair not in known:
+                yield Edge(*pair, "its inputs")
+
+
+def _short(name: str) -> str:
+    """A function's name without the hash of its body."""
+    return re.sub(r"\.[0-9a-f]{8}$", "", name)
+
+
+def _errors(path: str, evidence: Evidence) -> Figure:
+    errors = evidence.series["errors"]
+    worst = {name: _worst(errors["edges"], errors[name]) for name in ("eager", "onnxruntime")}
+    description = (
+        f"{evidence.subject}: how many of {sum(errors['eager'])} elements of all results stand how many ULPs of the "
+        f"largest value from float64; eager at most {worst['eager']} and ONNX Runtime at most {worst['onnxruntime']}."
+    )
+    shown = {**errors, "edges": [float(edge) for edge in errors["edges"]]}
+    return Figure(f"{_stem(path, evidence)}.errors.svg", error_plot(description, shown), description)
+
+
+def _worst(edges: Sequence[Any], counts: Sequence[int]) -> Any:
+    """The upper end of the last bin that holds an element."""
+    return next(edge for edge, count in reversed([*zip(edges, counts, strict=True)]) if count)
+
+
+def _forms(cells: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
+    opsets = sorted({cell["opset"] for cell in cells})
+    kinds = list(dict.fromkeys(cell["functions"] for cell in cells))
+    by_place = {(cell["functions"], cell["opset"]): cell for cell in cells}
+    rows: list[list[Line]] = [
+        [(kind,), *((Badge(by_place[kind, opset]["outcome"]),) for opset in opsets)] for kind in kinds
+    ]
+    caption = "Forms and opsets: exported, and proved beside eager"
+    yield Table(("form", *(f"opset {opset}" for opset in opsets)), rows, caption=caption)
+    reasons = dict.fromkeys(cell["message"] for cell in cells if cell["message"])
+    if reasons:
+        yield Details(("Why some are refused",), [Paragraph((reason,)) for reason in reasons])
+
+
+def _times(timings: Mapping[str, Any], ways: Sequence[str], size: int) -> Iterator[Line]:
+    known = {(r["way"], r["phase"], r["bytes"]): r["milliseconds"] for r in timings["rows"]}
+    for way in ways:
+        for phase in ("forward", "both"):
+            taken = known.get((way, phase, size))
+            yield ("" if taken is None else f"{taken:.3g}",)

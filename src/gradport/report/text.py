@@ -1,0 +1,17 @@
+"""Anybody's text made fit for a page: control characters and those that turn the reading direction become U+FFFD."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["plain"]
+
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def plain(text: Any) -> str:
+    """The text as it may stand in a page; line ends are `\\n`."""
+    return _CONTROL.sub("\ufffd", str(text).replace("\r\n", "\n"))

@@ -1,0 +1,86 @@
+"""Which tests exercise a Function: those of its project that name it, found in their syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+__all__ = ["Suite", "exercised_by", "suites_of"]
+
+_ROOTS = ("pyproject.toml", "setup.py", "setup.cfg", ".git")
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """One file of tests: its path below the project, its text and its tree."""
+
+    path: str
+    text: str
+    tree: ast.Module
+
+
+def suites_of(root: pathlib.Path) -> list[Suite]:
+    """The tests of the project that a file or folder belongs to: that of the nearest folder with a project's files,
+    or else the folder itself."""
+    start = root.resolve() if root.is_dir() else root.resolve().parent
+    above = [start, *start.parents]
+    project = next((folder for folder in above if any((folder / name).exists() for name in _ROOTS)), start)
+    found = []
+    for pattern in ("test_*.py", "*_test.py"):
+        for file in sorted(project.rglob(pattern)):
+            parts = file.relative_to(project).parts
+            if any(part.startswith(".") or part in ("node_modules", "build", "site-packages") for part in parts):
+                continue
+            try:
+                text = file.read_text("utf-8")
+                found.append(Suite("/".join(parts), text, ast.parse(text)))
+            except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
+                continue  # not a file that pytest would take either
+    return found
+
+
+def exercised_by(function: str, module: str, suites: Sequence[Suite]) -> list[dict[str, Any]]:
+    """The tests that name a Function, in files that import its module: `file`, `line` and `test`."""
+    short, home = function.split(".")[-1], module.split(".")[-1]
+    found = []
+    for file in suites:
+        if short not in file.text or home not in file.text or not _imports(file.tree, home):
+            continue
+        found += [
+            {"file": file.path, "line": node.lineno, "test": name}
+            for name, node in _tests(file.tree)
+            if _names(node, short)
+        ]
+    return found
+
+
+def _imports(tree: ast.Module, home: str) -> bool:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and any(alias.name.split(".")[-1] == home for alias in node.names):
+            return True
+        if isinstance(node, ast.ImportFrom):
+            last = (node.module or "").split(".")[-1]
+            if home == last or any(alias.name == home for alias in node.names):
+                return True
+    return False
+
+
+def _tests(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+            yield node.name, node
+        if isinstance(node, ast.ClassDef):
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef) and inner.name.startswith("test"):
+                    yield f"{node.name}::{inner.name}", inner
+
+
+def _names(node: ast.AST, short: str) -> bool:
+    return any(
+        (isinstance(inner, ast.Name) and inner.id == short)
+        or (isinstance(inner, ast.Attribute) and inner.attr == short)
+        for inner in ast.walk(node)
+    )
