@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib.resources
 import json
 import math
 import platform
 from typing import Any
 
-__all__ = ["SCHEMA_VERSION", "Evidence", "Finding", "environment"]
+from gradport.errors import SpecError, first_line
 
-SCHEMA_VERSION = 1
+__all__ = ["SCHEMA_VERSION", "Evidence", "Finding", "environment", "schema"]
+
+SCHEMA_VERSION = 2
 
 OUTCOMES = ("held", "failed", "skipped", "undecided", "error")
 
@@ -79,13 +83,66 @@ class Evidence:
 
     @classmethod
     def from_json(cls, text: str) -> Evidence:
-        """Reads what `to_json` wrote."""
-        data = json.loads(text)
+        """Reads what `to_json` wrote, this version's or an older one's.
+
+        Raises:
+            SpecError: it is no Evidence, as `schema` describes it, or one of a later version.
+        """
+        data = _current(_parsed(text))
         data.pop("ok", None)
         findings = tuple(
-            Finding(**{**finding, "figure": _number(finding.get("figure"))}) for finding in data.pop("findings", ())
+            Finding(**{**finding, "figure": _number(finding.get("figure"))}) for finding in data.pop("findings")
         )
         return cls(findings=findings, **data)
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema (https://json-schema.org/draft/2020-12/schema) of what `Evidence.to_json` writes."""
+    text = (importlib.resources.files("gradport") / "evidence.schema.json").read_text("utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise SpecError(f"This is no Evidence: it is no JSON ({error}).") from error
+    if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
+        raise SpecError("This is no Evidence: it has no schema_version.")
+    if data["schema_version"] > SCHEMA_VERSION:
+        raise SpecError(
+            f"This Evidence has version {data['schema_version']}, and this gradport reads {SCHEMA_VERSION}; "
+            "update gradport."
+        )
+    return data
+
+
+def _current(data: dict[str, Any]) -> dict[str, Any]:
+    """The same in this version's form.
+
+    Raises:
+        SpecError: it does not have the form of its version.
+    """
+    import jsonschema
+
+    if data["schema_version"] == 1:
+        data = _from_version_1(data)
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(data))
+    if error is not None:
+        place = error.json_path.removeprefix("$").lstrip(".") or "its top"
+        raise SpecError(f"This is no Evidence: at {place}, {first_line(error, 200)}")
+    return data
+
+
+def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Timings were two numbers without sizes, which no plot can be drawn from."""
+    series = dict(data.get("series") or {})
+    if "timings" in series:
+        del series["timings"]
+        series["left_out"] = {**series.get("left_out", {}), "timings": "an older gradport kept them without sizes"}
+    return {**data, "series": series, "schema_version": 2}
 
 
 def environment() -> dict[str, Any]:

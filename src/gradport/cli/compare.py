@@ -41,5 +41,5 @@ def _read(path: pathlib.Path) -> Any:
 
     try:
         return Evidence.from_json(path.read_text("utf-8"))
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise SpecError(f"{path} is no Evidence: {error}.") from error
+    except (OSError, ValueError, SpecError) as error:
+        raise SpecError(f"{path} cannot be read as Evidence: {error}") from error

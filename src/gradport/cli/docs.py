@@ -12,7 +12,7 @@ import typer
 
 from gradport.cli.options import Budget, Json, Out, seconds
 from gradport.cli.session import Session, require_writable, session, write_text
-from gradport.errors import TargetError
+from gradport.errors import Error, TargetError
 
 __all__ = ["docs"]
 
@@ -27,6 +27,10 @@ def docs(
     subjects: Annotated[
         pathlib.Path | None, typer.Option(help="A Python file whose Subjects give the cards their inputs.")
     ] = None,
+    evidence: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="A folder with Evidence of an earlier run; what stands there is not measured again."),
+    ] = None,
     budget: Budget = None,
     out: Out = pathlib.Path("gradport-out"),
     as_json: Json = False,
@@ -39,7 +43,9 @@ def docs(
             from gradport.report.site import SITE, as_markdown, as_site, pages
 
             surveyed = _surveyed(paths)
-        measured = {} if subjects is None else _measured(current, subjects, surveyed, paths, limit)
+        measured = {} if evidence is None else _read(evidence, surveyed)
+        if subjects is not None:
+            measured |= _measured(current, subjects, surveyed, _Asked(paths, limit, measured))
         with current.step("drawing"):
             made = pages(surveyed, measured)
             texts = as_markdown(made, measured)
@@ -63,15 +69,14 @@ def docs(
 
 def _surveyed(paths: Sequence[str]) -> dict[str, Any]:
     """The files of every path; of several each under the path's own name."""
-    from gradport.survey import survey_folder
+    from gradport.survey import survey_folders
 
-    if len(paths) == 1:
-        return survey_folder(_root(paths[0]))
-    found: dict[str, Any] = {}
-    for path in paths:
-        root = _root(path)
-        found |= survey_folder(root, under=root.name)
-    return found
+    roots = [_root(path) for path in paths]
+    return survey_folders({"" if len(roots) == 1 else _name(root): root for root in roots})
+
+
+def _name(root: pathlib.Path) -> str:
+    return root.name if root.is_dir() else ""
 
 
 def _root(path: str) -> pathlib.Path:
@@ -89,40 +94,74 @@ def _root(path: str) -> pathlib.Path:
     return origin.parent if spec.submodule_search_locations else origin
 
 
-def _measured(
-    current: Session, file: pathlib.Path, surveyed: Any, paths: Sequence[str], limit: float
-) -> dict[str, list[Any]]:
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What was asked for: paths, seconds for each, and what is known already."""
+
+    paths: Sequence[str]
+    budget: float
+    known: dict[str, list[Any]]
+
+
+def _read(folder: pathlib.Path, surveyed: Any) -> dict[str, list[Any]]:
+    """The Evidence of an earlier run, by the file and Function that it is about."""
+    from gradport.evidence import Evidence
+
+    found: dict[str, list[Any]] = {}
+    for file in sorted(folder.glob("**/*.json")):
+        try:
+            one = Evidence.from_json(file.read_text("utf-8"))
+        except (OSError, Error):
+            continue  # somebody else's
+        key = one.source.get("card", "")
+        if key.rpartition(":")[0] in surveyed and all(one.subject != other.subject for other in found.get(key, ())):
+            found.setdefault(key, []).append(one)
+    return found
+
+
+def _measured(current: Session, file: pathlib.Path, surveyed: Any, asked: _Asked) -> dict[str, list[Any]]:
     """What the Subjects of a file show, by the file and Function of the survey that they are about."""
     from gradport.cli.target import load_subjects
-    from gradport.errors import Error
-    from gradport.signature import source_of
-    from gradport.survey.measure import measure
 
-    lines = {
-        (str(pathlib.Path(evidence.source["file"]).resolve()), entry["name"]): f"{path}:{entry['name']}"
-        for path, evidence in surveyed.items()
-        for entry in evidence.source["autograd"]
-    }
     found: dict[str, list[Any]] = {}
     every = load_subjects(str(file))
     for number, subject in enumerate(every, 1):
-        home, _ = source_of(subject.target)
-        key = lines.get((str(pathlib.Path(home or "").resolve()), getattr(subject.target, "__qualname__", "")))
+        key = _card_of(subject, surveyed)
         if key is None:
-            current.say(f"left out {subject.name}: it is no Function of {', '.join(paths)}")
+            current.say(f"left out {subject.name}: it is no Function of {', '.join(asked.paths)}")
             continue
-        with current.step(f"measuring {subject.name}, {number} of {len(every)}"):
-            try:
-                evidence = measure(subject, budget=limit, progress=current.progress)
-            except Error as error:
-                current.say(f"left out {subject.name}: {error}")
+        same = sum(one.subject.partition(" (")[0] == subject.name for one in found.get(key, ()))
+        name = f"{subject.name} ({same + 1})" if same else subject.name
+        evidence = next((one for one in asked.known.get(key, ()) if one.subject == name), None)
+        if evidence is None:
+            with current.step(f"measuring {name}, {number} of {len(every)}"):
+                evidence = _one(current, subject.replace(name=name), asked.budget)
+            if evidence is None:
                 continue
-        command = f"gradport docs {' '.join(paths)} --subjects {file} --budget {limit:g}s"
-        same = sum(one.subject.partition(" (")[0] == evidence.subject for one in found.get(key, ()))
-        named = dataclasses.replace(
-            evidence,
-            subject=f"{evidence.subject} ({same + 1})" if same else evidence.subject,
-            source={**evidence.source, "commands": [command]},
-        )
-        found.setdefault(key, []).append(named)
+            command = f"gradport docs {' '.join(asked.paths)} --subjects {file} --budget {asked.budget:g}s"
+            evidence.source.update(card=key, commands=[command])
+        found.setdefault(key, []).append(evidence)
     return found
+
+
+def _one(current: Session, subject: Any, budget: float) -> Any:
+    from gradport.survey.measure import measure
+
+    try:
+        return measure(subject, budget=budget, progress=current.progress)
+    except Error as error:
+        current.say(f"left out {subject.name}: {error}")
+        return None
+
+
+def _card_of(subject: Any, surveyed: Any) -> str | None:
+    """The file and the Function of the survey that a Subject is about."""
+    from gradport.signature import source_of
+
+    home, _ = source_of(subject.target)
+    name = getattr(subject.target, "__qualname__", "")
+    for path, evidence in surveyed.items():
+        same = home is not None and pathlib.Path(evidence.source["file"]).resolve() == pathlib.Path(home).resolve()
+        if same and any(entry["name"] == name for entry in evidence.source["autograd"]):
+            return f"{path}:{name}"
+    return None

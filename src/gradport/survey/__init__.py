@@ -1,6 +1,6 @@
 """What a card needs beside the checks: structure, callers, what a reviewer would stop at, curves. Gives Evidence."""
 
-from gradport.survey.folder import survey_folder
+from gradport.survey.folder import survey_folder, survey_folders
 from gradport.survey.syntax import survey_file
 
-__all__ = ["survey_file", "survey_folder"]
+__all__ = ["survey_file", "survey_folder", "survey_folders"]

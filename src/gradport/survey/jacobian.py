@@ -46,7 +46,8 @@ def jacobian(joint: Joint) -> dict[str, Any]:
         [_column(joint, start, slot, name, element) for element in range(start[slot].numel())], dim=1
     )
     scale = max(float(by_differences.abs().nan_to_num().max()), 1e-12)
-    return {"argument": slot.name, "output": name, "errors": ((authored - by_differences) / scale).tolist()}
+    errors = [[float(f"{e:.3g}") for e in row] for row in ((authored - by_differences) / scale).tolist()]
+    return {"argument": slot.name, "output": name, "errors": errors}
 
 
 def _output(joint: Joint, at: dict[Slot, torch.Tensor], name: str) -> torch.Tensor:

@@ -26,7 +26,8 @@ def survey_file(path: pathlib.Path, module: str) -> Evidence:
 
     Returns:
         Evidence whose `source` holds `file`, `module`, `bytes`, `lines`, `text`, `docstring`, `classes`, `functions`,
-        `imports` and `autograd` (one entry for each autograd Function), and whose `series` holds `security`.
+        `imports`, `applies` (where `.apply` of something stands) and `autograd` (one entry for each autograd
+        Function), and whose `series` holds `security` and `security_patterns`.
 
     Raises:
         TargetError: the file is no Python.
@@ -50,6 +51,7 @@ def survey_file(path: pathlib.Path, module: str) -> Evidence:
             "classes": [_class(node, tree) for node in classes],
             "functions": [_function(node) for node in tree.body if isinstance(node, _FUNCTIONS)],
             "imports": list(_imports(tree, module)),
+            "applies": list(_applies(tree)),
             "autograd": [_autograd(node, text, tree) for node in classes if is_function(node)],
         },
     )
@@ -162,6 +164,12 @@ def _imports(tree: ast.Module, module: str) -> Iterator[dict[str, Any]]:
             parts = module.split(".")[: -node.level] if node.level else []
             source = ".".join([*parts, *([node.module] if node.module else [])])
             yield from ({"module": source, "name": alias.name, "line": node.lineno} for alias in node.names)
+
+
+def _applies(tree: ast.Module) -> Iterator[dict[str, Any]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "apply":
+            yield {"name": ast.unparse(node.value).split(".")[-1], "line": node.lineno}
 
 
 def _qualified(node: ast.ClassDef, tree: ast.Module) -> str:

@@ -1,0 +1,89 @@
+"""Who uses whom among surveyed files: imports, calls, tests, and Functions that are alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from gradport.evidence import Evidence
+from gradport.survey.exercised import Suite, exercised_by
+
+__all__ = ["linked"]
+
+_ALIKE = 0.8
+"""Share of the code of two Functions that is the same, from which they are near duplicates."""
+
+
+def linked(surveyed: Mapping[str, Evidence], suites: Sequence[Suite]) -> dict[str, Evidence]:
+    """The same files, with more in their `series`.
+
+    Args:
+        surveyed: the Evidence of each file by its path, as `survey_file` gives it.
+        suites: the tests of their projects.
+
+    Returns:
+        In `series` `imported_by` (paths), and for each Function `called_by` (file and line), `related` (Functions in
+        the same folder, of the same name, near duplicates) and `tested_by` (file, line and name of a test).
+    """
+    importers = _importers(surveyed)
+    return {
+        name: _linked(name, evidence, surveyed, suites, importers.get(evidence.source["module"], set()) - {name})
+        for name, evidence in surveyed.items()
+    }
+
+
+def _importers(surveyed: Mapping[str, Evidence]) -> dict[str, set[str]]:
+    """The files that import a module, or something that it may be, by the module's name."""
+    found: dict[str, set[str]] = {}
+    for name, evidence in surveyed.items():
+        for entry in evidence.source["imports"]:
+            full = f"{entry['module']}.{entry['name']}" if entry["name"] else entry["module"]
+            for module in {entry["module"], full}:
+                found.setdefault(module, set()).add(name)
+    return found
+
+
+def _linked(
+    name: str, evidence: Evidence, surveyed: Mapping[str, Evidence], suites: Sequence[Suite], importers: set[str]
+) -> Evidence:
+    own = sorted({entry["name"] for entry in evidence.source["autograd"]})
+    links = {
+        "imported_by": sorted(importers),
+        "called_by": {function: list(_calls(function, name, surveyed, importers)) for function in own},
+        "related": {function: _related(function, name, evidence, surveyed) for function in own},
+        "tested_by": {function: exercised_by(function, evidence.source["module"], suites) for function in own},
+    }
+    return dataclasses.replace(evidence, series={**evidence.series, **links})
+
+
+def _calls(
+    function: str, home: str, surveyed: Mapping[str, Evidence], importers: set[str]
+) -> Iterator[dict[str, object]]:
+    """Where `Function.apply` stands, in its own file or in one that imports it."""
+    short = function.split(".")[-1]
+    for name, evidence in surveyed.items():
+        if name != home and name not in importers and all(e["name"] != short for e in evidence.source["imports"]):
+            continue
+        yield from ({"file": name, "line": one["line"]} for one in evidence.source["applies"] if one["name"] == short)
+
+
+def _related(function: str, home: str, evidence: Evidence, surveyed: Mapping[str, Evidence]) -> dict[str, list[str]]:
+    code = next(entry["code"] for entry in evidence.source["autograd"] if entry["name"] == function)
+    folder = pathlib.PurePath(home).parent
+    neighbours, namesakes, alike = [], [], []
+    for name, other in surveyed.items():
+        for entry in other.source["autograd"]:
+            if name == home and entry["name"] == function:
+                continue
+            where = f"{name}:{entry['name']}"
+            if pathlib.PurePath(name).parent == folder:
+                neighbours.append(where)
+            if entry["name"].split(".")[-1] == function.split(".")[-1]:
+                namesakes.append(where)
+            if difflib.SequenceMatcher(None, code, entry["code"], autojunk=False).quick_ratio() > _ALIKE and (
+                difflib.SequenceMatcher(None, code, entry["code"], autojunk=False).ratio() > _ALIKE
+            ):
+                alike.append(where)
+    return {"same folder": neighbours, "same name": namesakes, "near duplicates": alike}
