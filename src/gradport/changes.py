@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
+from collections.abc import Iterator
 
 from gradport.evidence import Evidence, Finding
 
 __all__ = ["Change", "compare"]
 
 _RANK = {"held": 3, "skipped": 2, "undecided": 1, "failed": 0, "error": 0}
+
+_PACE = 1.5
+"""Times that differ less are what a busy machine makes of the same code."""
 
 _NOTABLE = 2.0
 """A figure that is so many times another is a change of its own."""
@@ -21,8 +26,8 @@ class Change:
     Attributes:
         key: of the Finding.
         kind: "better" or "worse" (its outcome), "larger" or "smaller" (its figure, by a factor of two at least), "new"
-            or "gone".
-        before, after: the Findings; None where there is none.
+            or "gone"; of a timing "slower" or "faster", by half at least.
+        before, after: the Findings; None where there is none, and of a timing, whose key is `timings/<way>/<phase>`.
         message: one sentence.
     """
 
@@ -36,12 +41,14 @@ class Change:
 def compare(before: Evidence, after: Evidence) -> tuple[Change, ...]:
     """What changed from one Evidence to another, Finding by Finding, worst first.
 
-    Findings are matched by their keys, which are stable across runs; what is the same is left out.
+    Findings are matched by their keys, which are stable across runs; what is the same is left out. Timings are matched
+    by way, phase and sizes, and told as the median of their ratios.
     """
     old = {finding.key: finding for finding in before.findings}
     new = {finding.key: finding for finding in after.findings}
     found = [change for key in {**old, **new} if (change := _change(key, old.get(key), new.get(key))) is not None]
-    order = ("worse", "gone", "new", "larger", "smaller", "better")
+    found += _paces(before, after)
+    order = ("worse", "gone", "slower", "new", "larger", "smaller", "faster", "better")
     return tuple(sorted(found, key=lambda change: order.index(change.kind)))
 
 
@@ -61,3 +68,25 @@ def _change(key: str, before: Finding | None, after: Finding | None) -> Change |
             said = f"{key} was {before.figure:.3g} and is {after.figure:.3g} {after.unit}".rstrip()
             return Change(key, kind, before, after, f"{said}.")
     return None
+
+
+def _paces(before: Evidence, after: Evidence) -> Iterator[Change]:
+    old, new = _times(before), _times(after)
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for key in old.keys() & new.keys():
+        ratios.setdefault(key[:2], []).append(new[key] / old[key])
+    for (way, phase), found in sorted(ratios.items()):
+        ratio = statistics.median(found)
+        if not 1 / _PACE < ratio < _PACE:
+            what = f"timings/{way}/{phase}"
+            kind = "slower" if ratio > 1 else "faster"
+            yield Change(what, kind, None, None, f"{what} takes {ratio:.2f} times as long as before.")
+
+
+def _times(evidence: Evidence) -> dict[tuple[str, str, str], float]:
+    rows = evidence.series.get("timings", {}).get("rows", [])
+    return {
+        (row["way"], row["phase"], str(sorted(row["sizes"].items()))): float(row["milliseconds"])
+        for row in rows
+        if float(row["milliseconds"]) > 0
+    }

@@ -69,7 +69,7 @@ def test_reports_in_junit_json_and_html(tmp_path, workers):
     assert all(row["ok"] and row["findings"] for row in rows)
     page = (where / "gradport.html").read_text()
     assert page.startswith("<!doctype html>")
-    assert "2 of 2 hold" in page
+    assert "2 of 2 hold." in page
     assert "good[check]" in page
     assert "gradport" in (where / "junit.xml").read_text()
 
@@ -84,11 +84,12 @@ def test_what_a_subject_leaves_open_is_exported_with_every_gradient(tmp_path):
     assert any(finding["key"].endswith("/grad_x") for finding in row["findings"])
 
 
-def test_a_hostile_name_is_escaped(tmp_path):
-    from gradport.report.page import page
+def test_a_hostile_name_is_escaped():
+    from gradport import Evidence
+    from gradport.report.run import run_html
 
     name = "<script>alert(1)</script>"
-    found = page(name, [{"test": name, "subject": name, "ok": True, "findings": []}])
+    found = run_html(name, [(name, Evidence(name))])
     assert "<script>alert" not in found
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from gradport.cli.options import Budget, Expect, Inputs, Json, Loss, Seed, Wrt, expected, names, seconds
+from gradport.cli.options import Budget, Expect, Html, Inputs, Json, Loss, Seed, Wrt, expected, names, seconds
+from gradport.cli.page import require_place, write_page
 from gradport.cli.session import Session, session
 from gradport.cli.target import load_subject
 from gradport.errors import SpecError
@@ -29,6 +30,7 @@ def check(
     budget: Budget = None,
     list_rules: Annotated[bool, typer.Option("--list", help="List the rules and what each asks.")] = False,
     thorough: Annotated[bool, typer.Option("--thorough", help="Look at more inputs and elements.")] = False,
+    html: Html = None,
     as_json: Json = False,
 ) -> None:
     """Say what a backward is, and whether that is accepted."""
@@ -39,6 +41,7 @@ def check(
         if target is None:
             raise SpecError("Give a TARGET to check, or --list to see the rules.")
         limit = seconds(budget)
+        require_place(html)
         subject = load_subject(target, inputs or [], loss=loss, wrt=names(wrt), expect=expected(expect))
         with current.step("importing"):
             from gradport.check import check as run_check
@@ -47,6 +50,7 @@ def check(
             evidence = run_check(subject, only=only or (), skip=skip or (), seed=seed, budget=limit, thorough=thorough)
         current.show(evidence_table(f"check {subject.name}", evidence))
         current.result |= {"subject": subject.name, "ok": evidence.ok, "check": evidence.to_dict()}
+        write_page(current, html, f"{subject.name}, checked", [(f"gradport check {target}", evidence)])
 
 
 def _list(current: Session) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gradport.cli.options import Json
-from gradport.cli.session import session
+from gradport.cli.options import Html, Json
+from gradport.cli.page import require_place
+from gradport.cli.session import session, write_text
 from gradport.errors import SpecError
 
 __all__ = ["compare"]
@@ -19,13 +20,16 @@ def compare(
     before: Annotated[pathlib.Path, typer.Argument(help="Evidence of the earlier run.", show_default=False)],
     after: Annotated[pathlib.Path, typer.Argument(help="Evidence of the later run.", show_default=False)],
     *,
+    html: Html = None,
     as_json: Json = False,
 ) -> None:
     """Say what got better and what got worse between two Evidences; exit 1 where something got worse."""
     with session("compare", as_json) as current:
         from gradport.changes import compare as run_compare
 
-        changes = run_compare(_read(before), _read(after))
+        require_place(html)
+        old, new = _read(before), _read(after)
+        changes = run_compare(old, new)
         for change in changes:
             current.say(f"{change.kind}: {change.message}")
         if not changes:
@@ -34,6 +38,11 @@ def compare(
             "ok": not any(change.kind in ("worse", "gone") for change in changes),
             "changes": [dataclasses.asdict(change) for change in changes],
         }
+        if html is not None:
+            from gradport.report.difference import difference_html
+
+            write_text(html, difference_html(old, new, changes))
+            current.say(f"wrote {html}")
 
 
 def _read(path: pathlib.Path) -> Any:

@@ -45,7 +45,7 @@ def docs(
             surveyed = _surveyed(paths)
         measured = {} if evidence is None else _read(evidence, surveyed)
         if subjects is not None:
-            measured |= _measured(current, subjects, surveyed, _Asked(paths, limit, measured))
+            measured |= _measured(current, subjects, surveyed, _Asked(paths, limit, measured, out))
         with current.step("drawing"):
             made = pages(surveyed, measured)
             texts = as_markdown(made, measured)
@@ -96,11 +96,20 @@ def _root(path: str) -> pathlib.Path:
 
 @dataclasses.dataclass(frozen=True)
 class _Asked:
-    """What was asked for: paths, seconds for each, and what is known already."""
+    """What was asked for: paths, seconds for each, what is known already, and where to write."""
 
     paths: Sequence[str]
     budget: float
     known: dict[str, list[Any]]
+    out: pathlib.Path
+
+    def keep(self, key: str, evidence: Any) -> None:
+        """Writes what was measured at once: measuring takes long, and `--evidence` goes on from there."""
+        from gradport.report.measured import evidence_file
+
+        place = self.out / evidence_file(key.rpartition(":")[0], evidence)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_text(place, evidence.to_json())
 
 
 def _read(folder: pathlib.Path, surveyed: Any) -> dict[str, list[Any]]:
@@ -140,6 +149,7 @@ def _measured(current: Session, file: pathlib.Path, surveyed: Any, asked: _Asked
                 continue
             command = f"gradport docs {' '.join(asked.paths)} --subjects {file} --budget {asked.budget:g}s"
             evidence.source.update(card=key, commands=[command])
+            asked.keep(key, evidence)
         found.setdefault(key, []).append(evidence)
     return found
 

@@ -12,6 +12,7 @@ from gradport.cli.functions import functions
 from gradport.cli.run import run
 from gradport.cli.sweep import sweep
 from gradport.cli.verify import verify
+from gradport.cli.view import view
 
 __all__ = ["app", "main"]
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (run, check, export, verify, sweep, functions, docs, compare):
+for _command in (run, check, export, verify, sweep, functions, docs, compare, view):
     app.command()(_command)
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Budget",
     "Expect",
     "Functions",
+    "Html",
     "Inputs",
     "Json",
     "Loss",
@@ -72,6 +73,7 @@ Budget = Annotated[str | None, typer.Option(help="Time after which nothing new i
 Rtol = Annotated[float | None, typer.Option(help="Takes the place of gradport's criterion.")]
 Atol = Annotated[float | None, typer.Option(help="Takes the place of gradport's criterion.")]
 Out = Annotated[Path, typer.Option(help="Folder for results.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Write the result as a page into this file.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 

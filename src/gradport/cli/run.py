@@ -28,6 +28,7 @@ from gradport.cli.options import (
     seconds,
     sizes_of,
 )
+from gradport.cli.page import write_page
 from gradport.cli.session import require_writable, session, write_text
 from gradport.cli.target import load_subject
 
@@ -95,3 +96,5 @@ def run(
             write_text(out / f"{stem}.{kind}.json", evidence.to_json())
             current.result["files"].append(str(out / f"{stem}.{kind}.json"))
             current.say(f"wrote {out / f'{stem}.{kind}.json'}")
+        found = [(f"gradport check {target}", checked), (f"gradport verify {stem}.onnx --against {target}", verified)]
+        write_page(current, out / f"{stem}.html", subject.name, found, model=f"{stem}.onnx")

@@ -7,7 +7,22 @@ from typing import Annotated, Any
 import typer
 
 from gradport.cli.export import with_gradients
-from gradport.cli.options import Budget, Inputs, Json, Loss, Outputs, Random, Seed, Target, Wrt, listed, names, seconds
+from gradport.cli.options import (
+    Budget,
+    Html,
+    Inputs,
+    Json,
+    Loss,
+    Outputs,
+    Random,
+    Seed,
+    Target,
+    Wrt,
+    listed,
+    names,
+    seconds,
+)
+from gradport.cli.page import require_place, write_page
 from gradport.cli.session import session
 from gradport.cli.target import load_subject
 from gradport.errors import SpecError
@@ -30,6 +45,7 @@ def sweep(
     random: Random = "input",
     seed: Seed = 0,
     budget: Budget = None,
+    html: Html = None,
     as_json: Json = False,
 ) -> None:
     """Export and verify a Function under many settings; show the outcomes as a matrix."""
@@ -41,6 +57,7 @@ def sweep(
             "dynamic": _shapes(shapes),
             "runtimes": listed(runtimes),
         }
+        require_place(html)
         subject = load_subject(target, inputs or [], loss=loss, outputs=names(outputs))
         with current.step("importing"):
             from gradport.report.terminal import sweep_table
@@ -52,6 +69,7 @@ def sweep(
             )
         current.show(sweep_table(f"sweep {subject.name}", evidence))
         current.result |= {"subject": subject.name, "ok": evidence.ok, "sweep": evidence.to_dict()}
+        write_page(current, html, f"{subject.name} under every setting", [(f"gradport sweep {target}", evidence)])
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:

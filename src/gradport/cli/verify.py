@@ -10,6 +10,7 @@ import typer
 from gradport.cli.options import (
     Atol,
     Budget,
+    Html,
     Inputs,
     Json,
     Loss,
@@ -25,6 +26,7 @@ from gradport.cli.options import (
     seconds,
     sizes_of,
 )
+from gradport.cli.page import require_place, write_page
 from gradport.cli.session import session
 from gradport.cli.target import load_subject
 
@@ -46,11 +48,13 @@ def verify(
     atol: Atol = None,
     runtimes: Runtimes = None,
     out: Out = Path("gradport-out"),
+    html: Html = None,
     as_json: Json = False,
 ) -> None:
     """Hold an ONNX model against eager torch, outputs and gradients; where it fails, write a reproducer."""
     with session("verify", as_json) as current:
         limit, wanted = seconds(budget), sizes_of(sizes)
+        require_place(html)
         subject = load_subject(against, inputs or [], loss=loss, wrt=names(wrt), outputs=names(outputs))
         with current.step("importing"):
             from gradport.report.terminal import evidence_table
@@ -71,3 +75,5 @@ def verify(
         if "reproducer" in evidence.series:
             current.say(f"wrote {evidence.series['reproducer']}: python repro.py in it shows the difference")
         current.result |= {"subject": subject.name, "ok": evidence.ok, "verify": evidence.to_dict()}
+        title = f"{Path(file).name} beside {subject.name}"
+        write_page(current, html, title, [(f"gradport verify {file} --against {against}", evidence)])

@@ -106,11 +106,19 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Code, with its lines numbered from `first` where that is given."""
+    """Code.
+
+    Attributes:
+        text: of it.
+        language: as Pygments calls it.
+        first: number of its first line, where links lead to its lines.
+        prefix: of the lines' anchors, which are this, a hyphen and the line's number.
+    """
 
     text: str
     language: str = "python"
     first: int | None = None
+    prefix: str = "L"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,7 +100,7 @@ def _coloured(listing: Listing) -> markupsafe.Markup:
         def wrap(self, source: Any) -> Any:
             return source
 
-    spans = "" if listing.first is None else "L"
+    spans = "" if listing.first is None else listing.prefix
     formatter = Bare(linespans=spans, linenostart=listing.first or 1, classprefix="t-")
     lexer = get_lexer_by_name(listing.language, stripnl=False)
     return markupsafe.Markup(highlight(plain(listing.text), lexer, formatter))

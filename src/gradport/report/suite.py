@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from gradport.report.page import page
+from gradport.evidence import Evidence
+from gradport.report.run import run_html
 
 __all__ = ["write_suite"]
 
@@ -23,4 +24,5 @@ def write_suite(found: Sequence[tuple[str, dict[str, Any]]], folder: str) -> Non
     where.mkdir(parents=True, exist_ok=True)
     rows = [{"test": test, **evidence} for test, evidence in found]
     (where / "gradport.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1), "utf-8")
-    (where / "gradport.html").write_text(page("gradport", rows), "utf-8")
+    named = [(test, Evidence.from_json(json.dumps(evidence))) for test, evidence in found]
+    (where / "gradport.html").write_text(run_html("gradport", named), "utf-8")

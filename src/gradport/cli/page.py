@@ -1,0 +1,40 @@
+"""What a command found, as a page that stands alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gradport.cli.session import Session, require_writable, write_text
+
+__all__ = ["require_place", "write_page"]
+
+
+def require_place(html: Path | None) -> None:
+    """Before any long work: whether a page can be written there.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    if html is not None:
+        require_writable(html.parent)
+
+
+def write_page(
+    current: Session, html: Path | None, title: str, found: Sequence[tuple[str, Any]], *, model: str = ""
+) -> None:
+    """Writes the page of Evidences, each with what it comes from, where one is wanted.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if html is None:
+        return
+    from gradport.report.run import run_html
+    from gradport.survey import with_excerpts
+
+    named = [(source, with_excerpts(evidence)) for source, evidence in found]
+    write_text(html, run_html(title, named, model=model))
+    current.result.setdefault("files", []).append(str(html))
+    current.say(f"wrote {html}")

@@ -1,0 +1,67 @@
+"""`gradport view FILE`: a model in Netron, a page or Evidence in the browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import tempfile
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from gradport.cli.options import Json
+from gradport.cli.session import Session, session, write_text
+from gradport.errors import SpecError, TargetError
+
+__all__ = ["view"]
+
+
+def view(
+    file: Annotated[pathlib.Path, typer.Argument(help="FILE.onnx, a page, or Evidence as JSON.", show_default=False)],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Open a model in Netron where that is installed, and a page or Evidence in the browser."""
+    with session("view", as_json) as current:
+        if not file.is_file():
+            raise TargetError(f"There is no file {file}.")
+        if file.suffix == ".onnx":
+            _model(current, file)
+        elif file.suffix == ".json":
+            _browser(current, _drawn(file))
+        elif file.suffix in (".html", ".htm"):
+            _browser(current, file)
+        else:
+            raise SpecError(f"{file} is no .onnx, no .html and no .json; gradport view opens those.")
+
+
+def _model(current: Session, file: pathlib.Path) -> None:
+    if importlib.util.find_spec("netron") is None:
+        raise TargetError(f"Netron, which shows {file}, is not installed; pip install netron, or open it with another.")
+    import netron
+
+    current.say(f"{file} is shown by Netron; Ctrl-C ends it")
+    netron.start(str(file))
+    netron.wait()
+
+
+def _drawn(file: pathlib.Path) -> pathlib.Path:
+    """Evidence as a page in a folder for scratch."""
+    from gradport.evidence import Evidence
+    from gradport.report.run import run_html
+
+    try:
+        evidence = Evidence.from_json(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, SpecError) as error:
+        raise SpecError(f"{file} cannot be read as Evidence: {error}") from error
+    page = pathlib.Path(tempfile.mkdtemp(prefix="gradport-")) / f"{file.stem}.html"
+    write_text(page, run_html(evidence.subject, [(str(file), evidence)]))
+    return page
+
+
+def _browser(current: Session, page: pathlib.Path) -> None:
+    where = page.resolve().as_uri()
+    current.result["page"] = where
+    if not webbrowser.open(where):
+        current.say(f"No browser was found; the page is {where}")
