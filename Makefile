@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/gradport run
 OUT ?= gradport-out
 
-.PHONY: demo test test-slow lint types unit bench clean
+.PHONY: demo test test-slow test-browser lint types unit bench pages clean
 
 demo: $(VENV)/.demo
 	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
@@ -27,10 +27,13 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser"
 
 test-slow: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser"
+
+test-browser: $(VENV)/.browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/browser
 
 bench: $(VENV)/.bench
 	$(BIN)/python bench/corpus.py
@@ -44,6 +47,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  { echo "gradport needs Python's venv and pip: install python3-venv and python3-pip." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Debian's Chromium and its driver, selenium, and axe-core for what makes a page inaccessible.
+$(VENV)/.browser: $(VENV)/.installed
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	  { apt-get install -y --no-install-recommends chromium chromium-driver || \
+	    { apt-get update && apt-get install -y --no-install-recommends chromium chromium-driver; }; } >/dev/null || \
+	  { echo "The browser tests need chromium and chromedriver: install Debian's chromium and chromium-driver." >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	npm install --silent --no-fund --no-audit --prefix $(VENV)/axe axe-core@4.14.1
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.installed bench/demo-requirements.txt

@@ -1,4 +1,4 @@
-"""The page of a run: what held on top, everything below it, each finding linked to its line; and the page of a change."""
+"""The page of a run: what held on top, everything below it, findings linked to lines; and the page of a change."""
 
 import dataclasses
 import json

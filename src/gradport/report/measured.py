@@ -6,6 +6,7 @@ Each figure has a sentence that says what it shows; its numbers lie in the Evide
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,10 @@ __all__ = [
     "refused",
     "usage_blocks",
 ]
+
+
+_LONGEST = 80
+"""Letters of a Subject's name in the name of a file; disks take no more than some 250 in all."""
 
 
 def evidence_file(path: str, evidence: Evidence) -> str:
@@ -170,7 +175,10 @@ def _message(finding: Finding) -> Line:
 
 
 def _stem(path: str, evidence: Evidence) -> str:
-    return f"{path}_{re.sub(r'[^A-Za-z0-9.-]+', '_', evidence.subject)}"
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", evidence.subject)
+    if len(name) > _LONGEST:
+        name = f"{name[:_LONGEST]}-{zlib.crc32(evidence.subject.encode('utf-8', 'replace')):08x}"
+    return f"{path}_{name}"
 
 
 def _curves(path: str, evidence: Evidence) -> Figure:
