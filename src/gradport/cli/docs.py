@@ -12,7 +12,7 @@ import typer
 
 from gradport.cli.options import Budget, Json, Out, seconds
 from gradport.cli.session import Session, require_writable, session, write_text
-from gradport.errors import Error, TargetError
+from gradport.errors import TargetError
 
 __all__ = ["docs"]
 
@@ -25,7 +25,8 @@ def docs(
     ],
     *,
     subjects: Annotated[
-        pathlib.Path | None, typer.Option(help="A Python file whose Subjects give the cards their inputs.")
+        pathlib.Path | None,
+        typer.Option(help="A Python file with Subjects, beside those in PATH."),
     ] = None,
     evidence: Annotated[
         pathlib.Path | None,
@@ -41,11 +42,15 @@ def docs(
         limit = seconds(budget) or _BUDGET
         with current.step("reading"):
             from gradport.report.site import SITE, as_markdown, as_site, pages
+            from gradport.survey.cards import known_cards
 
             surveyed = _surveyed(paths)
-        measured = {} if evidence is None else _read(evidence, surveyed)
-        if subjects is not None:
-            measured |= _measured(current, subjects, surveyed, _Asked(paths, limit, measured, out))
+        measured = {} if evidence is None else known_cards(evidence, surveyed)
+        files = [str(subjects)] if subjects else []
+        files += [one.source["file"] for one in surveyed.values() if one.source["subjects"]]
+        if files:
+            options = _Options(limit, _command(paths, subjects, limit), out)
+            measured |= _measured(current, files, surveyed, measured, options)
         with current.step("drawing"):
             made = pages(surveyed, measured)
             texts = as_markdown(made, measured)
@@ -79,6 +84,20 @@ def _name(root: pathlib.Path) -> str:
     return root.name if root.is_dir() else ""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """How Functions are measured, and where what was found is written."""
+
+    budget: float
+    command: str
+    out: pathlib.Path
+
+
+def _command(paths: Sequence[str], subjects: pathlib.Path | None, limit: float) -> str:
+    given = f" --subjects {subjects}" if subjects else ""
+    return f"gradport docs {' '.join(paths)}{given} --budget {limit:g}s"
+
+
 def _root(path: str) -> pathlib.Path:
     """A path, or where an installed package lies; nothing of it is imported."""
     given = pathlib.Path(path)
@@ -94,84 +113,26 @@ def _root(path: str) -> pathlib.Path:
     return origin.parent if spec.submodule_search_locations else origin
 
 
-@dataclasses.dataclass(frozen=True)
-class _Asked:
-    """What was asked for: paths, seconds for each, what is known already, and where to write."""
-
-    paths: Sequence[str]
-    budget: float
-    known: dict[str, list[Any]]
-    out: pathlib.Path
-
-    def keep(self, key: str, evidence: Any) -> None:
-        """Writes what was measured at once: measuring takes long, and `--evidence` goes on from there."""
-        from gradport.report.measured import evidence_file
-
-        place = self.out / evidence_file(key.rpartition(":")[0], evidence)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_text(place, evidence.to_json())
-
-
-def _read(folder: pathlib.Path, surveyed: Any) -> dict[str, list[Any]]:
-    """The Evidence of an earlier run, by the file and Function that it is about."""
-    from gradport.evidence import Evidence
-
-    found: dict[str, list[Any]] = {}
-    for file in sorted(folder.glob("**/*.json")):
-        try:
-            one = Evidence.from_json(file.read_text("utf-8"))
-        except (OSError, Error):
-            continue  # somebody else's
-        key = one.source.get("card", "")
-        if key.rpartition(":")[0] in surveyed and all(one.subject != other.subject for other in found.get(key, ())):
-            found.setdefault(key, []).append(one)
-    return found
-
-
-def _measured(current: Session, file: pathlib.Path, surveyed: Any, asked: _Asked) -> dict[str, list[Any]]:
-    """What the Subjects of a file show, by the file and Function of the survey that they are about."""
+def _measured(
+    current: Session, files: Sequence[str], surveyed: Any, known: Any, options: _Options
+) -> dict[str, list[Any]]:
+    """What the Subjects of these files show; written as soon as it is known, since measuring takes long."""
     from gradport.cli.target import load_subjects
+    from gradport.report.measured import evidence_file
+    from gradport.survey.cards import LeftOut, measured_cards
 
+    subjects = [subject for file in files for subject in load_subjects(file)]
     found: dict[str, list[Any]] = {}
-    every = load_subjects(str(file))
-    for number, subject in enumerate(every, 1):
-        key = _card_of(subject, surveyed)
-        if key is None:
-            current.say(f"left out {subject.name}: it is no Function of {', '.join(asked.paths)}")
-            continue
-        same = sum(one.subject.partition(" (")[0] == subject.name for one in found.get(key, ()))
-        name = f"{subject.name} ({same + 1})" if same else subject.name
-        evidence = next((one for one in asked.known.get(key, ()) if one.subject == name), None)
-        if evidence is None:
-            with current.step(f"measuring {name}, {number} of {len(every)}"):
-                evidence = _one(current, subject.replace(name=name), asked.budget)
-            if evidence is None:
+    with current.step("measuring"):
+        for card in measured_cards(
+            subjects, surveyed, known, budget=options.budget, command=options.command, progress=current.progress
+        ):
+            if isinstance(card, LeftOut):
+                current.say(f"left out {card.subject}: {card.why}")
                 continue
-            command = f"gradport docs {' '.join(asked.paths)} --subjects {file} --budget {asked.budget:g}s"
-            evidence.source.update(card=key, commands=[command])
-            asked.keep(key, evidence)
-        found.setdefault(key, []).append(evidence)
+            key, evidence = card
+            found.setdefault(key, []).append(evidence)
+            place = options.out / evidence_file(key.rpartition(":")[0], evidence)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_text(place, evidence.to_json())
     return found
-
-
-def _one(current: Session, subject: Any, budget: float) -> Any:
-    from gradport.survey.measure import measure
-
-    try:
-        return measure(subject, budget=budget, progress=current.progress)
-    except Error as error:
-        current.say(f"left out {subject.name}: {error}")
-        return None
-
-
-def _card_of(subject: Any, surveyed: Any) -> str | None:
-    """The file and the Function of the survey that a Subject is about."""
-    from gradport.signature import source_of
-
-    home, _ = source_of(subject.target)
-    name = getattr(subject.target, "__qualname__", "")
-    for path, evidence in surveyed.items():
-        same = home is not None and pathlib.Path(evidence.source["file"]).resolve() == pathlib.Path(home).resolve()
-        if same and any(entry["name"] == name for entry in evidence.source["autograd"]):
-            return f"{path}:{name}"
-    return None

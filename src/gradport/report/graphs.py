@@ -74,7 +74,7 @@ def _drawn(boxes: Sequence[str], edges: Sequence[Edge], description: str) -> str
         axes.set_ylim(-tallest / 2 - 0.2, tallest / 2 + 0.2)
         frame = {"boxstyle": "round,pad=0.4", "facecolor": "none", "edgecolor": "#0b5cad"}
         framed = {
-            box: axes.text(x, y, plain(box), ha="center", va="center", fontsize=8, bbox=frame)
+            box: axes.text(x, y, plain(box), ha="center", va="center", fontsize=8, bbox=frame, parse_math=False)
             for box, (x, y) in places.items()
         }
         for edge in edges:
@@ -86,5 +86,5 @@ def _drawn(boxes: Sequence[str], edges: Sequence[Edge], description: str) -> str
             axes.annotate("", end, start, arrowprops=arrow)
             if edge.label:
                 middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.12)
-                axes.text(*middle, plain(edge.label), ha="center", fontsize=7)
+                axes.text(*middle, plain(edge.label), ha="center", fontsize=7, parse_math=False)
         return svg(figure, description)

@@ -38,7 +38,6 @@ _BLUE, _ORANGE, _GREEN, _PURPLE, _RED = _COLOURS
 
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # a name may hold a dollar
     "path.simplify": True,
     "font.size": 9,
     "axes.spines.top": False,
@@ -144,7 +143,7 @@ def divergence_plot(title: str, series: Sequence[Mapping[str, Any]], href: str =
             spot = (first, _seen(series[first]["relative"]))
             mark = axes.scatter(*spot, 64, marker="D", color=_RED, facecolor="none")
             mark.set_urls([href] if href else [])
-            said = f"first to depart: {series[first].get('op', '')}"
+            said = f"first to depart: {_brief(series[first].get('op', ''))}"
             axes.annotate(said, spot, (6, -12), textcoords="offset points", color=_RED)
         axes.set_yscale("log")
         axes.set_xlabel("node, in graph order")
@@ -166,7 +165,8 @@ def describe_divergence(series: Sequence[Mapping[str, Any]]) -> str:
 
 def _brief(text: str) -> str:
     """A text that fits below an axis."""
-    return plain(text) if len(text) <= 80 else f"{plain(text[:77])}..."
+    short = text if len(text) <= 80 else f"{text[:77]}..."
+    return plain(short).replace("$", r"\$")  # what stands between two dollars would be a formula
 
 
 def _seen(relative: Any) -> float:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from gradport.evidence import Evidence
 from gradport.report.card import Survey, card
-from gradport.report.document import Block, Details, Figure, Page
+from gradport.report.document import Block, Details, Figure, Link, Page
 from gradport.report.folder import Measured, folders_of, index, keywords, overview
 from gradport.report.html import ASSETS, asset, of_site, search_index
 from gradport.report.markdown import markdown
 from gradport.report.measured import evidence_file
 
-__all__ = ["SITE", "as_markdown", "as_site", "pages"]
+__all__ = ["SITE", "as_markdown", "as_site", "pages", "require_links"]
 
 SITE = "site"
 """The folder of the HTML pages, below that of the Markdown."""
@@ -33,7 +35,33 @@ def pages(surveyed: Survey, measured: Measured) -> list[Page]:
     for path, evidence in surveyed.items():
         own = {entry["name"]: measured.get(f"{path}:{entry['name']}", ()) for entry in evidence.source["autograd"]}
         found += [card(path, surveyed, own), keywords(path, evidence)]
+    require_links(found)
     return found
+
+
+def require_links(made: Sequence[Page]) -> None:
+    """Every link leads to a page that is there.
+
+    Raises:
+        ValueError: one does not.
+    """
+    known = {page.path for page in made}
+    for page in made:
+        for link in _links(page):
+            if link.page and link.page not in known:
+                raise ValueError(f"the page {page.path} links to {link.page}, which is not there")
+
+
+def _links(value: Any) -> Iterator[Link]:
+    """Every link within a page."""
+    if isinstance(value, Link):
+        yield value
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _links(getattr(value, field.name))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _links(item)
 
 
 def as_markdown(made: Sequence[Page], measured: Measured) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gradport.check.bends import ROUND, bends
-from gradport.check.differences import slope
+from gradport.check.differences import Slope, slope
 from gradport.eager import run_eager
 from gradport.errors import Error
 from gradport.joint import Joint, Outcome, Slot
@@ -75,13 +75,24 @@ class _Line:
         found = [outcome.loss] if outcome.loss is not None else list(outcome.outputs.values())
         return sum(float((v.detach().double() * self.weigh(v)).sum()) for v in found if v.is_floating_point())
 
+    def jumps(self, t: float) -> bool:
+        """Whether the two sides stay apart however near they come."""
+        wide, near = (abs(self.height(t + step) - self.height(t - step)) for step in (1e-4, 1e-10))
+        return near > 1e-6 * max(abs(self.height(t)), 1.0) and near > wide / 2
+
+    def slope(self, t: float) -> Slope:
+        here = self.height(t)
+
+        def change(step: float) -> torch.Tensor:
+            return torch.tensor([self.height(t + step) - here], dtype=torch.float64)
+
+        return slope(change, torch.ones(1, dtype=torch.float64), 1.0, _UNIT)
+
     def drawn(self) -> dict[str, Any]:
         line = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64).tolist()
         bent = {nature: [] for nature in ("kink", "jump")}  # type: dict[str, list[float]]
         for t in sorted({*(value for value in ROUND if abs(value) < _REACH), *bends(self.height)}):
-            here = self.height(t)
-            change = lambda step, t=t, here=here: torch.tensor([self.height(t + step) - here])  # noqa: E731
-            nature = slope(change, torch.ones(1, dtype=torch.float64), 1.0, _UNIT).nature
+            nature = "jump" if self.jumps(t) else self.slope(t).nature
             if nature in bent and not any(abs(t - other) < 0.02 for other in bent[nature]):
                 bent[nature].append(t)
         derivative = [(self.height(t + _STEP) - self.height(t - _STEP)) / (2 * _STEP) for t in line]

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from gradport.check import check
 from gradport.dimensions import resolve_dimensions
+from gradport.eager import ones, run_eager
 from gradport.errors import Error
 from gradport.evidence import Evidence, environment
 from gradport.export import export
 from gradport.inputs import with_every_gradient, with_example
 from gradport.joint import Joint
+from gradport.quiet import quiet
+from gradport.randomness import drawn_by
 from gradport.signature import source_of
 from gradport.subject import Subject
 from gradport.survey.curves import curves
@@ -49,8 +54,13 @@ def measure(subject: Subject, *, budget: float = 10.0, progress: Callable[[str],
     progress("checking")
     checked = check(subject, budget=budget)
     findings = checked.findings
-    part("curves", lambda: curves(joint))
-    part("jacobian", lambda: jacobian(joint))
+    if _draws(joint):
+        part.left_out |= dict.fromkeys(
+            ("curves", "jacobian"), "it draws random numbers, so it is another function each time"
+        )
+    else:
+        part("curves", lambda: curves(joint))
+        part("jacobian", lambda: jacobian(joint))
     try:
         program = export(described, verify=False)
         progress("verifying")
@@ -76,6 +86,12 @@ def measure(subject: Subject, *, budget: float = 10.0, progress: Callable[[str],
     )
 
 
+def _draws(joint: Joint) -> bool:
+    """Whether a call draws random numbers."""
+    generator = torch.Generator().manual_seed(0)
+    return bool(run_eager(joint, joint.examples(), ones, drawn_by(generator)).random)
+
+
 class _Parts:
     """What was found, and what could not be had, part by part."""
 
@@ -88,7 +104,8 @@ class _Parts:
         """Collects one part."""
         self._progress(name)
         try:
-            found = collect()
+            with quiet():
+                found = collect()
         except Error as error:
             self.left_out[name] = str(error)
             return

@@ -49,10 +49,12 @@ def _code(joint: Joint, program: Program) -> str | ValueError:
     except ValueError as error:
         return error
     wanted = f", wrt={subject.wrt!r}" if subject.wrt else ""
-    lines.append(f"program = gradport.export({target}, ({', '.join(given)},){wanted})")
+    args = f"({given[0]},)" if len(given) == 1 else f"({', '.join(given)})"
+    lines.append(f"program = gradport.export({target}, {args}{wanted})")
     lines.append(f"output = {_call(subject, target)}({', '.join(given)})")
     variables = [_variable(spec.name) for spec in program.inputs if spec.role == "argument"]
     variables += [_cotangent(str(spec.of)) for spec in program.inputs if spec.role == "cotangent"]
+    variables += ["*program.draw(0)"] if program.random else []
     lines.append(f"results = program.run({', '.join(variables)})")
     lines.append("for spec, result in zip(program.outputs, results, strict=True):")
     lines.append("    print(spec.name, tuple(result.shape))")

@@ -26,8 +26,8 @@ def survey_file(path: pathlib.Path, module: str) -> Evidence:
 
     Returns:
         Evidence whose `source` holds `file`, `module`, `bytes`, `lines`, `text`, `docstring`, `classes`, `functions`,
-        `imports`, `applies` (where `.apply` of something stands) and `autograd` (one entry for each autograd
-        Function), and whose `series` holds `security` and `security_patterns`.
+        `imports`, `applies` (where `.apply` of something stands), `subjects` (whether Subjects stand at its top) and
+        `autograd` (one entry for each autograd Function), and whose `series` holds `security` and `security_patterns`.
 
     Raises:
         TargetError: the file is no Python.
@@ -51,6 +51,7 @@ def survey_file(path: pathlib.Path, module: str) -> Evidence:
             "classes": [_class(node, tree) for node in classes],
             "functions": [_function(node) for node in tree.body if isinstance(node, _FUNCTIONS)],
             "imports": list(_imports(tree, module)),
+            "subjects": any(_holds_subjects(node) for node in tree.body),
             "applies": list(_applies(tree)),
             "autograd": [_autograd(node, text, tree) for node in classes if is_function(node)],
         },
@@ -164,6 +165,14 @@ def _imports(tree: ast.Module, module: str) -> Iterator[dict[str, Any]]:
             parts = module.split(".")[: -node.level] if node.level else []
             source = ".".join([*parts, *([node.module] if node.module else [])])
             yield from ({"module": source, "name": alias.name, "line": node.lineno} for alias in node.names)
+
+
+def _holds_subjects(node: ast.stmt) -> bool:
+    """Whether a statement at the top of a file keeps a `gradport.Subject`, or a list or mapping of them."""
+    if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+        return False
+    calls = [inner for inner in ast.walk(node.value) if isinstance(inner, ast.Call)]
+    return any(ast.unparse(call.func).split(".")[-1] == "Subject" for call in calls)
 
 
 def _applies(tree: ast.Module) -> Iterator[dict[str, Any]]:

@@ -23,6 +23,7 @@ from gradport.errors import Error
 from gradport.inputs import fresh, sizes_of
 from gradport.joint import Joint, Slot
 from gradport.program import Program, run_session
+from gradport.proof import reference
 from gradport.quiet import quiet
 from gradport.torch_internals import validation_kept
 
@@ -141,11 +142,9 @@ def _calls(
     Raises:
         Error: eager or ONNX Runtime does not take them.
     """
-    from gradport.eager import ones, run_eager
-
-    answer = run_eager(joint, tensors, ones)
-    cotangents = {name: torch.ones_like(answer.outputs[name]) for name in answer.seeded}
-    given = [t.detach() for s, t in tensors.items() if s.kind in ("argument", "target")]
+    answer = reference(joint, tensors, torch.Generator().manual_seed(0))
+    prefix = "cotangent_"
+    cotangents = {name.removeprefix(prefix): t for name, t in answer.feeds.items() if name.startswith(prefix)}
     calls: dict[tuple[str, str], Call] = {}
     for way, each in (("eager", joint), ("torch.compile", twin)):
         if each is None:
@@ -153,16 +152,13 @@ def _calls(
         eager = _Eager(each, tensors, cotangents)
         calls |= {(way, "forward"): eager.forward, (way, "both"): eager.both}
     for phase, program in programs.items():
-        feeds = given + list(cotangents.values()) if phase == "both" else given
-        calls["onnxruntime", phase] = _in_runtime(program, feeds)
+        calls["onnxruntime", phase] = _in_runtime(program, answer.feeds)
     working = {key: call for key, call in calls.items() if _runs(key[0], call)}
-    gradients = [g for g in answer.gradients.values() if g is not None]
-    moved = [*given, *cotangents.values(), *answer.outputs.values(), *gradients]
-    return working, sum(_weight(tensor) for tensor in moved)
+    return working, sum(_weight(tensor) for tensor in (*answer.feeds.values(), *answer.expected.values()))
 
 
-def _in_runtime(program: Program, feeds: list[torch.Tensor]) -> Call:
-    named = dict(zip((spec.name for spec in program.inputs), feeds, strict=True))
+def _in_runtime(program: Program, feeds: Mapping[str, torch.Tensor]) -> Call:
+    named = {spec.name: feeds[spec.name] for spec in program.inputs}
     return lambda: run_session(program.session(), named)
 
 
