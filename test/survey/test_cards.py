@@ -125,3 +125,53 @@ def test_what_is_no_python_is_passed_over(package, tmp_path, name):
     (package / "halving_subjects.py").unlink()
     found, _ = docs(package, "--out", tmp_path / "out")
     assert found["files"] == 1
+
+
+DERIVED = """
+from torch.autograd import Function
+
+class Base(Function):
+    @classmethod
+    def forward(cls, ctx, x, target, scale):
+        ctx.save_for_backward(x)
+        return x * scale
+
+    @classmethod
+    def backward(cls, ctx, g):
+        return g, None, None
+
+class Derived(Base):
+    @classmethod
+    def forward(cls, ctx, x, target=None):
+        return super().forward(ctx, x, target, 2)
+
+class Layer(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+    def backward(self, x):
+        return x
+
+class Other:
+    def forward(self, x):
+        return x
+
+    def backward(self, x):
+        return x
+"""
+
+
+def test_a_function_that_inherits_is_one_and_what_only_looks_like_one_is_none(tmp_path):
+    (tmp_path / "file.py").write_text(DERIVED)
+    entries = survey_file(tmp_path / "file.py", "file").source["autograd"]
+    assert [entry["name"] for entry in entries] == ["Base", "Derived"]
+    assert entries[1]["arguments"] == ["x", "target"] and entries[0]["saved"] == ["x"]
+
+
+def test_an_installed_package_has_none_of_its_users_tests(tmp_path):
+    package = tmp_path / "env" / "site-packages" / "halved"
+    package.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "test_mine.py").write_text("from halving import Halve\n\ndef test_it():\n    Halve.apply(1)\n")
+    (package / "halving.py").write_text(FUNCTION)
+    assert survey_folder(package)["halving.py"].series["tested_by"] == {"Halve": []}

@@ -27,7 +27,8 @@ def suites_of(root: pathlib.Path) -> list[Suite]:
     or else the folder itself."""
     start = root.resolve() if root.is_dir() else root.resolve().parent
     above = [start, *start.parents]
-    project = next((folder for folder in above if any((folder / name).exists() for name in _ROOTS)), start)
+    inside = next((place for place, folder in enumerate(above) if folder.name == "site-packages"), len(above))
+    project = next((f for f in above[:inside] if any((f / name).exists() for name in _ROOTS)), start)
     found = []
     for pattern in ("test_*.py", "*_test.py"):
         for file in sorted(project.rglob(pattern)):

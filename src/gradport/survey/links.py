@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from gradport.evidence import Evidence
@@ -13,7 +15,7 @@ from gradport.survey.exercised import Suite, exercised_by
 __all__ = ["linked"]
 
 _ALIKE = 0.8
-"""Share of the code of two Functions that is the same, from which they are near duplicates."""
+"""Share of the words of two Functions that are the same, from which they are near duplicates."""
 
 
 def linked(surveyed: Mapping[str, Evidence], suites: Sequence[Suite]) -> dict[str, Evidence]:
@@ -71,19 +73,25 @@ def _calls(
 
 def _related(function: str, home: str, evidence: Evidence, surveyed: Mapping[str, Evidence]) -> dict[str, list[str]]:
     code = next(entry["code"] for entry in evidence.source["autograd"] if entry["name"] == function)
-    folder = pathlib.PurePath(home).parent
-    neighbours, namesakes, alike = [], [], []
+    folder, short = pathlib.PurePath(home).parent, function.split(".")[-1]
+    own = _words(code)
+    found: dict[str, list[str]] = {"same folder": [], "same name": [], "near duplicates": []}
     for name, other in surveyed.items():
         for entry in other.source["autograd"]:
             if name == home and entry["name"] == function:
                 continue
             where = f"{name}:{entry['name']}"
-            if pathlib.PurePath(name).parent == folder:
-                neighbours.append(where)
-            if entry["name"].split(".")[-1] == function.split(".")[-1]:
-                namesakes.append(where)
-            if difflib.SequenceMatcher(None, code, entry["code"], autojunk=False).quick_ratio() > _ALIKE and (
-                difflib.SequenceMatcher(None, code, entry["code"], autojunk=False).ratio() > _ALIKE
-            ):
-                alike.append(where)
-    return {"same folder": neighbours, "same name": namesakes, "near duplicates": alike}
+            found["same folder"] += [where] if pathlib.PurePath(name).parent == folder else []
+            found["same name"] += [where] if entry["name"].split(".")[-1] == short else []
+            found["near duplicates"] += [where] if _alike(own, _words(entry["code"])) else []
+    return found
+
+
+@functools.cache
+def _words(code: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+|[^\w\s]", code))
+
+
+def _alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
+    return matcher.real_quick_ratio() > _ALIKE and matcher.quick_ratio() > _ALIKE and matcher.ratio() > _ALIKE

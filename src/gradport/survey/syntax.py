@@ -14,7 +14,7 @@ from gradport.errors import TargetError
 from gradport.evidence import Evidence
 from gradport.survey.security import PATTERNS, stops
 
-__all__ = ["is_function", "survey_file"]
+__all__ = ["survey_file"]
 
 
 def survey_file(path: pathlib.Path, module: str) -> Evidence:
@@ -53,24 +53,55 @@ def survey_file(path: pathlib.Path, module: str) -> Evidence:
             "imports": list(_imports(tree, module)),
             "subjects": any(_holds_subjects(node) for node in tree.body),
             "applies": list(_applies(tree)),
-            "autograd": [_autograd(node, text, tree) for node in classes if is_function(node)],
+            "autograd": [_autograd(node, methods, text, tree) for node, methods in _functions(classes)],
         },
     )
 
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
+_Methods = dict[str, ast.FunctionDef | ast.AsyncFunctionDef]
 
-def is_function(node: ast.ClassDef) -> bool:
-    """Whether a class is an autograd Function: a base ends in `Function`, and it has a forward."""
-    bases = [ast.unparse(base) for base in node.bases]
-    named = any(base.split(".")[-1] in ("Function", "InplaceFunction", "NestedIOFunction") for base in bases)
-    methods = {item.name for item in node.body if isinstance(item, _FUNCTIONS)}
-    return (
-        (named or "backward" in methods)
-        and {"forward", "backward"} & methods == {"forward", "backward"}
-        and not (any(base.split(".")[-1] == "Module" for base in bases))
-    )
+
+_BASES = ("Function", "InplaceFunction", "NestedIOFunction")
+
+
+def _functions(classes: list[ast.ClassDef]) -> list[tuple[ast.ClassDef, _Methods]]:
+    """The classes that are autograd Functions, each with its methods, those of bases in the same file included.
+
+    A Function has a forward and a backward, and a base that is called so or is one of the file.
+    """
+    by_name = {node.name: node for node in classes}
+    found = []
+    for node in classes:
+        line = list(_ancestry(node, by_name))
+        bases = {ast.unparse(base).split(".")[-1] for one in line for base in one.bases}
+        methods: _Methods = {}
+        for one in reversed(line):
+            methods |= {item.name: item for item in one.body if isinstance(item, _FUNCTIONS)}
+        looks = bases & set(_BASES) or (not bases & {"Module"} and "ctx" in _first_names(methods))
+        if looks and {"forward", "backward"} <= methods.keys():
+            found.append((node, methods))
+    return found
+
+
+def _ancestry(node: ast.ClassDef, by_name: dict[str, ast.ClassDef]) -> Iterator[ast.ClassDef]:
+    """A class and its bases in the file, nearest first."""
+    seen: list[ast.ClassDef] = []
+    waiting = [node]
+    while waiting:
+        one = waiting.pop(0)
+        if one in seen:
+            continue
+        seen.append(one)
+        yield one
+        waiting += [by_name[name] for base in one.bases if (name := ast.unparse(base).split(".")[-1]) in by_name]
+
+
+def _first_names(methods: _Methods) -> set[str]:
+    """What the first arguments of forward and backward are called."""
+    found = [methods[name].args.args[:2] for name in ("forward", "backward") if name in methods]
+    return {argument.arg for arguments in found for argument in arguments}
 
 
 def _class(node: ast.ClassDef, tree: ast.Module) -> dict[str, Any]:
@@ -92,8 +123,7 @@ def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
     }
 
 
-def _autograd(node: ast.ClassDef, text: str, tree: ast.Module) -> dict[str, Any]:
-    methods = {item.name: item for item in node.body if isinstance(item, _FUNCTIONS)}
+def _autograd(node: ast.ClassDef, methods: _Methods, text: str, tree: ast.Module) -> dict[str, Any]:
     forward, backward = methods["forward"], methods["backward"]
     return {
         "name": _qualified(node, tree),
@@ -115,6 +145,8 @@ def _autograd(node: ast.ClassDef, text: str, tree: ast.Module) -> dict[str, Any]
 def _arguments(forward: ast.FunctionDef | ast.AsyncFunctionDef, *, setup: bool) -> list[str]:
     names = [argument.arg for argument in [*forward.args.posonlyargs, *forward.args.args]]
     names += [f"*{forward.args.vararg.arg}"] if forward.args.vararg else []
+    if names[:1] == ["cls"]:
+        names = names[1:]  # a class method, which Functions may be built of
     return names if setup else names[1:]
 
 
