@@ -27,7 +27,17 @@ from gradport.report.document import (
 )
 from gradport.report.measured import gradient_blocks, onnx_blocks, performance_blocks, usage_blocks
 
-__all__ = ["Survey", "card", "docs_page", "first_line", "is_card", "kw_page", "patterns", "trail_of"]
+__all__ = [
+    "Survey",
+    "card",
+    "docs_page",
+    "first_line",
+    "function_section",
+    "is_card",
+    "kw_page",
+    "patterns",
+    "trail_of",
+]
 
 Survey = Mapping[str, Evidence]
 """The Evidence of each file, by its path below the root."""
@@ -66,7 +76,7 @@ def card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]
         docs_page(path),
         posixpath.basename(path),
         trail_of(path),
-        [Section(title, blocks) for title, blocks in sections],
+        sections,
         summary=f"{source['module']}. {first_line(source['docstring'])}",
         words=[path, *named],
     )
@@ -92,39 +102,37 @@ def patterns(entry: Mapping[str, Any]) -> list[str]:
     return found + [f"has {name}" for name in entry["has"] if name != "setup_context"]
 
 
-Sections = list[tuple[str, list[Block]]]
-
-
-def _card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]) -> Sections:
+def _card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]) -> list[Section]:
     evidence = surveyed[path]
     source = evidence.source
     return [
-        ("File metadata", [_metadata(path, evidence)]),
-        ("Purpose", [_purpose(source)]),
-        ("Original source", [Listing(source["text"], "python", 1)]),
-        ("High-level overview", _overview(path, source)),
-        ("Detailed analysis", list(_functions(path, source, measured))),
-        ("Role in the architecture", _role(evidence)),
-        ("Dependencies", [_imports(source)]),
-        ("Code patterns", [Bullets([(Code(e["name"]), f": {'; '.join(patterns(e))}") for e in source["autograd"]])]),
-        ("Performance", _each(path, source, measured, performance_blocks)),
-        ("Security", [_security(path, evidence)]),
-        ("Testing and usage", _testing(path, evidence, measured)),
-        ("Related files", _related(path, surveyed)),
-        ("Cross-references", [_cross_references(path)]),
+        Section("File metadata", [_metadata(path, evidence)]),
+        Section("Purpose", [_purpose(source)]),
+        Section("Original source", [Listing(source["text"], "python", 1)]),
+        Section("High-level overview", _overview(path, source)),
+        Section("Detailed analysis", []),
+        *_functions(path, source, measured),
+        Section("Role in the architecture", _role(evidence)),
+        Section("Dependencies", [_imports(source)]),
+        Section("Code patterns", [_patterns(source)]),
+        Section("Performance", _each(path, source, measured, performance_blocks)),
+        Section("Security", [_security(path, evidence)]),
+        Section("Testing and usage", _testing(path, evidence, measured)),
+        Section("Related files", _related(path, surveyed)),
+        Section("Cross-references", [_cross_references(path)]),
     ]
 
 
-def _short(path: str, surveyed: Survey) -> Sections:
+def _short(path: str, surveyed: Survey) -> list[Section]:
     evidence = surveyed[path]
     return [
-        ("File metadata", [_metadata(path, evidence)]),
-        ("Purpose", [_purpose(evidence.source)]),
-        ("Classes and functions", _described(evidence.source)),
-        ("Role in the architecture", _role(evidence)),
-        ("Dependencies", [_imports(evidence.source)]),
-        ("Security", [_security(path, evidence)]),
-        ("Cross-references", [_cross_references(path)]),
+        Section("File metadata", [_metadata(path, evidence)]),
+        Section("Purpose", [_purpose(evidence.source)]),
+        Section("Classes and functions", _described(evidence.source)),
+        Section("Role in the architecture", _role(evidence)),
+        Section("Dependencies", [_imports(evidence.source)]),
+        Section("Security", [_security(path, evidence)]),
+        Section("Cross-references", [_cross_references(path)]),
     ]
 
 
@@ -188,14 +196,19 @@ def _at(path: str, line: int) -> Link:
     return Link(f"line {line}", docs_page(path), line=line)
 
 
-def _functions(path: str, source: Mapping[str, Any], measured: Mapping[str, Sequence[Evidence]]) -> Iterator[Block]:
+def function_section(function: str) -> str:
+    """The title of the section about a Function; its own name might be that of another section."""
+    return f"class {function}"
+
+
+def _functions(path: str, source: Mapping[str, Any], measured: Mapping[str, Sequence[Evidence]]) -> Iterator[Section]:
     for entry in source["autograd"]:
-        yield _what_it_is(path, entry)
+        blocks: list[Block] = [_what_it_is(path, entry)]
         for evidence in measured.get(entry["name"], ()):
-            yield from gradient_blocks(path, evidence)
-            yield from onnx_blocks(path, evidence)
+            blocks += [*gradient_blocks(path, evidence), *onnx_blocks(path, evidence)]
         if not measured.get(entry["name"]):
-            yield Paragraph((NOT_MEASURED,))
+            blocks.append(Paragraph((NOT_MEASURED,)))
+        yield Section(function_section(entry["name"]), blocks, level=3)
 
 
 def _what_it_is(path: str, entry: Mapping[str, Any]) -> Table:
@@ -212,7 +225,7 @@ def _what_it_is(path: str, entry: Mapping[str, Any]) -> Table:
         ("has", joined([Code(name) for name in entry["has"]])),
         ("operators", joined([Code(name) for name in entry["operators"]])),
     ]
-    return Table(("", ""), [((name,), value) for name, value in rows], caption=entry["name"])
+    return Table(("", ""), [((name,), value) for name, value in rows])
 
 
 def _role(evidence: Evidence) -> list[Block]:
@@ -233,6 +246,10 @@ def _imports(source: Mapping[str, Any]) -> Block:
         for entry in source["imports"]
     ]
     return Bullets(names) if names else Paragraph(("It imports nothing.",))
+
+
+def _patterns(source: Mapping[str, Any]) -> Bullets:
+    return Bullets([(Code(entry["name"]), f": {'; '.join(patterns(entry))}") for entry in source["autograd"]])
 
 
 def _security(path: str, evidence: Evidence) -> Block:

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 
 from gradport.evidence import Evidence
-from gradport.report.card import Survey, docs_page, first_line, is_card, kw_page, patterns, trail_of
+from gradport.report.card import Survey, docs_page, first_line, function_section, is_card, kw_page, patterns, trail_of
 from gradport.report.document import Badge, Block, Bullets, Code, Line, Link, Page, Paragraph, Section, Table, joined
 from gradport.report.graphs import Edge, graph_figure
 
@@ -33,7 +33,7 @@ def index(folder: str, folders: Mapping[str, Sequence[str]], surveyed: Survey, m
         [
             (Link(posixpath.basename(path), docs_page(path)),),
             (first_line(surveyed[path].source["docstring"]),),
-            joined([Code(entry["name"]) for entry in surveyed[path].source["autograd"]], none=""),
+            joined([_about(entry["name"], path) for entry in surveyed[path].source["autograd"]], none=""),
             _outcome(path, surveyed[path], measured),
         ]
         for path in sorted(folders[folder], key=lambda path: (not is_card(surveyed[path]), path))
@@ -44,10 +44,13 @@ def index(folder: str, folders: Mapping[str, Sequence[str]], surveyed: Survey, m
         blocks.append(Table(("file", "what it is", "Functions", "outcome"), rows, searchable=len(rows) > 5))
     if inside:
         rows = [
-            [(Link(f"{posixpath.basename(other)}/", posixpath.join(other, "index")),), _held_below(other, surveyed)]
+            [
+                (Link(f"{posixpath.basename(other)}/", posixpath.join(other, "index")),),
+                *_below(other, surveyed, measured),
+            ]
             for other in inside
         ]
-        blocks.append(Table(("folder", "Functions below it"), rows))
+        blocks.append(Table(("folder", "Functions below it", "outcome"), rows))
     blocks.append(Paragraph((Link("how it hangs together", posixpath.join(folder, "doc")),)))
     return Page(posixpath.join(folder, "index"), _title(folder), _trail(folder), [Section("", blocks)], "a folder")
 
@@ -96,7 +99,7 @@ def keywords(path: str, evidence: Evidence) -> Page:
         for name in entry["operators"]:
             operators.setdefault(name, []).append(entry["name"])
     for name, users in operators.items():
-        line = (Code(name), " (operator): ", *joined([Link(u, docs_page(path), "detailed-analysis") for u in users]))
+        line = (Code(name), " (operator): ", *joined([_about(u, path) for u in users]))
         words.append((name, line))
     for concept in sorted({pattern for entry in source["autograd"] for pattern in patterns(entry)}):
         words.append((concept, (f"{concept} (concept): ", Link("the card", docs_page(path), "code-patterns"))))
@@ -115,19 +118,27 @@ def _trail(folder: str) -> list[Link]:
     return trail_of(folder) if folder else []
 
 
+def _about(function: str, path: str) -> Link:
+    return Link(function, docs_page(path), Section(function_section(function), ()).anchor)
+
+
 def _outcome(path: str, evidence: Evidence, measured: Measured) -> Line:
     names = [entry["name"] for entry in evidence.source["autograd"]]
-    found = [one for name in names for one in measured.get(f"{path}:{name}", ())]
-    if not names:
-        return ("",)
+    return _held([one for name in names for one in measured.get(f"{path}:{name}", ())]) if names else ("",)
+
+
+def _held(found: Sequence[Evidence]) -> Line:
+    """How many of what was measured hold."""
     if not found:
         return ("not measured",)
     return (Badge("held" if all(one.ok for one in found) else "failed"), f" {sum(o.ok for o in found)} of {len(found)}")
 
 
-def _held_below(folder: str, surveyed: Survey) -> Line:
+def _below(folder: str, surveyed: Survey, measured: Measured) -> tuple[Line, Line]:
+    """How many Functions stand below a folder, and how many of those that were measured hold."""
     count = sum(len(e.source["autograd"]) for path, e in surveyed.items() if path.startswith(f"{folder}/"))
-    return (str(count) if count else "",)
+    found = [one for key, ones in measured.items() if key.startswith(f"{folder}/") for one in ones]
+    return (str(count) if count else "",), _held(found) if count else ("",)
 
 
 def _imports(folder: str, edges: Sequence[Edge]) -> Block:

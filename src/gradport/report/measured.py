@@ -5,6 +5,7 @@ Each figure has a sentence that says what it shows; its numbers lie in the Evide
 
 from __future__ import annotations
 
+import collections
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +66,10 @@ def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
         yield _curves(path, evidence)
     if series.get("jacobian"):
         yield _jacobian(path, evidence)
-    yield findings_table(evidence.findings, f"What was found of {evidence.subject}")
+    counts = collections.Counter(said(finding) for finding in evidence.findings)
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    told = findings_table(evidence.findings, f"What was found of {evidence.subject}")
+    yield Details((f"{len(evidence.findings)} findings: {summary}",), [told], open=not evidence.ok)
     yield from (Paragraph((f"Without {name}: {why}",)) for name, why in series.get("left_out", {}).items())
 
 

@@ -6,6 +6,7 @@ Nothing of the file is imported or run.
 from __future__ import annotations
 
 import ast
+import builtins
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -187,6 +188,8 @@ def _operators(method: ast.AST) -> Iterator[str]:
     for call in (node for node in ast.walk(method) if isinstance(node, ast.Call)):
         if isinstance(call.func, ast.Attribute) and call.func.attr not in ("save_for_backward", "mark_dirty"):
             yield call.func.attr
+        elif isinstance(call.func, ast.Name) and not hasattr(builtins, call.func.id):
+            yield call.func.id
 
 
 def _imports(tree: ast.Module, module: str) -> Iterator[dict[str, Any]]:
