@@ -151,6 +151,9 @@ def test_nodes_tell_what_a_forward_hands_to_its_backward():
     forward = next(f for f in found["functions"] if f["phase"] == "forward")
     backward = next(f for f in found["functions"] if f["phase"] == "backward")
     assert forward["passes"] == {backward["name"]: ["saved_0"]}
+    _, _, program = exported(Spike, torch.ones(3))
+    passes = [function["passes"] for function in nodes(program)["functions"] if function["phase"] == "forward"]
+    assert [list(handed.values()) for handed in passes] == [[["x"]]]  # saved, and an argument as well
     assert found["nodes"] == sum(found["operators"].values()) and found["bytes"] > 500
 
 

@@ -233,25 +233,10 @@ def _structure(path: str, evidence: Evidence) -> Iterator[Block]:
         for reader, handed in function["passes"].items()
         if reader in boxes
     ]
-    edges += _through_inputs(onnx["functions"], boxes, {(edge.start, edge.end) for edge in edges})
     description = f"{evidence.subject}: its local functions, and what a forward hands to its backward."
     drawn = graph_figure(f"{_stem(path, evidence)}.functions.svg", list(boxes.values()), edges, description)
     if drawn is not None:
         yield drawn
-
-
-def _through_inputs(
-    functions: Sequence[Mapping[str, Any]], boxes: Mapping[str, str], known: set[tuple[str, str]]
-) -> Iterator[Edge]:
-    """A backward that reads what its forward reads as well, and nothing that the forward makes."""
-    for forward in functions:
-        if forward["phase"] != "forward":
-            continue
-        for backward in functions:
-            pair = (boxes[forward["name"]], boxes[backward["name"]])
-            same = forward["name"].rpartition(".forward")[0] == backward["name"].rpartition(".backward")[0]
-            if backward["phase"] == "backward" and same and pair not in known:
-                yield Edge(*pair, "its inputs")
 
 
 def _short(name: str) -> str:
@@ -264,15 +249,15 @@ def _errors(path: str, evidence: Evidence) -> Figure:
     worst = {name: _worst(errors["edges"], errors[name]) for name in ("eager", "onnxruntime")}
     description = (
         f"{evidence.subject}: how many of {sum(errors['eager'])} elements of all results stand how many ULPs of the "
-        f"largest value from float64; eager at most {worst['eager']} and ONNX Runtime at most {worst['onnxruntime']}."
+        f"largest value from float64; eager at most {worst['eager']:g}, ONNX Runtime at most {worst['onnxruntime']:g}."
     )
     shown = {**errors, "edges": [float(edge) for edge in errors["edges"]]}
     return Figure(f"{_stem(path, evidence)}.errors.svg", error_plot(description, shown), description)
 
 
-def _worst(edges: Sequence[Any], counts: Sequence[int]) -> Any:
+def _worst(edges: Sequence[Any], counts: Sequence[int]) -> float:
     """The upper end of the last bin that holds an element."""
-    return next(edge for edge, count in reversed([*zip(edges, counts, strict=True)]) if count)
+    return next(float(edge) for edge, count in reversed([*zip(edges, counts, strict=True)]) if count)
 
 
 def _forms(cells: Sequence[Mapping[str, Any]]) -> Iterator[Block]:

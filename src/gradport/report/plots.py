@@ -146,6 +146,7 @@ def divergence_plot(title: str, series: Sequence[Mapping[str, Any]], href: str =
             said = f"first to depart: {_brief(series[first].get('op', ''))}"
             axes.annotate(said, spot, (6, -12), textcoords="offset points", color=_RED)
         axes.set_yscale("log")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("node, in graph order")
         axes.set_ylabel("error over scale")
         axes.legend()

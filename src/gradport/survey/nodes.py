@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -42,15 +43,23 @@ def nodes(program: Program) -> dict[str, Any]:
 
 
 def _passes(model: ir.Model, name: str) -> dict[str, list[str]]:
-    """The functions that read what a function gives, and what of it."""
+    """The functions that read what a function gives, and what of it; of a forward also its backward, which reads what
+    was saved and is an argument of the forward too."""
     known = {function.name: function for function in model.functions.values()}
     found: dict[str, set[str]] = {}
     for body in (model.graph, *(function.graph for function in model.functions.values())):
         for node in (node for node in body if node.op_type == name):
-            names = [str(value.name) for value in known[name].graph.outputs] if name in known else []
+            given = [str(value.name) for value in known[name].graph.outputs] if name in known else []
             for place, value in enumerate(node.outputs):
-                for use in value.uses():
-                    if use.node.op_type in known and use.node.op_type != name:
-                        said = names[place] if place < len(names) else str(value.name)
-                        found.setdefault(use.node.op_type, set()).add(said)
+                said = given[place] if place < len(given) else str(value.name)
+                for reader in _readers(value, known, name):
+                    found.setdefault(reader, set()).add(said)
+            for taken in (value for value in node.inputs if value is not None):
+                for reader in _readers(taken, known, name):
+                    if reader.rpartition(".backward")[0] == name.rpartition(".forward")[0] != "":
+                        found.setdefault(reader, set()).add(str(taken.name))
     return {reader: sorted(what) for reader, what in found.items()}
+
+
+def _readers(value: ir.Value, known: Mapping[str, ir.Function], name: str) -> Iterator[str]:
+    yield from (use.node.op_type for use in value.uses() if use.node.op_type in known and use.node.op_type != name)
