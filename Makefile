@@ -1,5 +1,5 @@
 # make demo   sets up everything and carries four Functions, three of them from PyPI, into ONNX
-# make test   sets up everything and passes lint, types and tests
+# make test   sets up everything and passes lint, types and tests; make test-browser tries the pages in Chromium
 # Both make .venv when it is missing and are fast when it is there.
 
 PYTHON ?= python3
@@ -39,6 +39,16 @@ bench: $(VENV)/.bench
 	$(BIN)/python bench/corpus.py
 	$(BIN)/python bench/checkers.py
 
+# The packages whose Functions bench/cases.py calls, as pages. Evidence that is there is taken, so it can be gone on with.
+PAGES := gradport-pages
+PACKAGES := entmax snntorch norse spikingjelly kornia gpytorch linear_operator torchdiffeq efficientnet_pytorch geffnet \
+  pytorch_revgrad
+
+pages: $(VENV)/.bench
+	mkdir -p $(PAGES)
+	OMP_NUM_THREADS=1 $(BIN)/gradport docs $(PACKAGES) --subjects bench/subjects.py --evidence $(PAGES) --out $(PAGES) \
+	  --budget 5s
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@sh -c 'command -v $(PYTHON) >/dev/null || { echo "gradport needs Python 3.11 or later: install python3." >&2; exit 1; }'
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -68,4 +78,4 @@ $(VENV)/.bench: $(VENV)/.installed bench/requirements.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OUT) $(PAGES) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
