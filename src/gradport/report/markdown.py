@@ -46,9 +46,9 @@ def _heading(section: Section) -> str:
 def _block(block: Block, page: Page) -> str:
     match block:
         case Paragraph(line):
-            return _line(line, page)
+            return _line(line, page).strip()
         case Bullets(items):
-            return "\n".join(f"- {_line(item, page)}" for item in items)
+            return "\n".join(f"- {' '.join(_line(item, page).split())}" for item in items)
         case Table():
             return _table(block, page)
         case Listing(text, language):
@@ -123,7 +123,7 @@ def _flush(line: str) -> str:
 
 def _code(text: str) -> str:
     """Code within a line; a fence of backticks that is longer than any in it. A bar would end a table's cell."""
-    shown = plain(" ".join(str(text).split())).replace("|", "\\|") or " "
+    shown = " ".join(plain(text).split()).replace("|", "\\|") or " "
     longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if longest else ""
