@@ -217,6 +217,14 @@ def test_what_the_syntax_tree_says_of_a_function(tmp_path):
         ("open('f')", "reads or writes files"),
         ("torch.set_num_threads(1)", "changes global state"),
         ("requests.get('u')", "uses the network"),
+        ("from os import system as s; s('ls')", "starts processes"),
+        ("import subprocess as sp; sp.run('ls')", "starts processes"),
+        ("from urllib.request import urlopen; urlopen('u')", "uses the network"),
+        ("__import__('os')", "imports by name"),
+        ("p.write_text('x')", "reads or writes files"),
+        ("torch.ops.load_library('m.so')", "calls foreign code"),
+        ("os.environ['A'] = '1'", "changes global state"),
+        ("import torch.utils.cpp_extension as e; e.load('m')", "calls foreign code"),
     ],
 )
 def test_what_a_reviewer_would_stop_at_has_its_line(tmp_path, code, pattern):
