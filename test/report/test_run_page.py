@@ -177,6 +177,7 @@ def test_verify_writes_a_page(tmp_path, half):
     result = CliRunner().invoke(app, [*arguments, "--html", str(page), "--out", str(tmp_path)])
     assert result.exit_code == 1, result.stderr
     assert "Half does not hold: " in page.read_text()
+    assert 'href="half.onnx"' in page.read_text()
 
 
 def test_compare_writes_a_page(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -76,4 +77,5 @@ def verify(
             current.say(f"wrote {evidence.series['reproducer']}: python repro.py in it shows the difference")
         current.result |= {"subject": subject.name, "ok": evidence.ok, "verify": evidence.to_dict()}
         title = f"{Path(file).name} beside {subject.name}"
-        write_page(current, html, title, [(f"gradport verify {file} --against {against}", evidence)])
+        model = os.path.relpath(file, html.parent) if html is not None else ""
+        write_page(current, html, title, [(f"gradport verify {file} --against {against}", evidence)], model=model)
