@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterator
 
@@ -61,13 +62,18 @@ def _change(key: str, before: Finding | None, after: Finding | None) -> Change |
     if _RANK[before.outcome] != _RANK[after.outcome]:
         kind = "better" if _RANK[after.outcome] > _RANK[before.outcome] else "worse"
         return Change(key, kind, before, after, f"{key} was {before.outcome} and is {after.outcome}: {after.message}")
-    if before.figure and after.figure and before.unit == after.unit:
+    if before.figure and after.figure and before.unit == after.unit and _differ(before.figure, after.figure):
         ratio = after.figure / before.figure
         if not 1 / _NOTABLE < ratio < _NOTABLE:
             kind = "larger" if ratio > 1 else "smaller"
             said = f"{key} was {before.figure:.3g} and is {after.figure:.3g} {after.unit}".rstrip()
             return Change(key, kind, before, after, f"{said}.")
     return None
+
+
+def _differ(before: float, after: float) -> bool:
+    """Whether two figures are to be compared: equal infinities and nan twice are the same."""
+    return before != after and not (math.isnan(before) and math.isnan(after))
 
 
 def _paces(before: Evidence, after: Evidence) -> Iterator[Change]:
@@ -88,5 +94,5 @@ def _times(evidence: Evidence) -> dict[tuple[str, str, str], float]:
     return {
         (row["way"], row["phase"], str(sorted(row["sizes"].items()))): float(row["milliseconds"])
         for row in rows
-        if float(row["milliseconds"]) > 0
+        if 0 < float(row["milliseconds"]) < math.inf
     }

@@ -79,7 +79,8 @@ class Evidence:
 
     def to_json(self) -> str:
         """JSON text; nan and infinities are strings."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
+        text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
+        return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair, which no file can hold
 
     @classmethod
     def from_json(cls, text: str) -> Evidence:
@@ -90,9 +91,12 @@ class Evidence:
         """
         data = _current(_parsed(text))
         data.pop("ok", None)
-        findings = tuple(
-            Finding(**{**finding, "figure": _number(finding.get("figure"))}) for finding in data.pop("findings")
-        )
+        try:
+            findings = tuple(
+                Finding(**{**finding, "figure": _number(finding.get("figure"))}) for finding in data.pop("findings")
+            )
+        except OverflowError as error:
+            raise SpecError("This is no Evidence: a figure is larger than any number that a computer holds.") from error
         return cls(findings=findings, **data)
 
 
@@ -107,8 +111,8 @@ def schema() -> dict[str, Any]:
 def _parsed(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
-    except ValueError as error:
-        raise SpecError(f"This is no Evidence: it is no JSON ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"This is no Evidence: it is no JSON ({first_line(error, 120)}).") from error
     if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
         raise SpecError("This is no Evidence: it has no schema_version.")
     if data["schema_version"] > SCHEMA_VERSION:
@@ -125,15 +129,25 @@ def _current(data: dict[str, Any]) -> dict[str, Any]:
     Raises:
         SpecError: it does not have the form of its version.
     """
+    try:
+        data = _from_version_1(data) if data["schema_version"] == 1 else data
+        fault = _fault(data)
+    except (RecursionError, TypeError, ValueError):  # a version 1 was never held against a schema
+        fault = "it is nested too deeply, or has another form than its version."
+    if fault:
+        raise SpecError(f"This is no Evidence: {fault}")
+    return data
+
+
+def _fault(data: dict[str, Any]) -> str:
+    """Where it departs from the schema, and how; nothing where it does not."""
     import jsonschema
 
-    if data["schema_version"] == 1:
-        data = _from_version_1(data)
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(data))
-    if error is not None:
-        place = error.json_path.removeprefix("$").lstrip(".") or "its top"
-        raise SpecError(f"This is no Evidence: at {place}, {first_line(error, 200)}")
-    return data
+    if error is None:
+        return ""
+    place = error.json_path.removeprefix("$").lstrip(".") or "its top"
+    return f"at {place}, {first_line(error, 200)}"
 
 
 def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,12 @@ def test_run_checks_exports_verifies_and_writes(tmp_path):
     assert {f["rule"] for f in printed["check"]["findings"]} >= {"differences", "operators", "layouts", "contract"}
     assert {f["outcome"] for f in printed["verify"]["findings"] if f["kind"] != "absent"} == {"held"}
     assert [f["name"] for f in printed["export"]["inputs"]] == ["x", "cotangent_output"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["Swish.check.json", "Swish.onnx", "Swish.verify.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "Swish.check.json",
+        "Swish.html",
+        "Swish.onnx",
+        "Swish.verify.json",
+    ]
     assert gradport.load(tmp_path / "Swish.onnx").outputs[1].name == "grad_x"
     assert gradport.Evidence.from_json((tmp_path / "Swish.check.json").read_text()).ok
 

@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 import gradport
 from gradport.cli.main import app
-from gradport.report.site import as_markdown, as_site, pages
+from gradport.report.site import SITE, as_markdown, as_site, pages
 from gradport.survey import survey_folder
 from gradport.survey.cards import known_cards
+
+pytestmark = pytest.mark.xdist_group("pages")  # one worker measures, and the others need not
 
 ONNX = pathlib.Path(__file__).parents[1] / "onnx"
 SECTIONS = [
@@ -56,7 +58,7 @@ def made(written):
 
 @pytest.fixture(scope="module")
 def site(written):
-    return texts(written / "site", "**/*")
+    return texts(written / SITE, "**/*")
 
 
 def texts(folder, pattern):
@@ -92,7 +94,7 @@ def test_the_card_has_every_section(made):
         "grad_input (4, 6)",  # what the snippet printed
         f"$ gradport docs {ONNX} --budget 2s",
         "`CustomFunction` is exercised by",
-        "is called at",
+        "`CustomFunction.apply` stands at",
         "takes a gradient | `input`",
         "calls foreign code, changes global state",
         "CustomFunction.backward, ",  # a box of the drawn functions
@@ -217,6 +219,12 @@ def test_what_the_syntax_tree_says_of_a_function(tmp_path):
         ("open('f')", "reads or writes files"),
         ("torch.set_num_threads(1)", "changes global state"),
         ("requests.get('u')", "uses the network"),
+        ("from os import *", "imports by name"),
+        ("e = eval", "runs text as code"),
+        ("pathlib.Path('x').unlink()", "reads or writes files"),
+        ("os.environ.update(A='1')", "changes global state"),
+        ("torch.backends.cudnn.benchmark = True", "changes global state"),
+        ("x.data.copy_(y)", "takes data pointers"),
         ("from os import system as s; s('ls')", "starts processes"),
         ("import subprocess as sp; sp.run('ls')", "starts processes"),
         ("from urllib.request import urlopen; urlopen('u')", "uses the network"),
@@ -232,6 +240,12 @@ def test_what_a_reviewer_would_stop_at_has_its_line(tmp_path, code, pattern):
     evidence = survey_folder(tmp_path)["risky.py"]
     assert {"pattern": pattern, "line": 3} == {k: evidence.series["security"][0][k] for k in ("pattern", "line")}
     assert f"line 3, {pattern}" in drawn({"risky.py": evidence})["risky.py_docs.md"]
+
+
+@pytest.mark.parametrize("code", ["self.data = data", "torch.backends.cuda.is_built()", "x.evaluate()", "reopen('f')"])
+def test_what_nobody_would_stop_at_is_left_alone(tmp_path, code):
+    (tmp_path / "tame.py").write_text(f"import torch\n{code}\n")
+    assert survey_folder(tmp_path)["tame.py"].series["security"] == []
 
 
 def test_nothing_to_stop_at_names_the_patterns(tmp_path):
@@ -283,7 +297,7 @@ def test_the_command_writes_the_pages_of_a_package(tmp_path):
     printed = json.loads(result.stdout)
     assert printed["files"] > 50
     assert (tmp_path / "console.py_docs.md").is_file()
-    assert (tmp_path / "site" / "console.py_docs.html").is_file()
+    assert (tmp_path / SITE / "console.py_docs.html").is_file()
     assert (tmp_path / "index.md").stat().st_mode & 0o044  # others may read it
 
 
@@ -315,7 +329,14 @@ def test_a_subject_that_is_of_no_file_here_is_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("returned", "differentiable"),
-    [("g, None", ["x"]), ("g", ["x", "y"]), ("None, g", ["y"]), ("tuple(found)", ["x", "y"]), ("None, None", [])],
+    [
+        ("g, None", ["x"]),
+        ("g", None),
+        ("None, g", ["y"]),
+        ("tuple(found)", None),
+        ("(g,) + (None,)", None),
+        ("None, None", []),
+    ],
 )
 def test_the_arguments_that_take_a_gradient(tmp_path, returned, differentiable):
     code = FUNCTION.replace("(ctx, x)", "(ctx, x, y)").replace("return g / ctx.count", f"return {returned}")

@@ -12,11 +12,14 @@ import typer
 
 from gradport.cli.options import Budget, Json, Out, seconds
 from gradport.cli.session import Session, require_writable, session, write_text
-from gradport.errors import TargetError
+from gradport.errors import OutputError, SpecError, TargetError
 
 __all__ = ["docs"]
 
 _BUDGET = 10.0
+
+_MOST = 5
+"""Files that are left out and named; the rest are counted."""
 
 
 def docs(
@@ -44,22 +47,20 @@ def docs(
             from gradport.report.site import SITE, as_markdown, as_site, pages
             from gradport.survey.cards import known_cards
 
-            surveyed = _surveyed(paths)
+            surveyed = _surveyed(current, paths)
         measured = {} if evidence is None else known_cards(evidence, surveyed)
-        files = [str(subjects)] if subjects else []
-        files += [one.source["file"] for one in surveyed.values() if one.source["subjects"]]
-        if files:
+        given = _subjects(current, subjects, surveyed)
+        if given:
             options = _Options(limit, _command(paths, subjects, limit), out)
-            measured |= _measured(current, files, surveyed, measured, options)
+            measured |= _measured(current, given, surveyed, measured, options)
         with current.step("drawing"):
             made = pages(surveyed, measured)
             texts = as_markdown(made, measured)
             texts |= {f"{SITE}/{name}": text for name, text in as_site(made, measured).items()}
         for name, text in texts.items():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            write_text(out / name, text)
+            _write(out / name, text)
         functions = sum(len(evidence.source["autograd"]) for evidence in surveyed.values())
-        shown = sum(len(found) for found in measured.values())
+        shown = sum(bool(found) for found in measured.values())
         current.say(
             f"wrote {len(made)} pages of {len(surveyed)} files with {functions} Functions, {shown} of them measured: "
             f"{out / 'index.md'} and {out / SITE / 'index.html'}"
@@ -72,16 +73,55 @@ def docs(
         }
 
 
-def _surveyed(paths: Sequence[str]) -> dict[str, Any]:
-    """The files of every path; of several each under the path's own name."""
+def _surveyed(current: Session, paths: Sequence[str]) -> dict[str, Any]:
+    """The files of every path; of several each below the path's own name.
+
+    Raises:
+        SpecError: two paths have one name.
+    """
     from gradport.survey import survey_folders
 
-    roots = [_root(path) for path in paths]
-    return survey_folders({"" if len(roots) == 1 else _name(root): root for root in roots})
+    roots: dict[str, pathlib.Path] = {}
+    for root in map(_root, paths):
+        name = "" if len(paths) == 1 else root.resolve().name if root.is_dir() else root.resolve().stem
+        if name in roots:
+            raise SpecError(f"{roots[name]} and {root} would have one folder, {name!r}; make their pages one by one.")
+        roots[name] = root
+    left_out: list[str] = []
+    surveyed = survey_folders(roots, left_out=left_out.append)
+    for why in left_out[:_MOST]:
+        current.say(f"left out a file: {why}")
+    if left_out[_MOST:]:
+        current.say(f"left out {len(left_out) - _MOST} more files")
+    current.result["left_out"] = left_out
+    return surveyed
 
 
-def _name(root: pathlib.Path) -> str:
-    return root.name if root.is_dir() else ""
+def _subjects(current: Session, given: pathlib.Path | None, surveyed: Any) -> list[Any]:
+    """The Subjects of the file that was given, and of those in PATH that keep some; one of these that does not import
+    is told and left out."""
+    from gradport.cli.target import load_subjects
+
+    found = load_subjects(str(given)) if given else []
+    for file in [one.source["file"] for one in surveyed.values() if one.source["subjects"]]:
+        try:
+            found += load_subjects(file)
+        except TargetError as error:
+            current.say(f"left out the Subjects of a file: {error}")
+    return list({id(subject): subject for subject in found}.values())
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    """Writes a file and the folders above it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path.parent} cannot be made: {error.strerror or error}.") from error
+    write_text(path, text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,25 +143,28 @@ def _root(path: str) -> pathlib.Path:
     given = pathlib.Path(path)
     if given.exists():
         return given
+    top, *below = path.split(".")
     try:
-        spec = importlib.util.find_spec(path) if path.isidentifier() else None
+        spec = importlib.util.find_spec(top) if top.isidentifier() else None
     except (ImportError, ValueError):
         spec = None
-    if spec is None or spec.origin is None:
-        raise TargetError(f"{path} is no file, no folder and no installed package.")
-    origin = pathlib.Path(spec.origin)
-    return origin.parent if spec.submodule_search_locations else origin
+    if spec is not None and spec.origin is not None:
+        origin = pathlib.Path(spec.origin)
+        found = (origin.parent if spec.submodule_search_locations else origin).joinpath(*below)
+        if found.exists():
+            return found
+        if below and found.with_suffix(".py").is_file():
+            return found.with_suffix(".py")
+    raise TargetError(f"{path} is no file, no folder and no installed package.")
 
 
 def _measured(
-    current: Session, files: Sequence[str], surveyed: Any, known: Any, options: _Options
+    current: Session, subjects: Sequence[Any], surveyed: Any, known: Any, options: _Options
 ) -> dict[str, list[Any]]:
-    """What the Subjects of these files show; written as soon as it is known, since measuring takes long."""
-    from gradport.cli.target import load_subjects
+    """What these Subjects show; written as soon as it is known, since measuring takes long."""
     from gradport.report.measured import evidence_file
     from gradport.survey.cards import LeftOut, measured_cards
 
-    subjects = [subject for file in files for subject in load_subjects(file)]
     found: dict[str, list[Any]] = {}
     with current.step("measuring"):
         for card in measured_cards(
@@ -132,7 +175,5 @@ def _measured(
                 continue
             key, evidence = card
             found.setdefault(key, []).append(evidence)
-            place = options.out / evidence_file(key.rpartition(":")[0], evidence)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            write_text(place, evidence.to_json())
+            _write(options.out / evidence_file(key.rpartition(":")[0], evidence), evidence.to_json())
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,9 +91,14 @@ def save(current: Session, program: Program, path: Path) -> None:
     current.say(f"wrote {path}")
 
 
+_LONGEST = 80
+"""Letters of a Subject's name in a file's."""
+
+
 def file_stem(name: str) -> str:
     """A Subject's name as a file name."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("_") or "subject"
+    stem = re.sub(r"[^\w.-]+", "_", name).strip("_") or "subject"
+    return stem if len(stem) <= _LONGEST else f"{stem[:_LONGEST]}-{zlib.crc32(stem.encode()):08x}"
 
 
 def _described(program: Program) -> dict[str, Any]:

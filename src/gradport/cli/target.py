@@ -94,7 +94,7 @@ def _module(place: str) -> ModuleType:
                 f"There is no module {error.name!r}; install it, or give a file as path/file.py:attribute."
             ) from error
         raise TargetError(f"{place} does not import: {error}.") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _import_failure(place, error) from error
 
 
@@ -115,7 +115,7 @@ def _file(path: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _import_failure(path, error) from error
     return module
@@ -131,7 +131,7 @@ def _importable(path: str) -> tuple[str, str]:
     return folder, ".".join(parts)
 
 
-def _import_failure(place: str, error: Exception) -> TargetError:
+def _import_failure(place: str, error: BaseException) -> TargetError:
     traceback = error.__traceback__
     line = ""
     while traceback is not None:

@@ -151,7 +151,7 @@ def _metadata(path: str, evidence: Evidence) -> Table:
     if is_card(evidence):
         rows += [
             ("autograd Functions", joined([Code(entry["name"]) for entry in source["autograd"]])),
-            ("calls of them", (f"{called} here",)),
+            ("their `apply`", (f"stands in {called} places here",)),
         ]
     return Table(("", ""), [((name,), value) for name, value in rows])
 
@@ -196,9 +196,13 @@ def _at(path: str, line: int) -> Link:
     return Link(f"line {line}", docs_page(path), line=line)
 
 
-def function_section(function: str) -> str:
-    """The title of the section about a Function; its own name might be that of another section."""
-    return f"class {function}"
+def function_section(function: str, source: Mapping[str, Any], blocks: Sequence[Block] = ()) -> Section:
+    """The section about a Function; its own name might be that of another section, and two differ in case alone."""
+    title = f"class {function}"
+    before = [entry["name"] for entry in source["autograd"]]
+    before = before[: before.index(function)]
+    same = [one for one in before if Section(f"class {one}", ()).anchor == Section(title, ()).anchor]
+    return Section(title, blocks, level=3, again=len(same))
 
 
 def _functions(path: str, source: Mapping[str, Any], measured: Mapping[str, Sequence[Evidence]]) -> Iterator[Section]:
@@ -208,14 +212,14 @@ def _functions(path: str, source: Mapping[str, Any], measured: Mapping[str, Sequ
             blocks += [*gradient_blocks(path, evidence), *onnx_blocks(path, evidence)]
         if not measured.get(entry["name"]):
             blocks.append(Paragraph((NOT_MEASURED,)))
-        yield Section(function_section(entry["name"]), blocks, level=3)
+        yield function_section(entry["name"], source, blocks)
 
 
 def _what_it_is(path: str, entry: Mapping[str, Any]) -> Table:
     rows: list[tuple[str, Line]] = [
-        ("forward", (Code(f"{entry['name']}.forward{entry['signature']}"), ", ", _at(path, entry["line"]))),
+        ("forward", (Code(f"{entry['name']}.forward{entry['signature']}"), ", ", _at(path, entry["forward_line"]))),
         ("arguments", joined([Code(name) for name in entry["arguments"]])),
-        ("takes a gradient", joined([Code(name) for name in entry["differentiable"]])),
+        ("takes a gradient", _differentiable(entry["differentiable"])),
         ("saved for backward", joined([Code(name) for name in entry["saved"]])),
         ("kept on ctx", joined([Code(name) for name in entry["kept_on_ctx"]])),
         (
@@ -223,9 +227,15 @@ def _what_it_is(path: str, entry: Mapping[str, Any]) -> Table:
             ("no: once_differentiable" if entry["once_differentiable"] else "as far as its backward is",),
         ),
         ("has", joined([Code(name) for name in entry["has"]])),
-        ("operators", joined([Code(name) for name in entry["operators"]])),
+        ("calls", joined([Code(name) for name in entry["operators"]])),
     ]
     return Table(("", ""), [((name,), value) for name, value in rows])
+
+
+def _differentiable(arguments: Sequence[str] | None) -> Line:
+    if arguments is None:
+        return ("its returns do not say so by themselves",)
+    return joined([Code(name) for name in arguments])
 
 
 def _role(evidence: Evidence) -> list[Block]:
@@ -235,7 +245,7 @@ def _role(evidence: Evidence) -> list[Block]:
     ]
     for function, places in evidence.series["called_by"].items():
         calls = [Link(f"{p['file']}:{p['line']}", docs_page(p["file"])) for p in places]
-        where: Line = (" is called at ", *joined(calls), ".") if calls else (" is called nowhere here.",)
+        where: Line = (" stands at ", *joined(calls), ".") if calls else (" stands nowhere here.",)
         blocks.append(Paragraph((Code(f"{function}.apply"), *where)))
     return blocks
 

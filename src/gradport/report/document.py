@@ -164,12 +164,14 @@ class Section:
     title: str
     blocks: Sequence[Block]
     level: int = 2
+    again: int = 0
 
     @property
     def anchor(self) -> str:
-        """What a link to it says: the one that GitHub, MkDocs and Sphinx give the heading."""
+        """What a link to it says: the one that GitHub, MkDocs and Sphinx give the heading, `again` where it has a
+        namesake above it."""
         kept = "".join(letter for letter in self.title.lower() if letter.isalnum() or letter in " -_")
-        return kept.replace(" ", "-")
+        return kept.replace(" ", "-") + (f"-{self.again}" if self.again else "")
 
 
 @dataclasses.dataclass(frozen=True)

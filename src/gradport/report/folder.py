@@ -7,7 +7,20 @@ from collections.abc import Mapping, Sequence
 
 from gradport.evidence import Evidence
 from gradport.report.card import Survey, docs_page, first_line, function_section, is_card, kw_page, patterns, trail_of
-from gradport.report.document import Badge, Block, Bullets, Code, Line, Link, Page, Paragraph, Section, Table, joined
+from gradport.report.document import (
+    Badge,
+    Block,
+    Bullets,
+    Code,
+    Inline,
+    Line,
+    Link,
+    Page,
+    Paragraph,
+    Section,
+    Table,
+    joined,
+)
 from gradport.report.graphs import Edge, graph_figure
 
 __all__ = ["folders_of", "index", "keywords", "overview"]
@@ -33,7 +46,7 @@ def index(folder: str, folders: Mapping[str, Sequence[str]], surveyed: Survey, m
         [
             (Link(posixpath.basename(path), docs_page(path)),),
             (first_line(surveyed[path].source["docstring"]),),
-            joined([_about(entry["name"], path) for entry in surveyed[path].source["autograd"]], none=""),
+            joined(_functions(path, surveyed[path]), none=""),
             _outcome(path, surveyed[path], measured),
         ]
         for path in sorted(folders[folder], key=lambda path: (not is_card(surveyed[path]), path))
@@ -99,7 +112,7 @@ def keywords(path: str, evidence: Evidence) -> Page:
         for name in entry["operators"]:
             operators.setdefault(name, []).append(entry["name"])
     for name, users in operators.items():
-        line = (Code(name), " (operator): ", *joined([_about(u, path) for u in users]))
+        line = (Code(name), " (operator): ", *joined([_about(u, path, evidence) for u in users]))
         words.append((name, line))
     for concept in sorted({pattern for entry in source["autograd"] for pattern in patterns(entry)}):
         words.append((concept, (f"{concept} (concept): ", Link("the card", docs_page(path), "code-patterns"))))
@@ -118,8 +131,12 @@ def _trail(folder: str) -> list[Link]:
     return trail_of(folder) if folder else []
 
 
-def _about(function: str, path: str) -> Link:
-    return Link(function, docs_page(path), Section(function_section(function), ()).anchor)
+def _about(function: str, path: str, evidence: Evidence) -> Link:
+    return Link(function, docs_page(path), function_section(function, evidence.source).anchor)
+
+
+def _functions(path: str, evidence: Evidence) -> list[Inline]:
+    return [_about(entry["name"], path, evidence) for entry in evidence.source["autograd"]]
 
 
 def _outcome(path: str, evidence: Evidence, measured: Measured) -> Line:

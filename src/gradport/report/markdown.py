@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import urllib.parse
 
 from gradport.report.document import (
     Badge,
@@ -40,7 +41,7 @@ def markdown(page: Page) -> str:
 
 
 def _heading(section: Section) -> str:
-    return f"{'#' * section.level} {_text(section.title)}"
+    return f"{'#' * section.level} {_text(section.title)}" if section.title else ""
 
 
 def _block(block: Block, page: Page) -> str:
@@ -87,8 +88,7 @@ def _target(link: Link, page: Page) -> str:
 
 
 def _relative(path: str, page: Page) -> str:
-    found = posixpath.relpath(path, posixpath.dirname(page.path) or ".")
-    return found.replace("%", "%25").replace(" ", "%20").replace("(", "%28").replace(")", "%29")
+    return urllib.parse.quote(posixpath.relpath(path, posixpath.dirname(page.path) or "."))
 
 
 def _table(table: Table, page: Page) -> str:
@@ -100,7 +100,12 @@ def _table(table: Table, page: Page) -> str:
 
 
 def _cell(line: Line, page: Page) -> str:
-    return " ".join(_line(line, page).split()) or " "
+    """A line within a row, where a bar in code would begin the next cell."""
+    items = (_inline(item, page) for item in line)
+    coded = (
+        text if isinstance(item, str) else text.replace("|", r"\|") for item, text in zip(line, items, strict=True)
+    )
+    return " ".join("".join(coded).split()) or " "
 
 
 def _figure(figure: Figure, page: Page) -> str:
@@ -122,8 +127,8 @@ def _flush(line: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Code within a line; a fence of backticks that is longer than any in it. A bar would end a table's cell."""
-    shown = " ".join(plain(text).split()).replace("|", "\\|") or " "
+    """Code within a line; a fence of backticks that is longer than any in it."""
+    shown = " ".join(plain(text).split()) or " "
     longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if longest else ""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import collections
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gradport.errors import first_line
 from gradport.evidence import Evidence, Finding
 from gradport.report.document import (
     Badge,
@@ -37,6 +38,7 @@ from gradport.report.plots import (
 
 __all__ = [
     "divergence_figure",
+    "drawn",
     "evidence_file",
     "findings_table",
     "gradient_blocks",
@@ -56,6 +58,14 @@ def evidence_file(path: str, evidence: Evidence) -> str:
     return f"{_stem(path, evidence)}.json"
 
 
+def drawn(what: str, make: Callable[[], Iterable[Block]]) -> list[Block]:
+    """The blocks, or a sentence where the Evidence, which may be anybody's, does not have what they are drawn from."""
+    try:
+        return list(make())
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        return [Paragraph((f"The {what} cannot be drawn from this Evidence: {first_line(error, 120)}.",))]
+
+
 def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
     """What the gradient is: its kind, its curves, its Jacobian's error, and every Finding."""
     kinds = [finding for finding in evidence.findings if finding.rule == "differences"]
@@ -63,9 +73,9 @@ def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
         yield Paragraph((Badge(finding.outcome), ": ", finding.message))
     series = evidence.series
     if series.get("curves"):
-        yield _curves(path, evidence)
+        yield from drawn("curves", lambda: [_curves(path, evidence)])
     if series.get("jacobian"):
-        yield _jacobian(path, evidence)
+        yield from drawn("Jacobian", lambda: [_jacobian(path, evidence)])
     counts = collections.Counter(said(finding) for finding in evidence.findings)
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     told = findings_table(evidence.findings, f"What was found of {evidence.subject}")
@@ -80,21 +90,26 @@ def onnx_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
         yield Paragraph((Badge("refused"), ": ", series["refused"]))
         return
     if "onnx" in series:
-        yield from _structure(path, evidence)
+        yield from drawn("structure", lambda: _structure(path, evidence))
     if "errors" in series:
-        yield _errors(path, evidence)
+        yield from drawn("errors", lambda: [_errors(path, evidence)])
     if "divergence" in series:
-        yield divergence_figure(f"{_stem(path, evidence)}.divergence.svg", evidence, lambda place: "")
+        name = f"{_stem(path, evidence)}.divergence.svg"
+        yield from drawn("divergence", lambda: [divergence_figure(name, evidence, lambda place: "")])
     if "forms" in series:
-        yield from _forms(series["forms"])
+        yield from drawn("forms", lambda: _forms(series["forms"]))
 
 
 def performance_blocks(path: str, evidence: Evidence) -> list[Block]:
     """Time over size, memory, and the floor that the machine's memory sets."""
-    timings = evidence.series.get("timings")
-    if not timings:
-        why = evidence.series.get("left_out", {}).get("timings") or evidence.series.get("refused") or "it was left out"
-        return [Paragraph((Code(evidence.subject), f": not measured: {why}"))]
+    if evidence.series.get("timings"):
+        return drawn("timings", lambda: _timings(path, evidence))
+    why = evidence.series.get("left_out", {}).get("timings") or evidence.series.get("refused") or "it was left out"
+    return [Paragraph((Code(evidence.subject), f": not measured: {why}"))]
+
+
+def _timings(path: str, evidence: Evidence) -> list[Block]:
+    timings = evidence.series["timings"]
     ways = list(dict.fromkeys(row["way"] for row in timings["rows"]))
     sizes = sorted({row["bytes"] for row in timings["rows"]})
     description = (
@@ -120,11 +135,11 @@ def usage_blocks(path: str, evidence: Evidence) -> list[Block]:
     """A snippet that was run, the commands that make the figures, and the Evidence as a file."""
     blocks: list[Block] = []
     ran = evidence.series.get("snippet", {})
-    if ran.get("ok"):
+    if ran.get("ok") and "code" in ran:
         blocks += [Listing(ran["code"]), Paragraph(("It was run when this was measured, and printed:",))]
-        blocks.append(Listing(ran["printed"], "text"))
+        blocks.append(Listing(ran.get("printed", ""), "text"))
     elif ran:
-        blocks.append(Paragraph((f"No snippet: {ran['reason']}.",)))
+        blocks.append(Paragraph((f"No snippet: {ran.get('reason', 'it did not run')}.",)))
     commands = evidence.source.get("commands", [])
     if commands:
         blocks.append(Paragraph(("Every figure of it comes from these commands:",)))
@@ -179,10 +194,12 @@ def _message(finding: Finding) -> Line:
 
 
 def _stem(path: str, evidence: Evidence) -> str:
-    name = re.sub(r"[^A-Za-z0-9.-]+", "_", evidence.subject)
-    if len(name) > _LONGEST:
-        name = f"{name[:_LONGEST]}-{zlib.crc32(evidence.subject.encode('utf-8', 'replace')):08x}"
-    return f"{path}_{name}"
+    """Of the files about one Evidence: its Function and, where that is another, its own name, as far as a file's name
+    can hold them; a checksum tells apart what that makes equal."""
+    function = str(evidence.source.get("card", "")).rpartition(":")[2]
+    whole = evidence.subject if evidence.subject.startswith(function) else f"{function}.{evidence.subject}"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", whole)[:_LONGEST]
+    return f"{path}_{name}" if name == whole else f"{path}_{name}-{zlib.crc32(whole.encode('utf-8', 'replace')):08x}"
 
 
 def _curves(path: str, evidence: Evidence) -> Figure:
@@ -257,7 +274,7 @@ def _errors(path: str, evidence: Evidence) -> Figure:
 
 def _worst(edges: Sequence[Any], counts: Sequence[int]) -> float:
     """The upper end of the last bin that holds an element."""
-    return next(float(edge) for edge, count in reversed([*zip(edges, counts, strict=True)]) if count)
+    return next((float(edge) for edge, count in reversed([*zip(edges, counts, strict=True)]) if count), 0.0)
 
 
 def _forms(cells: Sequence[Mapping[str, Any]]) -> Iterator[Block]:

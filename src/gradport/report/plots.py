@@ -57,12 +57,15 @@ def curve_plot(title: str, curves: Mapping[str, Any]) -> str:
     """Forward, derivative and authored backward over a line, kinks and jumps marked."""
     with figure_of(title, 6.4, 3.2) as figure:
         axes = figure.subplots()
+        t, forward, derivative, backward = (
+            [float(value) for value in curves[key]] for key in ("t", "forward", "derivative", "backward")
+        )
         for places, style, name in ((curves["kinks"], ":", "kink"), (curves.get("jumps", ()), "-", "jump")):
             for index, place in enumerate(places):
-                axes.axvline(place, color=_FAINT, linewidth=0.8, linestyle=style, label="" if index else name)
-        axes.plot(curves["t"], curves["forward"], label="forward", color=_BLUE)
-        axes.plot(curves["t"], curves["derivative"], label="its derivative", linestyle="--", color=_ORANGE)
-        axes.plot(curves["t"], curves["backward"], ":", label="authored backward", linewidth=2.5, color=_GREEN)
+                axes.axvline(float(place), color=_FAINT, linewidth=0.8, linestyle=style, label="" if index else name)
+        axes.plot(t, forward, label="forward", color=_BLUE)
+        axes.plot(t, derivative, label="its derivative", linestyle="--", color=_ORANGE)
+        axes.plot(t, backward, ":", label="authored backward", linewidth=2.5, color=_GREEN)
         axes.set_xlabel(_brief(curves.get("along", "every input")))
         axes.legend()
         return svg(figure, title)
@@ -91,7 +94,7 @@ def jacobian_plot(title: str, jacobian: Mapping[str, Any]) -> str:
 
         axes = figure.subplots()
         errors = [[max(abs(float(e)), 1e-12) for e in row] for row in jacobian["errors"]]
-        norm = LogNorm(vmin=1e-12, vmax=max(1.0, *(e for row in errors for e in row if math.isfinite(e))))
+        norm = LogNorm(vmin=1e-12, vmax=max([1.0, *(e for row in errors for e in row if math.isfinite(e))]))
         rows, columns = len(errors), len(errors[0])
         shown = axes.pcolor(errors, norm=norm, cmap="viridis", edgecolors="none", rasterized=rows * columns > 400)
         axes.invert_yaxis()
@@ -197,8 +200,8 @@ def svg(figure: Any, description: str) -> str:
     text = plain(buffer.getvalue())
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r"\b(\d+\.\d{2})\d+", r"\1", text)
-    used = set(re.findall(r"#([\w-]+)", text))
-    text = re.sub(r' id="([\w-]+)"', lambda match: match[0] if match[1] in used else "", text)
+    used = set(re.findall(r"#([\w.-]+)", text))
+    text = re.sub(r' id="([\w.-]+)"', lambda match: match[0] if match[1] in used else "", text)
     text = re.sub(r">\s+<", "><", text)
     for colour, name in _COLOURS.items():
         text = text.replace(colour, f"var(--{name}, {colour})")

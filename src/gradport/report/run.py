@@ -27,7 +27,7 @@ from gradport.report.document import (
     Table,
 )
 from gradport.report.html import alone
-from gradport.report.measured import divergence_figure, findings_table, said
+from gradport.report.measured import divergence_figure, drawn, findings_table, said
 
 __all__ = ["run_html", "run_page"]
 
@@ -143,9 +143,10 @@ def _subject(number: int, evidence: Evidence, places: _Places) -> Iterator[Block
     excerpts = [(places.next(), excerpt) for excerpt in evidence.source.get("excerpts", [])]
     anchor = _anchors(excerpts)
     if evidence.series.get("divergence"):
-        yield divergence_figure("", evidence, lambda place: f"#{anchor(place)}" if anchor(place) else "")
+        href = lambda place: f"#{anchor(place)}" if anchor(place) else ""  # noqa: E731
+        yield from drawn("divergence", lambda: [divergence_figure("", evidence, href)])
     if evidence.series.get("sweep"):
-        yield _matrix(evidence.series["sweep"])
+        yield from drawn("matrix", lambda: [_matrix(evidence.series["sweep"])])
     for finding in evidence.findings:
         place = anchor(finding.where or "")
         if finding.outcome in ("failed", "error", "undecided") and finding.where:
@@ -163,9 +164,11 @@ def _anchors(excerpts: Sequence[tuple[str, Mapping[str, Any]]]) -> Callable[[str
 
     def anchor(place: str) -> str:
         file, _, line = place.rpartition(":")
+        if not (line.isdecimal() and line.isascii() and len(line) < 10):
+            return ""
         for prefix, excerpt in excerpts:
             last = excerpt["first"] + excerpt["text"].count("\n")
-            if file == excerpt["file"] and line.isdigit() and excerpt["first"] <= int(line) <= last:
+            if file == excerpt["file"] and excerpt["first"] <= int(line) <= last:
                 return f"{prefix}-{line}"
         return ""
 

@@ -17,7 +17,7 @@ from gradport.report.measured import evidence_file
 
 __all__ = ["SITE", "as_markdown", "as_site", "pages", "require_links"]
 
-SITE = "site"
+SITE = "_site"
 """The folder of the HTML pages, below that of the Markdown."""
 
 

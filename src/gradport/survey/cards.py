@@ -7,7 +7,7 @@ import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from gradport.errors import Error
+from gradport.errors import Error, SpecError
 from gradport.evidence import Evidence
 from gradport.signature import source_of
 from gradport.subject import Subject
@@ -69,15 +69,22 @@ def measured_cards(
 
 
 def known_cards(folder: pathlib.Path, surveyed: Mapping[str, Evidence]) -> Cards:
-    """The Evidence that an earlier run left in a folder, as far as it is about these files."""
+    """The Evidence that an earlier run left in a folder, as far as it is about Functions of these files.
+
+    Raises:
+        SpecError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise SpecError(f"There is no folder {folder} with Evidence.")
+    known = set(_homes(surveyed).values())
     found: Cards = {}
     for file in sorted(folder.glob("**/*.json")):
         try:
             one = Evidence.from_json(file.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, Error):
             continue  # somebody else's
-        key = one.source.get("card", "")
-        if key.rpartition(":")[0] in surveyed and all(one.subject != other.subject for other in found.get(key, ())):
+        key = one.source.get("card")
+        if key in known and all(one.subject != other.subject for other in found.get(key, ())):
             found.setdefault(key, []).append(one)
     return found
 

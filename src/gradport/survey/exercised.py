@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import pathlib
+import tokenize
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,14 +32,15 @@ def suites_of(root: pathlib.Path) -> list[Suite]:
     project = next((f for f in above[:inside] if any((f / name).exists() for name in _ROOTS)), start)
     found = []
     for pattern in ("test_*.py", "*_test.py"):
-        for file in sorted(project.rglob(pattern)):
+        for file in sorted(file for file in project.rglob(pattern) if file.is_file()):
             parts = file.relative_to(project).parts
             if any(part.startswith(".") or part in ("node_modules", "build", "site-packages") for part in parts):
                 continue
             try:
-                text = file.read_text("utf-8")
+                with tokenize.open(file) as opened:
+                    text = opened.read()
                 found.append(Suite("/".join(parts), text, ast.parse(text)))
-            except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
+            except (OSError, UnicodeError, SyntaxError, ValueError, RecursionError):
                 continue  # not a file that pytest would take either
     return found
 

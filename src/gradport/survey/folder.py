@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from gradport.errors import TargetError
 from gradport.evidence import Evidence
@@ -19,20 +19,23 @@ def survey_folder(root: pathlib.Path) -> dict[str, Evidence]:
     return survey_folders({"": root})
 
 
-def survey_folders(roots: Mapping[str, pathlib.Path]) -> dict[str, Evidence]:
+def survey_folders(
+    roots: Mapping[str, pathlib.Path], *, left_out: Callable[[str], None] = lambda why: None
+) -> dict[str, Evidence]:
     """Every Python file of several folders or files, each of which knows who uses it.
 
     To the `series` of `survey_file` it adds what `linked` finds.
 
     Args:
         roots: folders and files, each under the name that the paths of its files begin with.
+        left_out: told, in a sentence, of each file that no page can be made of.
 
     Raises:
         TargetError: nothing there is Python.
     """
     surveyed: dict[str, Evidence] = {}
     for under, root in roots.items():
-        found = dict(_files(root, under))
+        found = dict(_files(root, under, left_out))
         if not found:
             raise TargetError(f"{root} holds no file that is Python.")
         surveyed |= found
@@ -41,20 +44,25 @@ def survey_folders(roots: Mapping[str, pathlib.Path]) -> dict[str, Evidence]:
     return linked(surveyed, suites)
 
 
-def _files(root: pathlib.Path, under: str) -> Iterator[tuple[str, Evidence]]:
+def _files(root: pathlib.Path, under: str, left_out: Callable[[str], None]) -> Iterator[tuple[str, Evidence]]:
     base = root.parent if root.is_file() else root
     for file in [root] if root.is_file() else sorted(_python_files(root)):
         name = (pathlib.PurePath(under) / file.relative_to(base)).as_posix()
+        if not name.isprintable():
+            left_out(f"{name!a} is a name that no page can have.")
+            continue
         try:
             yield name, survey_file(file, _module(file, base))
-        except TargetError:
-            continue  # a template or Python 2: no page can be made of it
+        except TargetError as error:
+            left_out(str(error))  # a template, or Python 2
 
 
 def _python_files(root: pathlib.Path) -> Iterator[pathlib.Path]:
     for file in root.rglob("*.py"):
         parts = file.relative_to(root).parts
-        if not any(part.startswith(".") or part in ("__pycache__", "node_modules") for part in parts):
+        if file.is_file() and not any(
+            part.startswith(".") or part in ("__pycache__", "node_modules") for part in parts
+        ):
             yield file
 
 

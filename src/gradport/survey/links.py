@@ -53,22 +53,47 @@ def _linked(
     own = sorted({entry["name"] for entry in evidence.source["autograd"]})
     links = {
         "imported_by": sorted(importers),
-        "called_by": {function: list(_calls(function, name, surveyed, importers)) for function in own},
+        "called_by": {function: list(_calls(function, name, surveyed)) for function in own},
         "related": {function: _related(function, name, evidence, surveyed) for function in own},
         "tested_by": {function: exercised_by(function, evidence.source["module"], suites) for function in own},
     }
     return dataclasses.replace(evidence, series={**evidence.series, **links})
 
 
-def _calls(
-    function: str, home: str, surveyed: Mapping[str, Evidence], importers: set[str]
-) -> Iterator[dict[str, object]]:
-    """Where `Function.apply` stands, in its own file or in one that imports it."""
-    short = function.split(".")[-1]
+def _calls(function: str, home: str, surveyed: Mapping[str, Evidence]) -> Iterator[dict[str, object]]:
+    """Where `Function.apply` stands: in its own file by its name, elsewhere by what the name was imported as."""
+    short, module = function.split(".")[-1], surveyed[home].source["module"]
+    packages = {module.rsplit(".", count)[0] for count in range(module.count(".") + 1)}
+    wanted = {f"{place}.{short}" for place in packages}  # a package may hand it on
     for name, evidence in surveyed.items():
-        if name != home and name not in importers and all(e["name"] != short for e in evidence.source["imports"]):
-            continue
-        yield from ({"file": name, "line": one["line"]} for one in evidence.source["applies"] if one["name"] == short)
+        for one in evidence.source["applies"]:
+            if name == home:
+                meant = one["name"] in (function, short) and _nearest(one["name"], function, evidence)
+            else:
+                meant = _full(one["name"], evidence.source["imports"]) in wanted
+            if meant:
+                yield {"file": name, "line": one["line"]}
+
+
+def _nearest(name: str, function: str, evidence: Evidence) -> bool:
+    """Whether a name in a file means this Function, where several end in it: one of the top before those inside."""
+    same = [
+        entry["name"] for entry in evidence.source["autograd"] if name in (entry["name"], entry["name"].split(".")[-1])
+    ]
+    return function == name or (len(same) == 1 and name not in same)
+
+
+def _full(name: str, imports: Sequence[Mapping[str, str]]) -> str:
+    """A dotted name with its first part replaced by what that was imported as; nothing where it was not imported."""
+    head, _, rest = name.partition(".")
+    for entry in imports:
+        if entry["name"] and entry["as"] == head:
+            return ".".join(part for part in (entry["module"], entry["name"], rest) if part)
+        if not entry["name"] and entry["as"] == head:
+            return ".".join(part for part in (entry["module"], rest) if part)
+        if not entry["name"] and not entry["as"] and name.startswith(f"{entry['module']}."):
+            return name
+    return ""
 
 
 def _related(function: str, home: str, evidence: Evidence, surveyed: Mapping[str, Evidence]) -> dict[str, list[str]]:

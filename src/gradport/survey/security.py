@@ -3,111 +3,69 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import Any
 
 __all__ = ["PATTERNS", "stops"]
 
-PATTERNS: dict[str, list[str]] = {
-    "runs text as code": ["eval", "exec", "compile", "builtins.eval", "builtins.exec", "builtins.compile"],
-    "imports by name": ["__import__", "importlib.import_module", "runpy."],
-    "unpickles": [
-        "pickle.load",
-        "pickle.loads",
-        "pickle.Unpickler",
-        "cloudpickle.load",
-        "cloudpickle.loads",
-        "dill.load",
-        "dill.loads",
-        "torch.load",
-        "joblib.load",
-        "marshal.load",
-        "marshal.loads",
-        "shelve.open",
-    ],
-    "reads or writes files": [
-        "open",
-        "io.open",
-        "os.open",
-        "os.remove",
-        "os.unlink",
-        "os.rename",
-        "os.replace",
-        "os.makedirs",
-        "shutil.",
-        "tempfile.",
-        "pathlib.Path.open",
-        ".read_text",
-        ".write_text",
-        ".read_bytes",
-        ".write_bytes",
-        "torch.save",
-        "numpy.load",
-        "numpy.save",
-    ],
-    "uses the network": [
-        "socket.",
-        "urllib.",
-        "requests.",
-        "http.",
-        "httpx.",
-        "aiohttp.",
-        "ftplib.",
-        "smtplib.",
-        "huggingface_hub.",
-        "torch.hub.",
-        "torch.utils.model_zoo.",
-    ],
-    "starts processes": [
-        "os.system",
-        "os.popen",
-        "os.fork",
-        "os.exec*",
-        "os.spawn*",
-        "subprocess.",
-        "multiprocessing.",
-        "torch.multiprocessing.",
-    ],
-    "calls foreign code": [
-        "ctypes.",
-        "cffi.",
-        "torch.utils.cpp_extension.",
-        "torch.ops.load_library",
-        "torch.classes.load_library",
-        "load_inline",
-    ],
-    "takes data pointers": [".data_ptr", ".untyped_storage", ".__array_interface__", ".data."],
-    "changes global state": [
-        "torch.set_*",
-        "torch.manual_seed",
-        "torch.backends.",
-        "torch.use_deterministic_algorithms",
-        "random.seed",
-        "numpy.random.seed",
-        "sys.setrecursionlimit",
-        "sys.path.",
-        "os.environ",
-        "os.putenv",
-        "os.chdir",
-    ],
+PATTERNS: dict[str, str] = {
+    "runs text as code": "eval exec compile builtins.eval builtins.exec builtins.compile",
+    "imports by name": "__import__ importlib.import_module runpy.",
+    "unpickles": """pickle.load pickle.loads pickle.Unpickler cloudpickle.load cloudpickle.loads dill.load dill.loads
+        torch.load torch.jit.load joblib.load marshal.load marshal.loads shelve.open""",
+    "reads or writes files": """open io.open os.open os.remove os.unlink os.rename os.replace os.makedirs shutil.
+        tempfile. pathlib.Path.open .read_text .write_text .read_bytes .write_bytes .unlink .rmdir torch.save numpy.load
+        numpy.save""",
+    "uses the network": """socket. urllib. requests. http. httpx. aiohttp. ftplib. smtplib. huggingface_hub. torch.hub.
+        torch.utils.model_zoo.""",
+    "starts processes": """os.system os.popen os.fork os.kill os.exec* os.spawn* os.posix_spawn* pty. subprocess.
+        multiprocessing. torch.multiprocessing. asyncio.create_subprocess_*""",
+    "calls foreign code": """ctypes. cffi. torch.utils.cpp_extension. torch.ops.load_library torch.classes.load_library
+        load_inline""",
+    "takes data pointers": ".data_ptr .untyped_storage .__array_interface__ .data.",
+    "changes global state": """torch.set_* torch.manual_seed torch.random.manual_seed torch.cuda.manual_seed*
+        =torch.backends. torch.use_deterministic_algorithms random.seed numpy.random.seed sys.setrecursionlimit
+        sys.path. =sys.path os.environ. =os.environ os.putenv os.chdir""",
 }
-"""What it is called, and the calls and assignments that are it: a dotted name, how one begins (`.` or `*` at its end),
-or how one ends (`.` before it)."""
+"""What it is called, and what it is in words: a dotted name that is called, how one begins (`.` or `*` at its end), how
+one ends (`.` before it), what stands within one (`.` at both ends), or what is assigned to (`=` before it)."""
+
+_CODE = ("eval", "exec", "__import__")
+"""Worth a look wherever they are named, called or not."""
+
+_RISKY = ("os", "subprocess", "socket", "ctypes", "pickle", "shutil", "importlib", "builtins")
 
 
 def stops(tree: ast.AST) -> list[dict[str, Any]]:
     """Every place that a reviewer would stop at: pattern, line and code. Names are followed to what they were imported
     as; what goes by other ways (`getattr(os, "sys" + "tem")`) is not found."""
     aliases = _aliases(tree)
-    found: list[dict[str, Any]] = []
+    found: dict[tuple[int, str], dict[str, Any]] = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Global):
-            code = f"global {', '.join(node.names)}"
-            found.append({"pattern": "changes global state", "line": node.lineno, "code": code})
-        name = _name(node, aliases)
-        pattern = next((what for what, names in PATTERNS.items() if name and _is(name, names)), None)
-        if pattern is not None:
-            found.append({"pattern": pattern, "line": node.lineno, "code": ast.unparse(node)[:120]})  # type: ignore[attr-defined]
-    return sorted(found, key=lambda stop: (stop["line"], stop["pattern"]))
+        for pattern in _patterns(node, aliases):
+            line = node.lineno  # type: ignore[attr-defined]
+            found.setdefault((line, pattern), {"pattern": pattern, "line": line, "code": ast.unparse(node)[:120]})
+    return [found[key] for key in sorted(found)]
+
+
+def _patterns(node: ast.AST, aliases: dict[str, str]) -> Iterator[str]:
+    match node:
+        case ast.Global():
+            yield "changes global state"
+        case ast.ImportFrom(module=module, names=[ast.alias(name="*")]) if module in _RISKY:
+            yield "imports by name"
+        case ast.Name(id=name, ctx=ast.Load()) if name in _CODE:
+            yield "imports by name" if name == "__import__" else "runs text as code"
+        case ast.Call(func=function):
+            yield from _known(_full(function, aliases))
+        case ast.Assign(targets=targets) | ast.Delete(targets=targets):
+            yield from (found for target in targets for found in _known(f"={_full(target, aliases)}"))
+        case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
+            yield from _known(f"={_full(target, aliases)}")
+
+
+def _known(name: str) -> Iterator[str]:
+    yield from (pattern for pattern, entries in PATTERNS.items() if any(_is(name, entry) for entry in entries.split()))
 
 
 def _aliases(tree: ast.AST) -> dict[str, str]:
@@ -121,26 +79,16 @@ def _aliases(tree: ast.AST) -> dict[str, str]:
     return found
 
 
-def _name(node: ast.AST, aliases: dict[str, str]) -> str:
-    """What a call or an assignment is about."""
-    if isinstance(node, ast.Call):
-        return _full(node.func, aliases)
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Attribute, ast.Subscript)):
-        return _full(node.targets[0], aliases)
-    return ""
-
-
 def _full(node: ast.expr, aliases: dict[str, str]) -> str:
     head, dot, rest = ast.unparse(node).partition(".")
     return f"{aliases.get(head, head)}{dot}{rest}"
 
 
-def _is(name: str, known: list[str]) -> bool:
-    for entry in known:
-        if entry.startswith(".") and (name.endswith(entry.rstrip(".")) or (entry.endswith(".") and entry in name)):
-            return True
-        if entry.endswith((".", "*")) and name.startswith(entry.rstrip("*")):
-            return True
-        if name == entry or name.startswith(f"{entry}["):
-            return True
-    return False
+def _is(name: str, entry: str) -> bool:
+    if entry.startswith(".") and entry.endswith("."):
+        return entry in name and not name.startswith("=")
+    if entry.startswith("."):
+        return name.endswith(entry) and not name.startswith("=")
+    if entry.endswith((".", "*")):
+        return name.startswith(entry.rstrip("*"))
+    return name == entry or name.startswith(f"{entry}[")
