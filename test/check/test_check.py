@@ -189,7 +189,7 @@ def test_a_spent_budget_is_said():
     assert {f.outcome for f in gradport.check(fn.Swish, X, budget=0.0).findings} == {"skipped"}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.floats(-4, 4).filter(lambda k: abs(k) > 1e-2 and abs(k - 1) > 1e-3))
 def test_every_factor_is_named(k):
     evidence = gradport.check(function(torch.tanh, lambda x, g: k * g * (1 - torch.tanh(x) ** 2)), X, only=BACKWARD)
@@ -198,7 +198,7 @@ def test_every_factor_is_named(k):
     assert float(found.removeprefix("scaled by ")) == pytest.approx(k, rel=1e-4)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.sampled_from([torch.sin, torch.exp, torch.sigmoid, torch.nn.functional.softplus]), st.floats(1e-3, 1.0))
 def test_a_slope_that_is_off_is_found(forward, off):
     def backward(x, g):

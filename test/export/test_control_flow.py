@@ -95,7 +95,7 @@ def test_what_is_not_taken_leaves_no_trace_in_the_gradient():
     assert torch.equal(found["grad_one.weight"], torch.zeros(3, 3))
 
 
-@pytest.mark.parametrize("form", KINDS)
+@pytest.mark.parametrize("form", ["keep", pytest.param("inline", marks=pytest.mark.slow)])
 def test_branches_in_branches(form):
     subject = gradport.Subject(Nested(), torch.randn(2, 3), wrt="all")
     program = gradport.export(subject, functions=form)

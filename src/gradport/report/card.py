@@ -31,10 +31,10 @@ __all__ = [
     "Survey",
     "card",
     "docs_page",
-    "first_line",
     "function_section",
     "is_card",
     "kw_page",
+    "opening",
     "patterns",
     "trail_of",
 ]
@@ -77,7 +77,7 @@ def card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]
         posixpath.basename(path),
         trail_of(path),
         sections,
-        summary=f"{source['module']}. {first_line(source['docstring'])}",
+        summary=f"{source['module']}. {opening(source['docstring'])}",
         words=[path, *named],
     )
 
@@ -88,7 +88,7 @@ def trail_of(path: str) -> list[Link]:
     return [Link("all", "index"), *(Link(part, "/".join([*parts[: n + 1], "index"])) for n, part in enumerate(parts))]
 
 
-def first_line(text: str) -> str:
+def opening(text: str) -> str:
     """The first line of a docstring, or nothing."""
     return (text.strip().splitlines() or [""])[0]
 
@@ -151,7 +151,7 @@ def _metadata(path: str, evidence: Evidence) -> Table:
     if is_card(evidence):
         rows += [
             ("autograd Functions", joined([Code(entry["name"]) for entry in source["autograd"]])),
-            ("their `apply`", (f"stands in {called} places here",)),
+            ("their apply", (f"stands in {called} places here",)),
         ]
     return Table(("", ""), [((name,), value) for name, value in rows])
 
@@ -189,7 +189,7 @@ def _described(source: Mapping[str, Any]) -> list[Block]:
 
 
 def _says(entry: Mapping[str, Any]) -> str:
-    return f": {first_line(entry['docstring'])}" if entry["docstring"] else ""
+    return f": {opening(entry['docstring'])}" if entry["docstring"] else ""
 
 
 def _at(path: str, line: int) -> Link:

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 
 from gradport.evidence import Evidence
-from gradport.report.card import Survey, docs_page, first_line, function_section, is_card, kw_page, patterns, trail_of
+from gradport.report.card import Survey, docs_page, function_section, is_card, kw_page, opening, patterns, trail_of
 from gradport.report.document import (
     Badge,
     Block,
@@ -45,7 +45,7 @@ def index(folder: str, folders: Mapping[str, Sequence[str]], surveyed: Survey, m
     rows: list[list[Line]] = [
         [
             (Link(posixpath.basename(path), docs_page(path)),),
-            (first_line(surveyed[path].source["docstring"]),),
+            (opening(surveyed[path].source["docstring"]),),
             joined(_functions(path, surveyed[path]), none=""),
             _outcome(path, surveyed[path], measured),
         ]
@@ -88,7 +88,7 @@ def overview(folder: str, surveyed: Survey) -> Page:
         Section("Cross-references", [Bullets([(Link("its files", posixpath.join(folder, "index")),)])]),
     ]
     title = f"How {_title(folder)} hangs together"
-    return Page(posixpath.join(folder, "doc"), title, _trail(folder), sections, first_line(purpose))
+    return Page(posixpath.join(folder, "doc"), title, _trail(folder), sections, opening(purpose))
 
 
 def keywords(path: str, evidence: Evidence) -> Page:
