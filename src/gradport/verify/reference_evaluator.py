@@ -15,6 +15,7 @@ import torch
 from gradport.errors import ProgramError, first_line
 from gradport.limit import TimeUp, limited
 from gradport.program import Program, require_fitting
+from gradport.quiet import quiet
 
 __all__ = ["evaluator"]
 
@@ -47,7 +48,7 @@ def evaluator(program: Program) -> Runner:
         require_fitting(given, tensors)
         feeds = {name: to_numpy(tensor) for name, tensor in tensors.items()}
         try:
-            with np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()), limited(_LIMIT):  # some print
+            with quiet(), np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()), limited(_LIMIT):
                 results = made.run(None, feeds)
         except TimeUp:
             raise ProgramError(f"The reference evaluator takes more than {_LIMIT:g} s for one run.") from None
