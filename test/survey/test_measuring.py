@@ -100,6 +100,11 @@ def test_the_jacobian_of_a_right_backward_has_no_error_and_that_of_a_wrong_one_h
     assert [[round(abs(e), 3) > 0 for e in row] for row in wrong["errors"]] == torch.eye(3).bool().tolist()
 
 
+def test_the_error_of_a_surrogate_is_measured_by_itself():
+    errors = jacobian(joint(Spike, torch.tensor([0.5, 0.8])))["errors"]
+    assert max(abs(e) for row in errors for e in row) == 1.0
+
+
 def test_a_large_jacobian_is_left_out():
     assert jacobian(joint(torch.sin, torch.randn(200))) == {}
 

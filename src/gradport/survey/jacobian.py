@@ -18,7 +18,7 @@ _STEP = 1e-6
 
 
 def jacobian(joint: Joint) -> dict[str, Any]:
-    """The error of each entry, over the largest entry, in float64 at the example, of the first argument that has a
+    """The error of each entry, over the largest of both, in float64 at the example, of the first argument that has a
     gradient and the first output that gives one.
 
     The rows of the authored Jacobian are gradients for cotangents that are one in a single element; the columns of the
@@ -45,7 +45,7 @@ def jacobian(joint: Joint) -> dict[str, Any]:
     by_differences = torch.stack(
         [_column(joint, start, slot, name, element) for element in range(start[slot].numel())], dim=1
     )
-    scale = max(float(by_differences.abs().nan_to_num().max()), 1e-12)
+    scale = max(float(one.abs().nan_to_num().max()) for one in (authored, by_differences)) or 1.0
     errors = [[float(f"{e:.3g}") for e in row] for row in ((authored - by_differences) / scale).tolist()]
     return {"argument": slot.name, "output": name, "errors": errors}
 
