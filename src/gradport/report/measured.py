@@ -44,7 +44,6 @@ __all__ = [
     "gradient_blocks",
     "onnx_blocks",
     "performance_blocks",
-    "refused",
     "usage_blocks",
 ]
 
@@ -95,9 +94,19 @@ def onnx_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
         yield from drawn("errors", lambda: [_errors(path, evidence)])
     if "divergence" in series:
         name = f"{_stem(path, evidence)}.divergence.svg"
-        yield from drawn("divergence", lambda: [divergence_figure(name, evidence, lambda place: "")])
+        yield from drawn("divergence", lambda: [divergence_figure(name, evidence, _line_of(evidence))])
     if "forms" in series:
         yield from drawn("forms", lambda: _forms(series["forms"]))
+
+
+def _line_of(evidence: Evidence) -> Callable[[str], str]:
+    """From `file:line` to the anchor of that line on the card, which shows the file that the Function stands in."""
+
+    def href(place: str) -> str:
+        file, _, line = place.rpartition(":")
+        return f"#L-{line}" if file and file == evidence.source.get("file") else ""
+
+    return href
 
 
 def performance_blocks(path: str, evidence: Evidence) -> list[Block]:
@@ -174,12 +183,7 @@ def figure_of_finding(finding: Finding) -> str:
     return "" if finding.figure is None else f"{finding.figure:.3g} {finding.unit}".rstrip()
 
 
-def refused(evidence: Evidence) -> bool:
-    """Whether it could not be exported."""
-    return bool(evidence.series.get("refused"))
-
-
-def divergence_figure(name: str, evidence: Evidence, href: Any) -> Figure:
+def divergence_figure(name: str, evidence: Evidence, href: Callable[[str], str]) -> Figure:
     """Error along the graph; `href` gives what the mark of the first node leads to, from the user's line."""
     series = evidence.series["divergence"]
     first = next((node for node in series if node.get("first")), None)
