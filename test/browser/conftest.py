@@ -42,6 +42,8 @@ class Browser:
         self.driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
 
     def open(self, path, *, width=1280, dark=False):
+        from selenium.webdriver.support.ui import WebDriverWait
+
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
@@ -49,6 +51,9 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         self.driver.get(pathlib.Path(path).as_uri())
+        # chromedriver has been seen to come back while a long page was still being read
+        loaded = "return document.readyState"
+        WebDriverWait(self.driver, 20).until(lambda driver: driver.execute_script(loaded) == "complete")
         return self
 
     def run(self, script, *arguments):
