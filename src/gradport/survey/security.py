@@ -30,6 +30,8 @@ PATTERNS: dict[str, str] = {
 """What it is called, and what it is in words: a dotted name that is called, how one begins (`.` or `*` at its end), how
 one ends (`.` before it), what stands within one (`.` at both ends), or what is assigned to (`=` before it)."""
 
+_ENTRIES = {pattern: tuple(entries.split()) for pattern, entries in PATTERNS.items()}
+
 _CODE = ("eval", "exec", "__import__")
 """Worth a look wherever they are named, called or not."""
 
@@ -65,7 +67,7 @@ def _patterns(node: ast.AST, aliases: dict[str, str]) -> Iterator[str]:
 
 
 def _known(name: str) -> Iterator[str]:
-    yield from (pattern for pattern, entries in PATTERNS.items() if any(_is(name, entry) for entry in entries.split()))
+    yield from (pattern for pattern, entries in _ENTRIES.items() if any(_is(name, entry) for entry in entries))
 
 
 def _aliases(tree: ast.AST) -> dict[str, str]:

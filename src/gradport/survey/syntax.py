@@ -48,6 +48,7 @@ def survey_file(path: pathlib.Path, module: str) -> Evidence:
 
 def _surveyed(path: pathlib.Path, module: str, text: str, tree: ast.Module) -> Evidence:
     names = dict(_qualified(tree, []))
+    subject_names = _subject_names(tree)
     return Evidence(
         subject=module,
         series={"security": stops(tree), "security_patterns": sorted(PATTERNS)},
@@ -61,7 +62,7 @@ def _surveyed(path: pathlib.Path, module: str, text: str, tree: ast.Module) -> E
             "classes": [_class(node, name) for node, name in names.items()],
             "functions": [_function(node) for node in tree.body if isinstance(node, _FUNCTIONS)],
             "imports": list(_imports(tree, module, package=path.name == "__init__.py")),
-            "subjects": any(_holds_subjects(node, _subject_names(tree)) for node in tree.body),
+            "subjects": any(_holds_subjects(node, subject_names) for node in tree.body),
             "applies": list(_applies(tree)),
             "autograd": autograd_functions(names, text),
         },
