@@ -9,7 +9,10 @@ from collections.abc import Iterator
 
 from gradport.evidence import Evidence, Finding
 
-__all__ = ["Change", "compare"]
+__all__ = ["KINDS", "Change", "compare"]
+
+KINDS = ("worse", "gone", "slower", "new", "larger", "smaller", "faster", "better")
+"""Kinds of changes, the worst first."""
 
 _RANK = {"held": 3, "skipped": 2, "undecided": 1, "failed": 0, "error": 0}
 
@@ -49,8 +52,7 @@ def compare(before: Evidence, after: Evidence) -> tuple[Change, ...]:
     new = {finding.key: finding for finding in after.findings}
     found = [change for key in {**old, **new} if (change := _change(key, old.get(key), new.get(key))) is not None]
     found += _paces(before, after)
-    order = ("worse", "gone", "slower", "new", "larger", "smaller", "faster", "better")
-    return tuple(sorted(found, key=lambda change: order.index(change.kind)))
+    return tuple(sorted(found, key=lambda change: KINDS.index(change.kind)))
 
 
 def _change(key: str, before: Finding | None, after: Finding | None) -> Change | None:

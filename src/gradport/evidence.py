@@ -12,7 +12,7 @@ from typing import Any
 
 from gradport.errors import SpecError, first_line
 
-__all__ = ["SCHEMA_VERSION", "Evidence", "Finding", "environment", "schema"]
+__all__ = ["SCHEMA_VERSION", "Evidence", "Finding", "environment", "line_of", "schema"]
 
 SCHEMA_VERSION = 2
 
@@ -157,6 +157,12 @@ def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
         del series["timings"]
         series["left_out"] = {**series.get("left_out", {}), "timings": "an older gradport kept them without sizes"}
     return {**data, "series": series, "schema_version": 2}
+
+
+def line_of(place: str | None) -> tuple[str, int] | None:
+    """The file and the line of a `Finding.where`; None where it is no `file:line`."""
+    file, _, line = (place or "").rpartition(":")
+    return (file, int(line)) if file and line.isascii() and line.isdigit() and len(line) < 10 else None
 
 
 def environment() -> dict[str, Any]:

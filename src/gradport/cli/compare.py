@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from gradport.cli.evidence import read_evidence
 from gradport.cli.options import Html, Json
 from gradport.cli.page import require_place
 from gradport.cli.session import session, write_text
-from gradport.errors import SpecError
 
 __all__ = ["compare"]
 
@@ -28,7 +28,7 @@ def compare(
         from gradport.changes import compare as run_compare
 
         require_place(html)
-        old, new = _read(before), _read(after)
+        old, new = read_evidence(before), read_evidence(after)
         changes = run_compare(old, new)
         for change in changes:
             current.say(f"{change.kind}: {change.message}")
@@ -43,12 +43,3 @@ def compare(
 
             write_text(html, difference_html(old, new, changes))
             current.say(f"wrote {html}")
-
-
-def _read(path: pathlib.Path) -> Any:
-    from gradport.evidence import Evidence
-
-    try:
-        return Evidence.from_json(path.read_text("utf-8"))
-    except (OSError, ValueError, SpecError) as error:
-        raise SpecError(f"{path} cannot be read as Evidence: {error}") from error

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from gradport.cli.evidence import read_evidence
 from gradport.cli.options import Json
 from gradport.cli.session import Session, session, write_text
 from gradport.errors import SpecError, TargetError
@@ -48,13 +49,9 @@ def _model(current: Session, file: pathlib.Path) -> None:
 
 def _drawn(file: pathlib.Path) -> pathlib.Path:
     """Evidence as a page in a folder for scratch."""
-    from gradport.evidence import Evidence
     from gradport.report.run import run_html
 
-    try:
-        evidence = Evidence.from_json(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, SpecError) as error:
-        raise SpecError(f"{file} cannot be read as Evidence: {error}") from error
+    evidence = read_evidence(file)
     page = pathlib.Path(tempfile.mkdtemp(prefix="gradport-")) / f"{file.stem}.html"
     write_text(page, run_html(evidence.subject, [(str(file), evidence)]))
     return page

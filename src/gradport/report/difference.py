@@ -5,15 +5,13 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 
-from gradport.changes import Change
+from gradport.changes import KINDS, Change
 from gradport.evidence import Evidence, Finding
 from gradport.report.document import Badge, Bar, Block, Code, Line, Page, Paragraph, Section, Table
+from gradport.report.findings import figure_of_finding, said
 from gradport.report.html import alone
-from gradport.report.measured import figure_of_finding, said
 
 __all__ = ["difference_html", "difference_page"]
-
-_KINDS = ("worse", "gone", "slower", "larger", "new", "smaller", "faster", "better")
 
 
 def difference_html(before: Evidence, after: Evidence, changes: Sequence[Change]) -> str:
@@ -24,10 +22,10 @@ def difference_html(before: Evidence, after: Evidence, changes: Sequence[Change]
 def difference_page(before: Evidence, after: Evidence, changes: Sequence[Change]) -> Page:
     """What `compare` gave of the two, and what differs in their environments."""
     counts = collections.Counter(change.kind for change in changes)
-    spoken = ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS if counts[kind])
+    spoken = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
     blocks: list[Block] = [Paragraph((f"{spoken}." if changes else "Nothing changed.",))]
     if changes:
-        blocks += [Bar({kind: counts[kind] for kind in _KINDS if counts[kind]}), _table(changes)]
+        blocks += [Bar({kind: counts[kind] for kind in KINDS if counts[kind]}), _table(changes)]
     title = f"{before.subject} before and after"
     if before.subject != after.subject:
         title = f"{before.subject} and {after.subject}"

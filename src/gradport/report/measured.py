@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gradport.errors import first_line
-from gradport.evidence import Evidence, Finding
+from gradport.evidence import Evidence, line_of
 from gradport.report.document import (
     Badge,
     Block,
@@ -26,6 +26,7 @@ from gradport.report.document import (
     Table,
     joined,
 )
+from gradport.report.findings import findings_table, said
 from gradport.report.graphs import Edge, graph_figure
 from gradport.report.plots import (
     curve_plot,
@@ -40,7 +41,6 @@ __all__ = [
     "divergence_figure",
     "drawn",
     "evidence_file",
-    "findings_table",
     "gradient_blocks",
     "onnx_blocks",
     "performance_blocks",
@@ -103,7 +103,7 @@ def _line_of(evidence: Evidence) -> Callable[[str], str]:
     """From `file:line` to the anchor of that line on the card, which shows the file that the Function stands in."""
 
     def href(place: str) -> str:
-        file, _, line = place.rpartition(":")
+        file, line = line_of(place) or ("", 0)
         return f"#L-{line}" if file and file == evidence.source.get("file") else ""
 
     return href
@@ -158,31 +158,6 @@ def usage_blocks(path: str, evidence: Evidence) -> list[Block]:
     return [*blocks, Paragraph((f"Measured with {versions}. ", its_file))]
 
 
-def findings_table(findings: Sequence[Finding], caption: str) -> Table:
-    """A row for each Finding."""
-    rows: list[list[Line]] = [
-        [
-            (Badge(said(finding)),),
-            (Code(finding.key),),
-            (finding.kind,),
-            (figure_of_finding(finding),),
-            _message(finding),
-        ]
-        for finding in findings
-    ]
-    return Table(("outcome", "finding", "kind", "figure", "what it says"), rows, len(rows) > 8, caption)
-
-
-def said(finding: Finding) -> str:
-    """The outcome, or that it is a warning."""
-    return "warning" if finding.outcome == "held" and finding.severity == "warning" else finding.outcome
-
-
-def figure_of_finding(finding: Finding) -> str:
-    """The number and its unit."""
-    return "" if finding.figure is None else f"{finding.figure:.3g} {finding.unit}".rstrip()
-
-
 def divergence_figure(name: str, evidence: Evidence, href: Callable[[str], str]) -> Figure:
     """Error along the graph; `href` gives what the mark of the first node leads to, from the user's line."""
     series = evidence.series["divergence"]
@@ -190,11 +165,6 @@ def divergence_figure(name: str, evidence: Evidence, href: Callable[[str], str])
     place = str(first.get("place") or "") if first else ""
     description = f"{evidence.subject}: {describe_divergence(series)}"
     return Figure(name, divergence_plot(description, series, href(place) if place else ""), description)
-
-
-def _message(finding: Finding) -> Line:
-    shown = f" Shown by {finding.input}." if finding.input and finding.outcome not in ("held", "skipped") else ""
-    return (f"{finding.message}{shown}",)
 
 
 def _stem(path: str, evidence: Evidence) -> str:
@@ -255,9 +225,9 @@ def _structure(path: str, evidence: Evidence) -> Iterator[Block]:
         if reader in boxes
     ]
     description = f"{evidence.subject}: its local functions, and what a forward hands to its backward."
-    drawn = graph_figure(f"{_stem(path, evidence)}.functions.svg", list(boxes.values()), edges, description)
-    if drawn is not None:
-        yield drawn
+    graph = graph_figure(f"{_stem(path, evidence)}.functions.svg", list(boxes.values()), edges, description)
+    if graph is not None:
+        yield graph
 
 
 def _short(name: str) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gradport.evidence import Evidence, Finding
+from gradport.evidence import Evidence, Finding, line_of
 from gradport.report.document import (
     Badge,
     Bar,
@@ -26,8 +26,9 @@ from gradport.report.document import (
     Section,
     Table,
 )
+from gradport.report.findings import findings_table, said
 from gradport.report.html import alone
-from gradport.report.measured import divergence_figure, drawn, findings_table, said
+from gradport.report.measured import divergence_figure, drawn
 
 __all__ = ["run_html", "run_page"]
 
@@ -163,12 +164,10 @@ def _anchors(excerpts: Sequence[tuple[str, Mapping[str, Any]]]) -> Callable[[str
     """From `file:line` to the anchor of that line, or nothing where no excerpt shows it."""
 
     def anchor(place: str) -> str:
-        file, _, line = place.rpartition(":")
-        if not (line.isdecimal() and line.isascii() and len(line) < 10):
-            return ""
+        file, line = line_of(place) or ("", 0)
         for prefix, excerpt in excerpts:
             last = excerpt["first"] + excerpt["text"].count("\n")
-            if file == excerpt["file"] and excerpt["first"] <= int(line) <= last:
+            if file == excerpt["file"] and excerpt["first"] <= line <= last:
                 return f"{prefix}-{line}"
         return ""
 

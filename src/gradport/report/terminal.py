@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradport.evidence import Evidence, Finding
+from gradport.report.findings import said
 
 if TYPE_CHECKING:
     from gradport.program import Program
@@ -23,6 +24,7 @@ _MARKS = {
     "error": ("ERROR", "bold red"),
     "undecided": ("undecided", "yellow"),
     "skipped": ("skipped", "dim"),
+    "warning": ("warning", "yellow"),
 }
 
 
@@ -134,9 +136,7 @@ def _figure(finding: Finding) -> str:
 
 
 def _mark(finding: Finding) -> tuple[str, str]:
-    if finding.outcome == "held" and finding.severity == "warning":
-        return "warning", "yellow"
-    return _MARKS[finding.outcome]
+    return _MARKS[said(finding)]
 
 
 def _paragraph(finding: Finding) -> Text:

@@ -12,7 +12,7 @@ from gradport.check.bends import ROUND, bends
 from gradport.check.differences import Slope, slope
 from gradport.eager import run_eager
 from gradport.errors import Error
-from gradport.joint import Joint, Outcome, Slot
+from gradport.joint import Joint, Outcome, Slot, cast, copies
 
 __all__ = ["curves"]
 
@@ -41,7 +41,7 @@ def curves(joint: Joint) -> dict[str, Any]:
         `along`, what is moved; empty where the Subject does not run there.
     """
     slots = [slot for slot in joint.wanted if slot.kind == "argument"]
-    start = {s: t.detach().double() if t.is_floating_point() else t for s, t in joint.examples().items()}
+    start = cast(copies(joint.examples()), torch.float64)
     if not slots or not start[slots[0]].numel():
         return {}
     for line in (_every(joint, start, slots), _one(joint, start, slots[0])):

@@ -6,7 +6,7 @@ import dataclasses
 import linecache
 from collections.abc import Iterator
 
-from gradport.evidence import Evidence
+from gradport.evidence import Evidence, line_of
 
 __all__ = ["with_excerpts"]
 
@@ -31,10 +31,7 @@ def _places(evidence: Evidence) -> Iterator[tuple[str, int]]:
         yield evidence.source["file"], int(evidence.source["line"])
     told = [finding.where for finding in evidence.findings if finding.outcome not in ("held", "skipped")]
     told += [node.get("place") for node in evidence.series.get("divergence", []) if node.get("first")]
-    for place in told:
-        file, _, line = (place or "").rpartition(":")
-        if file and line.isdigit():
-            yield file, int(line)
+    yield from (found for place in told if (found := line_of(place)) is not None)
 
 
 def _of(file: str, lines: list[int]) -> Iterator[dict[str, object]]:

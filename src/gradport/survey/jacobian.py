@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from gradport.eager import run_eager
-from gradport.joint import Joint, Slot
+from gradport.joint import Joint, Slot, cast, copies
 
 __all__ = ["jacobian"]
 
@@ -30,7 +30,7 @@ def jacobian(joint: Joint) -> dict[str, Any]:
     Raises:
         Error: the Subject does not run in float64.
     """
-    start = {s: t.detach().double() if t.is_floating_point() else t.detach() for s, t in joint.examples().items()}
+    start = cast(copies(joint.examples()), torch.float64)
     slot = next((s for s in joint.wanted if s.kind == "argument" and s in start), None)
     if slot is None or not 0 < start[slot].numel() <= _MOST:
         return {}
