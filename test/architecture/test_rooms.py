@@ -29,7 +29,7 @@ FLOORS = [
     {"joint"},
     {"optimizers"},
     {"activations", "control_flow", "randomness", "references"},
-    {"signature", "state", "user_code", "limit", "branches"},
+    {"signature", "state", "user_code", "limit", "branches", "child"},
     {"subject", "leaves", "spec", "errors", "torch_internals"},
     {"quiet"},
 ]

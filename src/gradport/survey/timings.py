@@ -10,14 +10,13 @@ import contextlib
 import dataclasses
 import math
 import os
-import select
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
+from gradport.child import written_by_child
 from gradport.dimensions import Dimensions, by_name
 from gradport.errors import Error
 from gradport.inputs import fresh, sizes_of
@@ -185,29 +184,18 @@ def _timed(calls: Mapping[tuple[str, str], Call]) -> dict[tuple[str, str], float
 
 def _memory(call: Call) -> int | None:
     """Bytes by which a child of this process grows at most while it makes a call; None where Linux does not say."""
-    if not hasattr(os, "fork") or not os.path.exists("/proc/self/clear_refs"):
+    if not os.path.exists("/proc/self/clear_refs"):
         return None
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that threads do not survive a fork; everything here runs on one
-        child = os.fork()
-    if child == 0:
-        try:
-            with open("/proc/self/clear_refs", "w") as clear:
-                clear.write("5")
-            before = _status("VmRSS")
-            call()
-            os.write(writing, str(max(_status("VmHWM") - before, 0)).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read(32) if select.select([pipe], [], [], _SECONDS)[0] else b""
-    if not said:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, 9)
-    os.waitpid(child, 0)
-    return int(said) if said.isdigit() else None
+
+    def weigh(writing: int) -> None:
+        with open("/proc/self/clear_refs", "w") as clear:
+            clear.write("5")
+        before = _status("VmRSS")
+        call()
+        os.write(writing, str(max(_status("VmHWM") - before, 0)).encode())
+
+    found = written_by_child(weigh, _SECONDS)
+    return int(found[0]) if found is not None and found[0].isdigit() else None
 
 
 def _status(name: str) -> int:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import os
-import select
-import signal
-import time
-import warnings
 from collections.abc import Sequence
 
 import torch
 
+from gradport.child import written_by_child
 from gradport.proof import Case
 from gradport.verify.trial import Trial
 
@@ -45,41 +43,21 @@ def crashing(trial: Trial, cases: Sequence[Case]) -> list[str]:
 
 def _survived(trial: Trial, cases: Sequence[Case]) -> int | None:
     """How many cases the child got through before it was killed; None where that cannot be told."""
-    if not hasattr(os, "fork"):
+    found = written_by_child(functools.partial(_try, trial, cases), _SECONDS)
+    if found is None:
         return None
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that threads do not survive a fork; the child starts none
-        child = os.fork()
-    if child == 0:
-        _in_child(trial, cases, writing)
-    os.close(writing)
-    count, deadline = 0, time.monotonic() + _SECONDS
-    with os.fdopen(reading, "rb", buffering=0) as pipe:
-        while select.select([pipe], [], [], max(deadline - time.monotonic(), 0.0))[0]:
-            seen = pipe.read(64)
-            if not seen:
-                break
-            count += len(seen)
-        else:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return None
-    _, status = os.waitpid(child, 0)
-    return count if os.WIFSIGNALED(status) else len(cases)
+    dots, status = found
+    return len(dots) if os.WIFSIGNALED(status) else len(cases)
 
 
-def _in_child(trial: Trial, cases: Sequence[Case], writing: int) -> None:
-    """Never comes back."""
-    try:
-        faulthandler.disable()
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1)
-        os.dup2(silence, 2)
-        torch.set_num_threads(1)
-        for case in cases:
-            with contextlib.suppress(BaseException):  # whatever it raises, it is alive
-                trial.answer(case).oracle()
-            os.write(writing, b".")
-    finally:
-        os._exit(0)
+def _try(trial: Trial, cases: Sequence[Case], writing: int) -> None:
+    """A dot for each case that was survived."""
+    faulthandler.disable()
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    torch.set_num_threads(1)
+    for case in cases:
+        with contextlib.suppress(BaseException):  # whatever it raises, it is alive
+            trial.answer(case).oracle()
+        os.write(writing, b".")
