@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from gradport.compat.torch.modes import TorchDispatchMode
+from gradport.compat.torch.operators import name_of
 
 __all__ = ["Branches", "differing"]
 
@@ -37,8 +39,7 @@ class Branches(TorchDispatchMode):
     ) -> Any:
         """Runs the operator."""
         result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__ if hasattr(func, "overloadpacket") else str(func)
-        taken = _taken(name.rstrip("_"), args, result)
+        taken = _taken(name_of(func).rstrip("_"), args, result)
         if taken is not None:
             self.seen.append(taken.detach().clone())
         return result

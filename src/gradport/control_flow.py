@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
-from gradport.torch_internals import called_directly
+from gradport.compat.torch.control_flow import called_directly
+from gradport.compat.torch.trees import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
 __all__ = ["bodies", "control_flow", "in_body"]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gradport.compat.torch.sizes import is_dimension_hint
 from gradport.errors import SpecError
 from gradport.joint import Joint
 from gradport.signature import Argument
@@ -125,8 +126,7 @@ def _axes(argument: Argument, spec: Any) -> dict[int, Dimension]:
 def _dimension(argument: Argument, axis: int, dimension: Any) -> Dimension | None:
     if dimension is None:
         return None
-    hint = type(dimension).__name__ == "_DimHint"
-    if hint:
+    if is_dimension_hint(dimension):
         return None if "STATIC" in str(dimension) else Dimension(f"{argument.name}_dim_{axis}")
     if isinstance(dimension, bool):
         raise SpecError(f"dynamic_shapes gives {dimension} for dimension {axis} of {argument.name!r}; give a name.")
@@ -145,9 +145,9 @@ def _dimension(argument: Argument, axis: int, dimension: Any) -> Dimension | Non
                 f"Dimension {axis} of {argument.name!r} is {dimension}, derived from another; "
                 "give it a name of its own."
             )
-        maximum = getattr(dimension, "max", None)
+        maximum = dimension.max
         unlimited = not isinstance(maximum, int) or maximum >= 2**31 - 1
-        return Dimension(dimension.__name__, int(getattr(dimension, "min", 0)), None if unlimited else maximum)
+        return Dimension(dimension.__name__, int(dimension.min), None if unlimited else maximum)
     raise SpecError(
         f"dynamic_shapes gives {dimension!r} for dimension {axis} of {argument.name!r}; "
         "a dimension is None, an int, a name or a torch.export.Dim."

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
+from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls
 from gradport.errors import Error, TargetError
 from gradport.joint import Joint, Outcome, Slot, copies
 from gradport.quiet import quiet
 from gradport.randomness import Randomness
-from gradport.references import or_reference
+from gradport.references import ReferenceHooks
 from gradport.signature import source_of_backward
-from gradport.torch_internals import function_calls
 from gradport.user_code import place_of_error
 
 __all__ = ["Cotangent", "Drawn", "given", "ones", "rejection", "run_eager"]
@@ -32,6 +32,7 @@ def run_eager(
     tensors: Mapping[Slot, torch.Tensor],
     cotangent: Cotangent,
     random: Callable[[], Randomness] | None = None,
+    hooks: Hooks | None = None,
 ) -> Outcome:
     """One eager call on copies of `tensors`; nothing the subject writes into is the caller's.
 
@@ -40,12 +41,13 @@ def run_eager(
         tensors: a tensor for every slot.
         cotangent: asked for the cotangent of an output.
         random: makes what random numbers go through; None: torch's generator.
+        hooks: around custom Functions; None: references run where a Function fails.
 
     Raises:
         TargetError: the subject's code raised; the message carries its reason and its line.
     """
     try:
-        with quiet(), function_calls(or_reference, lambda context, cotangents, run: run()):
+        with quiet(), function_calls(hooks or ReferenceHooks(always=False)):
             return joint(copies(tensors), cotangent, random)
     except Error:
         raise
@@ -126,16 +128,22 @@ def _needs_cuda(error: Exception) -> bool:
 
 def _called(joint: Joint, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, type]:
     """The custom Functions that a call passes through, by name; found by calling once more."""
-    found: dict[str, type] = {}
-
-    def forward(function: Any, args: Any, run: Any) -> Any:
-        found[function.__name__] = function
-        return run()
-
+    called = _Called()
     # it fails as before; what was called until then is what we came for
-    with function_calls(forward, lambda context, cotangents, run: run()), contextlib.suppress(Exception):
+    with function_calls(called), contextlib.suppress(Exception):
         joint(copies(tensors), ones)
-    return found
+    return called.found
+
+
+class _Called(Hooks):
+    """Notes every Function that is called, by name."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, type] = {}
+
+    def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
+        self.found[call.function.__name__] = call.function
+        return run()
 
 
 def _backward_place(function: type | None) -> str:

@@ -5,7 +5,16 @@ A message names the thing, the place in the user's code where there is one, and 
 
 from __future__ import annotations
 
-__all__ = ["Error", "ExportError", "OutputError", "ProgramError", "SpecError", "TargetError", "first_line"]
+__all__ = [
+    "CompatibilityError",
+    "Error",
+    "ExportError",
+    "OutputError",
+    "ProgramError",
+    "SpecError",
+    "TargetError",
+    "first_line",
+]
 
 
 class Error(Exception):
@@ -26,6 +35,10 @@ class ExportError(Error):
 
 class ProgramError(Error):
     """A Program (or an ONNX file) cannot be read, or was run with inputs that do not fit it."""
+
+
+class CompatibilityError(Error):
+    """An installed library is not one that gradport works with."""
 
 
 class OutputError(Error):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradport.capture import Capture, capture
+from gradport.compat.torch.exporter import default_opset
 from gradport.dimensions import resolve_dimensions
 from gradport.divergence import Departure, first_departure
 from gradport.errors import Error, SpecError
@@ -16,8 +17,8 @@ from gradport.program import Program
 from gradport.proof import Case, Reference, prove
 from gradport.randomness import Expected
 from gradport.rewrite import draw_at_run_time, rewrite, share
+from gradport.selftest import require_working_export
 from gradport.subject import as_subject
-from gradport.torch_internals import default_opset
 
 __all__ = ["carried", "export", "written"]
 
@@ -102,6 +103,7 @@ def carried(
 ) -> Program:
     """Traces, lowers, names and proves a Joint, be it a Subject's or a training step's; the options are `export`'s."""
     opset = _opset(opset_version)
+    require_working_export(opset)
     forms = forms_of(functions)
     _require_known("random", random, ("input", "runtime", "off"))
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)

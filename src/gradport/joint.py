@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from gradport.activations import Activation, kept, parsed, require_met
+from gradport.compat.torch.tensors import version_of
 from gradport.control_flow import control_flow
 from gradport.errors import ExportError, SpecError
 from gradport.leaves import replaced
@@ -92,7 +93,7 @@ class Joint:
         self.state: State = find_state(subject.target, _callables(bound))
         self._modules = self.state.modules()
         function = isinstance(subject.target, type) and issubclass(subject.target, torch.autograd.Function)
-        self._target: Callable[..., Any] = subject.target.apply if function else subject.target
+        self._target: Callable[..., Any] = _late(subject.target) if function else subject.target
         self.wanted, self.explicit = _wanted(self, subject.wrt)
         self._example = {
             "args": subject.args,
@@ -136,7 +137,7 @@ class Joint:
         """
         leaves = {slot: self._leaf(slot, tensor) for slot, tensor in (self.examples() | dict(tensors)).items()}
         given = {slot.name: leaf for slot, leaf in leaves.items() if slot.kind in ("parameter", "buffer")}
-        versions = {name: given[name]._version for name in self.state.buffers}
+        versions = {name: version_of(given[name]) for name in self.state.buffers}
         state = dict(given)
         drawn = random() if random is not None else None
         wanted, named = self._activations()
@@ -153,7 +154,7 @@ class Joint:
         updates = tuple(
             name
             for name, version in versions.items()
-            if state[name] is not given[name] or state[name]._version != version
+            if state[name] is not given[name] or version_of(state[name]) != version
         )
         leaves |= {slot: activations[slot.name] for slot in wanted}
         gradients = {slot: self._gradient(slot, leaves[slot]) for slot in self.wanted}
@@ -266,7 +267,7 @@ class Joint:
     def through(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Joint:
         """The same with its target called through `wrap` (torch.compile, say)."""
         twin = copy.copy(self)
-        twin._target = wrap(self._target)
+        vars(twin)["_target"] = wrap(self._target)
         return twin
 
     def _loss(self, result: Any, outputs: Mapping[str, torch.Tensor], targets: Any) -> torch.Tensor | None:
@@ -317,6 +318,11 @@ def copies(tensors: Mapping[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor]:
 def cast(tensors: Mapping[Slot, torch.Tensor], dtype: torch.dtype) -> dict[Slot, torch.Tensor]:
     """The floating-point tensors in another dtype, the others as they are."""
     return {slot: tensor.to(dtype) if tensor.is_floating_point() else tensor for slot, tensor in tensors.items()}
+
+
+def _late(function: Any) -> Callable[..., Any]:
+    """A Function's `apply`, looked up at every call, as a user's code does."""
+    return lambda *args, **kwargs: function.apply(*args, **kwargs)
 
 
 def _named_outputs(result: Any) -> dict[str, torch.Tensor]:

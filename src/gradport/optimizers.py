@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from gradport.compat.torch.tensors import version_of
 from gradport.errors import SpecError
 
 __all__ = ["eager_step", "group_names", "require_carried", "starting_state", "traced_step"]
@@ -141,10 +142,10 @@ class _First(dict[str, Any]):
         super().__init__()
         self.first: dict[str, Any] = {}
         self._parameter = parameter
-        self._version = parameter._version
+        self._version = version_of(parameter)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        left_behind = self._parameter._version != self._version and isinstance(value, torch.Tensor)
+        left_behind = version_of(self._parameter) != self._version and isinstance(value, torch.Tensor)
         self.first.setdefault(key, torch.zeros_like(value) if left_behind else _copied(value))
         super().__setitem__(key, value)
 

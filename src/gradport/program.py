@@ -15,6 +15,7 @@ import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import to_torch_dtype
 
+from gradport.compat.onnxruntime import tensor_by_dlpack
 from gradport.errors import OutputError, ProgramError, first_line
 from gradport.randomness import standard
 
@@ -368,7 +369,7 @@ def to_ort_value(tensor: torch.Tensor) -> onnxruntime.OrtValue:
 def from_ort_value(value: onnxruntime.OrtValue) -> torch.Tensor:
     """A torch tensor with the data of an OrtValue."""
     if value.element_type() == ir.DataType.BFLOAT16.value:
-        return torch.utils.dlpack.from_dlpack(value._ortvalue.to_dlpack())
+        return tensor_by_dlpack(value)
     return torch.from_numpy(value.numpy().copy())
 
 

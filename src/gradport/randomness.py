@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from gradport.compat.torch.modes import TorchDispatchMode
+from gradport.compat.torch.operators import Absent
+from gradport.compat.torch.operators import aten as _aten
+from gradport.compat.torch.tracing import is_running_again
 from gradport.errors import ExportError
-from gradport.torch_internals import is_running_again
 
 __all__ = ["DISTRIBUTIONS", "Expected", "Randomness", "Supplied", "drawn_by", "drawn_from", "standard"]
 
@@ -26,8 +28,6 @@ Source = Callable[[str, str, Sequence[Any], torch.dtype], torch.Tensor]
 """Asked for a standard draw, given its name, distribution, shape and dtype."""
 
 Ask = Callable[[str, Sequence[Any], torch.dtype], torch.Tensor]
-
-_aten = torch.ops.aten
 
 _DRAWS: dict[Any, Callable[..., Any]] = {}
 
@@ -111,7 +111,7 @@ def _draw(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     """Registers how an operator's draw is made from standard ones: `rule(ask, *args, **kwargs)`."""
 
     def register(rule: Callable[..., Any]) -> Callable[..., Any]:
-        _DRAWS.update(dict.fromkeys(overloads, rule))
+        _DRAWS.update({overload: rule for overload in overloads if not isinstance(overload, Absent)})
         return rule
 
     return register
@@ -121,7 +121,7 @@ def _mean(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     """Registers an operator's mean: `rule(*args, **kwargs)`."""
 
     def register(rule: Callable[..., Any]) -> Callable[..., Any]:
-        _MEANS.update(dict.fromkeys(overloads, rule))
+        _MEANS.update({overload: rule for overload in overloads if not isinstance(overload, Absent)})
         return rule
 
     return register

@@ -6,21 +6,21 @@ can, eager runs the Function, so that the proof of an export is a proof of the r
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from gradport.compat.torch.functions import FunctionCall, Hooks
 from gradport.errors import TargetError
 from gradport.subject import as_function
 
-__all__ = ["in_place_of", "or_reference", "original_of", "reference", "runs_here"]
+__all__ = ["ReferenceHooks", "has_reference", "reference"]
 
-_REFERENCES: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
-
-_DOES_NOT_RUN: weakref.WeakSet[type] = weakref.WeakSet()
-"""Functions that failed in eager, so that their reference ran there as well."""
+_REFERENCES: weakref.WeakKeyDictionary[type, _Reference] = weakref.WeakKeyDictionary()
 
 
 def reference(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -40,42 +40,69 @@ def reference(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
         raise TargetError(f"A reference belongs to an autograd.Function, not to {type(function).__name__}.")
 
     def register(slow: Callable[..., Any]) -> Callable[..., Any]:
-        _REFERENCES[target] = _as_function_of(target, slow)
+        _REFERENCES[target] = _as_methods(slow)
         return slow
 
     return register
 
 
-def in_place_of(function: type) -> Any:
-    """The Function that runs the reference, under the name of its original; None where there is none."""
-    return _REFERENCES.get(function)
+def has_reference(function: type) -> bool:
+    """Whether a reference stands for the Function."""
+    return function in _REFERENCES
 
 
-def original_of(function: type) -> type:
-    """The Function that a reference stands for; any other is itself."""
-    found: type = vars(function).get("original", function)
+class ReferenceHooks(Hooks):
+    """Runs references in the place of their Functions, forward and backward.
+
+    Args:
+        always: whether a reference runs wherever there is one (a trace cannot follow the Function); else only where
+            the Function itself fails.
+
+    Attributes:
+        replaced: the Functions in whose place a reference ran.
+    """
+
+    def __init__(self, *, always: bool) -> None:
+        self.replaced: set[type] = set()
+        self._always = always
+
+    def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
+        """The Function's forward, or that of its reference."""
+        reference = _REFERENCES.get(call.function)
+        if reference is None:
+            return run()
+        if not self._always:
+            with contextlib.suppress(Exception):  # what the user did wrong fails in the reference as well
+                return run()
+        self.replaced.add(call.function)
+        call.context._gradport_reference = reference
+        return reference.forward(call.context, *call.args)
+
+    def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
+        """The Function's own, unless a reference ran: that has saved what it needs."""
+        if _reference_of(call.context) is None:
+            run()
+
+    def backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """The Function's backward, or that of the reference that ran."""
+        reference = _reference_of(context)
+        return run() if reference is None else reference.backward(context, *cotangents)
+
+
+def _reference_of(context: Any) -> _Reference | None:
+    found: _Reference | None = vars(context).get("_gradport_reference")
     return found
 
 
-def runs_here(function: type) -> bool:
-    """Whether eager runs the Function itself, so that its reference is held against it."""
-    return function not in _DOES_NOT_RUN
+@dataclasses.dataclass(frozen=True)
+class _Reference:
+    """A reference as the methods of a Function; its backward is autograd of a second run."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
 
 
-def or_reference(function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-    """In eager: the Function, or its reference where it has one and fails itself."""
-    slow = in_place_of(function)
-    if slow is None:
-        return run()
-    try:
-        return run()
-    except Exception:
-        _DOES_NOT_RUN.add(function)
-        return slow.apply(*args)  # type: ignore[attr-defined]
-
-
-def _as_function_of(function: type, slow: Callable[..., Any]) -> type:
-    """The reference as a Function: its backward is autograd of a second run."""
+def _as_methods(slow: Callable[..., Any]) -> _Reference:
 
     def forward(ctx: Any, *args: Any) -> Any:
         tensors = [value for value in args if isinstance(value, torch.Tensor)]
@@ -108,15 +135,4 @@ def _as_function_of(function: type, slow: Callable[..., Any]) -> type:
         )
         return tuple(next(found) if isinstance(value, torch.Tensor) and value.requires_grad else None for value in args)
 
-    return type(
-        function.__name__,
-        (torch.autograd.Function,),
-        {
-            "__module__": function.__module__,
-            "__qualname__": function.__qualname__,
-            "__doc__": f"The reference of {function.__qualname__}.",
-            "forward": staticmethod(forward),
-            "backward": staticmethod(torch.autograd.function.once_differentiable(backward)),
-            "original": function,
-        },
-    )
+    return _Reference(forward, torch.autograd.function.once_differentiable(backward))

@@ -15,6 +15,7 @@ FLOORS = [
     {"verify", "check"},
     {"export_step"},
     {"export"},
+    {"selftest"},
     {"divergence"},
     {"proof", "intermediates"},
     {"rewrite"},
@@ -30,8 +31,9 @@ FLOORS = [
     {"optimizers"},
     {"activations", "control_flow", "randomness", "references"},
     {"signature", "state", "user_code", "limit", "branches", "child"},
-    {"subject", "leaves", "spec", "errors", "torch_internals"},
-    {"quiet"},
+    {"compat"},
+    {"subject", "leaves", "spec"},
+    {"errors", "quiet"},
 ]
 
 

@@ -18,13 +18,15 @@ from gradport.capture.refusals import refuse_random_numbers, trace_refusal
 from gradport.capture.regions import Region, Regions
 from gradport.capture.sizes import keep_sizes_local
 from gradport.capture.written import Written
+from gradport.compat.torch.promotion import promote_types
+from gradport.compat.torch.sizes import ShapeAssumptions, require_equal
+from gradport.compat.torch.tracing import fake_mode, fake_tensor, trace
 from gradport.control_flow import bodies
 from gradport.dimensions import Dimension, Dimensions
 from gradport.errors import Error, ExportError
 from gradport.joint import Joint, Outcome, Slot
 from gradport.quiet import quiet
 from gradport.randomness import Expected, Randomness, Supplied
-from gradport.torch_internals import fake_mode, fake_tensor, promote_types, trace
 
 __all__ = ["Capture", "Constant", "Output", "Placeholder", "capture"]
 
@@ -105,7 +107,7 @@ def capture(
     _require_dense(joint, examples)
     mode = fake_mode()
     fakes, symbolic = _fakes(mode, examples, dimensions)
-    given = len(mode.shape_env.guards) if mode.shape_env else 0
+    assumptions = ShapeAssumptions(mode)
     tracing = _Tracing(joint, list(examples), Expected if expected else _random_inputs)
     try:
         with quiet():
@@ -114,7 +116,7 @@ def capture(
         raise
     except Exception as error:
         raise trace_refusal(joint, tracing.regions, error) from error
-    symbols = require_honest_dimensions(joint, dimensions, mode.shape_env, symbolic, given)
+    symbols = require_honest_dimensions(joint, dimensions, assumptions, symbolic)
     refuse_random_numbers(joint, graph_module, tracing.regions)
     constants = _lift_constants(graph_module)
     placeholders = _inputs(graph_module, list(examples), {constant.node for constant in constants})
@@ -217,7 +219,7 @@ def _fakes(
         fakes.append(fake)
     for first, *others in symbolic.values():
         for other in others:
-            torch._check(first == other)
+            require_equal(first, other)
     return fakes, symbolic
 
 

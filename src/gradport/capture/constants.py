@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gradport.torch_internals import has_data, without_modes
+from gradport.compat.torch.modes import TorchDispatchMode
+from gradport.compat.torch.operators import has_body, written_by
+from gradport.compat.torch.tracing import has_data, without_modes
+from gradport.compat.torch.trees import tree_leaves, tree_map_only
 
 __all__ = ["KnownConstants"]
 
@@ -38,7 +39,7 @@ class KnownConstants(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if isinstance(func, torch._ops.HigherOrderOperator):
+        if has_body(func):
             return func(*args, **kwargs)
         known = self._known(func, args, kwargs)
         if known is None:
@@ -70,11 +71,8 @@ class KnownConstants(TorchDispatchMode):
         return tree_map_only(torch.Tensor, value, (args, kwargs))
 
     def _forget_written(self, func: Any, args: Any) -> None:
-        if not func._schema.is_mutable:
-            return
-        for argument, given in zip(func._schema.arguments, args, strict=False):
-            written = argument.alias_info is not None and argument.alias_info.is_write
-            if written and isinstance(given, torch.Tensor) and given in self._values:
+        for given in written_by(func, args):
+            if given in self._values:
                 storage = self._values[given].untyped_storage().data_ptr()
                 for tensor, value in list(self._values.items()):
                     if value.untyped_storage().data_ptr() == storage:

@@ -13,6 +13,7 @@ from typing import Any
 import sympy
 import torch
 
+from gradport.compat.torch.sizes import Assumption, ShapeAssumptions
 from gradport.dimensions import Dimension, Dimensions
 from gradport.eager import ones, run_eager
 from gradport.errors import ExportError, TargetError
@@ -28,24 +29,23 @@ _SIZES = (2, 3, 5, 7, 8, 13, 16, 64, 101, 1024)
 
 
 def require_honest_dimensions(
-    joint: Joint, dimensions: Dimensions, shape_env: Any, symbolic: dict[Dimension, list[Any]], given: int
+    joint: Joint, dimensions: Dimensions, assumptions: ShapeAssumptions, symbolic: dict[Dimension, list[Any]]
 ) -> dict[str, Dimension]:
     """torch's symbol of each dynamic dimension.
 
     Args:
         joint: what was traced.
         dimensions: the table of its dynamic dimensions.
-        shape_env: the trace's shape environment.
+        assumptions: what the trace assumed of sizes.
         symbolic: each dimension with its symbolic sizes.
-        given: how many guards stood before the trace (those that make equal names one).
 
     Raises:
         ExportError: a dimension was fixed, two were tied, or a branch on a size was taken.
     """
-    guards = shape_env.guards[given:]
+    guards = assumptions.taken()
     symbols: dict[str, Dimension] = {}
     for dimension, sizes in symbolic.items():
-        expression = shape_env.replace(sizes[0].node._expr)
+        expression = assumptions.expression(sizes[0])
         if expression.is_number:
             raise _refusal(
                 joint,
@@ -63,17 +63,21 @@ def require_honest_dimensions(
             )
         symbols[name] = dimension
     for guard in guards:
-        _require_no_branch(joint, dimensions, shape_env, guard, symbols)
+        _require_no_branch(joint, dimensions, assumptions, guard, symbols)
     return symbols
 
 
 def _require_no_branch(
-    joint: Joint, dimensions: Dimensions, shape_env: Any, guard: Any, symbols: dict[str, Dimension]
+    joint: Joint,
+    dimensions: Dimensions,
+    assumptions: ShapeAssumptions,
+    guard: Assumption,
+    symbols: dict[str, Dimension],
 ) -> None:
     """A condition that fails at a size which eager rejects as well is no branch: the graph need not be right there."""
-    expression = shape_env.replace(guard.expr)
+    expression = guard.expression
     free = [symbol for symbol in expression.free_symbols if str(symbol) in symbols]
-    examples = {symbol: shape_env.backed_var_to_val.get(symbol, 4) for symbol in expression.free_symbols}
+    examples = {symbol: assumptions.example(symbol, 4) for symbol in expression.free_symbols}
     for symbol in free:
         dimension = symbols[str(symbol)]
         for size in _candidates(expression, dimension):
@@ -109,8 +113,8 @@ def _candidates(expression: Any, dimension: Dimension) -> Iterable[int]:
     return sorted(size for size in {*_SIZES, *near} if size >= 2 and dimension.admits(size))
 
 
-def _refusal(joint: Joint, guards: Any, what: str, advice: str) -> ExportError:
+def _refusal(joint: Joint, guards: Iterable[Assumption], what: str, advice: str) -> ExportError:
     file, line = source_of(joint.subject.target)
-    where = next((str(text) for guard in guards if (text := getattr(guard.sloc, "maybe_user_loc", None))), None)
+    where = next((guard.place for guard in guards if guard.place), None)
     where = where or f"{file}:{line}"
     return ExportError(f"{joint.subject.name} {what}, at {where}; {advice}.")

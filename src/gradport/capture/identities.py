@@ -13,19 +13,20 @@ import torch.fx
 
 from gradport.capture.markers import mark
 from gradport.capture.regions import region_of
+from gradport.compat.torch.operators import aten, present
 
 __all__ = ["distinct_results", "drop_identities"]
 
-_IDENTITIES = {
-    torch.ops.aten.alias.default,
-    torch.ops.aten.alias_copy.default,
-    torch.ops.aten.clone.default,
-    torch.ops.aten.detach.default,
-    torch.ops.aten.detach_copy.default,
-    torch.ops.aten.detach_.default,
-    torch.ops.aten.lift_fresh.default,
-    torch.ops.aten.lift_fresh_copy.default,
-}
+_IDENTITIES = present(
+    aten.alias.default,
+    aten.alias_copy.default,
+    aten.clone.default,
+    aten.detach.default,
+    aten.detach_copy.default,
+    aten.detach_.default,
+    aten.lift_fresh.default,
+    aten.lift_fresh_copy.default,
+)
 
 
 def drop_identities(graph_module: torch.fx.GraphModule) -> None:

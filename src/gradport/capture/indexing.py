@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
+
+from gradport.compat.torch.trees import tree_map_only
 
 __all__ = ["IndexByTensor"]
 

@@ -6,15 +6,11 @@ import re
 
 import torch
 import torch.fx
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedOperatorException,
-)
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from gradport.capture.regions import Region, Regions, place_of, region_of
 from gradport.capture.written import SparseLayout
+from gradport.compat.torch.operators import is_overload
+from gradport.compat.torch.refusals import operator_of_unknown_size, operator_without_fake, reads_a_value
 from gradport.control_flow import bodies
 from gradport.eager import ones, run_eager
 from gradport.errors import Error, ExportError
@@ -24,8 +20,6 @@ from gradport.user_code import Place, place_of_error
 
 __all__ = ["refuse_random_numbers", "trace_refusal", "whose"]
 
-_VALUE = (DataDependentOutputException, GuardOnDataDependentSymNode)
-_VALUE_TEXT = re.compile(r"data.dependent|value out of a tracing tensor|_local_scalar_dense", re.IGNORECASE)
 _NUMPY_TEXT = re.compile(r"numpy", re.IGNORECASE)
 
 
@@ -43,19 +37,17 @@ def trace_refusal(joint: Joint, regions: Regions, error: Exception) -> Error:
 
 def _named(error: Exception) -> tuple[str, str]:
     """What stopped the trace, and what to do about it."""
-    if isinstance(error, DynamicOutputShapeException):
-        func = error.func  # type: ignore[attr-defined]
+    if (func := operator_of_unknown_size(error)) is not None:
         return f"makes a tensor whose size depends on values ({func})", (
             "use a mask (torch.where) or a fixed size instead"
         )
-    if isinstance(error, _VALUE) or _VALUE_TEXT.search(str(error)):
+    if reads_a_value(error):
         return "decides on a tensor's value (a branch, a loop or a size taken from data)", (
             "express it with torch.where, or with torch.cond or torch.while_loop"
         )
     if _NUMPY_TEXT.search(str(error)):
         return "leaves torch for numpy, where no trace can follow", "write that part in torch"
-    if isinstance(error, UnsupportedOperatorException):
-        func = error.func  # type: ignore[attr-defined]
+    if (func := operator_without_fake(error)) is not None:
         return f"calls {func}, which has no fake kernel", "register one with torch.library.register_fake"
     if isinstance(error, SparseLayout):
         return f"makes a sparse tensor ({error}), and ONNX has dense ones alone", "use a dense tensor there"
@@ -70,7 +62,7 @@ def refuse_random_numbers(joint: Joint, graph_module: torch.fx.GraphModule, regi
         ExportError: names the operator, the Function and the line.
     """
     for node in (node for body in bodies(graph_module) for node in body.graph.nodes):
-        if isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags:
+        if is_overload(node.target) and torch.Tag.nondeterministic_seeded in node.target.tags:
             region = region_of(node)
             raise _refusal(
                 whose(joint, None if region is None else regions.found[region]),

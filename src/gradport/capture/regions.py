@@ -13,14 +13,19 @@ from gradport.activations import called_modules
 from gradport.capture.indexing import IndexByTensor
 from gradport.capture.markers import mark
 from gradport.capture.written import Written
-from gradport.control_flow import in_body
-from gradport.references import in_place_of, original_of
-from gradport.torch_internals import (
-    current_forward_sequence,
-    current_sequence,
-    each_new_node,
+from gradport.compat.torch.functions import (
+    FunctionCall,
+    Hooks,
     function_calls,
+    function_of,
+    has_setup_context,
+    marked_dirty,
+    marked_non_differentiable,
+    tensors_to_save,
 )
+from gradport.compat.torch.tracing import current_forward_sequence, current_sequence, each_new_node
+from gradport.control_flow import in_body
+from gradport.references import ReferenceHooks
 from gradport.user_code import Place, here
 
 __all__ = ["Region", "Regions", "module_of", "place_of", "region_of"]
@@ -59,7 +64,7 @@ class Region:
     saved: tuple[int | None, ...] = ()
 
 
-class Regions:
+class Regions(Hooks):
     """Observes a trace: opens a Region for every call, and notes for every new node its Region, module and source line.
 
     Args:
@@ -81,7 +86,7 @@ class Regions:
             each_new_node(lambda node: self._note(node, open_modules))
             self._tracing = True
             try:
-                with function_calls(self._forward, self._backward):
+                with function_calls(ReferenceHooks(always=True)), function_calls(self):
                     yield
             finally:
                 self._tracing = False  # what later passes put in is nobody's line
@@ -111,43 +116,53 @@ class Regions:
         if module is not None:
             node.meta[_MODULE] = module
 
-    def _forward(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        if _is_no_users(function):
+    def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
+        """Opens a Region around a Function's forward."""
+        if _is_no_users(call.function):
             return run()
         if in_body():
-            return _unmarked(run())
-        slow = in_place_of(function)
-        if slow is not None:
-            return slow.apply(*args)  # comes here again, as a Function of its own
+            call.context._gradport_in_body = True  # it is part of the body of torch.cond, scan or while_loop
+            return run()
         key = len(self.found)
-        tensors, entered = _tensors_of(args)
-        statics = {index: value for index, value in enumerate(args) if not isinstance(value, torch.Tensor)}
+        tensors, entered = _tensors_of(call.args)
+        statics = {index: value for index, value in enumerate(call.args) if not isinstance(value, torch.Tensor)}
         region = self._open(
-            Region(key, original_of(function), "forward", self._parent(), key, entered, statics, here()), tensors
+            Region(key, call.function, "forward", self._parent(), key, entered, statics, here()), tensors
         )
-        results = run()
+        results = _without_arguments(run(), call)
         self._close(region, results)
-        for result in results if isinstance(results, tuple) else (results,):
-            context: Any = getattr(result, "grad_fn", None)
-            is_own = isinstance(context, getattr(function, "_backward_cls", ()))
-            if is_own and not hasattr(context, "_gradport_region"):
-                context._gradport_region = key
-                self._saved(region, context)
+        call.context._gradport_region = key
+        if not has_setup_context(call.function):
+            self._saved(region, call.context)
         return results
+
+    def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
+        """Marks what a Function with a `setup_context` saves."""
+        run()
+        region = self._region_of(call.context)
+        if region is not None:
+            self._saved(region, call.context)
+
+    def _region_of(self, context: Any) -> Region | None:
+        """The Region of the forward that a ctx belongs to; None where it ran in the body of an operator, or is a
+        Function of torch's or of this package."""
+        return self.found.get(vars(context).get("_gradport_region"))  # type: ignore[arg-type]
 
     def _saved(self, region: Region, context: Any) -> None:
         """Marks what `save_for_backward` was given, in its order."""
-        tensors, region.saved = _tensors_of(tuple(context.saved_tensors))
+        tensors, region.saved = _tensors_of(tensors_to_save(context))
         if tensors:
             _mark(tensors, region.key, "save")
 
-    def _backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        if _is_no_users(context._forward_cls) or hasattr(context, "_gradport_in_body"):
+    def backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Opens a Region around a Function's backward."""
+        function = function_of(context)
+        if _is_no_users(function) or "_gradport_in_body" in vars(context):
             return run()
         tensors, entered = _tensors_of(cotangents)
-        forward = getattr(context, "_gradport_region", None)
-        function = original_of(context._forward_cls)
-        region = Region(len(self.found), function, "backward", self._parent(), forward, entered, {}, here())
+        forward = self._region_of(context)
+        key = None if forward is None else forward.key
+        region = Region(len(self.found), function, "backward", self._parent(), key, entered, {}, here())
         self._open(region, tensors)
         with Written(), IndexByTensor():  # torch closes those around the trace while autograd runs
             results = _own(run())
@@ -168,15 +183,6 @@ class Regions:
         assert popped is region
         tensors, region.left = _tensors_of(results if isinstance(results, tuple) else (results,))
         _mark(tensors, region.key, "leave")
-
-
-def _unmarked(results: Any) -> Any:
-    """Results of a Function inside the body of torch.cond, scan or while_loop: it is part of that body."""
-    for result in results if isinstance(results, tuple) else (results,):
-        context: Any = getattr(result, "grad_fn", None)
-        if context is not None:
-            context._gradport_in_body = True
-    return results
 
 
 def _is_no_users(function: type) -> bool:
@@ -209,6 +215,18 @@ def _tensors_of(values: tuple[Any, ...]) -> tuple[list[torch.Tensor], tuple[int 
         else:
             positions.append(None)
     return tensors, tuple(positions)
+
+
+def _without_arguments(results: Any, call: FunctionCall) -> Any:
+    """The results of a forward, an argument that is returned as it came replaced by a tensor of the Region's own."""
+    # torch knows those by their identity
+    fixed = {id(tensor) for tensor in (*marked_dirty(call.context), *marked_non_differentiable(call.context))}
+    given = {id(value) for value in call.args} - fixed
+
+    def own(result: Any) -> Any:
+        return _own(result) if id(result) in given else result
+
+    return tuple(map(own, results)) if isinstance(results, tuple) else own(results)
 
 
 def _own(results: Any) -> Any:

@@ -13,6 +13,7 @@ import torch.fx
 
 from gradport.capture.markers import mark
 from gradport.capture.regions import _REGION, Region, region_of
+from gradport.compat.torch.sizes import expression_of
 
 __all__ = ["keep_sizes_local"]
 
@@ -87,10 +88,10 @@ def _localised(
 
 
 def _read_from(size: torch.fx.Node, tensors: list[torch.fx.Node]) -> tuple[torch.fx.Node, int] | None:
-    expression = size.meta["val"].node.expr
+    expression = expression_of(size.meta["val"])
     for tensor in tensors:
         for axis, length in enumerate(getattr(tensor.meta.get("val"), "shape", ())):
-            if isinstance(length, torch.SymInt) and length.node.expr == expression:
+            if isinstance(length, torch.SymInt) and expression_of(length) == expression:
                 return tensor, axis
     return None
 

@@ -12,7 +12,7 @@ from gradport.check.trial import LOSS, Trial
 from gradport.errors import Error
 from gradport.joint import Slot
 
-__all__ = ["Call", "Layout", "call", "cotangents_for", "gradients", "runs"]
+__all__ = ["Call", "Layout", "call", "cotangents_for", "gradients", "is_own", "runs"]
 
 Layout = Callable[[torch.Tensor], torch.Tensor]
 """From a tensor to one of the same values in other memory."""
@@ -43,6 +43,11 @@ class _Relay(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
         return cotangents[0], None
+
+
+def is_own(function: type) -> bool:
+    """Whether a Function is one of ours, put into the call, and not the subject's."""
+    return function is _Relay
 
 
 def call(

@@ -13,6 +13,7 @@ from gradport.check.parts import in_real_parts
 from gradport.check.rules import Rule, chosen
 from gradport.check.settings import settings_of
 from gradport.check.trial import Trial
+from gradport.compat.torch.selftest import require_hooks
 from gradport.errors import TargetError
 from gradport.evidence import Evidence, Finding, environment
 from gradport.inputs import with_example
@@ -66,6 +67,7 @@ def check(
         TargetError: the subject rejects its own example.
         SpecError: an option does not hold together.
     """
+    require_hooks()
     described = with_example(as_subject(subject, args, kwargs, expect=expect, inputs=inputs))
     said = settings_of(described)
     if described.expect is None and said.expect is not None:

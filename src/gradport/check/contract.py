@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from gradport.check.calls import call, cotangents_for, gradients
+from gradport.check.calls import call, cotangents_for, gradients, is_own
 from gradport.check.findings import judged, noted
 from gradport.check.rules import rule
 from gradport.check.samples import by_differences
 from gradport.check.trial import Trial
+from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls
 from gradport.errors import TargetError
 from gradport.evidence import Finding
 from gradport.joint import Slot
-from gradport.torch_internals import function_calls
 
 __all__ = ["contract"]
 
@@ -67,31 +67,36 @@ def _returned(trial: Trial, seen: list[_Seen]) -> Finding:
 
 def _observed(trial: Trial, requires: Collection[Slot] | None = None) -> list[_Seen]:
     """What every custom Function of one call took and returned; `requires` are the arguments that need a gradient."""
-    seen: list[_Seen] = []
-    by_class: dict[str, list[_Seen]] = {}
+    observer = _Observer()
+    with function_calls(observer):
+        made = call(trial, trial.inputs[0], requires=requires)
+        gradients(trial, made, cotangents_for(made.outputs, trial.seed))
+    return observer.seen
 
-    def forward(cls: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        one = _Seen(cls.__name__, args)
-        by_class.setdefault(cls.__name__, []).append(one)
+
+class _Observer(Hooks):
+    """Notes what each Function takes and gives back; in `seen`, in the order of their backwards."""
+
+    def __init__(self) -> None:
+        self.seen: list[_Seen] = []
+        self._waiting: dict[int, _Seen] = {}
+
+    def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
+        if not is_own(call.function):
+            self._waiting[id(call.context)] = _Seen(call.function.__name__, call.args)
         return run()
 
-    def backward(context: Any, cotangents: Any, run: Callable[[], Any]) -> Any:
+    def backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         started = time.perf_counter()
         results = run()
         took = time.perf_counter() - started
-        waiting = by_class.get(type(context).__name__.removesuffix("Backward"), [])
-        if waiting:
-            one = waiting.pop()
+        one = self._waiting.pop(id(context), None)
+        if one is not None:
             one.cotangents = cotangents
             one.gradients = results if isinstance(results, tuple) else (results,)
             one.needed, one.seconds = tuple(context.needs_input_grad), took
-            seen.append(one)
+            self.seen.append(one)
         return results
-
-    with function_calls(forward, backward):
-        made = call(trial, trial.inputs[0], requires=requires)
-        gradients(trial, made, cotangents_for(made.outputs, trial.seed))
-    return [one for one in seen if one.name != "_Relay"]
 
 
 def _other_shapes(seen: _Seen) -> Iterator[str]:

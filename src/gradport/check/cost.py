@@ -15,14 +15,15 @@ from typing import Any
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from gradport.check.bypass import bypassed
 from gradport.check.calls import call, cotangents_for
 from gradport.check.findings import noted, skipped
 from gradport.check.rules import rule
 from gradport.check.trial import LOSS, Trial
+from gradport.compat.torch.modes import TorchDispatchMode
+from gradport.compat.torch.tensors import storage_key
+from gradport.compat.torch.trees import tree_leaves
 from gradport.errors import Error
 from gradport.evidence import Finding
 from gradport.joint import Slot
@@ -148,10 +149,9 @@ class _Live(TorchDispatchMode):
         return results
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        # the Python object of a storage comes and goes; its C++ part is known by its address
-        if storage._cdata in self._known:
+        size, key = storage.nbytes(), storage_key(storage)
+        if key in self._known:
             return
-        size, key = storage.nbytes(), storage._cdata
         self._known.add(key)
         self._now += size
         self.peak = max(self.peak, self._now)

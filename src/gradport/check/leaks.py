@@ -19,6 +19,7 @@ from gradport.check.findings import judged
 from gradport.check.rules import rule
 from gradport.check.trial import Trial
 from gradport.check.watch import Watched, watched
+from gradport.compat.torch.functions import is_custom_node
 from gradport.evidence import Finding
 
 __all__ = ["leaks"]
@@ -54,7 +55,7 @@ def _outlives(trial: Trial) -> bool:
     try:
         made = call(trial, trial.inputs[0])
         nodes = [value.grad_fn for value in made.outputs.values()]
-        references = [weakref.ref(node) for node in nodes if hasattr(node, "_forward_cls")]
+        references = [weakref.ref(node) for node in nodes if is_custom_node(node)]
         del nodes
         del made
         return any(reference() is not None for reference in references)

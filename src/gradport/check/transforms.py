@@ -78,12 +78,12 @@ def transforms(trial: Trial) -> Iterator[Finding]:
 
 
 def _compiled(flat: _Flat) -> tuple[Tensors, Tensors]:
-    torch._dynamo.reset()
+    torch.compiler.reset()
     return _both(torch.compile(flat.run, backend="aot_eager", fullgraph=True), flat)
 
 
 def _compiled_to_code(flat: _Flat) -> tuple[Tensors, Tensors]:
-    torch._dynamo.reset()
+    torch.compiler.reset()
     return _both(torch.compile(flat.run, backend="inductor", fullgraph=True), flat)
 
 
@@ -100,7 +100,7 @@ def _func_grad(flat: _Flat) -> tuple[Tensors, Tensors]:
 
 
 def _compiled_func_grad(flat: _Flat) -> tuple[Tensors, Tensors]:
-    torch._dynamo.reset()
+    torch.compiler.reset()
     compiled = torch.compile(_functional_gradient(flat), backend="aot_eager", fullgraph=True)
     return flat.outputs, compiled(*flat.inputs)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from gradport.check.calls import Call, call, cotangents_for, gradients
+from gradport.check.calls import Call, call, cotangents_for, gradients, is_own
 from gradport.check.trial import Trial
+from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls, has_setup_context, marked_dirty
 from gradport.joint import Slot
 from gradport.leaves import leaves
-from gradport.torch_internals import function_calls
 
 __all__ = ["Watched", "watched"]
 
@@ -55,29 +55,40 @@ def watched(trial: Trial, tensors: Mapping[Slot, torch.Tensor]) -> tuple[Call, l
     Raises:
         TargetError: the subject's code raised.
     """
-    log: list[Watched] = []
-    by_context: dict[int, Watched] = {}
+    watcher = _Watcher()
+    with function_calls(watcher):
+        made = call(trial, tensors)
+        gradients(trial, made, cotangents_for(made.outputs, trial.seed), retain_graph=True)
+    return made, watcher.log
 
-    def forward(cls: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        if cls.__module__.startswith("gradport."):
+
+class _Watcher(Hooks):
+    """Fills `log` with a Watched for each call of a custom Function."""
+
+    def __init__(self) -> None:
+        self.log: list[Watched] = []
+        self._by_context: dict[int, Watched] = {}
+
+    def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
+        if is_own(call.function):
             return run()
-        before = [_copy(value) for value in args]
+        before = [_copy(value) for value in call.args]
         results = run()
-        one = Watched(cls.__name__, args, results if isinstance(results, tuple) else (results,))
-        given_back = {id(result) for result in one.results}
-        one.changed_inputs = tuple(
-            at for at, value in enumerate(args) if id(value) not in given_back and _changed(before[at], value)
-        )
-        one.views = tuple(at for at, result in enumerate(one.results) if _is_view_of(result, args))
-        log.append(one)
-        for result in one.results:
-            context = getattr(result, "grad_fn", None)
-            if context is not None and type(context).__name__ == f"{cls.__name__}Backward":
-                by_context.setdefault(id(context), one)
+        one = Watched(call.function.__name__, call.args, results if isinstance(results, tuple) else (results,))
+        one.changed_inputs = tuple(at for at, value in enumerate(call.args) if _changed(before[at], value))
+        self.log.append(one)
+        self._by_context[id(call.context)] = one
+        if not has_setup_context(call.function):
+            _note_marks(one, call)
         return results
 
-    def backward(context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        one = by_context.get(id(context))
+    def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
+        run()
+        if id(call.context) in self._by_context:
+            _note_marks(self._by_context[id(call.context)], call)
+
+    def backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        one = self._by_context.get(id(context))
         if one is None:
             return run()
         one.kept, one.saved, one.cotangents = _kept(context), tuple(context.saved_tensors), cotangents
@@ -91,10 +102,14 @@ def watched(trial: Trial, tensors: Mapping[Slot, torch.Tensor]) -> tuple[Call, l
         one.changed_kept = tuple(name for name, value in one.kept.items() if _changed(kept[name], value))
         return results
 
-    with function_calls(forward, backward):
-        made = call(trial, tensors)
-        gradients(trial, made, cotangents_for(made.outputs, trial.seed), retain_graph=True)
-    return made, log
+
+def _note_marks(one: Watched, call: FunctionCall) -> None:
+    """What was marked dirty may change, and is an argument, not a view of one."""
+    dirty = {id(tensor) for tensor in marked_dirty(call.context)}
+    one.changed_inputs = tuple(at for at in one.changed_inputs if id(one.args[at]) not in dirty)
+    one.views = tuple(
+        at for at, result in enumerate(one.results) if id(result) not in dirty and _is_view_of(result, one.args)
+    )
 
 
 def _kept(context: Any) -> dict[str, torch.Tensor]:
@@ -124,7 +139,7 @@ def _is_view_of(result: Any, args: tuple[Any, ...]) -> bool:
     if not isinstance(result, torch.Tensor):
         return False
     tensors = [value for value in args if isinstance(value, torch.Tensor)]
-    if any(result is value for value in tensors) or not result.numel():
+    if not result.numel():
         return False
     storage = result.untyped_storage().data_ptr()
     return any(value.untyped_storage().data_ptr() == storage for value in tensors if value.numel())

@@ -20,7 +20,7 @@ from gradport.joint import Joint
 from gradport.lower.lower import Lowered
 from gradport.names import Entry, Taken, allot, renamed, unique
 from gradport.program import FUNCTIONS, NAMES, PROVENANCE, Program
-from gradport.references import in_place_of, runs_here
+from gradport.references import ReferenceHooks, has_reference
 from gradport.signature import source_of, source_of_backward
 
 __all__ = ["assemble"]
@@ -205,11 +205,14 @@ def _provenance(lowered: Lowered, options: Mapping[str, Any], random: Mapping[st
 def _references(lowered: Lowered) -> dict[str, str]:
     """The Functions that a slow reference stood for, and whether they run here, so that a proof is one of both."""
     functions = {region.function for region in lowered.capture.regions.values()}
-    stood_for = [function for function in functions if in_place_of(function) is not None]
+    stood_for = [function for function in functions if has_reference(function)]
+    hooks = ReferenceHooks(always=False)
     if stood_for:
-        run_eager(lowered.capture.joint, lowered.capture.joint.examples(), ones)
+        run_eager(lowered.capture.joint, lowered.capture.joint.examples(), ones, hooks=hooks)
     return {
-        f"{function.__module__}.{function.__qualname__}": "runs here" if runs_here(function) else "does not run here"
+        f"{function.__module__}.{function.__qualname__}": "does not run here"
+        if function in hooks.replaced
+        else "runs here"
         for function in stood_for
     }
 

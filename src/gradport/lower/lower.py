@@ -10,13 +10,14 @@ import torch
 import torch.fx
 from onnx_ir.tensor_adapters import TorchTensor
 
-from gradport import torch_internals
 from gradport.capture import Capture
 from gradport.capture.refusals import whose
 from gradport.capture.regions import module_of, place_of, region_of
+from gradport.compat.onnx_ir import remembered_signatures
+from gradport.compat.torch.exporter import has_lowering, translate
+from gradport.compat.torch.operators import is_operator
 from gradport.control_flow import bodies
 from gradport.errors import ExportError
-from gradport.lower.signatures import remembered_signatures
 from gradport.lower.table import registry
 
 __all__ = ["MODULE", "OPERATOR", "PLACE", "REGION", "Lowered", "lower"]
@@ -57,7 +58,7 @@ def lower(capture: Capture, opset_version: int) -> Lowered:
     _require_lowerings(capture, table)
     try:
         with remembered_signatures():
-            model: ir.Model = torch_internals.translate(graph_module, table)
+            model: ir.Model = translate(graph_module, table)
     except Exception as error:
         raise _translation_refusal(capture, error) from error
     inputs = _placeholder_values(capture, model)
@@ -117,11 +118,10 @@ def _restore_opset(model: ir.Model, opset_version: int) -> None:
 
 
 def _require_lowerings(capture: Capture, table: object) -> None:
-    operators = (torch._ops.OpOverload, torch._ops.HigherOrderOperator)
     for node in (node for body in bodies(capture.graph_module) for node in body.graph.nodes):
-        if node.op != "call_function" or not isinstance(node.target, operators):
+        if node.op != "call_function" or not is_operator(node.target):
             continue
-        if not torch_internals.has_lowering(node, table):
+        if not has_lowering(node, table):
             raise _refusal(capture, node, f"calls {node.target}, which has no ONNX lowering")
 
 

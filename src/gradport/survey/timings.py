@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from gradport.child import written_by_child
+from gradport.compat.torch.tracing import validation_kept
 from gradport.dimensions import Dimensions, by_name
 from gradport.errors import Error
 from gradport.inputs import fresh, sizes_of
@@ -24,7 +25,6 @@ from gradport.joint import Joint, Slot
 from gradport.program import Program, run_session
 from gradport.proof import reference
 from gradport.quiet import quiet
-from gradport.torch_internals import validation_kept
 
 __all__ = ["timings"]
 

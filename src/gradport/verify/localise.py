@@ -27,6 +27,7 @@ from gradport.lower import OPSETS, decomposition_table, forms_of
 from gradport.program import Program
 from gradport.proof import Case, Reference
 from gradport.randomness import Expected
+from gradport.selftest import require_working_export
 from gradport.verify.ort import unoptimized
 from gradport.verify.runtimes import known
 from gradport.verify.trial import Trial
@@ -129,6 +130,7 @@ def _in_the_graph(
 
 def _captured(trial: Trial) -> Capture:
     joint = trial.joint
+    require_working_export(_opset(trial.program))
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     expected = trial.random is Expected
     return capture(joint, dimensions, decomposition_table(_opset(trial.program)), expected=expected)

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from gradport.compat.torch.tracing import validation_kept
 from gradport.errors import ProgramError
 from gradport.proof import Case, Reference
 from gradport.quiet import quiet
 from gradport.tolerance import Comparison, compare
-from gradport.torch_internals import validation_kept
 from gradport.verify.trial import Trial
 
 __all__ = ["Jury", "Verdict", "Voice"]

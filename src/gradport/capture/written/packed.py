@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from gradport.capture.written.registry import written
+from gradport.compat.torch import sequences
 
 
-@written(torch._pack_padded_sequence)
+@written(sequences.pack_padded_sequence)
 def pack_padded_sequence(
     input: torch.Tensor, lengths: torch.Tensor, batch_first: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,7 +22,7 @@ def pack_padded_sequence(
     return torch.cat([steps[time, :size] for time, size in enumerate(sizes)]), torch.tensor(sizes)
 
 
-@written(torch._pad_packed_sequence)
+@written(sequences.pad_packed_sequence)
 def pad_packed_sequence(
     data: torch.Tensor, batch_sizes: torch.Tensor, batch_first: bool, padding_value: float, total_length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.table import decomposition
 
 __all__: list[str] = []
-
-_aten = torch.ops.aten
 
 
 @decomposition(_aten.hardtanh_backward.default)

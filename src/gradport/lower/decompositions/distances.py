@@ -6,11 +6,10 @@ import math
 
 import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.table import decomposition, fixed
 
 __all__: list[str] = []
-
-_aten = torch.ops.aten
 
 
 @decomposition(_aten._cdist_forward.default)

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from gradport.compat.torch.operators import aten as _aten
+from gradport.compat.torch.operators import prims as _prims
 from gradport.lower.table import decomposition
 
 __all__ = ["is_negative", "log1p"]
-
-_aten, _prims = torch.ops.aten, torch.ops.prims
 
 
 @decomposition(_prims.signbit.default, _aten.signbit.default)

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.table import decomposition
 
 __all__ = ["complete_basis"]
-
-_aten = torch.ops.aten
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.axes import for_each_axis
 from gradport.lower.table import decomposition, fixed
 
 __all__: list[str] = []
-
-_aten = torch.ops.aten
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

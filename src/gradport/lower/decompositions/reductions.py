@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.table import decomposition
 
 __all__: list[str] = []
-
-_aten = torch.ops.aten
 
 
 @decomposition(_aten.mv.default)

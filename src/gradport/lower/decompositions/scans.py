@@ -11,11 +11,10 @@ from collections.abc import Callable
 
 import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.table import decomposition
 
 __all__: list[str] = []
-
-_aten = torch.ops.aten
 
 _SHORT = 64
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from gradport.compat.torch.operators import aten as _aten
+from gradport.compat.torch.operators import prims as _prims
+from gradport.compat.torch.tracing import without_modes
 from gradport.lower.table import decomposition
-from gradport.torch_internals import without_modes
 
 __all__: list[str] = []
-
-_aten, _prims = torch.ops.aten, torch.ops.prims
 
 _DEGREE = 24
 

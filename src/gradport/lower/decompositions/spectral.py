@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.decompositions.orthogonal import complete_basis
 from gradport.lower.table import decomposition, fixed
 
 __all__: list[str] = []
-
-_aten = torch.ops.aten
 
 _SWEEPS = 9
 """Convergence is quadratic at the end; in float64, 9 sweeps leave nothing above rounding at the sizes tested."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.table import decomposition
 
 __all__ = ["lu_factor", "solve_lower", "solve_upper"]
-
-_aten = torch.ops.aten
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

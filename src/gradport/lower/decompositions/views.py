@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
+from gradport.compat.torch.operators import aten as _aten
+from gradport.compat.torch.operators import prims as _prims
 from gradport.lower.table import decomposition
 
 __all__: list[str] = []
-
-_aten, _prims = torch.ops.aten, torch.ops.prims
 
 
 @decomposition(_aten.diagonal.default)

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
-import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.axes import sizes_of
 from gradport.lower.table import lowering, op
 
 __all__: list[str] = []
-
-_aten = torch.ops.aten
 
 _COMPLEX = {ir.DataType.COMPLEX64: ir.DataType.FLOAT, ir.DataType.COMPLEX128: ir.DataType.DOUBLE}
 

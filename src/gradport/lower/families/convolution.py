@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 
 import onnx_ir as ir
-import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.axes import for_each_axis
 from gradport.lower.table import lowering, op
 
@@ -21,7 +21,7 @@ _MANY_CHANNELS = 16
 """Channels from which a product for each place is faster than one for all."""
 
 
-@lowering(torch.ops.aten.convolution_backward.default)
+@lowering(_aten.convolution_backward.default)
 def convolution_backward(
     grad_output: ir.Value,
     input: ir.Value,

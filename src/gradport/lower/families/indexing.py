@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx_ir as ir
-import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.table import lowering, op
 
 __all__: list[str] = []
-
-_aten = torch.ops.aten
 
 
 @lowering(_aten.index.Tensor, _aten._unsafe_index.Tensor)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx_ir as ir
-from onnxscript import evaluator
 
 from gradport.capture import markers
+from gradport.compat.onnxscript import add_node
 from gradport.lower.table import lowering
 
 __all__ = ["MARK_DOMAIN"]
@@ -19,5 +19,4 @@ MARK_DOMAIN = "gradport.mark"
 def mark(values: Sequence[ir.Value], region: int, side: str) -> ir.Value:
     """A node that holds the values at a Region's border, so that whatever replaces them replaces them here too."""
     node = ir.Node(MARK_DOMAIN, side, values, [ir.AttrInt64("region", region)], num_outputs=1)
-    evaluator.default().nodes.append(node)  # type: ignore[attr-defined]
-    return node.outputs[0]
+    return add_node(node).outputs[0]

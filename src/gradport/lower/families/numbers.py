@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
-import torch
 
+from gradport.compat.torch.operators import aten as _aten
+from gradport.compat.torch.operators import prims as _prims
 from gradport.lower.table import lowering, op
 
 __all__: list[str] = []
 
 
-@lowering(torch.ops.aten.sym_numel.default)
+@lowering(_aten.sym_numel.default)
 def sym_numel(self: ir.Value) -> ir.Value:
     """The number of elements.
 
@@ -22,7 +23,7 @@ def sym_numel(self: ir.Value) -> ir.Value:
     return op.Size(self)
 
 
-@lowering(torch.ops.aten.mul.Scalar)
+@lowering(_aten.mul.Scalar)
 def mul_scalar(self: ir.Value, other: float | ir.Value) -> ir.Value:
     """`self * other`, where the number may be computed in the graph.
 
@@ -33,7 +34,7 @@ def mul_scalar(self: ir.Value, other: float | ir.Value) -> ir.Value:
     return op.Mul(self, op.CastLike(other, self))
 
 
-@lowering(torch.ops.prims.prod.default)
+@lowering(_prims.prod.default)
 def prod(inp: ir.Value, dims: Sequence[int] | None, output_dtype: int | None = None) -> ir.Value:
     """The product over some dimensions.
 

@@ -6,14 +6,12 @@ import math
 from collections.abc import Sequence
 
 import onnx_ir as ir
-import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.axes import for_each_axis
 from gradport.lower.table import lowering, op
 
 __all__: list[str] = []
-
-_aten = torch.ops.aten
 
 
 @lowering(_aten.max_pool2d_with_indices.default)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx_ir as ir
-import torch
-from onnxscript import evaluator
 
+from gradport.compat.onnxscript import add_node
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.axes import sizes_of
 from gradport.lower.table import lowering, op
 
 __all__: list[str] = []
-
-_aten = torch.ops.aten
 
 
 @lowering(_aten.squeeze.dim, _aten.squeeze.dims)
@@ -68,11 +66,10 @@ def _parts(x: ir.Value, sizes: Sequence[int | ir.Value], dim: int) -> Sequence[i
     if len(sizes) < 2:
         return [op.Identity(x) for _ in sizes]
     node = ir.Node("", "Split", [x, sizes_of(sizes)], [ir.AttrInt64("axis", dim)], num_outputs=len(sizes))
-    evaluator.default().nodes.append(node)  # type: ignore[attr-defined]
-    return node.outputs
+    return add_node(node).outputs
 
 
-@lowering(torch.ops.aten.copy.default)
+@lowering(_aten.copy.default)
 def copy(self: ir.Value, src: ir.Value, non_blocking: bool = False) -> ir.Value:
     """`src` in the dtype and shape of `self`: the exporter's own leaves a smaller one as it is.
 

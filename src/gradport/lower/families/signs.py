@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-import torch
 
+from gradport.compat.torch.operators import aten as _aten
 from gradport.lower.table import lowering, op
 
 __all__: list[str] = []
-
-_aten = torch.ops.aten
 
 
 @lowering(_aten.sign.default, _aten.sgn.default)

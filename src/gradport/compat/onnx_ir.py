@@ -1,4 +1,7 @@
-"""Signatures of ONNX operators, which onnx-ir works out anew at every node."""
+"""onnx-ir: signatures of ONNX operators, which it works out anew at every node.
+
+Replaced here: `onnx_ir.schemas.OpSignature.from_op_schema`.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,90 @@
+"""The translation inside torch's exporter: its registry of lowerings, its table of decompositions, FX to onnx-ir.
+
+Private in torch, and used here: `torch.onnx._internal.exporter` and `torch.onnx._constants`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.fx
+
+from gradport.compat.torch.tracing import without_collection
+from gradport.quiet import quiet
+
+__all__ = ["decompositions", "default_opset", "has_lowering", "lowerings", "translate"]
+
+
+def default_opset() -> int:
+    """The opset that `torch.onnx.export` writes when none is asked for."""
+    from torch.onnx import _constants
+
+    return int(_constants.ONNX_DEFAULT_OPSET)
+
+
+def lowerings(opset_version: int) -> Any:
+    """A new copy of the exporter's registry of lowerings at one opset."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with quiet():
+        return ONNXRegistry.from_torchlib(opset_version)
+
+
+def decompositions(registry: Any, left_out: Iterable[Any]) -> dict[Any, Any]:
+    """Decompositions of the operators that the registry has no lowering for, and of those in `left_out`."""
+    from torch.onnx._internal.exporter import _decomp
+
+    with quiet():
+        implemented = set(_decomp.get_onnx_implemented_overloads(registry))
+        return dict(_decomp.create_onnx_friendly_decomposition_table(implemented - set(left_out)))
+
+
+def has_lowering(node: torch.fx.Node, registry: Any) -> bool:
+    """Whether the translation finds a lowering for a node."""
+    from torch.onnx._internal.exporter import _dispatching
+
+    return _dispatching.dispatch(node, registry)[0] is not None
+
+
+def translate(graph_module: torch.fx.GraphModule, registry: Any) -> Any:
+    """The ONNX model (`onnx_ir.Model`) of a functional graph whose placeholders are all user inputs."""
+    from torch.onnx._internal.exporter._core import _exported_program_to_onnx_program
+
+    with quiet(), without_collection():
+        return _exported_program_to_onnx_program(_Exported(graph_module), registry=registry).model  # type: ignore[arg-type]
+
+
+class _Exported:
+    """What the translation reads of a `torch.export.ExportedProgram`; the real one refuses operators it does not
+    know, and the graphs here hold two of ours."""
+
+    def __init__(self, graph_module: torch.fx.GraphModule) -> None:
+        from torch.export.graph_signature import (
+            ExportGraphSignature,
+            InputKind,
+            InputSpec,
+            OutputKind,
+            OutputSpec,
+            TensorArgument,
+        )
+
+        nodes = list(graph_module.graph.nodes)
+        (results,) = nodes[-1].args
+        inputs = [node for node in nodes if node.op == "placeholder"]
+        self.graph_module = graph_module
+        self.graph_signature = ExportGraphSignature(
+            [InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None) for node in inputs],
+            [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None) for node in results],
+        )
+        self.range_constraints: dict[Any, Any] = {}
+        self.constants: dict[str, Any] = {}
+
+    def named_parameters(self) -> Iterator[Any]:
+        """None: parameters are inputs here, and become initializers afterwards."""
+        return iter(())
+
+    def named_buffers(self) -> Iterator[Any]:
+        """None: as for parameters."""
+        return iter(())

@@ -1,0 +1,83 @@
+"""Operators of torch by name, also those that an installed torch does not have; and what an operator says of itself.
+
+Private in torch, and used here:
+- `torch._ops.OpOverload` and `HigherOrderOperator`: the classes of operators;
+- `_schema` of an overload: which arguments it writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+__all__ = ["Absent", "aten", "has_body", "is_operator", "is_overload", "name_of", "present", "prims", "written_by"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Absent:
+    """An operator that the installed torch does not have."""
+
+    name: str
+
+
+class _Namespace:
+    """`torch.ops.<name>`, which gives `Absent` for an overload that is not there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> _Packet:
+        return _Packet(self._name, name)
+
+
+class _Packet:
+    def __init__(self, namespace: str, name: str) -> None:
+        self._namespace = namespace
+        self._name = name
+
+    def __getattr__(self, overload: str) -> Any:
+        packet = getattr(getattr(torch.ops, self._namespace), self._name, None)
+        found = None if packet is None else getattr(packet, overload, None)
+        return Absent(f"{self._namespace}.{self._name}.{overload}") if found is None else found
+
+
+aten = _Namespace("aten")
+prims = _Namespace("prims")
+
+
+def present(*overloads: Any) -> frozenset[Any]:
+    """Those of the overloads that the installed torch has."""
+    return frozenset(overload for overload in overloads if not isinstance(overload, Absent))
+
+
+def is_overload(target: Any) -> bool:
+    """Whether it is an operator without a body: `aten.add.Tensor`."""
+    return isinstance(target, torch._ops.OpOverload)
+
+
+def has_body(target: Any) -> bool:
+    """Whether it is an operator with bodies: cond, scan, while_loop."""
+    return isinstance(target, torch._ops.HigherOrderOperator)
+
+
+def is_operator(target: Any) -> bool:
+    """Whether it is an operator of either kind."""
+    return is_overload(target) or has_body(target)
+
+
+def name_of(target: Any) -> str:
+    """An operator's name without namespace and overload; that of anything else as text."""
+    return str(target.overloadpacket.__name__) if is_overload(target) else str(target)
+
+
+def written_by(target: Any, args: tuple[Any, ...]) -> Iterator[torch.Tensor]:
+    """The tensors among the positional arguments of a call that the operator writes into."""
+    if not target._schema.is_mutable:
+        return
+    for argument, given in zip(target._schema.arguments, args, strict=False):
+        written = argument.alias_info is not None and argument.alias_info.is_write
+        if written and isinstance(given, torch.Tensor):
+            yield given

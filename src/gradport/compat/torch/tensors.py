@@ -1,0 +1,20 @@
+"""Tensors: whether one was written into, and who shares its memory.
+
+Private in torch, and used here: `Tensor._version`, `UntypedStorage._cdata`.
+"""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["storage_key", "version_of"]
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """A number that grows with every write into the tensor or a view of it."""
+    return int(tensor._version)
+
+
+def storage_key(storage: torch.UntypedStorage) -> int:
+    """A number that is one storage's as long as it lives; its Python object comes and goes."""
+    return int(storage._cdata)

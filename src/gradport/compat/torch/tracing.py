@@ -1,0 +1,224 @@
+"""The trace: forward and backward of a function as one functional graph of ATen operators.
+
+Private in torch, and used here:
+- `torch._subclasses.functional_tensor.dispatch_functionalize`: runs a function functionalised, autograd above it;
+- `torch._dispatch.python.enable_python_dispatcher`: composite operators in Python, where sizes may be symbolic;
+- `torch._export.utils._compiling_state_context`: what `torch.compiler.is_compiling` reads;
+- `FunctionalTensor.__new__` and `disable_proxy_modes_tracing`: wrapping a tensor compares sizes, which a graph need not
+  see;
+- `FunctionalTensor.tolist`: reads below the modes that know the values of constants, so it is replaced while tracing;
+- `torch.distributions.Distribution._validate_args`: the default that `set_default_validate_args` sets;
+- `torch._C._current_autograd_node`: the operator whose backward is running;
+- `torch._library.simple_registry`: operators with an effect, of which `_linalg_check_errors` is dropped;
+- `torch.fx.experimental.proxy_tensor.make_fx` and `get_proxy_mode`: the trace, and the graph it writes into;
+- `torch._subclasses.fake_tensor.FakeTensorMode`, `ShapeEnv`, `StatelessSymbolicContext`: tensors of symbolic size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.fx
+import torch.utils.checkpoint
+from torch._dispatch.python import enable_python_dispatcher
+from torch._export.utils import _compiling_state_context
+from torch._library import simple_registry
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode, dispatch_functionalize
+from torch.fx.experimental import _config as fx_config
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, make_fx
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.utils._python_dispatch import _disable_current_modes
+
+from gradport.compat.torch.functions import function_of, is_custom_node
+
+__all__ = [
+    "current_forward_sequence",
+    "current_sequence",
+    "each_new_node",
+    "fake_mode",
+    "fake_tensor",
+    "has_data",
+    "is_running_again",
+    "trace",
+    "validation_kept",
+    "without_collection",
+    "without_modes",
+]
+
+
+def fake_mode() -> FakeTensorMode:
+    """Tensors without data, with a shape environment of their own that does not specialise the sizes 0 and 1."""
+    return FakeTensorMode(shape_env=ShapeEnv(specialize_zero_one=False), allow_non_fake_inputs=True)
+
+
+def fake_tensor(mode: FakeTensorMode, tensor: torch.Tensor, dynamic: Sequence[int]) -> torch.Tensor:
+    """The stand-in of `tensor` whose axes in `dynamic` have symbolic sizes, each a symbol of its own."""
+    sizes = [DimDynamic.DYNAMIC if axis in dynamic else DimDynamic.STATIC for axis in range(tensor.dim())]
+    context = StatelessSymbolicContext(dynamic_sizes=sizes)
+    return mode.from_tensor(tensor.detach(), symbolic_context=context)
+
+
+def has_data(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is a real one, and none of a trace's stand-ins."""
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter)
+
+
+@contextlib.contextmanager
+def without_modes() -> Iterator[None]:
+    """Runs operators as outside a trace, on tensors with data."""
+    with _disable_current_modes():
+        yield
+
+
+def trace(
+    function: Callable[..., Any],
+    fakes: Sequence[torch.Tensor],
+    mode: FakeTensorMode,
+    table: Mapping[Any, Any],
+) -> torch.fx.GraphModule:
+    """The functional, decomposed ATen graph of `function`, autograd included.
+
+    Args:
+        function: flat tensors in, flat tensors out.
+        fakes: its arguments.
+        mode: what made them.
+        table: decompositions.
+    """
+    tracer = make_fx(
+        dispatch_functionalize(function, mode=FunctionalTensorMode()),
+        decomposition_table=table,
+        tracing_mode="real",
+        _allow_non_fake_inputs=True,
+        _error_on_data_dependent_ops=False,  # the fake tensors refuse what depends on data
+    )
+    with (
+        mode,
+        enable_python_dispatcher(),  # composite operators keep symbolic sizes
+        fx_config.patch(backed_size_oblivious=True),
+        _compiling_state_context(),  # code that asks torch.compiler.is_compiling() takes its traceable way
+        _traceable_kernels(),
+        _traceable_reads(),
+        _wrapped_unseen(),
+        without_collection(),
+    ):
+        return tracer(*fakes)
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """No garbage collection while a graph grows: nothing of it is garbage, and each pass walks all of it."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _wrapped_unseen() -> Iterator[None]:
+    """Sizes and strides that torch only compares when it wraps a tensor leave no nodes in the graph."""
+    wrap = FunctionalTensor.__new__
+
+    def wrap_unseen(cls: type, elem: torch.Tensor, mode: Any) -> Any:
+        with disable_proxy_modes_tracing():
+            return wrap(cls, elem, mode)
+
+    FunctionalTensor.__new__ = wrap_unseen  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        FunctionalTensor.__new__ = wrap  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _traceable_reads() -> Iterator[None]:
+    """`tolist` element by element, and no validation of distributions, which would branch on their arguments."""
+    reads = FunctionalTensor.tolist
+    with validation_kept():
+        torch.distributions.Distribution.set_default_validate_args(False)
+        FunctionalTensor.tolist = _tolist  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            FunctionalTensor.tolist = reads  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def validation_kept() -> Iterator[None]:
+    """Whether distributions validate their arguments is afterwards what it was; torch.compile turns it off for good."""
+    before = torch.distributions.Distribution._validate_args
+    try:
+        yield
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(before)
+
+
+def _tolist(tensor: torch.Tensor) -> Any:
+    return [_tolist(row) for row in tensor.unbind()] if tensor.dim() else tensor.item()
+
+
+@contextlib.contextmanager
+def _traceable_kernels() -> Iterator[None]:
+    """Attention through its plain formula and recurrent layers through theirs: the fused kernels do not decompose.
+    Scripted code runs unoptimised, for the optimiser's profile would fix every size."""
+    with (
+        torch.jit.optimized_execution(False),
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+        torch.backends.mkldnn.flags(enabled=False),
+        torch.backends.nnpack.flags(enabled=False),  # it would ask whether the batch is below 16
+        _without_effect("aten::_linalg_check_errors"),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _without_effect(name: str) -> Iterator[None]:
+    """Lets an operator that raises on bad values be dropped, where a trace would have to order it among the others."""
+    holder: Any = simple_registry.singleton.find(name).effect
+    effect = holder.effect
+    holder.register(None)
+    try:
+        yield
+    finally:
+        holder.register(effect)
+
+
+def each_new_node(visit: Callable[[torch.fx.Node], None]) -> None:
+    """Calls `visit` with every node that the running trace adds from now on."""
+    mode = get_proxy_mode()
+    assert mode is not None
+    graph = mode.tracer.graph  # type: ignore[attr-defined]
+    create = graph.create_node
+
+    def create_node(*args: Any, **kwargs: Any) -> torch.fx.Node:
+        node = create(*args, **kwargs)
+        visit(node)
+        return node
+
+    graph.create_node = create_node
+
+
+def current_forward_sequence() -> int:
+    """The number that autograd gave to the operator whose forward is running."""
+    return int(torch.autograd._get_sequence_nr()) - 1
+
+
+def current_sequence() -> int | None:
+    """The number of the operator whose backward is running, or None outside a backward."""
+    node = torch._C._current_autograd_node()
+    return None if node is None else int(node._sequence_nr())
+
+
+def is_running_again() -> bool:
+    """Whether a checkpoint is running its forward anew, inside a backward that is none of a custom Function's own."""
+    node: Any = torch._C._current_autograd_node()
+    if node is None:
+        return False
+    return not is_custom_node(node) or function_of(node) is torch.utils.checkpoint.CheckpointFunction

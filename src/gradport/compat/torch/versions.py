@@ -1,0 +1,37 @@
+"""Which versions of torch gradport is tested with."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from gradport.errors import CompatibilityError
+
+__all__ = ["NEWEST", "OLDEST", "SUPPORTED", "require_supported"]
+
+OLDEST = (2, 11)
+NEWEST = (2, 15)
+"""Minor versions; the same bounds as in pyproject.toml."""
+
+SUPPORTED = "torch 2.11 to 2.15"
+
+
+def require_supported() -> None:
+    """Warns of a torch that is newer than the tested ones.
+
+    Raises:
+        CompatibilityError: it is older.
+    """
+    major, minor = (int(part) for part in torch.__version__.split(".")[:2])
+    if (major, minor) < OLDEST:
+        raise CompatibilityError(
+            f"torch {torch.__version__} is too old: gradport supports {SUPPORTED}; "
+            "install one of them, for example with pip install 'torch>=2.11,<2.16'."
+        )
+    if (major, minor) > NEWEST:
+        warnings.warn(
+            f"torch {torch.__version__} is newer than the versions that gradport is tested with ({SUPPORTED}); "
+            "its self-test decides whether it works.",
+            stacklevel=2,
+        )
