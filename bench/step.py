@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import gradport
-from gradport.program import to_ort_value
+from gradport.sessions import to_ort_value
 
 
 @dataclasses.dataclass(frozen=True)

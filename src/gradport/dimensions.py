@@ -10,6 +10,7 @@ import torch
 
 from gradport.compat.torch.sizes import is_dimension_hint
 from gradport.errors import SpecError
+from gradport.expressions import is_name
 from gradport.joint import Joint
 from gradport.signature import Argument
 
@@ -138,6 +139,11 @@ def _dimension(argument: Argument, axis: int, dimension: Any) -> Dimension | Non
             )
         return None
     if isinstance(dimension, str):
+        if not is_name(dimension):
+            raise SpecError(
+                f"dynamic_shapes names dimension {axis} of {argument.name!r} {dimension!r}; a name is made of letters, "
+                "digits, '_' and '.', does not begin with a digit, and is not max or min."
+            )
         return Dimension(dimension)
     if isinstance(dimension, torch.export.Dim):
         if type(dimension) is not torch.export.Dim:

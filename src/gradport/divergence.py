@@ -10,13 +10,13 @@ from typing import Any
 import torch
 import torch.fx
 
+from gradport.answers import Reference
 from gradport.capture import Capture
 from gradport.capture.regions import module_of, place_of, region_of
 from gradport.intermediates import Make, flat, taken
 from gradport.joint import Slot
 from gradport.lower.lower import OPERATOR
 from gradport.program import Program
-from gradport.proof import Reference
 
 __all__ = ["Departure", "departures", "distance", "first_departure", "operator_values"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gradport.answers import Case, Reference
 from gradport.capture import Capture, capture
 from gradport.compat.torch.exporter import default_opset
 from gradport.dimensions import resolve_dimensions
@@ -14,7 +15,7 @@ from gradport.inputs import with_example
 from gradport.joint import Joint
 from gradport.lower import OPSETS, Form, apply_forms, assemble, decomposition_table, forms_of, lower
 from gradport.program import Program
-from gradport.proof import Case, Reference, prove
+from gradport.proof import prove
 from gradport.randomness import Expected
 from gradport.rewrite import draw_at_run_time, rewrite, share
 from gradport.selftest import require_working_export
@@ -117,6 +118,8 @@ def carried(
         output_names=output_names,
         options={"functions": str(functions), "opset_version": opset, "random": random, "finite_math": finite_math},
     )
+    if random == "runtime":
+        program = draw_at_run_time(program)
     if verify and _runs_in_stock_runtime(program):
         prove(
             program,
@@ -125,7 +128,7 @@ def carried(
             random=Expected if random == "off" else None,
             locate=lambda case, answer: _located(captured, opset, finite_math, case, answer),
         )
-    return draw_at_run_time(program) if random == "runtime" else program
+    return program
 
 
 def written(

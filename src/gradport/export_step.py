@@ -42,8 +42,8 @@ def export_step(
     """Carries forward, backward and the optimizer's step into one graph.
 
     The graph takes arguments, targets, random tensors, state and learning rates (float32, no dimensions), and gives the
-    loss, outputs and new state: `new.<s>` of one run is `<s>` of the next. Each state input has its starting value in
-    the file, so a first run feeds batch and learning rate alone.
+    loss, outputs and new state: `new.<s>` of one run is `<s>` of the next. State is a plain required input;
+    `Program.state()` gives its starting values, and `run_named` uses them where a state input is not given.
 
     Args:
         subject, args, kwargs, loss, targets, outputs, functions, fallback, dynamic_shapes, opset_version, input_names,

@@ -21,22 +21,15 @@ from gradport.errors import ExportError, SpecError
 from gradport.leaves import replaced
 from gradport.randomness import Randomness
 from gradport.signature import Argument, Bound, bind, output_leaves, source_of
+from gradport.slots import Slot
 from gradport.state import State, find_state
 from gradport.subject import Subject
+from gradport.wrt import Reached, resolve_wrt
 
 __all__ = ["Joint", "Outcome", "Slot", "cast", "copies", "every_gradient"]
 
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Slot:
-    """One tensor that goes in, by what it is for and its name: kind is argument, target, parameter or buffer; of what
-    is differentiated by, also activation; in a training step, also state and lr."""
-
-    kind: str
-    name: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +77,9 @@ class Joint:
 
     moving: frozenset[Slot] = frozenset()
 
+    proof_runs: int = 0
+    """How many runs one after the other prove it, where each starts from the state of the one before."""
+
     def __init__(self, subject: Subject) -> None:
         bound = bind(subject)
         self.subject = subject
@@ -94,7 +90,16 @@ class Joint:
         self._modules = self.state.modules()
         function = isinstance(subject.target, type) and issubclass(subject.target, torch.autograd.Function)
         self._target: Callable[..., Any] = _late(subject.target) if function else subject.target
-        self.wanted, self.explicit = _wanted(self, subject.wrt)
+        reached = Reached(
+            subject.name,
+            self.arguments,
+            self.state.parameters,
+            self.examples(),
+            lambda name: self.activation(name) is not None,
+        )
+        self.wanted, self.explicit = resolve_wrt(subject.wrt, reached)
+        # the subject's code may ask for the gradient of an argument whose example requires one, as in torch
+        self._marked = {argument.name for argument in self.arguments if _requires_gradient(argument.value)}
         self._example = {
             "args": subject.args,
             "kwargs": subject.kwargs,
@@ -111,13 +116,15 @@ class Joint:
 
     def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Joint:
         """The same with these tensors as its example; absent slots keep theirs, and so does what is wanted."""
-        placed = self.examples() | dict(tensors)
         wanted = [f"param.{slot.name}" if slot.kind == "parameter" else slot.name for slot in self.wanted]
-        args, kwargs, targets = self._placed(placed)
-        subject = self.subject.replace(args=args, kwargs=kwargs, targets=targets, inputs=None, wrt=wanted or None)
-        made = Joint(subject)
+        made = Joint(self._subject_at(tensors).replace(wrt=wanted or None))
         made.explicit = self.explicit
         return made
+
+    def _subject_at(self, tensors: Mapping[Slot, torch.Tensor]) -> Subject:
+        """The Subject with these tensors among its arguments and targets."""
+        args, kwargs, targets = self._placed(self.examples() | dict(tensors))
+        return self.subject.replace(args=args, kwargs=kwargs, targets=targets, inputs=None)
 
     def __call__(
         self,
@@ -208,7 +215,7 @@ class Joint:
 
     def _leaf(self, slot: Slot, tensor: torch.Tensor) -> torch.Tensor:
         leaf = tensor.detach()
-        if slot in self.wanted:
+        if slot in self.wanted or (slot.name in self._marked and slot.kind == "argument"):
             return leaf.requires_grad_()
         return leaf.clone() if slot.kind == "buffer" else leaf
 
@@ -320,6 +327,10 @@ def cast(tensors: Mapping[Slot, torch.Tensor], dtype: torch.dtype) -> dict[Slot,
     return {slot: tensor.to(dtype) if tensor.is_floating_point() else tensor for slot, tensor in tensors.items()}
 
 
+def _requires_gradient(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.requires_grad
+
+
 def _late(function: Any) -> Callable[..., Any]:
     """A Function's `apply`, looked up at every call, as a user's code does."""
     return lambda *args, **kwargs: function.apply(*args, **kwargs)
@@ -338,79 +349,5 @@ def _callables(bound: Bound) -> dict[str, Any]:
     return {static.name: static.value for static in bound.statics if callable(static.value)}
 
 
-def _wanted(joint: Joint, wrt: Any) -> tuple[tuple[Slot, ...], frozenset[Slot]]:
-    """The slots that `wrt` means, and those of them that were named one by one."""
-    if wrt is None:
-        return (), frozenset()
-    if wrt == "inputs":
-        return _inputs(joint), frozenset()
-    if wrt == "parameters":
-        return _parameters(joint), frozenset()
-    if wrt == "all":
-        floating = any(argument.value.is_floating_point() for argument in joint.arguments)
-        return (*(_inputs(joint) if floating else ()), *_parameters(joint)), frozenset()
-    names = [wrt] if isinstance(wrt, str) else list(wrt)
-    slots = [slot for name in names for slot in _named(joint, name)]
-    return tuple(dict.fromkeys(slots)), frozenset(slots)
-
-
-def _inputs(joint: Joint) -> tuple[Slot, ...]:
-    floating = [argument for argument in joint.arguments if argument.value.is_floating_point()]
-    marked = [argument for argument in floating if argument.value.requires_grad]
-    slots = tuple(Slot("argument", argument.name) for argument in marked or floating)
-    if not slots:
-        raise SpecError(f"{joint.subject.name} has no floating-point input, so wrt='inputs' wants nothing.")
-    return slots
-
-
-def _parameters(joint: Joint) -> tuple[Slot, ...]:
-    parameters = joint.state.parameters.items()
-    slots = tuple(
-        Slot("parameter", name) for name, tensor in parameters if tensor.requires_grad and tensor.is_floating_point()
-    )
-    if not slots:
-        raise SpecError(f"{joint.subject.name} has no parameter that requires a gradient.")
-    return slots
-
-
-def _named(joint: Joint, name: str) -> list[Slot]:
-    """What one name of `wrt` means.
-
-    Raises:
-        SpecError: unknown, ambiguous or not floating-point.
-    """
-    tensors = joint.examples()
-    if name.startswith("param.") and Slot("parameter", name.removeprefix("param.")) in tensors:
-        return [_floating(joint, Slot("parameter", name.removeprefix("param.")))]
-    nested = [
-        Slot("argument", argument.name)
-        for argument in joint.arguments
-        if argument.name != name and _is_within(argument.name, name) and argument.value.is_floating_point()
-    ]
-    exact = [slot for slot in tensors if slot.name == name]
-    if len(exact) > 1 or (exact and nested):
-        kinds = " and ".join(f"a {slot.kind}" for slot in exact) or "an argument"
-        raise SpecError(f"wrt={name!r} is ambiguous: it names {kinds}; write param.{name} for the parameter.")
-    if exact:
-        return [_floating(joint, exact[0])]
-    if nested:
-        return nested
-    if joint.activation(name) is not None:
-        return [Slot("activation", name)]
-    known = ", ".join(slot.name for slot in tensors) or "none"
-    raise SpecError(f"wrt={name!r} names nothing of {joint.subject.name}; its tensors are: {known}.")
-
-
 def _as_list(names: Any) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
-
-
-def _is_within(name: str, root: str) -> bool:
-    return name.startswith(root + ".")
-
-
-def _floating(joint: Joint, slot: Slot) -> Slot:
-    dtype = joint.examples()[slot].dtype
-    if not dtype.is_floating_point:
-        raise SpecError(f"wrt={slot.name!r} names a {slot.kind} of dtype {dtype}, which has no gradient.")
-    return slot

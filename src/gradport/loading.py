@@ -13,11 +13,15 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+import torch
 
 from gradport.errors import ProgramError, first_line
-from gradport.program import FUNCTIONS, NAMES, PROVENANCE, Program, weight
+from gradport.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PROVENANCE, Program, require_fitting
+from gradport.sessions import weight
+from gradport.state_files import read_state, state_file_of
 
 __all__ = ["load"]
 
@@ -29,14 +33,17 @@ _ELEMENTS = 1 << 40
 
 
 def load(path: str | os.PathLike[str]) -> Program:
-    """Reads an ONNX file.
+    """Reads an ONNX file, and of a training step its starting state from `<name>.safetensors` beside it.
+
+    Where that file is missing, the Program loads, and `state()` names it. Steps that an older gradport wrote, with
+    their state as initializers, are read too.
 
     Raises:
         ProgramError: the file is not there, is not an ONNX model, or holds or refers to what it must not.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
-        raise ProgramError(f"{path} is no file.")
+        raise ProgramError(f"{path}: file not found.")
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:
@@ -56,7 +63,38 @@ def load(path: str | os.PathLike[str]) -> Program:
         _require_readable(model)
     except Exception as error:
         raise ProgramError(f"{path} is not an ONNX model: {first_line(error)}") from error
-    return Program(model)
+    return _with_state(model, path)
+
+
+def _with_state(model: ir.Model, path: str) -> Program:
+    """The Program with the starting state of its state inputs."""
+    state = {spec.name: spec for spec in Program(model).inputs if spec.role == "state"}
+    if not state:
+        return Program(model)
+    held = {name: model.graph.initializers[name] for name in state if name in model.graph.initializers}
+    if held:  # format 1
+        starts = {name: _tensor_of(value) for name, value in held.items()}
+        for name in held:
+            del model.graph.initializers[name]
+        model.metadata_props[FORMAT] = str(FORMAT_VERSION)
+        return Program(model, starts)
+    file = state_file_of(path)
+    if not os.path.isfile(file):
+        return Program(model, without_state=f"{file}: file not found; it holds the starting state of {path}.")
+    found = read_state(file)
+    for name, spec in state.items():
+        if name not in found:
+            raise ProgramError(f"{file} does not belong to {path}: it has no {name!r}.")
+        require_fitting((spec,), {name: found[name]})
+    return Program(model, {name: found[name] for name in state})
+
+
+def _tensor_of(value: ir.Value) -> torch.Tensor:
+    assert value.const_value is not None and value.dtype is not None
+    array = np.array(value.const_value.numpy())
+    if value.dtype is ir.DataType.BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def _require_readable(model: ir.Model) -> None:
@@ -67,6 +105,9 @@ def _require_readable(model: ir.Model) -> None:
     for key, wanted in ((NAMES, ("name", "role", "of")), (FUNCTIONS, ("domain", "name", "overload", "phase"))):
         for entry in json.loads(model.metadata_props.get(key, "[]")):
             _ = [entry[part] for part in wanted]
+    version = int(model.metadata_props.get(FORMAT, "1"))
+    if version > FORMAT_VERSION:
+        raise ValueError(f"it has format {version}, and this gradport reads {FORMAT_VERSION}; update gradport")
     provenance = json.loads(model.metadata_props.get(PROVENANCE, "{}"))
     for key, kind in (("wrt", list), ("outputs", list), ("options", dict), ("distributions", dict)):
         if not isinstance(provenance.get(key, kind()), kind):

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import to_torch_dtype
 
-from gradport.compat.onnxruntime import tensor_by_dlpack
-from gradport.errors import OutputError, ProgramError, first_line
+from gradport.errors import OutputError, ProgramError, SpecError
+from gradport.expressions import evaluate, names_in, parse
 from gradport.randomness import standard
+from gradport.sessions import PROTOBUF_LIMIT, new_session, run_session, weight
+from gradport.state_files import require_replaceable, state_file_of, write_state
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["FunctionInfo", "Program", "RandomSpec", "TensorSpec", "new_session", "run_session", "weight"]
+__all__ = ["FunctionInfo", "Program", "RandomSpec", "TensorSpec"]
+
+FORMAT = "gradport.format"
+FORMAT_VERSION = 2
+"""Of the files that are written. 1 had the state of a training step as initializers; such files are read."""
 
 NAMES = "gradport.names"
 FUNCTIONS = "gradport.functions"
 PROVENANCE = "gradport.provenance"
 
 _EXTERNAL_ABOVE = 1 << 30
-_PROTOBUF_LIMIT = (1 << 31) - (1 << 20)
+
+_LARGEST_SIZE = 1 << 40
+"""Of a dimension that a file computes; more is a mistake, or an attack."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +84,16 @@ class Program:
 
     Args:
         model: the model; it is kept, not copied.
+        state: the starting value of each state input of a training step, by name.
+        without_state: why there is no starting state where the model has state inputs, as a sentence.
     """
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(
+        self, model: ir.Model, state: Mapping[str, torch.Tensor] | None = None, *, without_state: str = ""
+    ) -> None:
         self.model = model
+        self._state = dict(state or {})
+        self._without_state = without_state
         self._session: onnxruntime.InferenceSession | None = None
 
     @property
@@ -133,14 +145,14 @@ class Program:
         """Runs in ONNX Runtime's CPU provider.
 
         Args:
-            tensors: one for each graph input, in order; or one for each that has no starting value (a training
-                step's batch and learning rate).
+            tensors: one for each graph input, in order; or, of a training step, one for each that is no state.
 
         Raises:
             ProgramError: too few or too many tensors, a dtype or shape that does not fit, or a runtime failure.
         """
         names = [spec.name for spec in self.inputs]
-        needed = [name for name in names if name not in self._starts()]
+        known = self._known_inputs()
+        needed = [name for name in names if name not in known]
         taken = names if len(tensors) == len(names) else needed
         if len(tensors) != len(taken):
             raise ProgramError(f"The program takes {len(needed)} tensors ({', '.join(needed)}), not {len(tensors)}.")
@@ -155,10 +167,13 @@ class Program:
         Raises:
             ProgramError: a missing or unknown name, a dtype or shape that does not fit, or a runtime failure.
         """
-        starts = self._starts()
-        specs = tuple(spec for spec in self.inputs if spec.name in tensors or spec.name not in starts)
-        require_fitting(specs, tensors)
-        return run_session(self.session(), {spec.name: tensors[spec.name] for spec in specs})
+        defaults = self._defaults()
+        given = {name: tensor for name, tensor in self._state.items() if name not in tensors} | dict(tensors)
+        specs = tuple(spec for spec in self.inputs if spec.name in given or spec.name not in defaults)
+        if self._without_state and any(spec.role == "state" and spec.name not in given for spec in specs):
+            raise ProgramError(self._without_state)
+        require_fitting(specs, given)
+        return run_session(self.session(), {spec.name: given[spec.name] for spec in specs})
 
     def session(self) -> onnxruntime.InferenceSession:
         """The ONNX Runtime session that `run` uses, made on first use.
@@ -171,13 +186,14 @@ class Program:
         return self._session
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The starting value of each state input, by name; none where the Program is no training step."""
-        starts = self._starts()
-        return {
-            spec.name: torch.from_numpy(np.array(starts[spec.name].numpy())).to(spec.dtype)
-            for spec in self.inputs
-            if spec.role == "state"
-        }
+        """A copy of the starting value of each state input, by name; empty where the Program is not a training step.
+
+        Raises:
+            ProgramError: the model was loaded without its state file; the message names it.
+        """
+        if self._without_state:
+            raise ProgramError(self._without_state)
+        return {name: tensor.clone() for name, tensor in self._state.items()}
 
     def draw(self, seed: int, **sizes: int) -> tuple[torch.Tensor, ...]:
         """The random tensors among the inputs, drawn with `seed`; none where the subject draws none.
@@ -196,19 +212,22 @@ class Program:
         )
 
     def save(self, path: str | os.PathLike[str], *, external_data: bool | None = None) -> None:
-        """Writes the model; nothing half-written is left behind.
+        """Writes the model, and of a training step its starting state to `<name>.safetensors` beside it; nothing
+        half-written is left behind.
 
         Args:
             path: the `.onnx` file.
             external_data: whether initializers go to `<name>.onnx.data`; None: above 1 GiB.
 
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: a file cannot be written, or would replace a .safetensors file that is not gradport's.
         """
         path = os.fspath(path)
+        if self._state:
+            require_replaceable(state_file_of(path))
         size = weight(self.model)
         external = size > _EXTERNAL_ABOVE if external_data is None else external_data
-        if size > _PROTOBUF_LIMIT and not external:
+        if size > PROTOBUF_LIMIT and not external:
             raise OutputError(
                 f"{path} would hold {size} bytes of weights, more than protobuf's 2 GiB; "
                 "save it with external_data=True."
@@ -217,7 +236,9 @@ class Program:
         try:
             with tempfile.TemporaryDirectory(dir=folder, prefix=".gradport-") as scratch:
                 ir.save(self.model, os.path.join(scratch, base), external_data=base + ".data" if external else None)
-                for name in sorted(os.listdir(scratch), reverse=True):  # the data first, then the model
+                if self._state:
+                    write_state(state_file_of(os.path.join(scratch, base)), self._state)
+                for name in sorted(os.listdir(scratch), key=lambda name: name == base):  # the model last
                     os.replace(os.path.join(scratch, name), os.path.join(folder, name))
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
@@ -231,11 +252,14 @@ class Program:
         known = {entry["name"]: entry for entry in self._json(NAMES, [])}
         return tuple(_spec(value, known.get(value.name, {"role": role, "of": None})) for value in values)
 
-    def _starts(self) -> dict[str, ir.TensorProtocol]:
-        """The inputs that have a value where none is given, with it."""
+    def _defaults(self) -> set[str]:
+        """The inputs of a foreign model that are initializers too: they need not be given."""
         held = self.model.graph.initializers
-        inputs = {str(value.name) for value in self.model.graph.inputs}
-        return {n: v.const_value for n, v in held.items() if n in inputs and v.const_value is not None}
+        return {str(value.name) for value in self.model.graph.inputs if value.name in held}
+
+    def _known_inputs(self) -> set[str]:
+        """The inputs that `run` may be called without: state, and those with a default."""
+        return self._defaults() | {spec.name for spec in self.inputs if spec.role == "state"}
 
     def _uses(self) -> dict[tuple[str, str, str], int]:
         uses: dict[tuple[str, str, str], int] = {}
@@ -254,13 +278,20 @@ def _sized(dim: int | str, sizes: Mapping[str, int], spec: RandomSpec) -> int:
     """The number that a dimension stands for: itself, or an expression of named sizes."""
     if isinstance(dim, int):
         return dim
-    import sympy
-
-    found = sympy.sympify(dim, locals={name: sympy.Integer(size) for name, size in sizes.items()})
-    if not found.is_Integer:
-        missing = ", ".join(sorted(map(str, found.free_symbols)))
-        raise ProgramError(f"{spec.name!r} has the shape {list(spec.shape)}: give draw() a size for {missing}.")
-    return int(found)
+    try:
+        expression = parse(dim)
+        size = evaluate(expression, sizes)
+    except KeyError:
+        missing = ", ".join(name for name in names_in(expression) if name not in sizes)
+        raise ProgramError(
+            f"{spec.name!r} has the shape {list(spec.shape)}: give draw() a size for {missing}."
+        ) from None
+    except (SpecError, ZeroDivisionError) as error:
+        reason = f"{spec.name!r} has the shape {list(spec.shape)}, which cannot be computed: {error}"
+        raise ProgramError(reason) from None
+    if not 0 <= size <= _LARGEST_SIZE:
+        raise ProgramError(f"{spec.name!r} would have the size {size} in its shape {list(spec.shape)}.")
+    return size
 
 
 def _spec(value: ir.Value, entry: Mapping[str, Any]) -> TensorSpec:
@@ -268,63 +299,6 @@ def _spec(value: ir.Value, entry: Mapping[str, Any]) -> TensorSpec:
         raise ProgramError(f"{value.name!r} is no tensor, or has no dtype, in this model.")
     shape = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in (value.shape or ()))
     return TensorSpec(str(value.name), to_torch_dtype(value.dtype), shape, entry["role"], entry["of"])
-
-
-def new_session(
-    model: ir.Model, options: Any = None, providers: Sequence[str] = ("CPUExecutionProvider",)
-) -> onnxruntime.InferenceSession:
-    """A session of ONNX Runtime.
-
-    Args:
-        model: what to run; models above protobuf's limit go through a file.
-        options: `onnxruntime.SessionOptions`, or None for its defaults with as many threads as torch has.
-        providers: execution providers in order.
-
-    Raises:
-        ProgramError: ONNX Runtime refuses the model.
-    """
-    import onnxruntime
-
-    if options is None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4
-    try:
-        with _serialised(model) as source:
-            return onnxruntime.InferenceSession(source, options, providers=list(providers))
-    except Exception as error:
-        raise ProgramError(f"ONNX Runtime refuses this model: {first_line(error, 400)}") from error
-
-
-def run_session(session: onnxruntime.InferenceSession, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Every output of a session by name, in its order.
-
-    Raises:
-        ProgramError: it fails, or gives what is no tensor.
-    """
-    names = [value.name for value in session.get_outputs()]
-    feeds = {name: to_ort_value(tensor) for name, tensor in tensors.items()}
-    try:
-        results = session.run_with_ort_values(names, feeds)
-        return {name: from_ort_value(result) for name, result in zip(names, results, strict=True)}
-    except Exception as error:
-        raise ProgramError(f"ONNX Runtime fails on this model: {first_line(error, 400)}") from error
-
-
-def weight(model: ir.Model) -> int:
-    """Bytes of all initializers."""
-    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-
-
-@contextlib.contextmanager
-def _serialised(model: ir.Model) -> Any:
-    if weight(model) < _PROTOBUF_LIMIT // 2:
-        yield ir.to_proto(model).SerializeToString()
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, "model.onnx")
-        ir.save(model, file, external_data="model.onnx.data")
-        yield file
 
 
 def require_fitting(specs: tuple[TensorSpec, ...], tensors: Mapping[str, torch.Tensor]) -> None:
@@ -350,27 +324,6 @@ def require_fitting(specs: tuple[TensorSpec, ...], tensors: Mapping[str, torch.T
             raise ProgramError(
                 f"{spec.name!r} takes {_said(spec.dtype, spec.shape)}, not {_said(tensor.dtype, tuple(tensor.shape))}."
             )
-
-
-def to_ort_value(tensor: torch.Tensor) -> onnxruntime.OrtValue:
-    """An OrtValue with a copy of the data, for every dtype that ONNX has."""
-    import onnxruntime
-
-    tensor = tensor.detach().cpu().contiguous()
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor).contiguous()
-    if tensor.dtype == torch.bfloat16:
-        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
-            tensor.view(torch.uint16).numpy(), ir.DataType.BFLOAT16.value
-        )
-    return onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy())
-
-
-def from_ort_value(value: onnxruntime.OrtValue) -> torch.Tensor:
-    """A torch tensor with the data of an OrtValue."""
-    if value.element_type() == ir.DataType.BFLOAT16.value:
-        return tensor_by_dlpack(value)
-    return torch.from_numpy(value.numpy().copy())
 
 
 def _said(dtype: torch.dtype, shape: tuple[int | str, ...]) -> str:

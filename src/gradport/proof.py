@@ -1,86 +1,27 @@
-"""One Program beside eager torch: what export asks before it hands a file out, and what verify builds on."""
+"""One Program beside eager torch: what export asks before it hands a file out."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
-import onnx_ir as ir
 import torch
 
+from gradport.answers import Case, Reference, answered, compared, gives_others, grain_of, reference
 from gradport.dimensions import Dimensions, by_name
-from gradport.eager import Cotangent, Drawn, given, ones, run_eager
-from gradport.errors import Error, ExportError, ProgramError, TargetError
-from gradport.inputs import fresh, sizes_of
-from gradport.interface import interface
-from gradport.joint import Joint, Slot, cast
+from gradport.draws import faults_of_draws
+from gradport.errors import Error, ExportError, ProgramError
+from gradport.following import Following
+from gradport.inputs import fresh, fresh_within, sizes_of
+from gradport.joint import Joint
 from gradport.program import Program
-from gradport.randomness import Randomness, drawn_by, drawn_from
-from gradport.tolerance import Comparison, compare
+from gradport.randomness import Randomness
+from gradport.rewrite.generators import draws_as_inputs
+from gradport.tolerance import Comparison
+from gradport.weights import moved_constants, with_weights
 
-__all__ = ["Case", "Reference", "ambient_of", "compared", "grain_of", "prove", "reference"]
-
-_MOVES = 6
-"""Runs of eager that say how far it goes from itself."""
-
-_ULPS = 8.0
-"""By how much their inputs move: what the operators of a deep network with other kernels make of them."""
-
-_HALVES = {
-    ir.DataType.FLOAT16: torch.finfo(torch.float16).eps,
-    ir.DataType.BFLOAT16: torch.finfo(torch.bfloat16).eps,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One set of inputs.
-
-    Attributes:
-        what: what it is.
-        tensors: by slot.
-        edge: whether it holds edge values (nan, infinities, ties), where float64 may go elsewhere.
-        cotangent: what becomes of each cotangent that is drawn.
-    """
-
-    what: str
-    tensors: dict[Slot, torch.Tensor]
-    edge: bool = False
-    cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn
-
-
-@dataclasses.dataclass(frozen=True)
-class _Again:
-    """The cotangents and random numbers of a call, for another one."""
-
-    cotangent: Cotangent
-    random: Callable[[], Randomness]
-
-
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """Eager's answer to one case, under the Subject's default names and in graph order.
-
-    Attributes:
-        feeds: the graph's inputs.
-        expected: what the graph should give.
-        roles: role of each output.
-        narrowest: the narrowest floating-point dtype among what went in, or None where none did.
-        oracle: the float64 values, or None where the subject does not run in float64; asked lazily.
-        spread: how far each value goes when all that goes in moves by a few ULPs; asked lazily.
-        again: what another call takes to be the same call.
-        new_state: of a training step.
-    """
-
-    feeds: dict[str, torch.Tensor]
-    expected: dict[str, torch.Tensor]
-    roles: dict[str, str]
-    narrowest: torch.dtype | None
-    oracle: Callable[[], dict[str, torch.Tensor] | None]
-    spread: Callable[[], dict[str, torch.Tensor]]
-    again: _Again
-    new_state: dict[Slot, torch.Tensor]
+__all__ = ["prove"]
 
 
 def prove(
@@ -92,7 +33,8 @@ def prove(
     locate: Callable[[Case, Reference], object] = lambda case, answer: None,
     seed: int = 0,
 ) -> None:
-    """Runs a Program in ONNX Runtime against eager: the example, moved inputs, other sizes, fresh cotangents.
+    """Runs a Program in ONNX Runtime against eager: the example, moved inputs and weights, other sizes, fresh
+    cotangents; of a training step also one step after another.
 
     Args:
         program: what is proved.
@@ -107,174 +49,97 @@ def prove(
         TargetError: eager rejects the example itself.
     """
     generator = torch.Generator().manual_seed(seed)
-    grain = grain_of(program)
-    inputs = [spec.name for spec in program.inputs]
-    state: dict[Slot, torch.Tensor] = {}
-    for case in _cases(joint, dimensions, generator):
-        case = Case(case.what, {**case.tensors, **state})
-        try:
-            answer = reference(joint, case.tensors, generator, random, grain)
-        except TargetError:
-            if case.what == "the example":
-                raise
-            continue  # eager does not take these inputs, so there is nothing to agree with
+    cut = draws_as_inputs(program)
+    if cut is not program:
+        _require_good_draws(program, joint, generator)
+        program = cut
+    bench = _Bench(joint, generator, random, grain_of(program), locate)
+    weights = moved_constants(program, joint, generator)
+    if weights:
+        other = with_weights(program, joint, weights)
+        moved = fresh(joint, dimensions, sizes_of(joint, dimensions), generator)
+        bench.hold(other, Case("moved inputs and weights", moved | weights))
+    following = Following(joint) if joint.moving else None
+    for case in _cases(joint, dimensions, generator, joint.proof_runs):
+        held = bench.hold(program, case if following is None else following.placed(case))
+        if held is not None and following is not None:
+            following.after(*held)
+
+
+def _require_good_draws(program: Program, joint: Joint, generator: torch.Generator) -> None:
+    """Tests the numbers that a Program draws by itself, at the example's sizes."""
+    answer = reference(joint, joint.examples(), generator)
+    inputs = [spec.name for spec in draws_as_inputs(program).inputs]
+    feeds = dict(zip(inputs, answer.feeds.values(), strict=True))
+    for name, fault in faults_of_draws(program, feeds).items():
+        raise ExportError(
+            f"{joint.subject.name} was not exported: ONNX Runtime does not draw {name!r} as it should: {fault}; "
+            "export with random='input' and feed the numbers of Program.draw."
+        )
+
+
+@dataclasses.dataclass
+class _Bench:
+    """Holds a Program against eager on one case."""
+
+    joint: Joint
+    generator: torch.Generator
+    random: Callable[[], Randomness] | None
+    grain: float
+    locate: Callable[[Case, Reference], object]
+
+    def hold(self, program: Program, case: Case) -> tuple[Case, Reference, dict[str, torch.Tensor]] | None:
+        """The case as it was run, eager's answer and the results; None where eager rejects the case.
+
+        Raises:
+            ExportError: a result departs.
+            TargetError: eager rejects the example.
+        """
+        found = answered(case, lambda one: reference(self.joint, one.tensors, self.generator, self.random, self.grain))
+        if found is None:
+            return None
+        case, answer = found
+        inputs = [spec.name for spec in program.inputs]
+        if len(inputs) != len(answer.feeds):
+            raise ExportError(
+                f"{self.joint.subject.name} was not exported: on {case.what} it draws other random tensors than on its "
+                "example; draw the same ones at every size."
+            )
         try:
             results = program.run_named(dict(zip(inputs, answer.feeds.values(), strict=True)))
         except ProgramError as error:
             raise ExportError(
-                f"{joint.subject.name} was not exported: on {case.what}, {error} "
-                "Write that part otherwise or in another dtype; verify=False hands the file out all the same."
+                f"{self.joint.subject.name} was not exported: on {case.what}, {error} "
+                "Write that part otherwise or in another dtype; verify=False returns the Program without a proof."
             ) from error
         results = dict(zip(answer.expected, results.values(), strict=True))
         for name, comparison in compared(answer, results).items():
             if not comparison.ok:
-                raise _refusal(joint, case, answer, name, comparison, locate)
-        state = _after(state, case, answer)
+                raise _refusal(self.joint, case, answer, name, comparison, self.locate)
+        return case, answer, results
 
 
-def _after(state: dict[Slot, torch.Tensor], case: Case, answer: Reference) -> dict[Slot, torch.Tensor]:
-    """Where a training step goes on: from eager's new state, at another learning rate."""
-    rates = {slot: tensor / 2 for slot, tensor in case.tensors.items() if slot.kind == "lr"}
-    return {**state, **answer.new_state, **rates}
-
-
-def reference(
-    joint: Joint,
-    tensors: Mapping[Slot, torch.Tensor],
-    generator: torch.Generator,
-    random: Callable[[], Randomness] | None = None,
-    grain: float = 0.0,
-    cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn,
-) -> Reference:
-    """Runs eager, with cotangents drawn afresh, and random numbers too where `random` says nothing else.
-
-    Args:
-        joint: what runs.
-        tensors: a tensor for every slot.
-        generator: draws.
-        random: what eager's random numbers go through.
-        grain: what `grain_of` gives.
-        cotangent: what becomes of each cotangent that is drawn.
-
-    Raises:
-        TargetError: eager rejects these inputs.
-    """
-    drawn = Drawn(generator, cotangent)
-    outcome = run_eager(joint, tensors, drawn, random or drawn_by(generator))
-    again = _Again(given(drawn.cotangents), random or drawn_from(outcome.random))
-    listed = interface(joint, tensors, drawn.cotangents, outcome)
-    dtypes = [tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()]
-    narrowest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=None)
-    oracle = functools.cache(lambda: _oracle(joint, tensors, drawn.cotangents, again))
-    spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, again, listed.outputs, grain))
-    new_state = {slot: tensor.detach() for slot, tensor in outcome.new_state.items()}
-    return Reference(listed.inputs, listed.outputs, listed.roles, narrowest, oracle, spread, again, new_state)
-
-
-def compared(
-    answer: Reference,
-    results: Mapping[str, torch.Tensor],
-    *,
-    rtol: float | None = None,
-    atol: float | None = None,
-) -> dict[str, Comparison]:
-    """Every result against eager's, by name."""
-
-    def one(name: str) -> Callable[[], torch.Tensor | None]:
-        return lambda: (answer.oracle() or {}).get(name)
-
-    def usual(name: str) -> Callable[[], torch.Tensor | None]:
-        return lambda: answer.spread().get(name)
-
-    ambient = ambient_of(answer)
-    return {
-        name: compare(
-            results[name],
-            expected,
-            one(name),
-            spread=usual(name),
-            narrowest=answer.narrowest,
-            ambient=ambient,
-            squares=answer.roles[name] == "new_state",
-            rtol=rtol,
-            atol=atol,
-        )
-        for name, expected in answer.expected.items()
-    }
-
-
-def ambient_of(answer: Reference) -> float:
-    """The largest magnitude among everything that a call gave."""
-    floating = [t for t in answer.expected.values() if t.is_floating_point() and t.numel()]
-    return max((float(t.detach().abs().nan_to_num(0.0, 0.0, 0.0).max()) for t in floating), default=0.0)
-
-
-def grain_of(program: Program) -> float:
-    """The relative step of a half precision that the graph computes in between inputs and outputs that are wider, as
-    autocast does; else 0."""
-    graph = program.model.graph
-    given = {value.dtype for value in (*graph.inputs, *graph.outputs)}
-    made = {value.dtype for node in graph for value in node.outputs}
-    return max((step for dtype, step in _HALVES.items() if dtype in made and dtype not in given), default=0.0)
-
-
-def _oracle(
-    joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], again: _Again
-) -> dict[str, torch.Tensor] | None:
-    """The same call in float64; None where the subject does not run in it."""
-    wide = cast(tensors, torch.float64)
-    try:
-        return interface(joint, wide, cotangents, run_eager(joint, wide, again.cotangent, again.random)).outputs
-    except Error:
-        return None
-
-
-def _spread(
-    joint: Joint,
-    tensors: Mapping[Slot, torch.Tensor],
-    cotangents: Mapping[str, torch.Tensor],
-    again: _Again,
-    expected: Mapping[str, torch.Tensor],
-    grain: float,
-) -> dict[str, torch.Tensor]:
-    """How far eager goes from itself, in the worst of a few runs, when every element moves by up to a few ULPs, or by
-    half of one of the narrower dtype that it computes in; nothing where it does not even repeat itself."""
-    if _gives_others(joint, tensors, again):
-        return {}  # then eager is no measure of itself
-    worst: dict[str, torch.Tensor] = {}
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(_MOVES):
-        moved = {slot: _moved(tensor, generator, grain) for slot, tensor in tensors.items()}
-        try:
-            found = interface(joint, moved, cotangents, run_eager(joint, moved, again.cotangent, again.random)).outputs
-        except Error:
-            return {}
-        for name, value in expected.items():
-            gap = (found[name].detach().double() - value.detach().double()).abs()
-            worst[name] = torch.maximum(worst[name], gap) if name in worst else gap
-    return worst
-
-
-def _moved(tensor: torch.Tensor, generator: torch.Generator, grain: float) -> torch.Tensor:
-    if not tensor.is_floating_point():
-        return tensor
-    noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
-    wide = tensor.detach().double()
-    reach = max(_ULPS * torch.finfo(tensor.dtype).eps, grain / 2)
-    return (wide * (1 + reach * noise)).to(tensor.dtype)
-
-
-def _cases(joint: Joint, dimensions: Dimensions, generator: torch.Generator) -> Iterator[Case]:
-    """The example; moved values at its sizes; then 1 and two other sizes of every dynamic dimension."""
-    yield Case("the example", joint.examples())
+def _cases(joint: Joint, dimensions: Dimensions, generator: torch.Generator, runs: int) -> Iterator[Case]:
+    """The example; moved values at its sizes; then 1 and two other sizes of every dynamic dimension; then moved values
+    again until there were enough runs."""
     sizes = sizes_of(joint, dimensions)
-    yield Case("moved inputs", fresh(joint, dimensions, sizes, generator))
-    yield Case("moved inputs", fresh(joint, dimensions, sizes, generator))
     limits = by_name(dimensions)
+
+    def moved(what: str, at: dict[str, int]) -> Case:
+        within = functools.partial(fresh_within, joint, dimensions, at, generator)
+        return Case(what, fresh(joint, dimensions, at, generator), otherwise=within)
+
+    yield Case("the example", joint.examples(), is_example=True)
+    count = 3
+    yield moved("moved inputs", sizes)
+    yield moved("moved inputs", sizes)
     for name, size in sizes.items():
         for other in (1, 2, size + 3):
             if other != size and limits[name].admits(other):
-                yield Case(f"{name}={other}", fresh(joint, dimensions, {**sizes, name: other}, generator))
+                count += 1
+                yield moved(f"{name}={other}", {**sizes, name: other})
+    for _ in range(count, runs):
+        yield moved("moved inputs", sizes)
 
 
 def _refusal(
@@ -285,7 +150,7 @@ def _refusal(
     comparison: Comparison,
     locate: Callable[[Case, Reference], object],
 ) -> Error:
-    if _gives_others(joint, case.tensors, answer.again):
+    if gives_others(joint, case.tensors, answer.again):
         return ExportError(
             f"{joint.subject.name} gives other results when it is called again with the same inputs, so it draws "
             "random numbers or keeps state outside torch; pass what varies in as an argument."
@@ -299,12 +164,5 @@ def _refusal(
     return ExportError(
         f"{joint.subject.name} was not exported: on {case.what}, the {answer.roles[name]} {name!r} differs from eager: "
         f"{comparison.reason} ({comparison.ulps:.3g} ULPs of the largest value, relative {comparison.relative:.3g}). "
-        f"{first}; verify=False hands the file out all the same."
+        f"{first}; verify=False returns the Program without a proof."
     )
-
-
-def _gives_others(joint: Joint, tensors: Mapping[Slot, torch.Tensor], again: _Again) -> bool:
-    """Whether a second call with the same inputs and random numbers gives other results."""
-    first, second = (run_eager(joint, tensors, ones, again.random) for _ in range(2))
-    pairs = zip(first.outputs.values(), second.outputs.values(), strict=True)
-    return any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)

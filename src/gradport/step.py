@@ -69,11 +69,16 @@ class Step(Joint):
         self.explicit = frozenset()
         self._clip = clip_grad_norm
         self._accumulate = accumulate
+        self.proof_runs = 2 * accumulate + 2
         self._trained = trained
         self._numbers: dict[str, type] = {}
         self._static: dict[str, dict[str, Any]] = {}
         self.moving = self._find_moving()
         self._find_state()
+
+    def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Step:
+        """The same step with these tensors as its example; absent slots keep theirs."""
+        return Step(self._subject_at(tensors), self.optimizer, clip_grad_norm=self._clip, accumulate=self._accumulate)
 
     def examples(self) -> dict[Slot, torch.Tensor]:
         """Every slot with its example tensor: those of a Joint, then the optimizer's state and the learning rates."""

@@ -173,8 +173,8 @@ def test_targets_of_every_kind(tmp_path):
         (["run", f"{TARGETS}:Swish", X, "--budget", "soon"], 2, "--budget"),
         (["run", f"{TARGETS}:Swish", X, "--expect", "sideways"], 2, "expect='sideways'"),
         (["run", f"{TARGETS}:Swish", X, "--wrt", "nope"], 2, "names nothing"),
-        (["verify", "nowhere.onnx", "--against", f"{TARGETS}:Swish", X], 2, "is no file"),
-        (["functions", "nowhere.onnx"], 2, "is no file"),
+        (["verify", "nowhere.onnx", "--against", f"{TARGETS}:Swish", X], 2, "file not found"),
+        (["functions", "nowhere.onnx"], 2, "file not found"),
     ],
 )
 def test_bad_input_gets_one_clear_sentence_and_leaves_nothing(arguments, code, sentence, tmp_path):

@@ -98,7 +98,7 @@ def test_a_failure_half_way_leaves_the_file_that_stood_there(program, tmp_path, 
 
 
 def test_what_is_no_model_is_refused(tmp_path):
-    with pytest.raises(gradport.ProgramError, match="is no file"):
+    with pytest.raises(gradport.ProgramError, match="file not found"):
         gradport.load(tmp_path / "nope.onnx")
     (tmp_path / "text.onnx").write_text("not a model")
     with pytest.raises(gradport.ProgramError, match="is not an ONNX model"):

@@ -17,7 +17,7 @@ from gradport.compat.torch.sizes import Assumption, ShapeAssumptions
 from gradport.dimensions import Dimension, Dimensions
 from gradport.eager import ones, run_eager
 from gradport.errors import ExportError, TargetError
-from gradport.inputs import fresh, sizes_of
+from gradport.inputs import fresh_within, sizes_of
 from gradport.joint import Joint
 from gradport.signature import source_of
 
@@ -99,7 +99,7 @@ def _is_rejected(joint: Joint, dimensions: Dimensions, name: str, size: int) -> 
     if elements * size > _MOST_ELEMENTS * max(standing[name], 1):
         return False  # too large to try
     sizes = {**standing, name: size}
-    tensors = fresh(joint, dimensions, sizes, torch.Generator().manual_seed(0))
+    tensors = fresh_within(joint, dimensions, sizes, torch.Generator().manual_seed(0))
     try:
         run_eager(joint, tensors, ones)
     except TargetError:

@@ -10,7 +10,7 @@ import torch
 
 from gradport.eager import Cotangent, given, ones, rejection, run_eager
 from gradport.errors import Error
-from gradport.inputs import fresh
+from gradport.inputs import fresh, fresh_within, moved_state
 from gradport.joint import Joint, Outcome, Slot, cast, copies
 from gradport.quiet import quiet
 from gradport.signature import source_of, source_of_backward
@@ -53,13 +53,13 @@ class Trial:
         self.elements = 256 if thorough else 32
         self._forward = Joint(joint.subject.replace(wrt=None))
         self._deadline = None if budget is None else time.monotonic() + budget
+        self._known: dict[str, Any] = {}
         generator = torch.Generator().manual_seed(seed)
         large = any(tensor.numel() > _LARGE for tensor in joint.examples().values())
         count = (7 if thorough else 1 if large else 2) if moved is None else moved
-        drawn = [self._moved(fresh(joint, {}, {}, generator)) for _ in range(count)]
-        self.inputs = [cast(copies(tensors), torch.float64) for tensors in (joint.examples(), *drawn)]
+        drawn = [self._drawn(generator) for _ in range(count)]
+        self.inputs = [cast(copies(joint.examples()), torch.float64), *drawn]
         self.generator = generator
-        self._known: dict[str, Any] = {}
 
     def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Trial:
         """The same subject with these arguments and targets as its one input.
@@ -72,11 +72,24 @@ class Trial:
         made.seeded(made.inputs[0])
         return made
 
-    def _moved(self, tensors: dict[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor]:
-        """Lone numbers that no gradient is wanted of keep their value: such is the k of a scale."""
+    def _drawn(self, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
+        """Moved arguments, targets, parameters and buffers in float64; values that the example shows, and the
+        parameters as they are, where the subject rejects those."""
+        moved = fresh(self.joint, {}, {}, generator) | moved_state(self.joint, generator) | self._declared_numbers()
+        wide = cast(copies(moved), torch.float64)
+        try:
+            self.outputs(wide)
+        except Error:
+            within = fresh_within(self.joint, {}, {}, generator) | self._declared_numbers()
+            return cast(copies(within), torch.float64)
+        return wide
+
+    def _declared_numbers(self) -> dict[Slot, torch.Tensor]:
+        """Lone numbers without a wanted gradient, where one is declared: such a number may be the factor of a scale."""
+        if self.joint.subject.expect is None:
+            return {}
         examples = self.joint.examples()
-        fixed = {s: t for s, t in examples.items() if t.numel() == 1 and s not in self.joint.wanted}
-        return tensors | fixed
+        return {s: t for s, t in examples.items() if t.numel() == 1 and s not in self.joint.wanted}
 
     @property
     def left(self) -> float | None:

@@ -2,15 +2,17 @@
 
 from gradport.inputs.edges import edges, in_one_element, layouts, specials
 from gradport.inputs.example import with_every_gradient, with_example
-from gradport.inputs.fresh import fresh, shape_at, sizes_of
+from gradport.inputs.fresh import fresh, fresh_within, moved_state, shape_at, sizes_of
 from gradport.inputs.strategies import Space, strategy, strategy_at
 
 __all__ = [
     "Space",
     "edges",
     "fresh",
+    "fresh_within",
     "in_one_element",
     "layouts",
+    "moved_state",
     "shape_at",
     "sizes_of",
     "specials",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,12 +13,15 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 import torch
 
-from gradport.dimensions import Dimension
+from gradport.capture import Capture
+from gradport.compat.torch.sizes import expression_of, size_text
+from gradport.compat.torch.trees import tree_leaves
+from gradport.control_flow import bodies
 from gradport.eager import ones, run_eager
 from gradport.joint import Joint
-from gradport.lower.lower import Lowered
+from gradport.lower.lower import Lowered, hold
 from gradport.names import Entry, Taken, allot, renamed, unique
-from gradport.program import FUNCTIONS, NAMES, PROVENANCE, Program
+from gradport.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PROVENANCE, Program
 from gradport.references import ReferenceHooks, has_reference
 from gradport.signature import source_of, source_of_backward
 
@@ -42,38 +44,60 @@ def assemble(
     """
     model = lowered.model
     capture = lowered.capture
+    placeholders = _settle_inputs(lowered)
     _own_outputs(model.graph)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
-    moving = {(slot.kind, slot.name) for slot in capture.joint.moving}
-    placeholders = sorted(
-        (
-            (Entry("state" if (p.kind, p.name) in moving else p.kind, p.kind, p.name), value)
-            for p, value in zip(capture.placeholders, lowered.inputs, strict=True)
-            if p.kind in _ROLE_ORDER or (p.kind, p.name) in moving
-        ),
-        key=lambda pair: _ROLE_ORDER.index(pair[0].role),
-    )
     inputs = [entry for entry, _ in placeholders]
     outputs = [Entry(output.kind, output.of, output.name) for output in capture.outputs]
     renames = renamed(inputs, input_names, "input_names") | renamed(outputs, output_names, "output_names")
     in_names, out_names, taken = allot(inputs, outputs, renames)
     values = [value for _, value in placeholders]
-    model.graph.inputs.clear()
-    model.graph.inputs.extend(values)
     initializers = _name_initializers(lowered, taken)
     for value in {*values, *model.graph.outputs, *model.graph.initializers.values()}:
         taken.claim(str(value.name), "internal")  # so that no internal keeps a name that is given away below
     _name(model, [*zip(values, in_names, strict=True), *zip(model.graph.outputs, out_names, strict=True)], initializers)
-    _name_dimensions(model.graph, capture.symbols)
+    _name_dimensions(model.graph, capture)
     random = {entry.source: name for entry, name in zip(inputs, in_names, strict=True) if entry.role == "random"}
+    model.metadata_props[FORMAT] = str(FORMAT_VERSION)
     model.metadata_props[NAMES] = json.dumps(_roles(inputs, in_names, outputs, out_names), ensure_ascii=False)
     model.metadata_props[FUNCTIONS] = json.dumps(_functions(model), ensure_ascii=False)
     model.metadata_props[PROVENANCE] = json.dumps(
         _provenance(lowered, options, random), ensure_ascii=False, default=repr
     )
     _finish(model, lowered.opset_version)
-    return Program(model)
+    return Program(model, _starting_state(capture.joint, inputs, in_names))
+
+
+def _settle_inputs(lowered: Lowered) -> list[tuple[Entry, ir.Value]]:
+    """Decides which inputs of the flat graph stay inputs, in graph order; the others become initializers."""
+    joint, graph = lowered.capture.joint, lowered.model.graph
+    moving = {(slot.kind, slot.name) for slot in joint.moving}
+    examples = {(slot.kind, slot.name): tensor for slot, tensor in joint.examples().items()}
+    kept = []
+    graph.inputs.clear()
+    for placeholder, value in zip(lowered.capture.placeholders, lowered.inputs, strict=True):
+        kind, name = placeholder.kind, placeholder.name
+        if (kind, name) in moving:
+            kept.append((Entry("state", kind, name), value))
+        elif kind in _ROLE_ORDER:
+            kept.append((Entry(kind, kind, name), value))
+        else:
+            hold(graph, value, examples[kind, name])
+    kept.sort(key=lambda pair: _ROLE_ORDER.index(pair[0].role))
+    graph.inputs.extend(value for _, value in kept)
+    return kept
+
+
+def _starting_state(joint: Joint, inputs: list[Entry], names: list[str]) -> dict[str, torch.Tensor]:
+    """What each state input holds before the first step, by its name in the file."""
+    examples = {(slot.kind, slot.name): tensor for slot, tensor in joint.examples().items()}
+    found = {}
+    for entry, name in zip(inputs, names, strict=True):
+        if entry.role == "state":
+            tensor = examples[entry.kind, entry.source].detach()
+            found[name] = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).clone()
+    return found
 
 
 def _own_outputs(graph: ir.Graph) -> None:
@@ -122,15 +146,13 @@ def _name(model: ir.Model, public: list[tuple[ir.Value, str]], initializers: dic
         graph.initializers[str(value.name)] = value
 
 
-def _name_dimensions(graph: ir.Graph, symbols: Mapping[str, Dimension]) -> None:
-    """torch's symbols become the names that the user gave."""
-    names = {symbol: dimension.name for symbol, dimension in symbols.items()}
-    pattern = re.compile("|".join(rf"\b{re.escape(symbol)}\b" for symbol in names)) if names else None
+def _name_dimensions(graph: ir.Graph, capture: Capture) -> None:
+    """torch's symbols become the names that the user gave, its expressions those of `gradport.expressions`; a size that
+    cannot be written so is unknown in the file."""
+    texts = _size_texts(capture)
 
     def named(dim: Any) -> Any:
-        if isinstance(dim, int) or dim.value is None or pattern is None:
-            return dim
-        return pattern.sub(lambda match: names[match[0]], str(dim.value))
+        return dim if isinstance(dim, int) or dim.value is None else ir.SymbolicDim(texts.get(str(dim.value)))
 
     every = [*graph.inputs, *graph.initializers.values()]
     for node in graph.all_nodes():  # those of branches and loops too
@@ -139,6 +161,22 @@ def _name_dimensions(graph: ir.Graph, symbols: Mapping[str, Dimension]) -> None:
     for value in every:
         if value.shape is not None:
             value.shape = ir.Shape([named(dim) for dim in value.shape])
+
+
+def _size_texts(capture: Capture) -> dict[str, str | None]:
+    """Each symbolic size of the trace, as torch writes it, in our grammar."""
+    names = {symbol: dimension.name for symbol, dimension in capture.symbols.items()}
+    sizes = [
+        size
+        for body in bodies(capture.graph_module)
+        for node in body.graph.nodes
+        for value in tree_leaves(node.meta.get("val"))
+        if isinstance(value, torch.Tensor)
+        for size in value.shape
+        if isinstance(size, torch.SymInt)
+    ]
+    by_text: dict[str, Any] = {str(size): size for size in sizes}
+    return {text: size_text(expression_of(size), names) for text, size in by_text.items()}
 
 
 def _entering(attribute: ir.Attr) -> Sequence[ir.Value]:

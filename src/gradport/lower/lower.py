@@ -20,7 +20,7 @@ from gradport.control_flow import bodies
 from gradport.errors import ExportError
 from gradport.lower.table import registry
 
-__all__ = ["MODULE", "OPERATOR", "PLACE", "REGION", "Lowered", "lower"]
+__all__ = ["MODULE", "OPERATOR", "PLACE", "REGION", "Lowered", "hold", "lower"]
 
 REGION = "gradport.region"
 PLACE = "gradport.place"
@@ -36,8 +36,8 @@ class Lowered:
         capture: what it came from.
         model: the graph; `REGION`, `PLACE` and `MODULE` stand in the metadata of its nodes, `OPERATOR` in the memory
             of a value that an operator of the capture gives.
-        inputs: the graph's values in the order of the capture's placeholders; parameters and buffers are
-            initializers, constants too.
+        inputs: the graph's inputs in the order of the capture's placeholders, parameters and buffers among them; what
+            is no initializer cannot be taken for a constant. Only constants of the subject's code are initializers.
         opset_version: opset of ai.onnx.
     """
 
@@ -88,28 +88,24 @@ def _annotate(node: ir.Node) -> None:
 
 
 def _placeholder_values(capture: Capture, model: ir.Model) -> tuple[ir.Value, ...]:
-    """The graph's inputs by placeholder; what holds data becomes an initializer."""
+    """The graph's inputs by placeholder; constants become initializers."""
     nodes = [node.name for node in capture.graph_module.graph.nodes if node.op == "placeholder"]
     by_node = dict(zip(nodes, list(model.graph.inputs), strict=True))
-    examples = {(slot.kind, slot.name): tensor for slot, tensor in capture.joint.examples().items()}
+    inputs = tuple(by_node[placeholder.node] for placeholder in capture.placeholders)
     model.graph.inputs.clear()
-    for placeholder in capture.placeholders:
-        value = by_node[placeholder.node]
-        if placeholder.kind in ("parameter", "buffer", "state"):
-            _hold(model, value, examples[placeholder.kind, placeholder.name])
-        else:
-            model.graph.inputs.append(value)
+    model.graph.inputs.extend(inputs)
     for constant in capture.constants:
-        _hold(model, by_node[constant.node], constant.tensor)
-    return tuple(by_node[placeholder.node] for placeholder in capture.placeholders)
+        hold(model.graph, by_node[constant.node], constant.tensor)
+    return inputs
 
 
-def _hold(model: ir.Model, value: ir.Value, tensor: torch.Tensor) -> None:
+def hold(graph: ir.Graph, value: ir.Value, tensor: torch.Tensor) -> None:
+    """Makes a value an initializer with a copy of this tensor; complex numbers are pairs."""
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
-    value.const_value = TorchTensor(tensor.contiguous(), name=value.name)
-    model.graph.initializers[str(value.name)] = value
+    value.const_value = TorchTensor(tensor.clone(memory_format=torch.contiguous_format), name=value.name)
+    graph.initializers[str(value.name)] = value
 
 
 def _restore_opset(model: ir.Model, opset_version: int) -> None:

@@ -6,6 +6,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from gradport.rewrite.bfloat16 import round_inside
+from gradport.rewrite.casts import write_casts
 from gradport.rewrite.generators import draw_at_run_time
 from gradport.rewrite.masks import select_by_product
 from gradport.rewrite.pools import pool_nan
@@ -24,6 +25,7 @@ def rewrite(model: ir.Model, *, finite_math: bool) -> None:
     select_by_product(model.graph, finite_math=finite_math)
     if not finite_math:
         pool_nan(model.graph)
+    write_casts(model)
 
 
 def share(model: ir.Model) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
+from gradport.answers import reference
 from gradport.capture import capture
 from gradport.dimensions import Dimensions
 from gradport.divergence import departures
 from gradport.export import written
 from gradport.joint import Joint
 from gradport.lower import decomposition_table, forms_of
-from gradport.proof import reference
 from gradport.verify.ort import unoptimized
 
 __all__ = ["divergence"]

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from gradport.answers import reference
 from gradport.dimensions import Dimensions
 from gradport.inputs import fresh, sizes_of
 from gradport.joint import Joint
 from gradport.program import Program
-from gradport.proof import reference
 
 __all__ = ["EDGES", "errors"]
 

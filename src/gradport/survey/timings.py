@@ -16,15 +16,16 @@ from typing import Any
 
 import torch
 
+from gradport.answers import reference
 from gradport.child import written_by_child
 from gradport.compat.torch.tracing import validation_kept
 from gradport.dimensions import Dimensions, by_name
 from gradport.errors import Error
 from gradport.inputs import fresh, sizes_of
 from gradport.joint import Joint, Slot
-from gradport.program import Program, run_session
-from gradport.proof import reference
+from gradport.program import Program
 from gradport.quiet import quiet
+from gradport.sessions import run_session
 
 __all__ = ["timings"]
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
+from gradport.answers import Case
 from gradport.dimensions import Dimensions, by_name
 from gradport.errors import SpecError
-from gradport.inputs import edges, fresh, in_one_element, layouts, shape_at, sizes_of
+from gradport.inputs import edges, fresh, fresh_within, in_one_element, layouts, shape_at, sizes_of
 from gradport.joint import Joint
-from gradport.proof import Case
 
 __all__ = ["case_sizes", "cases"]
 
@@ -71,22 +72,27 @@ def cases(
         generator: draws.
         overflowing: whether edge values may be the largest number, which leaves no room for a tolerance.
     """
-    yield Case("the example", joint.examples())
+    yield Case("the example", joint.examples(), is_example=True)
     at_example = sizes_of(joint, dimensions)
+
+    def moved(what: str, sizes: dict[str, int], *, edge: bool = False) -> Case:
+        within = functools.partial(fresh_within, joint, dimensions, sizes, generator)
+        return Case(what, fresh(joint, dimensions, sizes, generator), edge, otherwise=within)
+
     for count in range(_FRESH):
-        yield Case(f"fresh values {count + 1}", fresh(joint, dimensions, at_example, generator))
+        yield moved(f"fresh values {count + 1}", at_example)
     for name, sizes in wanted.items():
         for size in sizes:
             edge = size == 0  # an empty mean is nan, or what a runtime makes of it
-            yield Case(f"{name}={size}", fresh(joint, dimensions, {**at_example, name: size}, generator), edge)
+            yield moved(f"{name}={size}", {**at_example, name: size}, edge=edge)
     if len(wanted) > 1:
         for sizes in zip(*wanted.values(), strict=False):
             said = dict(zip(wanted, sizes, strict=True))
             if _elements(joint, dimensions, said) > _ELEMENTS:
                 continue
             what = ", ".join(f"{n}={s}" for n, s in said.items())
-            yield Case(what, fresh(joint, dimensions, said, generator), 0 in said.values())
-    plain = fresh(joint, dimensions, at_example, generator)
+            yield moved(what, said, edge=0 in said.values())
+    plain = fresh_within(joint, dimensions, at_example, generator)
     for what, tensors in layouts(plain):
         yield Case(what, tensors)
     for what, tensors in edges(joint, plain, generator, overflowing=overflowing):

@@ -16,9 +16,9 @@ from gradport.verify.vote import Verdict
 __all__ = [
     "agreement",
     "deadly",
+    "draw",
     "edge_values",
     "first_node",
-    "not_comparable",
     "not_reached",
     "nothing_compared",
     "running",
@@ -70,13 +70,12 @@ def nothing_compared(trial: Trial) -> Iterator[Finding]:
         yield _about(trial, "runs/nothing", "undecided", "nothing compared", "warning", said)
 
 
-def not_comparable(trial: Trial) -> Finding:
-    """What is said of a model that draws its own random numbers."""
-    said = (
-        "The model draws its own random numbers, so no run of eager is the same as its; "
-        "export with random='input' to hold the same graph against eager."
-    )
-    return _about(trial, "runs/random", "skipped", "", "warning", said)
+def draw(trial: Trial, name: str, fault: str | None) -> Finding:
+    """What is said of one random tensor that the model draws by itself in ONNX Runtime."""
+    if fault is None:
+        said = f"The model draws {name!r} with the right distribution, and each run anew."
+        return _about(trial, f"draws/{name}", "held", "draws", "info", said)
+    return _about(trial, f"draws/{name}", "failed", "draws", "error", f"The model draws {name!r} wrongly: {fault}.")
 
 
 def stumbles(trial: Trial) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx_ir as ir
 import torch
 
+from gradport.answers import Case, Reference
 from gradport.capture import Capture, capture
 from gradport.dimensions import resolve_dimensions
 from gradport.divergence import distance, first_departure, operator_values
@@ -25,7 +26,6 @@ from gradport.export import written
 from gradport.intermediates import Flat, Make, flat, reads, taken
 from gradport.lower import OPSETS, decomposition_table, forms_of
 from gradport.program import Program
-from gradport.proof import Case, Reference
 from gradport.randomness import Expected
 from gradport.selftest import require_working_export
 from gradport.verify.ort import unoptimized

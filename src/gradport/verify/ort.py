@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from gradport.errors import ProgramError
-from gradport.program import Program, new_session, require_fitting, run_session
+from gradport.program import Program, require_fitting
+from gradport.sessions import new_session, run_session
 
 __all__ = ["LEVELS", "Absent", "NoKernel", "at_level", "cpu", "cuda", "cuda_is_absent", "unoptimized"]
 

@@ -18,10 +18,10 @@ import onnx.shape_inference
 import onnx_ir as ir
 import torch
 
+from gradport.answers import Case
 from gradport.errors import ProgramError, TargetError, first_line
 from gradport.evidence import Finding
 from gradport.intermediates import Flat, flat, taken
-from gradport.proof import Case
 from gradport.verify.ort import unoptimized
 from gradport.verify.trial import Trial
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import torch
 
+from gradport.answers import Case
 from gradport.inputs import Space, specials, strategy_at
 from gradport.inputs.memory import Memory
 from gradport.inputs.search import shown_by, written
 from gradport.joint import Slot
-from gradport.proof import Case
 from gradport.verify.trial import Trial
 
 __all__ = ["explored", "smallest"]

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import torch
 
+from gradport.answers import Case
 from gradport.child import written_by_child
-from gradport.proof import Case
 from gradport.verify.trial import Trial
 
 __all__ = ["crashing"]

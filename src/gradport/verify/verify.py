@@ -10,13 +10,16 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from gradport.answers import Case
 from gradport.dimensions import Dimensions, by_name, resolve_dimensions
+from gradport.draws import faults_of_draws
+from gradport.errors import ProgramError
 from gradport.evidence import Evidence, Finding, environment
 from gradport.inputs import Space, fresh, sizes_of, with_example
 from gradport.joint import Joint
 from gradport.program import Program
-from gradport.proof import Case
 from gradport.randomness import Expected
+from gradport.rewrite.generators import draws_as_inputs
 from gradport.signature import source_of
 from gradport.subject import as_subject
 from gradport.tolerance import CRITERION
@@ -31,6 +34,7 @@ from gradport.verify.shrinking import explored, smallest
 from gradport.verify.surviving import crashing
 from gradport.verify.trial import Trial, Worst
 from gradport.verify.vote import Jury
+from gradport.weights import moved_constants, with_weights
 
 __all__ = ["verify"]
 
@@ -115,13 +119,51 @@ def verify(
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     drawing = program.provenance.get("options", {}).get("random")
     random = Expected if drawing == "off" else None
-    trial = Trial(program, joint, chosen(runtimes), rtol=rtol, atol=atol, random=random, seed=seed)
-    if drawing == "runtime" and program.provenance.get("distributions"):
-        return _evidence(trial, [findings.not_comparable(trial)])
+    cut = draws_as_inputs(program)
+    trial = Trial(cut, joint, chosen(runtimes), rtol=rtol, atol=atol, random=random, seed=seed)
     left, found = _tried(trial, dimensions, case_sizes(joint, dimensions, sizes), budget)
-    judged = _judged(trial, Space(dimensions, sizes or {}), budget, reproducer)
+    judged = list(_judged(trial, Space(dimensions, sizes or {}), budget, reproducer))
+    judged = _replaced(judged, _with_other_weights(trial, dimensions, reproducer))
     shapes = shapes_and_types(trial, _at_sizes(trial, dimensions), findings.where(trial))
-    return _evidence(trial, [*judged, *found, *shapes, *left])
+    draws = _draws(trial, program) if cut is not program else []
+    return _evidence(trial, [*judged, *draws, *found, *shapes, *left])
+
+
+def _draws(trial: Trial, program: Program) -> list[Finding]:
+    """What is said of the numbers that a file draws by itself; everything else is held against eager with the draws as
+    inputs."""
+    if trial.matched is None:
+        return []
+    feeds = trial.feeds(trial.answer(Case("the example", trial.joint.examples())))
+    try:
+        faults = faults_of_draws(program, feeds)
+    except ProgramError as error:
+        faults = {"random": str(error)}
+    return [findings.draw(trial, name, faults.get(name)) for name in program.provenance["distributions"]]
+
+
+def _with_other_weights(
+    trial: Trial, dimensions: Dimensions, reproducer: str | os.PathLike[str] | None
+) -> list[Finding]:
+    """What departs when the weights all of whose elements are equal hold other values; nothing where a result departs
+    already, where there are no such weights, or where they are not initializers of the model under their names."""
+    generator = torch.Generator().manual_seed(trial.seed)
+    weights = moved_constants(trial.program, trial.joint, generator)
+    if not weights or not all(worst.comparison.ok for worst in trial.plain.values()):
+        return []
+    twin = trial.with_program(with_weights(trial.program, trial.joint, weights))
+    tensors = fresh(trial.joint, dimensions, sizes_of(trial.joint, dimensions), generator)
+    twin.run(Case("fresh values and other weights", tensors | weights))
+    failed = {key: worst for key, worst in twin.plain.items() if not worst.comparison.ok}
+    found = [findings.agreement(twin, runtime, result) for runtime, result in failed]
+    blamed = _blamed(twin, failed, reproducer, patient=False)
+    return [*(finding for finding in found if finding is not None), *blamed]
+
+
+def _replaced(found: Sequence[Finding], later: Sequence[Finding]) -> list[Finding]:
+    """The Findings, those with a later one of the same key replaced by it."""
+    keys = {finding.key for finding in later}
+    return [*(finding for finding in found if finding.key not in keys), *later]
 
 
 def _tried(

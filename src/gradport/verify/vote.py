@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from gradport.answers import Case, Reference
 from gradport.compat.torch.tracing import validation_kept
 from gradport.errors import ProgramError
-from gradport.proof import Case, Reference
 from gradport.quiet import quiet
 from gradport.tolerance import Comparison, compare
 from gradport.verify.trial import Trial

@@ -9,11 +9,12 @@ Private in torch, and used here:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-__all__ = ["Assumption", "ShapeAssumptions", "expression_of", "is_dimension_hint", "require_equal"]
+__all__ = ["Assumption", "ShapeAssumptions", "expression_of", "is_dimension_hint", "require_equal", "size_text"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,3 +69,57 @@ def require_equal(one: Any, other: Any) -> None:
 def is_dimension_hint(value: Any) -> bool:
     """Whether it is `Dim.AUTO`, `Dim.DYNAMIC` or `Dim.STATIC`."""
     return isinstance(value, torch.export.dynamic_shapes._DimHint)
+
+
+def size_text(expression: Any, names: Mapping[str, str]) -> str | None:
+    """A size in the grammar of `gradport.expressions`, its symbols by the names that the user gave; None where it
+    cannot be written there (a root, a size that data decides).
+
+    Torch has functions of its own for what Python writes with operators: FloorDiv, Mod, Max and others.
+    """
+    if expression.is_Integer:
+        return str(int(expression))
+    if expression.is_Symbol:
+        return names.get(str(expression))
+    if expression.is_Pow:
+        base, exponent = expression.args
+        if not (exponent.is_Integer and 0 < exponent <= _LARGEST_POWER):
+            return None
+        return _joined(" * ", [base] * int(exponent), names)
+    kind = type(expression).__name__
+    if kind == "Add":
+        *parts, last = _numbers_last(expression.args)
+        if last.is_Integer and last < 0:
+            first = _joined(" + ", parts, names)
+            return None if first is None else f"{first} - {-last}"
+        return _joined(" + ", [*parts, last], names)
+    if kind == "Mul":
+        return _joined(" * ", expression.args, names)
+    if kind in _INFIX:
+        return _joined(f" {_INFIX[kind]} ", expression.args, names)
+    if kind in _PREFIX:
+        inner = [size_text(part, names) for part in expression.args]
+        return None if None in inner else f"{_PREFIX[kind]}({', '.join(map(str, inner))})"
+    return None
+
+
+_LARGEST_POWER = 8
+
+_INFIX = {"FloorDiv": "//", "CleanDiv": "//", "Mod": "%", "PythonMod": "%"}
+
+_PREFIX = {"Max": "max", "Min": "min"}
+
+
+def _numbers_last(parts: Sequence[Any]) -> list[Any]:
+    return sorted(parts, key=lambda part: bool(part.is_Integer))
+
+
+def _joined(operator: str, parts: Sequence[Any], names: Mapping[str, str]) -> str | None:
+    texts = [size_text(part, names) for part in parts]
+    if None in texts:
+        return None
+    inside = [
+        f"({text})" if type(part).__name__ in ("Add", "Mul", *_INFIX) or str(text).startswith("-") else str(text)
+        for part, text in zip(parts, texts, strict=True)
+    ]
+    return operator.join(inside)

@@ -221,3 +221,42 @@ def efficientzerotensor(size: Any, **options: Any) -> torch.Tensor:
     Source: https://docs.pytorch.org/docs/stable/generated/torch.zeros.html
     """
     return torch.zeros(size, **options)
+
+
+@decomposition(_aten.addcmul.default)
+def addcmul(self: torch.Tensor, tensor1: torch.Tensor, tensor2: torch.Tensor, *, value: float = 1) -> torch.Tensor:
+    """`self + value tensor1 tensor2`; the exporter's own has the value in float32.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.addcmul.html
+    """
+    return self + (tensor1 if value == 1 else value * tensor1) * tensor2
+
+
+@decomposition(_aten.addcdiv.default)
+def addcdiv(self: torch.Tensor, tensor1: torch.Tensor, tensor2: torch.Tensor, *, value: float = 1) -> torch.Tensor:
+    """`self + value tensor1 / tensor2`, as above.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.addcdiv.html
+    """
+    return self + (tensor1 if value == 1 else value * tensor1) / tensor2
+
+
+@decomposition(_aten.lerp.Scalar)
+def lerp(self: torch.Tensor, end: torch.Tensor, weight: float) -> torch.Tensor:
+    """From `self` to `end`, computed from the nearer one as torch does, so that a weight of 1 gives `end` exactly.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.lerp.html
+    """
+    if abs(weight) < 0.5:
+        return self + weight * (end - self)
+    return end - (1 - weight) * (end - self)
+
+
+@decomposition(_aten.lerp.Tensor)
+def lerp_tensor(self: torch.Tensor, end: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The same with a weight for each element.
+
+    Source: as above
+    """
+    way = end - self
+    return torch.where(weight.abs() < 0.5, self + weight * way, end - (1 - weight) * way)

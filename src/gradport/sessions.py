@@ -1,0 +1,101 @@
+"""Sessions of ONNX Runtime, and tensors on their way in and out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+import torch
+
+from gradport.compat.onnxruntime import tensor_by_dlpack
+from gradport.errors import ProgramError, first_line
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["PROTOBUF_LIMIT", "from_ort_value", "new_session", "run_session", "to_ort_value", "weight"]
+
+PROTOBUF_LIMIT = (1 << 31) - (1 << 20)
+"""Bytes that one protobuf message can hold, with some room for what is no weight."""
+
+
+def new_session(
+    model: ir.Model, options: Any = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+) -> onnxruntime.InferenceSession:
+    """A session of ONNX Runtime.
+
+    Args:
+        model: what to run; models above protobuf's limit go through a file.
+        options: `onnxruntime.SessionOptions`, or None for its defaults with as many threads as torch has.
+        providers: execution providers in order.
+
+    Raises:
+        ProgramError: ONNX Runtime refuses the model.
+    """
+    import onnxruntime
+
+    if options is None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4
+    try:
+        with _serialised(model) as source:
+            return onnxruntime.InferenceSession(source, options, providers=list(providers))
+    except Exception as error:
+        raise ProgramError(f"ONNX Runtime refuses this model: {first_line(error, 400)}") from error
+
+
+def run_session(session: onnxruntime.InferenceSession, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Every output of a session by name, in its order.
+
+    Raises:
+        ProgramError: it fails, or gives what is no tensor.
+    """
+    names = [value.name for value in session.get_outputs()]
+    feeds = {name: to_ort_value(tensor) for name, tensor in tensors.items()}
+    try:
+        results = session.run_with_ort_values(names, feeds)
+        return {name: from_ort_value(result) for name, result in zip(names, results, strict=True)}
+    except Exception as error:
+        raise ProgramError(f"ONNX Runtime fails on this model: {first_line(error, 400)}") from error
+
+
+def weight(model: ir.Model) -> int:
+    """Bytes of all initializers."""
+    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+
+
+@contextlib.contextmanager
+def _serialised(model: ir.Model) -> Any:
+    if weight(model) < PROTOBUF_LIMIT // 2:
+        yield ir.to_proto(model).SerializeToString()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, "model.onnx")
+        ir.save(model, file, external_data="model.onnx.data")
+        yield file
+
+
+def to_ort_value(tensor: torch.Tensor) -> onnxruntime.OrtValue:
+    """An OrtValue with a copy of the data, for every dtype that ONNX has."""
+    import onnxruntime
+
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor).contiguous()
+    if tensor.dtype == torch.bfloat16:
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
+            tensor.view(torch.uint16).numpy(), ir.DataType.BFLOAT16.value
+        )
+    return onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy())
+
+
+def from_ort_value(value: onnxruntime.OrtValue) -> torch.Tensor:
+    """A torch tensor with the data of an OrtValue."""
+    if value.element_type() == ir.DataType.BFLOAT16.value:
+        return tensor_by_dlpack(value)
+    return torch.from_numpy(value.numpy().copy())
