@@ -47,18 +47,31 @@ class State:
                 self._keys[name] = key
         self._loose = loose
         self.parameters |= {name: place.tensor for name, place in loose.items()}
+        self._held = _held_tensors(self._harness)
 
     def call(self, tensors: dict[str, torch.Tensor], thunk: Callable[[], Any]) -> Any:
         """Runs `thunk` while `tensors` stand in for the parameters and buffers of these names; a buffer that the call
         binds to another tensor is that one in `tensors` afterwards."""
         swapped = {self._keys[name]: tensor for name, tensor in tensors.items() if name in self._keys}
-        with contextlib.ExitStack() as stack:
-            for name, place in self._loose.items():
-                if name in tensors:
-                    stack.enter_context(place.holding(tensors[name]))
-            result = torch.func.functional_call(self._harness, swapped, (thunk,))
+        try:
+            with contextlib.ExitStack() as stack:
+                for name, place in self._loose.items():
+                    if name in tensors:
+                        stack.enter_context(place.holding(tensors[name]))
+                result = torch.func.functional_call(self._harness, swapped, (thunk,))
+        except BaseException:
+            self._restore()  # an interrupt or a time limit may have hit the swap itself
+            raise
         tensors.update({name: swapped[key] for name, key in self._keys.items() if key in swapped})
         return result
+
+    def _restore(self) -> None:
+        """Puts every parameter and buffer back where the user's modules had it; those in place stay untouched."""
+        for module, name, tensor in self._held:
+            if getattr(module, name) is not tensor:
+                setattr(module, name, tensor)
+        for place in self._loose.values():
+            place.restore()
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """Every module under its path from the target."""
@@ -92,12 +105,25 @@ class _Loose:
 
     @contextlib.contextmanager
     def holding(self, tensor: torch.Tensor) -> Iterator[None]:
-        before = self._read()
         self._write(tensor)
         try:
             yield
         finally:
-            self._write(before)
+            self.restore()
+
+    def restore(self) -> None:
+        """Puts the parameter itself back."""
+        self._write(self.tensor)
+
+
+def _held_tensors(harness: torch.nn.Module) -> list[tuple[torch.nn.Module, str, torch.Tensor]]:
+    """Each parameter and buffer with the module that holds it and the name it has there."""
+    return [
+        (module, name, tensor)
+        for module in harness.modules()
+        for named in (module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+        for name, tensor in named
+    ]
 
 
 def find_state(target: Any, arguments: Mapping[str, Any]) -> State:
