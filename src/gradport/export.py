@@ -17,7 +17,7 @@ from gradport.lower import OPSETS, Form, apply_forms, assemble, decomposition_ta
 from gradport.program import Program
 from gradport.proof import prove
 from gradport.randomness import Expected
-from gradport.rewrite import draw_at_run_time, rewrite, share
+from gradport.rewrite import draw_at_run_time, gate_recomputation, rewrite, share
 from gradport.selftest import require_working_export
 from gradport.subject import as_subject
 
@@ -143,6 +143,7 @@ def written(
 ) -> Program:
     """A capture as a Program that nobody has proved: lowered, rewritten, cut into functions and named."""
     lowered = lower(captured, opset)
+    gate_recomputation(lowered.model.graph, captured.recomputed, lowered.weights())
     rewrite(lowered.model, finite_math=options["finite_math"])
     apply_forms(lowered, forms, fallback=fallback)
     if not captured.regions:  # calls and bodies of Functions are told apart and counted

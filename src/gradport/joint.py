@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from gradport.activations import Activation, kept, parsed, require_met
+from gradport.compat.torch.checkpoints import recomputations
 from gradport.compat.torch.tensors import version_of
 from gradport.control_flow import control_flow
 from gradport.errors import ExportError, SpecError
@@ -153,6 +154,7 @@ class Joint:
             torch.enable_grad(),
             control_flow(),
             drawn if drawn is not None else contextlib.nullcontext(),
+            recomputations(lambda: len(drawn.drawn) if drawn is not None else 0),
             kept(every, self._modules, bool(self.wanted)) as activations,
         ):
             outputs, loss, seeded = self.state.call(

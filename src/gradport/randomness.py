@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 
+from gradport.compat.torch.checkpoints import running_recomputation
 from gradport.compat.torch.modes import TorchDispatchMode
 from gradport.compat.torch.operators import Absent
 from gradport.compat.torch.operators import aten as _aten
-from gradport.compat.torch.tracing import is_running_again
-from gradport.errors import ExportError
 
 __all__ = ["DISTRIBUTIONS", "Expected", "Randomness", "Supplied", "drawn_by", "drawn_from", "standard"]
 
@@ -62,10 +61,13 @@ class Supplied(Randomness):
         rule = _DRAWS.get(func)
         if rule is None:
             return func(*args, **(kwargs or {}))
-        _refuse_a_second_draw(func)
         return rule(self._ask, *args, **(kwargs or {}))
 
     def _ask(self, distribution: str, shape: Sequence[Any], dtype: torch.dtype) -> torch.Tensor:
+        recomputation = running_recomputation()
+        again = None if recomputation is None else recomputation.next_draw()
+        if again is not None:  # a checkpoint that runs its forward anew draws the same numbers
+            return self.drawn[f"random_{again}"]
         name = f"random_{len(self.drawn)}"
         self.drawn[name] = self._source(name, distribution, shape, dtype)
         self.distributions[name] = distribution
@@ -96,15 +98,6 @@ def drawn_by(generator: torch.Generator) -> Callable[[], Randomness]:
 def drawn_from(drawn: Mapping[str, torch.Tensor]) -> Callable[[], Randomness]:
     """The draws of an earlier call, in the dtype that is asked for."""
     return lambda: Supplied(lambda name, kind, shape, dtype: drawn[name].to(dtype))
-
-
-def _refuse_a_second_draw(func: Any) -> None:
-    """A checkpoint draws the same numbers again when it runs its forward anew; a graph would take others."""
-    if is_running_again():
-        raise ExportError(
-            f"A checkpoint draws random numbers ({func}) again while the backward runs; "
-            "leave the dropout outside of the checkpoint, or export without it."
-        )
 
 
 def _draw(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

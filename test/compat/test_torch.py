@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gradport
-from gradport.compat.torch import functions, operators, selftest, tracing, versions
+from gradport.compat.torch import checkpoints, functions, operators, selftest, tracing, versions
 from gradport.errors import CompatibilityError
 
 
@@ -57,6 +57,7 @@ bound_early = Double.apply
         "torch.fx.experimental.symbolic_shapes.StatelessSymbolicContext",
         "torch.utils._python_dispatch._disable_current_modes",
         "torch.autograd.function.FunctionMeta",
+        "torch.utils.checkpoint._CheckpointFrame.__init__",
         "torch.autograd.function.BackwardCFunction.apply",
         "torch.autograd._get_sequence_nr",
         "torch._C._current_autograd_node",
@@ -337,14 +338,40 @@ def test_sequence_numbers_join_a_backward_operator_with_its_forward():
     assert tracing.current_sequence() is None
 
 
-def test_a_checkpoint_is_seen_to_run_its_forward_anew():
-    seen = []
+class OwnCheckpoint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, body):
+        ctx.save_for_backward(x)
+        ctx.body = body
+        return body(x)
 
-    def inside(x):
-        seen.append(tracing.is_running_again())
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            again = x.detach().requires_grad_()
+            y = ctx.body(again)
+        torch.autograd.backward(y, g)
+        return again.grad, None
+
+
+@pytest.mark.parametrize("style", ["reentrant", "not reentrant", "a user's own"])
+def test_a_checkpoint_is_seen_to_run_its_forward_anew_and_asks_for_its_draws_again(style):
+    seen, drawn = [], [0]
+
+    def body(x):
+        running = checkpoints.running_recomputation()
+        seen.append(None if running is None else [running.next_draw(), running.next_draw()])
+        drawn[0] += 2 * (running is None)
         return x * x
 
-    for reentrant in (True, False):
-        x = torch.ones(2, requires_grad=True)
-        torch.utils.checkpoint.checkpoint(inside, x, use_reentrant=reentrant).sum().backward()
-    assert seen == [False, True, False, True]
+    def apply(x):
+        if style == "a user's own":
+            return OwnCheckpoint.apply(x, body)
+        return torch.utils.checkpoint.checkpoint(body, x, use_reentrant=style == "reentrant")
+
+    x = torch.ones(2, requires_grad=True)
+    with checkpoints.recomputations(lambda: drawn[0]):
+        apply(apply(x)).sum().backward()
+    assert seen == [None, None, [2, 3], [0, 1]]
+    assert checkpoints.running_recomputation() is None

@@ -67,14 +67,6 @@ def test_a_draw_without_a_rule():
     assert "pass the random tensor in" in message
 
 
-def test_a_draw_that_a_checkpoint_repeats():
-    def checkpointed(x):
-        drop = lambda y: torch.nn.functional.dropout(y, 0.5) * y
-        return torch.utils.checkpoint.checkpoint(drop, x, use_reentrant=False)
-
-    assert "checkpoint draws random numbers" in refused(checkpointed)
-
-
 def test_random_numbers_from_outside_torch():
     message = refused(function(lambda ctx, x: x * float(np.random.default_rng().normal())))
     assert "draws random numbers or keeps state outside torch" in message

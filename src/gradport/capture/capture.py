@@ -74,6 +74,7 @@ class Capture:
         missing_gradients: wanted slots that the backward gives no gradient for.
         dropped_updates: buffers that the subject changes.
         distributions: of each random input, by name.
+        recomputed: for each checkpoint that is run anew, by number, the key of the Region around it.
     """
 
     joint: Joint
@@ -86,6 +87,7 @@ class Capture:
     missing_gradients: tuple[str, ...]
     dropped_updates: tuple[str, ...]
     distributions: dict[str, str]
+    recomputed: dict[int, int | None]
 
 
 def capture(
@@ -138,6 +140,7 @@ def capture(
         missing_gradients=tracing.missing,
         dropped_updates=tracing.outcome.updates,
         distributions=tracing.outcome.distributions,
+        recomputed=tracing.regions.recomputed,
     )
 
 

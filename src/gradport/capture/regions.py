@@ -13,6 +13,7 @@ from gradport.activations import called_modules
 from gradport.capture.indexing import IndexByTensor
 from gradport.capture.markers import mark
 from gradport.capture.written import Written
+from gradport.compat.torch.checkpoints import Recomputation, running_recomputation
 from gradport.compat.torch.functions import (
     FunctionCall,
     Hooks,
@@ -28,11 +29,13 @@ from gradport.control_flow import in_body
 from gradport.references import ReferenceHooks
 from gradport.user_code import Place, here
 
-__all__ = ["Region", "Regions", "module_of", "place_of", "region_of"]
+__all__ = ["Region", "Regions", "is_backward", "module_of", "place_of", "recomputation_of", "region_of"]
 
 _REGION = "gradport_region"
 _PLACE = "gradport_place"
 _MODULE = "gradport_module"
+_BACKWARD = "gradport_backward"
+_RECOMPUTED = "gradport_recomputed"
 
 
 @dataclasses.dataclass(eq=False)
@@ -69,12 +72,18 @@ class Regions(Hooks):
 
     Args:
         modules: the subject's, by path.
+
+    Attributes:
+        found: the Regions by key.
+        recomputed: for each checkpoint that is run anew, by number, the key of the Region around it.
     """
 
     def __init__(self, modules: Mapping[str, torch.nn.Module]) -> None:
         self.found: dict[int, Region] = {}
         self._stack: list[Region] = []
         self._tracing = False
+        self.recomputed: dict[int, int | None] = {}
+        self._recomputations: dict[Recomputation, int] = {}
         self._modules = modules
         self._forward_places: dict[int, Place] = {}
         self._forward_modules: dict[int, str] = {}
@@ -99,6 +108,9 @@ class Regions(Hooks):
     def _note(self, node: torch.fx.Node, open_modules: Sequence[str]) -> None:
         if not self._tracing:
             return
+        recomputed = self._recomputation()
+        if recomputed is not None:
+            node.meta[_RECOMPUTED] = recomputed
         if self._stack:
             node.meta[_REGION] = self._stack[-1].key
         place, module = here(), open_modules[-1] if open_modules else None
@@ -109,6 +121,7 @@ class Regions(Hooks):
             if module is not None:
                 self._forward_modules.setdefault(current_forward_sequence(), module)
         else:
+            node.meta[_BACKWARD] = True
             place = place or self._forward_places.get(sequence)
             module = module or self._forward_modules.get(sequence)
         if place is not None:
@@ -123,6 +136,7 @@ class Regions(Hooks):
         if in_body():
             call.context._gradport_in_body = True  # it is part of the body of torch.cond, scan or while_loop
             return run()
+        self._recomputation()  # before the Region is opened: it is inside
         key = len(self.found)
         tensors, entered = _tensors_of(call.args)
         statics = {index: value for index, value in enumerate(call.args) if not isinstance(value, torch.Tensor)}
@@ -169,6 +183,16 @@ class Regions(Hooks):
         self._close(region, results)
         return results
 
+    def _recomputation(self) -> int | None:
+        """The number of the checkpoint that is being run anew."""
+        running = running_recomputation()
+        if running is None:
+            return None
+        if running not in self._recomputations:
+            number = self._recomputations[running] = len(self._recomputations)
+            self.recomputed[number] = self._parent()
+        return self._recomputations[running]
+
     def _parent(self) -> int | None:
         return self._stack[-1].key if self._stack else None
 
@@ -186,8 +210,11 @@ class Regions(Hooks):
 
 
 def _is_no_users(function: type) -> bool:
-    """Whether it is how torch differentiates an operator with a body, or how this package writes an operator."""
-    return function.__module__.startswith(("torch._higher_order_ops", "gradport.capture.written"))
+    """Whether it is a checkpoint of torch's, how torch differentiates an operator with a body, or how this package
+    writes an operator."""
+    return function.__module__.startswith(
+        ("torch._higher_order_ops", "torch.utils.checkpoint", "gradport.capture.written")
+    )
 
 
 def region_of(node: torch.fx.Node) -> int | None:
@@ -203,6 +230,16 @@ def place_of(node: torch.fx.Node) -> Place | None:
 def module_of(node: torch.fx.Node) -> str | None:
     """Path of the module whose call the node comes from; for a backward operator, of its forward."""
     return node.meta.get(_MODULE)
+
+
+def is_backward(node: torch.fx.Node) -> bool:
+    """Whether the node was made while a backward ran."""
+    return _BACKWARD in node.meta
+
+
+def recomputation_of(node: torch.fx.Node) -> int | None:
+    """The number of the checkpoint that ran anew when the node was made."""
+    return node.meta.get(_RECOMPUTED)
 
 
 def _tensors_of(values: tuple[Any, ...]) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:

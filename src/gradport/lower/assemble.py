@@ -19,7 +19,7 @@ from gradport.compat.torch.trees import tree_leaves
 from gradport.control_flow import bodies
 from gradport.eager import ones, run_eager
 from gradport.joint import Joint
-from gradport.lower.lower import Lowered, hold
+from gradport.lower.lower import BACKWARD, RECOMPUTED, REGION, Lowered, hold
 from gradport.names import Entry, Taken, allot, renamed, unique
 from gradport.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PROVENANCE, Program
 from gradport.references import ReferenceHooks, has_reference
@@ -268,7 +268,8 @@ def _finish(model: ir.Model, opset_version: int) -> None:
     model.graph.name = "gradport"
     model.graph.metadata_props.clear()
     for node in model.graph.all_nodes():
-        node.metadata_props.pop("gradport.region", None)
+        for key in (REGION, BACKWARD, RECOMPUTED):
+            node.metadata_props.pop(key, None)
     for value in [*model.graph.inputs, *model.graph.outputs]:
         value.metadata_props.clear()
     ids = [onnx.helper.make_opsetid("", opset_version)]

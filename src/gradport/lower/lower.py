@@ -12,7 +12,7 @@ from onnx_ir.tensor_adapters import TorchTensor
 
 from gradport.capture import Capture
 from gradport.capture.refusals import whose
-from gradport.capture.regions import module_of, place_of, region_of
+from gradport.capture.regions import is_backward, module_of, place_of, recomputation_of, region_of
 from gradport.compat.onnx_ir import remembered_signatures
 from gradport.compat.torch.exporter import has_lowering, translate
 from gradport.compat.torch.operators import is_operator
@@ -20,12 +20,14 @@ from gradport.control_flow import bodies
 from gradport.errors import ExportError
 from gradport.lower.table import registry
 
-__all__ = ["MODULE", "OPERATOR", "PLACE", "REGION", "Lowered", "hold", "lower"]
+__all__ = ["BACKWARD", "MODULE", "OPERATOR", "PLACE", "RECOMPUTED", "REGION", "Lowered", "hold", "lower"]
 
 REGION = "gradport.region"
 PLACE = "gradport.place"
 MODULE = "gradport.module"
 OPERATOR = "gradport.operator"
+BACKWARD = "gradport.backward"
+RECOMPUTED = "gradport.recomputed"
 
 
 @dataclasses.dataclass
@@ -45,6 +47,12 @@ class Lowered:
     model: ir.Model
     inputs: tuple[ir.Value, ...]
     opset_version: int
+
+    def weights(self) -> set[ir.Value]:
+        """The inputs that are parameters, buffers and other state."""
+        kinds = ("parameter", "buffer", "state")
+        pairs = zip(self.capture.placeholders, self.inputs, strict=True)
+        return {value for placeholder, value in pairs if placeholder.kind in kinds}
 
 
 def lower(capture: Capture, opset_version: int) -> Lowered:
@@ -82,6 +90,11 @@ def _annotate(node: ir.Node) -> None:
         node.metadata_props[PLACE] = str(place)
     if module is not None:
         node.metadata_props[MODULE] = module
+    if is_backward(source):
+        node.metadata_props[BACKWARD] = "1"
+    recomputed = recomputation_of(source)
+    if recomputed is not None:
+        node.metadata_props[RECOMPUTED] = str(recomputed)
     for value in node.outputs:
         if value.name == source.name:
             value.meta[OPERATOR] = source.name

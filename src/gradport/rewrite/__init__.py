@@ -7,11 +7,12 @@ import onnx_ir.passes.common as common
 
 from gradport.rewrite.bfloat16 import round_inside
 from gradport.rewrite.casts import write_casts
+from gradport.rewrite.checkpoints import gate_recomputation
 from gradport.rewrite.generators import draw_at_run_time
 from gradport.rewrite.masks import select_by_product
 from gradport.rewrite.pools import pool_nan
 
-__all__ = ["draw_at_run_time", "rewrite", "share"]
+__all__ = ["draw_at_run_time", "gate_recomputation", "rewrite", "share"]
 
 
 def rewrite(model: ir.Model, *, finite_math: bool) -> None:

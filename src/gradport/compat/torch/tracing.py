@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 import torch.fx
-import torch.utils.checkpoint
 from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
 from torch._library import simple_registry
@@ -34,8 +33,6 @@ from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.utils._python_dispatch import _disable_current_modes
 
-from gradport.compat.torch.functions import function_of, is_custom_node
-
 __all__ = [
     "current_forward_sequence",
     "current_sequence",
@@ -43,7 +40,6 @@ __all__ = [
     "fake_mode",
     "fake_tensor",
     "has_data",
-    "is_running_again",
     "trace",
     "validation_kept",
     "without_collection",
@@ -214,11 +210,3 @@ def current_sequence() -> int | None:
     """The number of the operator whose backward is running, or None outside a backward."""
     node = torch._C._current_autograd_node()
     return None if node is None else int(node._sequence_nr())
-
-
-def is_running_again() -> bool:
-    """Whether a checkpoint is running its forward anew, inside a backward that is none of a custom Function's own."""
-    node: Any = torch._C._current_autograd_node()
-    if node is None:
-        return False
-    return not is_custom_node(node) or function_of(node) is torch.utils.checkpoint.CheckpointFunction
