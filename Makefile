@@ -1,5 +1,6 @@
 # make demo   sets up everything and carries four Functions, three of them from PyPI, into ONNX
-# make test   sets up everything and passes lint, types and tests; make test-browser tries the pages in Chromium
+# make test   sets up everything and passes lint, types and tests; make test-browser tries the pages in Chromium;
+#             make test-node trains step files in JavaScript
 # Both make .venv when it is missing and are fast when it is there.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/gradport run
 OUT ?= gradport-out
 
-.PHONY: demo test test-slow test-browser lint types unit bench pages clean
+.PHONY: demo test test-slow test-browser test-node lint types unit bench pages clean
 
 demo: $(VENV)/.demo
 	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
@@ -27,13 +28,16 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser and not node"
 
 test-slow: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser and not node"
 
 test-browser: $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/browser
+
+test-node: $(VENV)/.node
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/node
 
 bench: $(VENV)/.bench
 	$(BIN)/python bench/corpus.py
@@ -47,7 +51,7 @@ PACKAGES := entmax snntorch norse spikingjelly kornia gpytorch linear_operator t
 pages: $(VENV)/.bench
 	mkdir -p $(PAGES)
 	OMP_NUM_THREADS=1 $(BIN)/gradport docs $(PACKAGES) --subjects bench/subjects.py --evidence $(PAGES) --out $(PAGES) \
-	  --budget 5s
+	  --budget 0.5
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@sh -c 'command -v $(PYTHON) >/dev/null || { echo "gradport needs Python 3.11 or later: install python3." >&2; exit 1; }'
@@ -67,6 +71,14 @@ $(VENV)/.browser: $(VENV)/.installed
 	  { echo "The browser tests need chromium and chromedriver: install Debian's chromium and chromium-driver." >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	npm install --silent --no-fund --no-audit --prefix $(VENV)/axe axe-core@4.14.1
+	@touch $@
+
+# ONNX Runtime for JavaScript, without the download of its CUDA libraries.
+$(VENV)/.node: $(VENV)/.installed test/node/package.json
+	mkdir -p $(VENV)/node
+	cp test/node/package.json $(VENV)/node
+	ONNXRUNTIME_NODE_INSTALL=skip ONNXRUNTIME_NODE_INSTALL_CUDA=skip \
+	  npm install --silent --no-fund --no-audit --prefix $(VENV)/node
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.installed bench/demo-requirements.txt
