@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 from collections.abc import Callable, Mapping
 
@@ -19,6 +20,7 @@ from gradport.tolerance import Comparison, compare
 
 __all__ = [
     "Case",
+    "CaseKind",
     "Reference",
     "ambient_of",
     "answered",
@@ -41,6 +43,14 @@ _HALVES = {
 }
 
 
+class CaseKind(enum.StrEnum):
+    """What a set of inputs is for."""
+
+    PLAIN = "plain"
+    EDGE = "edge"
+    TIES = "ties"
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One set of inputs.
@@ -48,7 +58,8 @@ class Case:
     Attributes:
         what: what it is.
         tensors: by slot.
-        edge: whether it holds edge values (nan, infinities, ties), where float64 may go elsewhere.
+        kind: whether it holds edge values (nan, infinities), or equal elements in many places, whose order torch
+            leaves open.
         is_example: whether it is the Subject's own example, which eager has to take.
         otherwise: the inputs to try where eager rejects these, or None.
         cotangent: what becomes of each cotangent that is drawn.
@@ -56,10 +67,15 @@ class Case:
 
     what: str
     tensors: dict[Slot, torch.Tensor]
-    edge: bool = False
+    kind: CaseKind = CaseKind.PLAIN
     is_example: bool = False
     otherwise: Callable[[], dict[Slot, torch.Tensor]] | None = None
     cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn
+
+    @property
+    def edge(self) -> bool:
+        """Whether it stands where operators change their minds, so that float64 may go elsewhere."""
+        return self.kind is not CaseKind.PLAIN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +136,9 @@ def reference(
     outcome = run_eager(joint, tensors, drawn, random or drawn_by(generator))
     again = _Again(given(drawn.cotangents), random or drawn_from(outcome.random))
     listed = interface(joint, tensors, drawn.cotangents, outcome)
-    dtypes = [tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()]
+    dtypes = [
+        tensor.dtype.to_real() for tensor in tensors.values() if tensor.is_floating_point() or tensor.is_complex()
+    ]
     narrowest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=None)
     oracle = functools.cache(lambda: _oracle(joint, tensors, drawn.cotangents, again))
     spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, again, listed.outputs, grain))
@@ -219,8 +237,10 @@ def _spread(
     generator = torch.Generator().manual_seed(0)
     for _ in range(_MOVES):
         moved = {slot: moved_by_ulps(tensor, generator, grain) for slot, tensor in tensors.items()}
+        moved_cotangents = {name: moved_by_ulps(tensor, generator, grain) for name, tensor in cotangents.items()}
         try:
-            found = interface(joint, moved, cotangents, run_eager(joint, moved, again.cotangent, again.random)).outputs
+            outcome = run_eager(joint, moved, given(moved_cotangents), again.random)
+            found = interface(joint, moved, moved_cotangents, outcome).outputs
         except Error:
             return {}
         for name, value in expected.items():
@@ -231,6 +251,9 @@ def _spread(
 
 def moved_by_ulps(tensor: torch.Tensor, generator: torch.Generator, grain: float = 0.0) -> torch.Tensor:
     """Every floating-point element moved by up to a few ULPs, or by half of the relative step `grain`."""
+    if tensor.is_complex():
+        pair = torch.view_as_real(tensor.detach().resolve_conj())
+        return torch.view_as_complex(moved_by_ulps(pair, generator, grain))
     if not tensor.is_floating_point():
         return tensor
     noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1

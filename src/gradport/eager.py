@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls
+from gradport.custom_operators import ReferencedOperators, has_operator_references
 from gradport.errors import Error, TargetError
 from gradport.joint import Joint, Outcome, Slot, copies
 from gradport.quiet import quiet
@@ -33,6 +35,7 @@ def run_eager(
     cotangent: Cotangent,
     random: Callable[[], Randomness] | None = None,
     hooks: Hooks | None = None,
+    operators: contextlib.AbstractContextManager[Any] | None = None,
 ) -> Outcome:
     """One eager call on copies of `tensors`; nothing the subject writes into is the caller's.
 
@@ -42,17 +45,22 @@ def run_eager(
         cotangent: asked for the cotangent of an output.
         random: makes what random numbers go through; None: torch's generator.
         hooks: around custom Functions; None: references run where a Function fails.
+        operators: what sees operators; None: references run where an operator fails.
 
     Raises:
         TargetError: the subject's code raised; the message carries its reason and its line.
     """
     try:
-        with quiet(), function_calls(hooks or ReferenceHooks(always=False)):
+        with quiet(), function_calls(hooks or ReferenceHooks(always=False)), operators or _operators():
             return joint(copies(tensors), cotangent, random)
     except Error:
         raise
     except Exception as error:
         raise rejection(joint, tensors, error) from error
+
+
+def _operators() -> contextlib.AbstractContextManager[Any]:
+    return ReferencedOperators() if has_operator_references() else contextlib.nullcontext()
 
 
 def ones(name: str, output: torch.Tensor) -> torch.Tensor:
@@ -85,7 +93,8 @@ class Drawn:
 
     def __call__(self, name: str, output: torch.Tensor) -> torch.Tensor:
         """Draws the cotangent of one output."""
-        drawn = torch.randn(output.shape, generator=self._generator, dtype=torch.float64).to(output.dtype)
+        wide = torch.complex128 if output.is_complex() else torch.float64
+        drawn = torch.randn(output.shape, generator=self._generator, dtype=wide).to(output.dtype)
         self.cotangents[name] = self._change(drawn)
         return self.cotangents[name]
 
@@ -105,6 +114,12 @@ def rejection(
             "return one gradient for each argument of forward, in the shape of that argument."
         )
     where = f" at {place}" if place else ""
+    arrays = [argument.name for argument in joint.statics if isinstance(argument.value, np.ndarray)]
+    if arrays:
+        return TargetError(
+            f"{joint.subject.name} {what}{where}: {type(error).__name__}: {reason}. "
+            f"The argument {arrays[0]!r} is a numpy array; give a tensor (torch.from_numpy)."
+        )
     if _needs_cuda(error):
         return TargetError(
             f"{joint.subject.name} needs CUDA{where}, which this machine or this torch build does not have "

@@ -21,7 +21,9 @@ from gradport.rewrite import draw_at_run_time, gate_recomputation, rewrite, shar
 from gradport.selftest import require_working_export
 from gradport.subject import as_subject
 
-__all__ = ["carried", "export", "written"]
+__all__ = ["carried", "export", "require_options", "written"]
+
+_RANDOM = ("input", "runtime", "off")
 
 
 def export(
@@ -103,10 +105,8 @@ def carried(
     verify: bool,
 ) -> Program:
     """Traces, lowers, names and proves a Joint, be it a Subject's or a training step's; the options are `export`'s."""
-    opset = _opset(opset_version)
+    opset, forms = require_options(functions=functions, opset_version=opset_version, random=random)
     require_working_export(opset)
-    forms = forms_of(functions)
-    _require_known("random", random, ("input", "runtime", "off"))
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     captured = capture(joint, dimensions, decomposition_table(opset), expected=random == "off")
     program = written(
@@ -127,8 +127,20 @@ def carried(
             dimensions,
             random=Expected if random == "off" else None,
             locate=lambda case, answer: _located(captured, opset, finite_math, case, answer),
+            special_sizes=captured.special_sizes,
         )
     return program
+
+
+def require_options(*, functions: Any, opset_version: int | None, random: str) -> tuple[int, Mapping[Any, Form]]:
+    """The opset and the forms that these options of `export` mean.
+
+    Raises:
+        SpecError: one of them means nothing.
+    """
+    if random not in _RANDOM:
+        raise SpecError(f"random={random!r} is none of {', '.join(_RANDOM)}.")
+    return _opset(opset_version), forms_of(functions)
 
 
 def written(
@@ -162,14 +174,11 @@ def _located(captured: Capture, opset: int, finite_math: bool, case: Case, answe
 
 def _opset(version: int | None) -> int:
     chosen = default_opset() if version is None else version
+    if not isinstance(chosen, int) or isinstance(chosen, bool):
+        raise SpecError(f"opset_version={chosen!r} is no whole number; give {OPSETS.start} to {OPSETS.stop - 1}.")
     if chosen not in OPSETS:
         raise SpecError(f"opset_version={chosen} is outside the range that works, {OPSETS.start} to {OPSETS.stop - 1}.")
     return chosen
-
-
-def _require_known(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise SpecError(f"{option}={value!r} is none of {', '.join(known)}.")
 
 
 def _runs_in_stock_runtime(program: Program) -> bool:

@@ -10,7 +10,7 @@ import torch
 from gradport.errors import SpecError
 from gradport.export import carried
 from gradport.inputs import with_example
-from gradport.optimizers import starting_state
+from gradport.optimizers import BEGAN, starting_state
 from gradport.program import Program
 from gradport.step import COUNT, Step
 from gradport.subject import as_subject
@@ -133,7 +133,11 @@ def _write_optimizer(
 ) -> None:
     """Tensors stay tensors; what the optimizer keeps as a Python number is one again."""
     starts = starting_state(optimizer)
+    entries = list(entries)
+    fresh = {owner for owner, key, value in entries if key == BEGAN and not value.item()}
     for owner, key, value in entries:
+        if key == BEGAN or owner in fresh:  # torch keeps nothing before the first step
+            continue
         parameter = parameters[owner]
         if parameter not in starts:
             raise SpecError(f"The optimizer does not hold {owner!r}; build it on the module's parameters.")
@@ -141,4 +145,8 @@ def _write_optimizer(
         entry: Any = value.clone()
         if isinstance(start, (int, float)):
             entry = type(start)(value.item())
-        optimizer.state[parameter] = {**starts[parameter], **optimizer.state[parameter], key: entry}
+        optimizer.state[parameter] = {**_kept(starts[parameter]), **optimizer.state[parameter], key: entry}
+
+
+def _kept(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if key != BEGAN}

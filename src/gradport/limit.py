@@ -1,11 +1,13 @@
-"""A time limit: what loops for ever on an edge value, or takes minutes, must not take the rest with it."""
+"""A limit of processor time: code that loops for ever on an edge value must not take the rest with it.
+
+Processor time, unlike time on the wall, does not depend on what else the machine does.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,14 +15,15 @@ __all__ = ["TimeUp", "limited"]
 
 
 class TimeUp(BaseException):
-    """The limit was reached. No Exception, so that no subject's code catches it."""
+    """The limit was reached. Not an Exception, so that no subject's code catches it."""
 
 
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raises TimeUp inside after that many seconds, where signals can do that (the main thread, not Windows).
+    """Raises TimeUp inside after that many seconds of processor time, where signals can do that (the main thread, not
+    Windows).
 
-    It interrupts Python code; a compiled extension that hangs is only interrupted when it comes back.
+    It interrupts Python code; compiled code that hangs is only interrupted when it returns.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
@@ -29,12 +32,10 @@ def limited(seconds: float) -> Iterator[None]:
     def ring(number: int, frame: Any) -> None:
         raise TimeUp
 
-    before = signal.signal(signal.SIGALRM, ring)
-    left, started = signal.setitimer(signal.ITIMER_REAL, seconds)[0], time.monotonic()
+    before = signal.signal(signal.SIGPROF, ring)
+    left = signal.setitimer(signal.ITIMER_PROF, seconds)[0]
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
-        if left:  # somebody else's alarm goes on
-            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - started), 1e-3))
+        signal.setitimer(signal.ITIMER_PROF, left)  # somebody else's profiler goes on
+        signal.signal(signal.SIGPROF, before)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from gradport.answers import Case, Reference, answered, compared, gives_others, grain_of, reference
+from gradport.capture import SpecialSize
 from gradport.dimensions import Dimensions, by_name
 from gradport.draws import faults_of_draws
 from gradport.errors import Error, ExportError, ProgramError
@@ -31,6 +32,7 @@ def prove(
     *,
     random: Callable[[], Randomness] | None = None,
     locate: Callable[[Case, Reference], object] = lambda case, answer: None,
+    special_sizes: Sequence[SpecialSize] = (),
     seed: int = 0,
 ) -> None:
     """Runs a Program in ONNX Runtime against eager: the example, moved inputs and weights, other sizes, fresh
@@ -41,6 +43,7 @@ def prove(
         joint: what it came from.
         dimensions: the table of its dynamic dimensions.
         random: what eager's random numbers go through; None: fresh draws, which the Program takes as inputs.
+        special_sizes: where a condition of the trace does not hold, so that the graph may be wrong there.
         locate: asked for the first operator that departs, as a person would write it; None where it is not known.
         seed: of inputs, cotangents and draws.
 
@@ -60,8 +63,14 @@ def prove(
         moved = fresh(joint, dimensions, sizes_of(joint, dimensions), generator)
         bench.hold(other, Case("moved inputs and weights", moved | weights))
     following = Following(joint) if joint.moving else None
-    for case in _cases(joint, dimensions, generator, joint.proof_runs):
-        held = bench.hold(program, case if following is None else following.placed(case))
+    refusals = {f"{special.name}={special.size}": special.refusal for special in special_sizes}
+    for case in _cases(joint, dimensions, generator, special_sizes, joint.proof_runs):
+        try:
+            held = bench.hold(program, case if following is None else following.placed(case))
+        except ExportError as error:
+            if case.what in refusals:
+                raise ExportError(refusals[case.what]) from error
+            raise
         if held is not None and following is not None:
             following.after(*held)
 
@@ -119,9 +128,11 @@ class _Bench:
         return case, answer, results
 
 
-def _cases(joint: Joint, dimensions: Dimensions, generator: torch.Generator, runs: int) -> Iterator[Case]:
-    """The example; moved values at its sizes; then 1 and two other sizes of every dynamic dimension; then moved values
-    again until there were enough runs."""
+def _cases(
+    joint: Joint, dimensions: Dimensions, generator: torch.Generator, special: Sequence[SpecialSize], runs: int
+) -> Iterator[Case]:
+    """The example; moved values at its sizes; then 1, two other and all special sizes of every dynamic dimension; then
+    moved values again until there were enough runs."""
     sizes = sizes_of(joint, dimensions)
     limits = by_name(dimensions)
 
@@ -134,7 +145,7 @@ def _cases(joint: Joint, dimensions: Dimensions, generator: torch.Generator, run
     yield moved("moved inputs", sizes)
     yield moved("moved inputs", sizes)
     for name, size in sizes.items():
-        for other in (1, 2, size + 3):
+        for other in dict.fromkeys((1, 2, size + 3, *(one.size for one in special if one.name == name))):
             if other != size and limits[name].admits(other):
                 count += 1
                 yield moved(f"{name}={other}", {**sizes, name: other})

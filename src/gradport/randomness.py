@@ -9,7 +9,8 @@ of a graph. So a call can be repeated, traced, and held against a graph, bit for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from gradport.compat.torch.modes import TorchDispatchMode
 from gradport.compat.torch.operators import Absent
 from gradport.compat.torch.operators import aten as _aten
 
-__all__ = ["DISTRIBUTIONS", "Expected", "Randomness", "Supplied", "drawn_by", "drawn_from", "standard"]
+__all__ = ["DISTRIBUTIONS", "Expected", "Randomness", "Supplied", "drawn_by", "drawn_from", "seeded", "standard"]
 
 DISTRIBUTIONS = ("uniform", "normal")
 
@@ -31,6 +32,17 @@ Ask = Callable[[str, Sequence[Any], torch.dtype], torch.Tensor]
 _DRAWS: dict[Any, Callable[..., Any]] = {}
 
 _MEANS: dict[Any, Callable[..., Any]] = {}
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """While open, torch's generators begin at this seed; afterwards they are where they were."""
+    on_cuda = torch.cuda.is_initialized()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_cuda else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a traceback where there is no CUDA
+        if on_cuda:
+            torch.cuda.manual_seed_all(seed)
+        yield
 
 
 class Randomness(TorchDispatchMode):

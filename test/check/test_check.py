@@ -185,8 +185,23 @@ def test_rules_are_chosen_by_name():
         gradport.check(fn.Swish, X, only=["nope"])
 
 
-def test_a_spent_budget_is_said():
-    assert {f.outcome for f in gradport.check(fn.Swish, X, budget=0.0).findings} == {"skipped"}
+def test_a_time_limit_that_is_over_leaves_every_rule_undecided():
+    evidence = gradport.check(fn.Swish, X, time_limit=0)
+    asked = [f for f in evidence.findings if f.outcome != "skipped"]
+    assert {f.outcome for f in asked} == {"undecided"}
+    assert all(f.message == "The time limit of 0 s was over before this rule." for f in asked)
+    assert not evidence.ok
+
+
+@pytest.mark.parametrize("limit", ["soon", -1, True])
+def test_a_time_limit_is_a_time(limit):
+    with pytest.raises(gradport.SpecError, match="write for example '30s', '500ms', '2m' or '1h'"):
+        gradport.check(fn.Swish, X, time_limit=limit)
+
+
+def test_a_profile_has_a_name():
+    with pytest.raises(gradport.SpecError, match="profile='fast' is unknown; it is one of quick, default, thorough"):
+        gradport.check(fn.Swish, X, profile="fast")
 
 
 @settings(max_examples=10, deadline=None)

@@ -10,6 +10,7 @@ import wrong
 import gradport  # noqa: F401  fills the table of rules
 from gradport.check import RULES
 from gradport.check.trial import Trial
+from gradport.effort import Effort, Profile
 from gradport.joint import Joint
 from gradport.subject import Subject
 
@@ -85,7 +86,7 @@ def test_a_rule_fails_because_of_its_check(rule, monkeypatch):
 
 def test_what_a_function_saves_is_weighed(monkeypatch):
     def saved():
-        trial = Trial(Joint(Subject(SavesTenCopies, X, wrt="inputs")), thorough=True)
+        trial = Trial(Joint(Subject(SavesTenCopies, X, wrt="inputs")), effort=Effort(Profile.THOROUGH))
         return next(f.figure for f in RULES["cost"].answer(trial) if f.key == "cost/saved")
 
     assert saved() >= 9

@@ -65,8 +65,8 @@ def test_another_function_is_not_meant(project):
 
 def test_what_the_default_profile_leaves_out_is_listed():
     evidence = gradport.check(fn.Swish, X, only=["cost"])
-    assert [(f.outcome, "--thorough" in f.message) for f in evidence.findings] == [("skipped", True)]
-    thorough = gradport.check(fn.Swish, X, only=["cost"], thorough=True)
+    assert [(f.outcome, "profile='thorough'" in f.message) for f in evidence.findings] == [("skipped", True)]
+    thorough = gradport.check(fn.Swish, X, only=["cost"], profile="thorough")
     assert {f.key for f in thorough.findings} == {"cost/forward", "cost/backward", "cost/peak", "cost/saved"}
 
 

@@ -45,7 +45,7 @@ def surveyed():
 def written(tmp_path_factory):
     """What `gradport docs test/onnx` writes."""
     out = tmp_path_factory.mktemp("pages")
-    result = CliRunner().invoke(app, ["docs", str(ONNX), "--budget", "2s", "--out", str(out)])
+    result = CliRunner().invoke(app, ["docs", str(ONNX), "--budget", "0.3", "--out", str(out)])
     assert result.exit_code == 0, result.stderr
     assert "1 of them measured" in result.stdout
     return out
@@ -92,7 +92,7 @@ def test_the_card_has_every_section(made):
         "above what the process held: eager",
         "from autograd_helper import CustomFunction",
         "grad_input (4, 6)",  # what the snippet printed
-        f"$ gradport docs {ONNX} --budget 2s",
+        f"$ gradport docs {ONNX} --budget 0.3",
         "`CustomFunction` is exercised by",
         "`CustomFunction.apply` stands at",
         "takes a gradient | `input`",

@@ -163,7 +163,7 @@ def test_check_writes_a_page(tmp_path, half):
 
 def test_run_writes_a_page_that_leads_to_the_model(tmp_path, half):
     out = tmp_path / "out"
-    result = CliRunner().invoke(app, ["run", half, "x=f32[4]", "--budget", "1s", "--out", str(out), "--json"])
+    result = CliRunner().invoke(app, ["run", half, "x=f32[4]", "--budget", "0.3", "--out", str(out), "--json"])
     assert result.exit_code == 0, result.stderr
     assert str(out / "Half.html") in json.loads(result.stdout)["files"]
     page = (out / "Half.html").read_text()
@@ -173,7 +173,7 @@ def test_run_writes_a_page_that_leads_to_the_model(tmp_path, half):
 def test_verify_writes_a_page(tmp_path, half):
     model, page = tmp_path / "half.onnx", tmp_path / "verify.html"
     gradport.export(torch.nn.Tanh(), torch.ones(4), wrt="inputs").save(model)
-    arguments = ["verify", str(model), "--against", half, "x=f32[4]", "--wrt", "x", "--budget", "1s"]
+    arguments = ["verify", str(model), "--against", half, "x=f32[4]", "--wrt", "x", "--budget", "0.3"]
     result = CliRunner().invoke(app, [*arguments, "--html", str(page), "--out", str(tmp_path)])
     assert result.exit_code == 1, result.stderr
     assert "Half does not hold: " in page.read_text()

@@ -46,7 +46,7 @@ def package(tmp_path, monkeypatch):
 
 
 def docs(*arguments):
-    result = CliRunner().invoke(app, ["docs", *map(str, arguments), "--budget", "0.5s", "--json"])
+    result = CliRunner().invoke(app, ["docs", *map(str, arguments), "--budget", "0.1", "--json"])
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout), result.stderr
 

@@ -83,7 +83,7 @@ def test_a_sign_of_zero_that_is_lost_is_found():
 
     evidence, found = edges(gradport.export(Unsigned(), X), Reciprocal(), X)
     assert found["edge-values/onnxruntime/output"].kind in ("nan spreads", "output")
-    assert "zeros" in found["edge-values/onnxruntime/output"].message
+    assert "negative zero" in found["edge-values/onnxruntime/output"].message
     assert evidence.series["cases"]
 
 
@@ -117,12 +117,56 @@ def test_inputs_with_a_range_get_no_edge_values():
     assert not any("nan in x" in case for case in evidence.series["cases"])
 
 
-def test_what_time_did_not_reach_is_listed():
-    evidence = gradport.verify(gradport.export(fn.Swish, X, wrt="inputs"), fn.Swish, X, budget=0.0)
+def test_what_the_budget_did_not_reach_is_listed():
+    module = torch.nn.Sequential(*(torch.nn.Linear(256, 256) for _ in range(4)))
+    x = torch.randn(4096, 256)
+    evidence = gradport.verify(gradport.export(module, x, verify=False), module, x, budget=0.02)
     (finding,) = [f for f in evidence.findings if f.rule == "budget"]
     assert finding.outcome == "skipped"
-    assert "nan in x" in finding.message
-    assert finding.figure == len(finding.message.partition("Not reached: ")[2].split("; "))
+    assert "nan in " in finding.message
+    assert finding.figure == len(finding.message.partition("does: ")[2].split("; "))
+    assert evidence.ok
+
+
+class Sorted(torch.nn.Module):
+    def forward(self, x):
+        return torch.topk(x, 3).indices
+
+
+class LastSorted(torch.nn.Module):
+    """Takes the last of equal elements where torch takes another one."""
+
+    def forward(self, x):
+        return 7 - torch.topk(x.flip(-1), 3).indices
+
+
+def test_the_order_of_ties_fails_until_it_is_left_out(tmp_path, monkeypatch):
+    x = torch.randn(4, 8)
+    program = gradport.export(LastSorted(), x)
+    evidence = gradport.verify(program, Sorted(), x)
+    failed = [f for f in evidence.findings if f.outcome == "failed" and f.rule != "ties"]
+    assert failed == []
+    ties = next(f for f in evidence.findings if f.key == "ties/onnxruntime/output")
+    assert ties.outcome == "failed"
+    assert "skip='ties'" in ties.message
+    assert gradport.verify(program, Sorted(), x, skip=["ties"]).ok
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.gradport.verify."Sorted"]\nskip = ["ties"]\nreason = "torch leaves the order of equal elements open"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    evidence = gradport.verify(program, Sorted(), x)
+    assert evidence.ok
+    said = next(f for f in evidence.findings if f.key == "ties/settings")
+    assert said.outcome == "skipped"
+    assert "leaves the order of equal elements open" in said.message
+
+
+def test_settings_of_verify_say_a_reason(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text('[tool.gradport.verify."Swish"]\nskip = ["ties"]\n')
+    monkeypatch.chdir(tmp_path)
+    program = gradport.export(fn.Swish, X)
+    with pytest.raises(gradport.SpecError, match="gives no reason"):
+        gradport.verify(program, fn.Swish, X)
 
 
 def test_a_subject_that_nan_kills_takes_nobody_with_it():

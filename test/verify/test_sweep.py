@@ -17,7 +17,7 @@ def cells(evidence):
 
 
 def test_every_combination_has_a_cell():
-    evidence = gradport.sweep(SUBJECT, opsets=(18, 20), functions=("keep", "inline"), dynamic=(True, False), budget=0.0)
+    evidence = gradport.sweep(SUBJECT, opsets=(18, 20), functions=("keep", "inline"), dynamic=(True, False), budget=0.1)
     assert len(evidence.series["sweep"]) == len(evidence.findings) == 8
     assert set(cells(evidence).values()) == {"held"}
     assert evidence.ok
@@ -26,7 +26,7 @@ def test_every_combination_has_a_cell():
 
 def test_dtypes_and_runtimes_and_what_has_no_kernel():
     evidence = gradport.sweep(
-        SUBJECT, dtypes=(torch.float16, torch.bfloat16), runtimes=("onnxruntime", "reference"), budget=0.0
+        SUBJECT, dtypes=(torch.float16, torch.bfloat16), runtimes=("onnxruntime", "reference"), budget=0.1
     )
     assert cells(evidence)["f16-onnxruntime"] == "held"
     assert cells(evidence)["bf16-onnxruntime"] == "no kernel"
@@ -34,7 +34,7 @@ def test_dtypes_and_runtimes_and_what_has_no_kernel():
 
 
 def test_what_is_refused_says_why():
-    evidence = gradport.sweep(SUBJECT, opsets=(17, 20), budget=0.0)
+    evidence = gradport.sweep(SUBJECT, opsets=(17, 20), budget=0.1)
     assert cells(evidence) == {"opset17": "refused", "opset20": "held"}
     assert "outside the range" in evidence.findings[0].message
     assert not evidence.ok
@@ -46,14 +46,14 @@ def test_a_wrong_cell_is_failed(monkeypatch):
     monkeypatch.setattr(
         room, "export", lambda subject, **options: export(subject.replace(target=lambda x: x * 3), **options)
     )
-    assert cells(gradport.sweep(SUBJECT, opsets=(20,), budget=0.0)) == {"opset20": "failed"}
+    assert cells(gradport.sweep(SUBJECT, opsets=(20,), budget=0.1)) == {"opset20": "failed"}
 
 
 def test_the_matrix_is_shown():
     from rich.console import Console
 
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(sweep_table("sweep", gradport.sweep(SUBJECT, opsets=(18, 20), functions=("keep",), budget=0.0)))
+    console.print(sweep_table("sweep", gradport.sweep(SUBJECT, opsets=(18, 20), functions=("keep",), budget=0.1)))
     text = console.export_text()
     for words in ("opset 18", "opset 20", "keep", "ok"):
         assert words in text

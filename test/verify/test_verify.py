@@ -30,7 +30,7 @@ def test_a_right_model_holds_in_both_runtimes_with_figures(program):
     figures = {f.key: f.figure for f in evidence.findings if f.unit == "ULP"}
     assert set(figures) == {
         f"{rule}/{runtime}/{name}"
-        for rule in ("agrees-with-eager", "edge-values")
+        for rule in ("agrees-with-eager", "edge-values", "ties")
         for runtime in ("onnxruntime", "reference")
         for name in ("output", "grad_x")
     }
@@ -121,8 +121,44 @@ def test_given_tolerances_take_the_place_of_the_criterion(program):
     assert gradport.verify(program, lambda x: fn.Swish.apply(x) * 1.01, X, rtol=0.1, atol=0.1).ok
 
 
-def test_a_spent_budget_tries_the_example_alone(program):
-    assert gradport.verify(program, fn.Swish, X, budget=0.0).series["cases"] == ["the example"]
+def test_a_time_limit_that_is_over_leaves_the_rest_undecided(program):
+    evidence = gradport.verify(program, fn.Swish, X, time_limit=0)
+    assert evidence.series["cases"] == ["the example"]
+    late = next(f for f in evidence.findings if f.key == "time-limit/not-reached")
+    assert late.outcome == "undecided"
+    assert not evidence.ok
+    assert late.figure == len(late.message.partition("inputs: ")[2].split("; "))
+    assert "nan in x" in late.message
+
+
+def test_rules_are_chosen_by_name(program):
+    evidence = gradport.verify(program, fn.Swish, X, only=["agrees-with-eager"])
+    assert {f.rule for f in evidence.findings} == {"agrees-with-eager", "runs"}  # a runtime that is not here
+    assert not any("nan" in case for case in evidence.series["cases"])
+    evidence = gradport.verify(program, fn.Swish, X, skip=["ties", "shapes"])
+    assert {f.rule for f in evidence.findings} == {"agrees-with-eager", "edge-values", "checker", "versions", "runs"}
+    with pytest.raises(gradport.SpecError, match=r"'tie' is no rule of verify; the rules are .*ties"):
+        gradport.verify(program, fn.Swish, X, skip=["tie"])
+
+
+@pytest.mark.parametrize("budget", ["10s", 0, -1, float("nan"), True, None])
+def test_a_budget_is_a_factor(program, budget):
+    with pytest.raises(gradport.SpecError, match=r"budget=.* is not a factor .* time_limit='30s'"):
+        gradport.verify(program, fn.Swish, X, budget=budget)
+
+
+def test_what_is_tried_depends_on_the_budget_alone(program, monkeypatch):
+    def tried(**options):
+        return gradport.verify(program, fn.Swish, X, only=["agrees-with-eager"], **options).series["cases"]
+
+    assert sum(case.startswith("fresh") for case in tried(budget=0.1)) == 1
+    assert sum(case.startswith("fresh") for case in tried(budget=3)) == 9
+    usual = tried()
+    monkeypatch.setattr("time.monotonic", lambda: 1e9)  # a clock that never moves, and one that races
+    assert tried() == usual
+    clock = iter(range(0, 1 << 40, 1 << 20))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    assert tried() == usual
 
 
 def test_ranges_of_inputs_are_kept():

@@ -69,7 +69,7 @@ def test_it_is_the_users_module_that_is_compared_with():
     program = gradport.export(module, X, wrt="parameters")
     with torch.no_grad():
         module.weight.mul_(1.1)
-    assert not gradport.verify(program, module, X, runtimes=["onnxruntime"], budget=0.0).ok
+    assert not gradport.verify(program, module, X, runtimes=["onnxruntime"], budget=0.1).ok
 
 
 def test_a_second_verification_agrees_with_the_first():
@@ -101,7 +101,7 @@ def test_permuted_outputs_are_found():
     first, second = model.graph.outputs
     first.name, second.name = "spare", first.name
     first.name = "output_1"
-    assert not gradport.verify(model, Two(), X, runtimes=["onnxruntime"], budget=0.0).ok
+    assert not gradport.verify(model, Two(), X, runtimes=["onnxruntime"], budget=0.1).ok
 
 
 def test_an_opset_that_was_replaced_in_silence_is_found():

@@ -16,7 +16,7 @@ from gradport.evidence import Finding
 __all__ = ["aliasing"]
 
 
-@rule("aliasing", "Does forward or backward change what is not its own?")
+@rule("aliasing", "Does forward or backward change what is not its own?", alongside=True)
 def aliasing(trial: Trial) -> Iterator[Finding]:
     """One Finding for each kind of change of each Function."""
     _, log = watched(trial, trial.inputs[0])

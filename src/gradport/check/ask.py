@@ -1,47 +1,55 @@
-"""Asks one rule of one Trial: within its time, and for the smallest input that fails."""
+"""Asks one rule of one Trial: within its limit, and for the smallest input that fails."""
 
 from __future__ import annotations
+
+import traceback
 
 from gradport.check.rules import Rule
 from gradport.check.search import remembered, shrunk
 from gradport.check.trial import Trial
+from gradport.effort import Deadline
 from gradport.errors import Error, TargetError
 from gradport.evidence import Finding
+from gradport.joint import Joint
 from gradport.limit import TimeUp, limited
+from gradport.signature import place_of_gradient
 
-__all__ = ["asked", "endless"]
+__all__ = ["asked", "endless", "late"]
 
 
 def asked(trial: Trial, rule: Rule, limit: float) -> list[Finding]:
-    """The rule's Findings; one that says so where the budget is spent, the subject fails or does not end in `limit`
-    seconds."""
-    if trial.out_of_time:
-        return [_not_reached(rule.name)]
+    """The rule's Findings; one that says why there are none, where the subject fails, does not come to an end within
+    `limit` seconds of processor time, or where the rule itself is at fault."""
     try:
         with limited(limit):
             return _at_its_smallest(trial, rule)
     except TargetError as error:
         return [_broken(rule.name, error, trial)]
     except TimeUp:
-        return [endless(rule.name, trial, limit)]
+        return [endless(rule.name, trial.joint, limit)]
+    except Exception as error:
+        return [_fault(rule.name, error, trial)]
 
 
 def _at_its_smallest(trial: Trial, rule: Rule) -> list[Finding]:
-    """What a rule says, its first failure at the smallest input that shows it."""
-    said = list(rule.answer(trial))
-    at = next((at for at, finding in enumerate(said) if finding.outcome == "failed"), None)
-    if not rule.shrinks or trial.out_of_time:
-        return said
+    """What a rule finds, its first failure at the smallest input that shows it."""
+    found = list(rule.answer(trial))
+    at = next((at for at, finding in enumerate(found) if finding.outcome == "failed"), None)
+    if not rule.shrinks:
+        return found
     if at is None:
         again = remembered(trial, rule)
-        return said if again is None else [again, *(finding for finding in said if finding.key != again.key)]
-    said[at] = shrunk(trial, rule, said[at])
-    return said
+        return found if again is None else [again, *(finding for finding in found if finding.key != again.key)]
+    found[at] = shrunk(trial, rule, found[at])
+    return found
 
 
-def endless(rule: str, trial: Trial, limit: float) -> Finding:
+def endless(rule: str, joint: Joint, limit: float) -> Finding:
     """A rule that did not come to an end."""
-    message = f"The rule did not come to an end in {limit:g} s: the subject loops on some of its inputs."
+    message = (
+        f"The rule needed more than {limit:.3g} s of processor time: {joint.subject.name} may loop on one of its "
+        "inputs. Give a larger budget if it is only slow, or leave the rule out with skip."
+    )
     return Finding(
         key=f"{rule}/time",
         rule=rule,
@@ -49,14 +57,15 @@ def endless(rule: str, trial: Trial, limit: float) -> Finding:
         severity="warning",
         figure=limit,
         unit="s",
-        where=trial.where(),
+        where=place_of_gradient(joint.subject.target),
         message=message,
     )
 
 
-def _not_reached(rule: str) -> Finding:
-    message = "The budget was spent before it."
-    return Finding(key=f"{rule}/budget", rule=rule, outcome="skipped", severity="warning", message=message)
+def late(rule: str, deadline: Deadline) -> Finding:
+    """A rule that the time limit did not let begin."""
+    message = f"The time limit of {deadline.seconds:g} s was over before this rule."
+    return Finding(key=f"{rule}/time-limit", rule=rule, outcome="undecided", severity="warning", message=message)
 
 
 def _broken(rule: str, error: Error, trial: Trial) -> Finding:
@@ -68,4 +77,17 @@ def _broken(rule: str, error: Error, trial: Trial) -> Finding:
         severity="error",
         where=trial.where(),
         message=str(error),
+    )
+
+
+def _fault(rule: str, error: Exception, trial: Trial) -> Finding:
+    """What no subject should be able to cause: an exception of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename.rpartition('gradport/')[2]}:{frames[-1].lineno}" if frames else "?"
+    message = (
+        f"This rule has a fault ({type(error).__name__} at {place}: {error}); please report it. The other rules were "
+        "asked."
+    )
+    return Finding(
+        key=f"{rule}/fault", rule=rule, outcome="error", severity="error", where=trial.where(), message=message
     )

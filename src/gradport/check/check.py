@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradport.check.ask import asked
 from gradport.check.expectation import expectations
-from gradport.check.findings import judged, skipped
-from gradport.check.isolation import Isolated
 from gradport.check.parts import in_real_parts
-from gradport.check.rules import Rule, chosen
-from gradport.check.settings import settings_of
-from gradport.check.trial import Trial
+from gradport.check.rules import RULES, Rule, chosen
+from gradport.check.workers import Examination, Outcome, examine
 from gradport.compat.torch.selftest import require_hooks
-from gradport.errors import TargetError
+from gradport.effort import Deadline, Effort, as_effort, as_seconds
 from gradport.evidence import Evidence, Finding, environment
 from gradport.inputs import with_example
 from gradport.joint import Joint, every_gradient
-from gradport.signature import source_of
+from gradport.settings import Command, settings_of
+from gradport.signature import place_of_gradient, source_of
 from gradport.subject import as_subject
 
 __all__ = ["check"]
 
-LIMIT = 30.0
-"""Seconds for one rule."""
+LIMIT = 60.0
+"""Seconds of processor time for one rule, at least."""
 
 
 def check(
@@ -36,7 +33,9 @@ def check(
     inputs: Any = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
-    budget: float | None = None,
+    profile: str = "default",
+    budget: float = 1.0,
+    time_limit: float | str | None = None,
     seed: int = 0,
     thorough: bool = False,
 ) -> Evidence:
@@ -53,9 +52,13 @@ def check(
             `(cotangents, *arguments) -> gradients`; or a mapping of arguments to these (absent: derivative).
         inputs: where fresh inputs come from.
         only, skip: names of rules.
-        budget: seconds after which no further rule and no further input is begun.
+        profile: "quick" (fewer rules, inputs and elements), "default", or "thorough" (more of each, inductor, and what
+            forward and backward cost). Rules that a profile leaves out are listed as skipped.
+        budget: factor of the amount of work: 0.2, 1, 5. A verdict does not depend on how busy the machine is.
+        time_limit: seconds, or a text such as "30s", after which no further rule is begun; what was not asked is
+            undecided. None: no limit.
         seed: of inputs, cotangents and torch's generator before each call.
-        thorough: look at more inputs and more elements, compile with inductor too, and measure cost.
+        thorough: deprecated; the same as profile="thorough".
 
     What `[tool.gradport.check."module:Name"]` in the nearest pyproject.toml says (`expect`, `skip`, `reason`) holds
     where the call says nothing.
@@ -69,19 +72,20 @@ def check(
     """
     require_hooks()
     described = with_example(as_subject(subject, args, kwargs, expect=expect, inputs=inputs))
-    said = settings_of(described)
+    said = settings_of(described, Command.CHECK, RULES)
     if described.expect is None and said.expect is not None:
         described = described.replace(expect=said.expect)
     described = in_real_parts(described)
     rules = [rule for rule in chosen(only, skip) if rule.name not in said.skip]
+    effort = as_effort("thorough" if thorough else profile, budget)
     joint = Joint(described if described.wrt is not None else described.replace(wrt=every_gradient(described)))
     if not callable(described.expect):
         expectations(joint, described.expect)
-    trial = Trial(joint, seed=seed, budget=budget, thorough=thorough)
-    trial.outputs(joint.examples())
-    broken = _failure(trial)
+    examination = Examination(joint, seed, effort, Deadline(as_seconds(time_limit)), LIMIT)
+    asking = [rule for rule in rules if effort.profile in rule.profiles]
+    outcome = examine(examination, asking)
     findings = said.findings()
-    findings += _all_asked(trial, rules) if broken is None else _none_asked(trial, rules, broken)
+    findings += _none_asked(joint, rules, outcome.broken) if outcome.broken else _in_order(rules, outcome, effort)
     file, line = source_of(described.target)
     return Evidence(
         subject=described.name,
@@ -91,32 +95,25 @@ def check(
     )
 
 
-def _all_asked(trial: Trial, rules: Sequence[Rule]) -> list[Finding]:
+def _in_order(rules: Sequence[Rule], outcome: Outcome, effort: Effort) -> list[Finding]:
     """Every rule's Findings, in the table's order."""
-    found = {rule.name: [_left_out(rule)] for rule in rules if rule.thorough and not trial.thorough}
-    asking = [rule for rule in rules if rule.name not in found]
-    apart = Isolated(trial, [rule for rule in asking if rule.isolated], LIMIT)
-    found |= {rule.name: asked(trial, rule, LIMIT) for rule in asking if not rule.isolated}
-    found |= apart.findings()
+    found = {rule.name: outcome.findings.get(rule.name, [_left_out(rule, effort)]) for rule in rules}
     return [finding for rule in rules for finding in found[rule.name]]
 
 
-def _left_out(rule: Rule) -> Finding:
-    message = "Not looked at: the default profile leaves it out; ask for thorough=True, or --thorough."
+def _left_out(rule: Rule, effort: Effort) -> Finding:
+    profile = rule.profiles[0]
+    message = f"Skipped: the profile {str(effort.profile)!r} leaves it out; ask for profile={str(profile)!r}."
     return Finding(key=f"{rule.name}/profile", rule=rule.name, outcome="skipped", message=message)
 
 
-def _none_asked(trial: Trial, rules: Sequence[Rule], broken: TargetError) -> list[Finding]:
+def _none_asked(joint: Joint, rules: Sequence[Rule], broken: str) -> list[Finding]:
     """One failed Finding; the rules have nothing to look at."""
-    failed = judged(trial, "contract", "returns", False, str(broken), kind="returns")
-    others = [skipped(trial, rule.name, "", "the backward fails") for rule in rules if rule.name != "contract"]
-    return [failed, *others]
-
-
-def _failure(trial: Trial) -> TargetError | None:
-    """Why forward and backward do not run on the example, or None."""
-    try:
-        trial.seeded(trial.joint.examples())
-    except TargetError as error:
-        return error
-    return None
+    where = place_of_gradient(joint.subject.target)
+    failed = Finding("contract/returns", "contract", "failed", "returns", "error", where=where, message=broken)
+    reason = "Skipped: the backward fails."
+    return [failed] + [
+        Finding(rule.name, rule.name, "skipped", where=where, message=reason)
+        for rule in rules
+        if rule.name != "contract"
+    ]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gradport.check.trial import Trial
+from gradport.effort import Deadline, as_effort, as_seconds
 from gradport.errors import Error, SpecError
 from gradport.evidence import Evidence, Finding, environment
 from gradport.inputs import with_example
@@ -34,7 +35,8 @@ def conservative(
     *,
     wrt: str | None = None,
     inputs: Any = None,
-    budget: float | None = None,
+    budget: float = 1.0,
+    time_limit: float | str | None = None,
     seed: int = 0,
 ) -> Evidence:
     """Whether forces are minus the gradient of the energy, for a model that returns `(energy, forces)`.
@@ -46,7 +48,9 @@ def conservative(
         args, kwargs: example arguments.
         wrt: the positions' name; None: the argument that has the shape of the forces.
         inputs: where fresh inputs come from.
-        budget: seconds after which no further input is tried.
+        budget: factor of the number of inputs.
+        time_limit: seconds, or a text such as "30s", after which no further input is tried; then the result is
+            undecided.
         seed: of directions and inputs.
 
     Returns:
@@ -58,20 +62,23 @@ def conservative(
     """
     subject = with_example(as_subject(model, args, kwargs, inputs=inputs))
     joint = Joint(subject.replace(wrt=None))
-    trial = Trial(joint, seed=seed, budget=budget, thorough=False)
+    trial = Trial(joint, seed=seed, effort=as_effort("default", budget))
+    deadline = Deadline(as_seconds(time_limit))
+    left = 0
     field = _Field(trial, wrt)
     along: list[float] = []
     asymmetry: list[float] = []
     for tensors in trial.inputs:
-        if along and trial.out_of_time:
-            break
+        if along and deadline.is_over:
+            left += 1
+            continue
         along.append(max(field.gap_along(tensors, u) for u in field.directions(tensors, seed)))
         pairs = field.directions(tensors, seed + 1)
         asymmetry.append(max(field.asymmetry(tensors, u, v) for u, v in zip(pairs[::2], pairs[1::2], strict=False)))
     file, line = source_of(subject.target)
     return Evidence(
         subject=subject.name,
-        findings=tuple(_findings(along, asymmetry, f"{file}:{line}" if file else None)),
+        findings=(*_findings(along, asymmetry, f"{file}:{line}" if file else None), *_not_tried(left, deadline)),
         series={"energy along a line": along, "asymmetry of the Jacobian": asymmetry, "steps": list(_STEPS)},
         source={"file": file, "line": line},
         environment=environment(),
@@ -156,6 +163,12 @@ def _names(trial: Trial, outputs: Mapping[str, torch.Tensor]) -> tuple[str, str]
     if len(names) != 2:
         raise SpecError(f"{trial.joint.subject.name} gives {', '.join(names)}; it must give energy and forces.")
     return names[0], names[1]
+
+
+def _not_tried(inputs: int, deadline: Deadline) -> Iterator[Finding]:
+    if inputs:
+        message = f"The time limit of {deadline.seconds:g} s was over before {inputs} more inputs were tried."
+        yield Finding("conservative/time-limit", "conservative", "undecided", severity="warning", message=message)
 
 
 def _findings(along: list[float], asymmetry: list[float], where: str | None) -> Iterator[Finding]:

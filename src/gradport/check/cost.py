@@ -24,6 +24,7 @@ from gradport.check.trial import LOSS, Trial
 from gradport.compat.torch.modes import TorchDispatchMode
 from gradport.compat.torch.tensors import storage_key
 from gradport.compat.torch.trees import tree_leaves
+from gradport.effort import Profile
 from gradport.errors import Error
 from gradport.evidence import Finding
 from gradport.joint import Slot
@@ -45,7 +46,12 @@ class _Cost:
     saved: int = 0
 
 
-@rule("cost", "What do forward and backward cost beside autograd of the same operators?", shrinks=False, thorough=True)
+@rule(
+    "cost",
+    "What do forward and backward cost beside autograd of the same operators?",
+    shrinks=False,
+    least=Profile.THOROUGH,
+)
 def cost(trial: Trial) -> Iterator[Finding]:
     """One Finding each for time, peak memory and bytes saved; worth knowing, and wrong in no way."""
     try:

@@ -15,7 +15,7 @@ from gradport.evidence import Finding
 __all__ = ["determinism"]
 
 
-@rule("determinism", "Does the same seed give the same bits?")
+@rule("determinism", "Does the same seed give the same bits?", alongside=True)
 def determinism(trial: Trial) -> Iterator[Finding]:
     """One Finding for equal seeds, one where other seeds give other results."""
     first, second = _results(trial), _results(trial)

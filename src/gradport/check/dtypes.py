@@ -33,7 +33,7 @@ _BRANCH = 0.05
 _NARROW = (torch.float32, torch.bfloat16, torch.float16)
 
 
-@rule("dtypes", "Is the gradient as exact at narrow dtypes as the forward's own operators are?")
+@rule("dtypes", "Is the gradient as exact at narrow dtypes as the forward's own operators are?", alongside=True)
 def dtypes(trial: Trial) -> Iterator[Finding]:
     """One Finding for each dtype."""
     if trial.is_random:

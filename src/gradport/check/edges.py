@@ -37,7 +37,7 @@ EDGES: dict[str, float] = {
 }
 
 
-@rule("edge-values", "Is it finite, and is nan nan, where the forward's own operators are?", isolated=True)
+@rule("edge-values", "Is it finite, and is nan nan, where the forward's own operators are?")
 def edge_values(trial: Trial) -> Iterator[Finding]:
     """One Finding for each argument and edge value that goes wrong, one where none does."""
     for slot in trial.joint.wanted:

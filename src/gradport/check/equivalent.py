@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,11 +11,13 @@ import torch
 from gradport.check.edges import EDGES
 from gradport.dimensions import Dimensions, by_name, resolve_dimensions
 from gradport.eager import Drawn, given, run_eager
+from gradport.effort import Deadline, as_effort, as_seconds
 from gradport.errors import SpecError, TargetError
 from gradport.evidence import Evidence, Finding, environment
 from gradport.inputs import fresh, sizes_of, with_example
 from gradport.interface import Interface, interface
 from gradport.joint import Joint, Slot, cast
+from gradport.randomness import seeded
 from gradport.signature import source_of
 from gradport.subject import as_function, as_subject
 from gradport.tolerance import Comparison, compare
@@ -39,7 +40,8 @@ def equivalent(
     sizes: Mapping[str, Sequence[int]] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
-    budget: float | None = None,
+    budget: float = 1.0,
+    time_limit: float | str | None = None,
     seed: int = 0,
 ) -> Evidence:
     """Whether `g` gives what `f` gives: outputs, and gradients for the same cotangents.
@@ -52,7 +54,9 @@ def equivalent(
         inputs: where fresh inputs come from.
         sizes: sizes to try for a named dimension; None: 1, 2 and 7 of each.
         rtol, atol: take the place of the criterion of `gradport.tolerance`.
-        budget: seconds after which no further case is begun.
+        budget: factor of the number of fresh inputs.
+        time_limit: seconds, or a text such as "30s", after which no further case is tried; those are listed, and the
+            result is undecided.
         seed: of inputs and cotangents.
 
     Returns:
@@ -73,15 +77,18 @@ def equivalent(
     dimensions = resolve_dimensions(first, subject.dynamic_shapes)
     generator = torch.Generator().manual_seed(seed)
     pair = _Pair(first, second, generator, rtol, atol)
-    started = time.monotonic()
-    for what, tensors in _cases(first, dimensions, sizes, generator):
-        if budget is not None and pair.cases and time.monotonic() - started > budget:
-            break
-        pair.try_on(what, tensors)
+    deadline = Deadline(as_seconds(time_limit))
+    fresh_ones = as_effort("default", budget).count(1, _FRESH, 2 * _FRESH)
+    left: list[str] = []
+    for what, tensors in _cases(first, dimensions, sizes, generator, fresh_ones):
+        if pair.cases and deadline.is_over:
+            left.append(what)
+        else:
+            pair.try_on(what, tensors)
     file, line = source_of(second.subject.target)
     return Evidence(
         subject=f"{first.subject.name} and {second.subject.name}",
-        findings=tuple(pair.findings(f"{file}:{line}" if file else None)),
+        findings=(*pair.findings(f"{file}:{line}" if file else None), *_not_tried(left, deadline)),
         series={"cases": pair.cases},
         source={"file": file, "line": line},
         environment=environment(),
@@ -112,8 +119,7 @@ class _Pair:
         seed = int(torch.randint(0, 2**31, (1,), generator=self._generator))
         try:
             drawn = Drawn(self._generator)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with seeded(seed):
                 want = interface(self._first, tensors, drawn.cotangents, run_eager(self._first, tensors, drawn))
         except TargetError as error:
             if not self.cases:
@@ -179,8 +185,7 @@ class _Pair:
             used[name] = next(order).to(output.dtype)
             return used[name]
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             return interface(self._second, mine, used, run_eager(self._second, mine, cotangent))
 
     def _oracle(self, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], seed: int) -> Any:
@@ -191,8 +196,7 @@ class _Pair:
             if not known:
                 wide = cast(tensors, torch.float64)
                 try:
-                    with torch.random.fork_rng(devices=[]):
-                        torch.manual_seed(seed)
+                    with seeded(seed):
                         outcome = run_eager(self._first, wide, given(cotangents))
                     known.append(interface(self._first, wide, cotangents, outcome).outputs)
                 except TargetError:
@@ -209,14 +213,24 @@ class _Pair:
         self._one_sided = self._one_sided or (what, f"{self._first.subject.name} fails: {error}")
 
 
+def _not_tried(left: Sequence[str], deadline: Deadline) -> Iterator[Finding]:
+    if left:
+        message = f"The time limit of {deadline.seconds:g} s was over before {', '.join(left)}."
+        yield Finding("equivalent/time-limit", "equivalent", "undecided", severity="warning", message=message)
+
+
 def _cases(
-    joint: Joint, dimensions: Dimensions, wanted: Mapping[str, Sequence[int]] | None, generator: torch.Generator
+    joint: Joint,
+    dimensions: Dimensions,
+    wanted: Mapping[str, Sequence[int]] | None,
+    generator: torch.Generator,
+    fresh_ones: int,
 ) -> Iterator[tuple[str, dict[Slot, torch.Tensor]]]:
     """The example, fresh values, sizes, dtypes, edge values."""
     example = joint.examples()
     yield "the example", example
     at_example = sizes_of(joint, dimensions)
-    for count in range(_FRESH):
+    for count in range(fresh_ones):
         yield f"fresh values {count + 1}", fresh(joint, dimensions, at_example, generator)
     for name, limit in by_name(dimensions).items():
         for size in (wanted or {}).get(name, _SIZES):

@@ -62,7 +62,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-@rule("layouts", "Are gradients the same whatever the memory layout of inputs and cotangents?", isolated=True)
+@rule("layouts", "Are gradients the same whatever the memory layout of inputs and cotangents?", alongside=True)
 def layouts(trial: Trial) -> Iterator[Finding]:
     """One Finding for inputs, one for cotangents, one for expanded cotangents."""
     if trial.is_random:

@@ -25,7 +25,11 @@ from gradport.evidence import Finding
 __all__ = ["leaks"]
 
 
-@rule("leaks", "Are inputs and outputs saved with save_for_backward, so that they are freed and protected?")
+@rule(
+    "leaks",
+    "Are inputs and outputs saved with save_for_backward, so that they are freed and protected?",
+    alongside=True,
+)
 def leaks(trial: Trial) -> Iterator[Finding]:
     """One Finding for what outlives its graph, one for each unprotected input."""
     _, log = watched(trial, trial.inputs[0])

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 from gradport.check.trial import Trial
+from gradport.effort import Profile
 from gradport.errors import SpecError
 from gradport.evidence import Finding
 
@@ -21,28 +22,37 @@ class Rule:
         question: what it asks.
         answer: the function that answers.
         shrinks: whether it is cheap enough to be asked of many inputs, for the smallest that fails.
-        isolated: whether it feeds a subject what may crash or hang it, and so runs in a process of its own.
-        thorough: whether the default profile leaves it out.
+        alongside: whether a second worker asks it, so that both have as much to do.
+        compiles: whether it uses torch's compiler.
+        profiles: the profiles that ask it, the least thorough one first.
     """
 
     name: str
     question: str
     answer: Callable[[Trial], Iterable[Finding]]
     shrinks: bool = True
-    isolated: bool = False
-    thorough: bool = False
+    alongside: bool = False
+    compiles: bool = False
+    profiles: tuple[Profile, ...] = tuple(Profile)
 
 
 RULES: dict[str, Rule] = {}
 
 
 def rule(
-    name: str, question: str, *, shrinks: bool = True, isolated: bool = False, thorough: bool = False
+    name: str,
+    question: str,
+    *,
+    shrinks: bool = True,
+    alongside: bool = False,
+    compiles: bool = False,
+    least: Profile = Profile.QUICK,
 ) -> Callable[[Callable[[Trial], Iterable[Finding]]], Rule]:
-    """Registers a rule under its name."""
+    """Registers a rule under its name; `least` is the least thorough profile that asks it."""
+    profiles = tuple(Profile)[tuple(Profile).index(least) :]
 
     def register(answer: Callable[[Trial], Iterable[Finding]]) -> Rule:
-        RULES[name] = Rule(name, question, answer, shrinks, isolated, thorough)
+        RULES[name] = Rule(name, question, answer, shrinks, alongside, compiles, profiles)
         return RULES[name]
 
     return register

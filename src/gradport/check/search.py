@@ -12,14 +12,14 @@ from gradport.check.trial import Trial
 from gradport.errors import Error
 from gradport.evidence import Finding
 from gradport.inputs import search, strategy
-from gradport.inputs.memory import Memory, packed
+from gradport.inputs.memory import HOW_TO_FORGET, Memory, packed
 from gradport.inputs.search import written
 from gradport.joint import Slot
 
 __all__ = ["remembered", "shown_by", "shrunk"]
 
-SECONDS = 2.0
-"""For the search of one input."""
+QUESTIONS = 60
+"""How many inputs are asked about at most for one search, shrinking included."""
 
 _LARGEST = (1, 2, 4, 8)
 """Limits of the sizes that are drawn, one after the other; what goes wrong at large sizes alone is not looked for."""
@@ -39,7 +39,8 @@ def shown_by(trial: Trial, condition: Callable[[Tensors], bool], *, key: str, ex
     # small ones first: values that fail at some place of a large one are hard to make small
     strategies = (strategy(trial.joint, largest) for largest in _LARGEST)
     memory = Memory(trial.joint, key)
-    return search.shown_by(strategies, condition, memory=memory, examples=examples, seconds=SECONDS, seed=trial.seed)
+    most = trial.effort.count(QUESTIONS // 4, QUESTIONS, 4 * QUESTIONS)
+    return search.shown_by(strategies, condition, memory=memory, examples=examples, most=most, seed=trial.seed)
 
 
 def shrunk(trial: Trial, rule: Rule, failed: Finding) -> Finding:
@@ -53,7 +54,7 @@ def shrunk(trial: Trial, rule: Rule, failed: Finding) -> Finding:
                 return True
         return False
 
-    found = shown_by(trial, fails, key=rule.name, examples=40)
+    found = shown_by(trial, fails, key=rule.name, examples=trial.effort.count(20, 40, 100))
     if found is None:
         return failed
     smallest = at[packed(found)]
@@ -76,7 +77,7 @@ def remembered(trial: Trial, rule: Rule) -> Finding | None:
     if found is None:
         return None
     finding = at[packed(found)]
-    message = f"{finding.message} (An input of an earlier run.)"
+    message = f"{finding.message} (An input of an earlier run, {HOW_TO_FORGET}.)"
     return dataclasses.replace(finding, input=written(found), message=message)
 
 

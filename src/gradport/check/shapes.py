@@ -18,6 +18,7 @@ from gradport.check.rules import rule
 from gradport.check.samples import by_differences, is_piecewise_constant
 from gradport.check.search import shown_by
 from gradport.check.trial import Trial
+from gradport.effort import Profile
 from gradport.errors import Error, TargetError
 from gradport.evidence import Finding
 from gradport.inputs.search import written
@@ -34,7 +35,7 @@ Tensors = dict[Slot, torch.Tensor]
     "shapes",
     "Is the gradient right at other sizes, in a batch of one, broadcast, and for one tensor given twice?",
     shrinks=False,  # it searches for itself
-    isolated=True,
+    least=Profile.DEFAULT,
 )
 def shapes(trial: Trial) -> Iterator[Finding]:
     """One Finding for other sizes, one for each broadcast argument, one for each pair of alike arguments."""
@@ -66,7 +67,7 @@ def _other_sizes(trial: Trial) -> Finding:
         seen.append(_sizes(tensors))
         return found
 
-    shown = shown_by(trial, departs, key="shapes", examples=6 if not trial.thorough else 100)
+    shown = shown_by(trial, departs, key="shapes", examples=trial.effort.count(3, 6, 100))
     if shown is None:
         looked = ", ".join(dict.fromkeys(seen)) or "none that the forward takes"
         return judged(trial, "shapes", "sizes", True, f"At other sizes the gradient is the derivative ({looked}).")

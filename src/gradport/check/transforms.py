@@ -20,6 +20,7 @@ from gradport.check.calls import cotangents_for
 from gradport.check.findings import judged, noted, skipped, warned
 from gradport.check.rules import rule
 from gradport.check.trial import Trial
+from gradport.effort import Profile
 from gradport.errors import Error
 from gradport.evidence import Finding
 from gradport.joint import Joint, Slot
@@ -55,7 +56,9 @@ class _Flat:
     "transforms",
     "Do compile, export, func.grad, vmap, jvp and checkpoints keep values and the author's gradient?",
     shrinks=False,
-    isolated=True,
+    alongside=True,
+    compiles=True,
+    least=Profile.DEFAULT,
 )
 def transforms(trial: Trial) -> Iterator[Finding]:
     """One Finding for each transform."""
@@ -69,7 +72,7 @@ def transforms(trial: Trial) -> Iterator[Finding]:
     for name, transform in _TRANSFORMS.items():
         yield _tried(trial, name, transform, flat)
     if not trial.thorough:
-        reason = "the default profile leaves it out; ask for thorough=True, or --thorough"
+        reason = "the profile leaves it out; ask for profile='thorough'"
         yield skipped(trial, "transforms", "compile(inductor)", reason)
     elif shutil.which("g++") is None:
         yield skipped(trial, "transforms", "compile(inductor)", "it needs a C++ compiler, and there is no g++")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 
 from gradport.eager import Cotangent, given, ones, rejection, run_eager
+from gradport.effort import Effort, Profile
 from gradport.errors import Error
 from gradport.inputs import fresh, fresh_within, moved_state
 from gradport.joint import Joint, Outcome, Slot, cast, copies
 from gradport.quiet import quiet
-from gradport.signature import source_of, source_of_backward
+from gradport.randomness import seeded
+from gradport.signature import place_of_gradient
 
 __all__ = ["Trial"]
 
@@ -33,9 +34,8 @@ class Trial:
     Args:
         joint: the Subject with the gradients that are examined.
         seed: of the inputs and of torch's generator before each call.
-        budget: seconds, or None for no limit.
-        thorough: look at more inputs and elements.
-        moved: how many inputs there are beside the example.
+        effort: how many inputs and elements are looked at.
+        moved: how many inputs there are beside the example; None: as the effort says.
     """
 
     def __init__(
@@ -43,20 +43,18 @@ class Trial:
         joint: Joint,
         *,
         seed: int = 0,
-        budget: float | None = None,
-        thorough: bool = False,
+        effort: Effort = Effort(),  # noqa: B008
         moved: int | None = None,
     ) -> None:
         self.joint = joint
         self.seed = seed
-        self.thorough = thorough
-        self.elements = 256 if thorough else 32
+        self.effort = effort
+        self.elements = effort.count(12, 32, 256)
         self._forward = Joint(joint.subject.replace(wrt=None))
-        self._deadline = None if budget is None else time.monotonic() + budget
         self._known: dict[str, Any] = {}
         generator = torch.Generator().manual_seed(seed)
         large = any(tensor.numel() > _LARGE for tensor in joint.examples().values())
-        count = (7 if thorough else 1 if large else 2) if moved is None else moved
+        count = effort.count(1, 1 if large else 2, 7) if moved is None else moved
         drawn = [self._drawn(generator) for _ in range(count)]
         self.inputs = [cast(copies(joint.examples()), torch.float64), *drawn]
         self.generator = generator
@@ -92,14 +90,9 @@ class Trial:
         return {s: t for s, t in examples.items() if t.numel() == 1 and s not in self.joint.wanted}
 
     @property
-    def left(self) -> float | None:
-        """Seconds of the budget that are left, or None for no limit."""
-        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
-
-    @property
-    def out_of_time(self) -> bool:
-        """Whether the budget is spent."""
-        return self._deadline is not None and time.monotonic() > self._deadline
+    def thorough(self) -> bool:
+        """Whether the thorough profile was asked for."""
+        return self.effort.profile is Profile.THOROUGH
 
     def once(self, name: str, measure: Callable[[], T]) -> T:
         """What `measure` gives, measured once for all rules that ask for it."""
@@ -155,8 +148,7 @@ class Trial:
         Raises:
             TargetError: it raised; the message carries its reason and its line.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             try:
                 with quiet():
                     return body()
@@ -176,17 +168,14 @@ class Trial:
         return self.once("is random", measure)
 
     def _results_with_seed(self, seed: int) -> list[torch.Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             outcome = run_eager(self.joint, self.inputs[0], ones)
         found = [*self.results(outcome).values(), *outcome.gradients.values()]
         return [tensor.detach() for tensor in found if tensor is not None]
 
     def where(self) -> str | None:
         """The line that a Finding about the backward is about."""
-        target = self.joint.subject.target
-        file, line = source_of_backward(target) if isinstance(target, type) else source_of(target)
-        return f"{file}:{line}" if file else None
+        return place_of_gradient(self.joint.subject.target)
 
     def _call(
         self, joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]
@@ -194,6 +183,5 @@ class Trial:
         return self._seeded_call(joint, tensors, given(cotangents))
 
     def _seeded_call(self, joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangent: Cotangent) -> Outcome:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             return run_eager(joint, tensors, cotangent)

@@ -6,15 +6,28 @@ from typing import Annotated
 
 import typer
 
-from gradport.cli.options import Budget, Expect, Html, Inputs, Json, Loss, Seed, Wrt, expected, names, seconds
+from gradport.cli.options import (
+    Budget,
+    Expect,
+    Html,
+    Inputs,
+    Json,
+    Loss,
+    Profile,
+    Rules,
+    Seed,
+    TimeLimit,
+    Wrt,
+    expected,
+    factor,
+    names,
+)
 from gradport.cli.page import require_place, write_page
 from gradport.cli.session import Session, session
 from gradport.cli.target import load_subject
 from gradport.errors import SpecError
 
 __all__ = ["check"]
-
-_Rules = Annotated[list[str] | None, typer.Option(help="A rule's name; may be given several times.")]
 
 
 def check(
@@ -24,12 +37,14 @@ def check(
     wrt: Wrt = None,
     loss: Loss = None,
     expect: Expect = None,
-    only: _Rules = None,
-    skip: _Rules = None,
+    only: Rules = None,
+    skip: Rules = None,
     seed: Seed = 0,
-    budget: Budget = None,
+    profile: Profile = "default",
+    budget: Budget = "1",
+    time_limit: TimeLimit = None,
     list_rules: Annotated[bool, typer.Option("--list", help="List the rules and what each asks.")] = False,
-    thorough: Annotated[bool, typer.Option("--thorough", help="Look at more inputs and elements.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="The same as --profile thorough.")] = False,
     html: Html = None,
     as_json: Json = False,
 ) -> None:
@@ -40,14 +55,22 @@ def check(
             return
         if target is None:
             raise SpecError("Give a TARGET to check, or --list to see the rules.")
-        limit = seconds(budget)
+        work = factor(budget)
         require_place(html)
         subject = load_subject(target, inputs or [], loss=loss, wrt=names(wrt), expect=expected(expect))
         with current.step("importing"):
             from gradport.check import check as run_check
             from gradport.report.terminal import evidence_table
         with current.step(f"checking {subject.name}"):
-            evidence = run_check(subject, only=only or (), skip=skip or (), seed=seed, budget=limit, thorough=thorough)
+            evidence = run_check(
+                subject,
+                only=only or (),
+                skip=skip or (),
+                seed=seed,
+                profile="thorough" if thorough else profile,
+                budget=work,
+                time_limit=time_limit,
+            )
         current.show(evidence_table(f"check {subject.name}", evidence))
         current.result |= {"subject": subject.name, "ok": evidence.ok, "check": evidence.to_dict()}
         write_page(current, html, f"{subject.name}, checked", [(f"gradport check {target}", evidence)])

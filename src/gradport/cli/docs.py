@@ -10,13 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from gradport.cli.options import Budget, Json, Out, seconds
+from gradport.cli.options import Budget, Json, Out, factor
 from gradport.cli.session import Session, require_writable, session, write_text
 from gradport.errors import OutputError, SpecError, TargetError
 
 __all__ = ["docs"]
-
-_BUDGET = 10.0
 
 _MOST = 5
 """Files that are left out and named; the rest are counted."""
@@ -35,14 +33,14 @@ def docs(
         pathlib.Path | None,
         typer.Option(help="A folder with Evidence of an earlier run; what stands there is not measured again."),
     ] = None,
-    budget: Budget = None,
+    budget: Budget = "1",
     out: Out = pathlib.Path("gradport-out"),
     as_json: Json = False,
 ) -> None:
     """Write a page for every file, as Markdown and as a site: its structure, its Functions, and what was measured."""
     with session("docs", as_json) as current:
         require_writable(out)
-        limit = seconds(budget) or _BUDGET
+        work = factor(budget)
         with current.step("reading"):
             from gradport.report.site import SITE, as_markdown, as_site, pages
             from gradport.survey.cards import known_cards
@@ -51,7 +49,7 @@ def docs(
         measured = {} if evidence is None else known_cards(evidence, surveyed)
         given = _subjects(current, subjects, surveyed)
         if given:
-            options = _Options(limit, _command(paths, subjects, limit), out)
+            options = _Options(work, _command(paths, subjects, work), out)
             measured |= _measured(current, given, surveyed, measured, options)
         with current.step("drawing"):
             made = pages(surveyed, measured)
@@ -133,9 +131,9 @@ class _Options:
     out: pathlib.Path
 
 
-def _command(paths: Sequence[str], subjects: pathlib.Path | None, limit: float) -> str:
+def _command(paths: Sequence[str], subjects: pathlib.Path | None, work: float) -> str:
     given = f" --subjects {subjects}" if subjects else ""
-    return f"gradport docs {' '.join(paths)}{given} --budget {limit:g}s"
+    return f"gradport docs {' '.join(paths)}{given} --budget {work:g}"
 
 
 def _root(path: str) -> pathlib.Path:

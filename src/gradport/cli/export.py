@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ from gradport.cli.target import load_subject
 if TYPE_CHECKING:
     from gradport.program import Program
 
-__all__ = ["export", "exported", "file_stem", "save", "with_gradients"]
+__all__ = ["export", "exported", "file_stem", "require_exportable", "save", "with_gradients"]
 
 
 def export(
@@ -73,6 +74,21 @@ def exported(current: Session, subject: Any, wrt: str | None, **options: Any) ->
         current.say(f"The update of the buffer {name} is left out.")
     current.result |= {"subject": subject.name, "export": _described(program)}
     return program
+
+
+def require_exportable(subject: Any, wrt: str | None, options: Mapping[str, Any]) -> None:
+    """Before long work: whether names and options mean something.
+
+    Raises:
+        SpecError: one of them does not.
+        TargetError: the subject rejects its own example.
+    """
+    from gradport.export import require_options
+    from gradport.inputs import with_example
+    from gradport.joint import Joint
+
+    require_options(functions=options["functions"], opset_version=options["opset_version"], random=options["random"])
+    Joint(with_example(with_gradients(subject, wrt)))
 
 
 def with_gradients(subject: Any, wrt: str | None) -> Any:

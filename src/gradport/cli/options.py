@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gradport.effort import as_effort
 from gradport.errors import SpecError
 
 __all__ = [
@@ -24,17 +25,20 @@ __all__ = [
     "Opset",
     "Out",
     "Outputs",
+    "Profile",
     "Random",
     "Rtol",
+    "Rules",
     "Runtimes",
     "Seed",
     "Sizes",
     "Target",
+    "TimeLimit",
     "Wrt",
     "expected",
+    "factor",
     "listed",
     "names",
-    "seconds",
     "sizes_of",
 ]
 
@@ -69,7 +73,15 @@ Runtimes = Annotated[
     str | None, typer.Option(help="Names of runtimes, with commas between.", show_default="those that are installed")
 ]
 Seed = Annotated[int, typer.Option(help="Of inputs and cotangents.")]
-Budget = Annotated[str | None, typer.Option(help="Time after which nothing new is begun: 10s, 2m.")]
+Rules = Annotated[list[str] | None, typer.Option(help="A rule's name; may be given several times.")]
+Profile = Annotated[str, typer.Option(help="quick, default or thorough: which rules, and on how many inputs.")]
+Budget = Annotated[str, typer.Option(metavar="FACTOR", help="Factor of the amount of work: 0.2, 1, 5.")]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="Begin nothing new after 30s, 2m, ...; what was not tried makes the result undecided."
+    ),
+]
 Rtol = Annotated[float | None, typer.Option(help="Takes the place of gradport's criterion.")]
 Atol = Annotated[float | None, typer.Option(help="Takes the place of gradport's criterion.")]
 Out = Annotated[Path, typer.Option(help="Folder for results.")]
@@ -106,18 +118,19 @@ def sizes_of(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
     return found
 
 
-def seconds(text: str | None) -> float | None:
-    """`10s`, `2m` or a plain number of seconds.
+def factor(text: str) -> float:
+    """`--budget`: a factor of the amount of work.
 
     Raises:
-        SpecError: it does not parse.
+        SpecError: it is none.
     """
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+\.?\d*)\s*(s|m|h)?", text.strip())
-    if match is None:
-        raise SpecError(f"--budget {text!r} does not parse; write for example --budget 10s.")
-    return float(match[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}[match[2]]
+    try:
+        return as_effort("default", float(text)).budget
+    except ValueError:
+        raise SpecError(
+            f"--budget {text!r} is not a factor of the amount of work; give for example --budget 5, "
+            "or --time-limit 30s for a limit in time."
+        ) from None
 
 
 def expected(texts: Sequence[str] | None) -> Any:

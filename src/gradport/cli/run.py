@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gradport.cli.export import exported, file_stem, save
+from gradport.cli.export import exported, file_stem, require_exportable, save
 from gradport.cli.options import (
     Atol,
     Budget,
@@ -17,20 +18,26 @@ from gradport.cli.options import (
     Opset,
     Out,
     Outputs,
+    Profile,
     Random,
     Rtol,
     Seed,
     Sizes,
     Target,
+    TimeLimit,
     Wrt,
     expected,
+    factor,
     names,
-    seconds,
     sizes_of,
 )
 from gradport.cli.page import write_page
-from gradport.cli.session import require_writable, session, write_text
+from gradport.cli.session import Session, require_writable, session, write_text
 from gradport.cli.target import load_subject
+from gradport.errors import Error
+
+if TYPE_CHECKING:
+    from gradport.evidence import Evidence
 
 __all__ = ["run"]
 
@@ -49,7 +56,9 @@ def run(
     opset: Opset = None,
     sizes: Sizes = None,
     seed: Seed = 0,
-    budget: Budget = None,
+    profile: Profile = "default",
+    budget: Budget = "1",
+    time_limit: TimeLimit = None,
     rtol: Rtol = None,
     atol: Atol = None,
     out: Out = Path("gradport-out"),
@@ -57,44 +66,53 @@ def run(
 ) -> None:
     """Check, export and verify a Function; write the model and the evidence."""
     with session("run", as_json) as current:
-        limit, wanted = seconds(budget), sizes_of(sizes)
+        work, wanted = factor(budget), sizes_of(sizes)
         require_writable(out)
         subject = load_subject(target, inputs or [], loss=loss, outputs=names(outputs), expect=expected(expect))
         with current.step("importing"):
             from gradport.check import check
             from gradport.report.terminal import evidence_table
             from gradport.verify import verify
+        options = {"functions": functions, "fallback": not no_fallback, "random": random, "opset_version": opset}
+        require_exportable(subject, wrt, options)
+        stem = out / file_stem(subject.name)
+        found: list[tuple[str, Any]] = []
         with current.step(f"checking {subject.name}"):
-            checked = check(subject, seed=seed, budget=limit)
+            checked = check(subject, seed=seed, profile=profile, budget=work, time_limit=time_limit)
         current.show(evidence_table(f"check {subject.name}", checked))
-        current.result |= {"subject": subject.name, "ok": checked.ok, "check": checked.to_dict()}
-        program = exported(
-            current,
-            subject,
-            wrt,
-            functions=functions,
-            fallback=not no_fallback,
-            random=random,
-            opset_version=opset,
-        )
+        current.result |= {"subject": subject.name, "ok": checked.ok}
+        # written at once: it stays where the export is refused or interrupted
+        _keep(current, stem, "check", checked)
+        found.append((f"gradport check {target}", checked))
+        try:
+            program = exported(current, subject, wrt, **options)
+        except Error:
+            write_page(current, stem.with_name(f"{stem.name}.html"), subject.name, found)
+            raise
         with current.step(f"verifying {subject.name}"):
             verified = verify(
                 program,
                 subject,
                 sizes=wanted,
                 seed=seed,
-                budget=limit,
+                budget=work,
+                time_limit=time_limit,
                 rtol=rtol,
                 atol=atol,
-                reproducer=out / f"{file_stem(subject.name)}.reproducer",
+                reproducer=stem.with_name(f"{stem.name}.reproducer"),
             )
         current.show(evidence_table(f"verify {subject.name} on {len(verified.series['cases'])} inputs", verified))
-        current.result |= {"ok": checked.ok and verified.ok, "verify": verified.to_dict()}
-        stem = file_stem(subject.name)
-        save(current, program, out / f"{stem}.onnx")
-        for kind, evidence in (("check", checked), ("verify", verified)):
-            write_text(out / f"{stem}.{kind}.json", evidence.to_json())
-            current.result["files"].append(str(out / f"{stem}.{kind}.json"))
-            current.say(f"wrote {out / f'{stem}.{kind}.json'}")
-        found = [(f"gradport check {target}", checked), (f"gradport verify {stem}.onnx --against {target}", verified)]
-        write_page(current, out / f"{stem}.html", subject.name, found, model=f"{stem}.onnx")
+        current.result["ok"] = checked.ok and verified.ok
+        save(current, program, stem.with_name(f"{stem.name}.onnx"))
+        _keep(current, stem, "verify", verified)
+        found.append((f"gradport verify {stem.name}.onnx --against {target}", verified))
+        write_page(current, stem.with_name(f"{stem.name}.html"), subject.name, found, model=f"{stem.name}.onnx")
+
+
+def _keep(current: Session, stem: Path, kind: str, evidence: Evidence) -> None:
+    """Writes Evidence beside the model, and puts it into the result."""
+    path = stem.with_name(f"{stem.name}.{kind}.json")
+    write_text(path, evidence.to_json())
+    current.result[kind] = evidence.to_dict()
+    current.result.setdefault("files", []).append(str(path))
+    current.say(f"wrote {path}")

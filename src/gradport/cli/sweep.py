@@ -17,10 +17,11 @@ from gradport.cli.options import (
     Random,
     Seed,
     Target,
+    TimeLimit,
     Wrt,
+    factor,
     listed,
     names,
-    seconds,
 )
 from gradport.cli.page import require_place, write_page
 from gradport.cli.session import session
@@ -44,7 +45,8 @@ def sweep(
     runtimes: Annotated[str | None, typer.Option(help="One column each.", show_default="all in one")] = None,
     random: Random = "input",
     seed: Seed = 0,
-    budget: Budget = None,
+    budget: Budget = "1",
+    time_limit: TimeLimit = None,
     html: Html = None,
     as_json: Json = False,
 ) -> None:
@@ -65,7 +67,13 @@ def sweep(
         subject = with_gradients(subject, wrt)
         with current.step(f"sweeping {subject.name}"):
             evidence = run_sweep(
-                subject, **axes, random=random, seed=seed, budget=seconds(budget), progress=current.progress
+                subject,
+                **axes,
+                random=random,
+                seed=seed,
+                budget=factor(budget),
+                time_limit=time_limit,
+                progress=current.progress,
             )
         current.show(sweep_table(f"sweep {subject.name}", evidence))
         current.result |= {"subject": subject.name, "ok": evidence.ok, "sweep": evidence.to_dict()}

@@ -18,13 +18,15 @@ from gradport.cli.options import (
     Out,
     Outputs,
     Rtol,
+    Rules,
     Runtimes,
     Seed,
     Sizes,
+    TimeLimit,
     Wrt,
+    factor,
     listed,
     names,
-    seconds,
     sizes_of,
 )
 from gradport.cli.page import require_place, write_page
@@ -43,8 +45,11 @@ def verify(
     loss: Loss = None,
     outputs: Outputs = None,
     sizes: Sizes = None,
+    only: Rules = None,
+    skip: Rules = None,
     seed: Seed = 0,
-    budget: Budget = None,
+    budget: Budget = "1",
+    time_limit: TimeLimit = None,
     rtol: Rtol = None,
     atol: Atol = None,
     runtimes: Runtimes = None,
@@ -54,7 +59,7 @@ def verify(
 ) -> None:
     """Hold an ONNX model against eager torch, outputs and gradients; where it fails, write a reproducer."""
     with session("verify", as_json) as current:
-        limit, wanted = seconds(budget), sizes_of(sizes)
+        work, wanted = factor(budget), sizes_of(sizes)
         require_place(html)
         subject = load_subject(against, inputs or [], loss=loss, wrt=names(wrt), outputs=names(outputs))
         with current.step("importing"):
@@ -65,7 +70,8 @@ def verify(
                 file,
                 subject,
                 sizes=wanted,
-                budget=limit,
+                budget=work,
+                time_limit=time_limit,
                 seed=seed,
                 rtol=rtol,
                 atol=atol,

@@ -1,6 +1,6 @@
 """Specs and examples to tensors: the first ones, and fresh ones at other values and other sizes."""
 
-from gradport.inputs.edges import edges, in_one_element, layouts, specials
+from gradport.inputs.edges import edges, in_one_element, layouts, specials, ties
 from gradport.inputs.example import with_every_gradient, with_example
 from gradport.inputs.fresh import fresh, fresh_within, moved_state, shape_at, sizes_of
 from gradport.inputs.strategies import Space, strategy, strategy_at
@@ -18,6 +18,7 @@ __all__ = [
     "specials",
     "strategy",
     "strategy_at",
+    "ties",
     "with_every_gradient",
     "with_example",
 ]

@@ -1,8 +1,8 @@
 """Edge values: inputs that stand where operators change their minds.
 
-Each set takes a plain one and puts a special value into every floating-point input whose range is not said: zeros of
-both signs, subnormals, the largest number, infinities, nan, ties of rounding, rows whose elements are all equal. The
-special value stands in one element, so that what it spreads to can be seen, and zeros and ties in many.
+Each set takes a plain one and puts a special value into one element of every floating-point input whose range is not
+said, so that what it spreads to can be seen: zero of both signs, a subnormal, the largest number, infinities, nan. Ties
+are sets of their own: equal elements in many places, whose order torch leaves open.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from gradport.joint import Joint, Slot
 
-__all__ = ["edges", "in_one_element", "layouts", "specials"]
+__all__ = ["edges", "in_one_element", "layouts", "specials", "ties"]
 
 Tensors = dict[Slot, torch.Tensor]
 Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -23,6 +23,8 @@ def specials(dtype: torch.dtype) -> dict[str, float]:
     """The special values of a floating-point dtype, by what they are called."""
     limits = torch.finfo(dtype)
     return {
+        "a zero": 0.0,
+        "a negative zero": -0.0,
         "nan": float("nan"),
         "inf": float("inf"),
         "-inf": float("-inf"),
@@ -35,7 +37,8 @@ def specials(dtype: torch.dtype) -> dict[str, float]:
 def edges(
     joint: Joint, plain: Mapping[Slot, torch.Tensor], generator: torch.Generator, *, overflowing: bool = True
 ) -> Iterator[tuple[str, Tensors]]:
-    """Sets of inputs with edge values, and what each holds; none where the Subject's `inputs` is a callable.
+    """Sets of inputs with an edge value in one element, and what each holds; none where the Subject's `inputs` is a
+    callable.
 
     Args:
         joint: whose inputs they are.
@@ -43,16 +46,27 @@ def edges(
         generator: draws the places.
         overflowing: whether the largest numbers are among them.
     """
-    free = _free(joint, plain)
-    if not free:
-        return
+    names = [name for name in specials(torch.float32) if overflowing or "largest" not in name]
+    yield from _changed(joint, plain, generator, {name: _special(name) for name in names})
+
+
+def ties(joint: Joint, plain: Mapping[Slot, torch.Tensor], generator: torch.Generator) -> Iterator[tuple[str, Tensors]]:
+    """Sets of inputs many of whose elements are equal: zeros of both signs, multiples of a half, equal rows."""
     changes: dict[str, Change] = {
         "zeros": lambda t, g: _in_half(t, 0.0, g),
         "negative zeros": lambda t, g: _in_half(t, -0.0, g),
         "ties": lambda t, g: (2 * t).round() / 2,
         "equal rows": lambda t, g: t[..., :1].expand_as(t).clone() if t.dim() and t.shape[-1] else t,
     }
-    changes |= {name: _special(name) for name in specials(torch.float32) if overflowing or "largest" not in name}
+    yield from _changed(joint, plain, generator, changes)
+
+
+def _changed(
+    joint: Joint, plain: Mapping[Slot, torch.Tensor], generator: torch.Generator, changes: Mapping[str, Change]
+) -> Iterator[tuple[str, Tensors]]:
+    free = _free(joint, plain)
+    if not free:
+        return
     for name, change in changes.items():
         yield (
             f"{name} in {', '.join(slot.name for slot in free)}",

@@ -67,7 +67,20 @@ def with_every_gradient(subject: Subject) -> Subject:
 
 
 def draw(spec: InputSpec, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
-    """A tensor that a spec describes: standard normal, or uniform in its range; integers in 0..10 without one."""
+    """A tensor that a spec describes: standard normal, or uniform in its range; integers in 0..10 without one.
+
+    Raises:
+        SpecError: it does not fit into memory.
+    """
+    try:
+        return _drawn(spec, sizes, generator)
+    except (RuntimeError, MemoryError) as error:
+        raise SpecError(
+            f"The input spec {spec.text!r} describes a tensor that this machine cannot hold; give smaller sizes."
+        ) from error
+
+
+def _drawn(spec: InputSpec, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
     shape = [sizes[dim.name] if dim.name else dim.size for dim in spec.dims]
     dtype = spec.dtype
     if dtype == torch.bool:

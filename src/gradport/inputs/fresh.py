@@ -21,6 +21,7 @@ from gradport.dimensions import Dimensions
 from gradport.errors import SpecError
 from gradport.joint import Joint, Slot
 from gradport.signature import Argument, bind
+from gradport.wrt import differentiable
 
 __all__ = ["by_callable", "fresh", "fresh_within", "moved_state", "shape_at", "sizes_of"]
 
@@ -69,7 +70,7 @@ def moved_state(joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Te
     """The floating-point parameters and buffers, every element moved; in the same dtype and shape."""
     slots = {Slot("parameter", name): tensor for name, tensor in joint.state.parameters.items()}
     slots |= {Slot("buffer", name): tensor for name, tensor in joint.state.buffers.items()}
-    return {slot: _nudged(tensor.detach(), generator) for slot, tensor in slots.items() if tensor.is_floating_point()}
+    return {slot: _nudged(tensor.detach(), generator) for slot, tensor in slots.items() if differentiable(tensor)}
 
 
 def _fresh(

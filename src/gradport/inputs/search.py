@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -27,7 +26,7 @@ def shown_by(
     *,
     memory: Memory,
     examples: int,
-    seconds: float,
+    most: int,
     seed: int,
 ) -> Tensors | None:
     """The smallest input found for which a condition holds, or None.
@@ -37,17 +36,16 @@ def shown_by(
         condition: asked of arguments and targets by slot.
         memory: where what is found is kept, and looked for first.
         examples: how many are drawn at most of each strategy, shrinking not counted.
-        seconds: for all of it.
+        most: how many inputs the condition is asked about at most, shrinking counted.
         seed: of the draws.
     """
-    deadline = time.monotonic() + seconds
     known: dict[bytes, bool] = {}
 
     def remembering(tensors: Tensors) -> bool:
-        # what was answered once is answered the same again, also when time is up: Hypothesis asks twice
+        # what was answered once is answered the same again, also when no more is asked: Hypothesis asks twice
         name = packed(tensors)
         if name not in known:
-            known[name] = time.monotonic() < deadline and condition(tensors)
+            known[name] = len(known) < most and condition(tensors)
         return known[name]
 
     again = memory.recalled(remembering)

@@ -42,7 +42,7 @@ def measured_cards(
         subjects: in the order in which they are measured.
         surveyed: the files.
         known: Evidence of an earlier run, which is taken as it is.
-        budget: seconds for the check and for the verification of each.
+        budget: factor of the amount of work of the check and of the verification of each.
         command: what makes this again; Evidence keeps it.
         progress: told what comes next.
     """

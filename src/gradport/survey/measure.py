@@ -31,16 +31,16 @@ from gradport.verify import verify
 
 __all__ = ["measure"]
 
-_PATIENT = 5.0
-"""Seconds of budget from which on torch.compile, which takes as long, is timed too."""
+_PATIENT = 0.5
+"""Budget from which on torch.compile, which takes seconds, is timed too."""
 
 
-def measure(subject: Subject, *, budget: float = 10.0, progress: Callable[[str], None] = lambda what: None) -> Evidence:
+def measure(subject: Subject, *, budget: float = 1.0, progress: Callable[[str], None] = lambda what: None) -> Evidence:
     """Everything that a card shows of one Subject.
 
     Args:
         subject: with example inputs; where it names no gradients, every one there is.
-        budget: seconds for the check, and for the verification; under five torch.compile is not timed.
+        budget: factor of the amount of work of the check and of the verification; under 0.5 torch.compile is not timed.
         progress: told what comes next.
 
     Returns:

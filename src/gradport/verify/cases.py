@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
-from gradport.answers import Case
+from gradport.answers import Case, CaseKind
 from gradport.dimensions import Dimensions, by_name
 from gradport.errors import SpecError
-from gradport.inputs import edges, fresh, fresh_within, in_one_element, layouts, shape_at, sizes_of
+from gradport.inputs import edges, fresh, fresh_within, in_one_element, layouts, shape_at, sizes_of, ties
 from gradport.joint import Joint
 
 __all__ = ["case_sizes", "cases"]
@@ -23,8 +23,6 @@ _LARGE = 257
 
 _ELEMENTS = 1 << 22
 """Inputs of more elements are not made larger."""
-
-_FRESH = 3
 
 
 def case_sizes(
@@ -60,6 +58,7 @@ def cases(
     wanted: Mapping[str, Sequence[int]],
     generator: torch.Generator,
     *,
+    fresh_ones: int = 3,
     overflowing: bool = True,
 ) -> Iterator[Case]:
     """The example, fresh values at its sizes, each size of each dimension, where there are several all at once, other
@@ -70,36 +69,39 @@ def cases(
         dimensions: which are dynamic.
         wanted: the sizes of each.
         generator: draws.
+        fresh_ones: how many sets of fresh values there are.
         overflowing: whether edge values may be the largest number, which leaves no room for a tolerance.
     """
     yield Case("the example", joint.examples(), is_example=True)
     at_example = sizes_of(joint, dimensions)
 
-    def moved(what: str, sizes: dict[str, int], *, edge: bool = False) -> Case:
+    def moved(what: str, sizes: dict[str, int], *, empty: bool = False) -> Case:
         within = functools.partial(fresh_within, joint, dimensions, sizes, generator)
-        return Case(what, fresh(joint, dimensions, sizes, generator), edge, otherwise=within)
+        kind = CaseKind.EDGE if empty else CaseKind.PLAIN  # an empty mean is nan, or what a runtime makes of it
+        return Case(what, fresh(joint, dimensions, sizes, generator), kind, otherwise=within)
 
-    for count in range(_FRESH):
+    for count in range(fresh_ones):
         yield moved(f"fresh values {count + 1}", at_example)
     for name, sizes in wanted.items():
         for size in sizes:
-            edge = size == 0  # an empty mean is nan, or what a runtime makes of it
-            yield moved(f"{name}={size}", {**at_example, name: size}, edge=edge)
+            yield moved(f"{name}={size}", {**at_example, name: size}, empty=size == 0)
     if len(wanted) > 1:
         for sizes in zip(*wanted.values(), strict=False):
             said = dict(zip(wanted, sizes, strict=True))
             if _elements(joint, dimensions, said) > _ELEMENTS:
                 continue
             what = ", ".join(f"{n}={s}" for n, s in said.items())
-            yield moved(what, said, edge=0 in said.values())
+            yield moved(what, said, empty=0 in said.values())
     plain = fresh_within(joint, dimensions, at_example, generator)
     for what, tensors in layouts(plain):
         yield Case(what, tensors)
+    for what, tensors in ties(joint, plain, generator):
+        yield Case(what, tensors, CaseKind.TIES)
     for what, tensors in edges(joint, plain, generator, overflowing=overflowing):
-        yield Case(what, tensors, edge=True)
+        yield Case(what, tensors, CaseKind.EDGE)
     if joint.wanted and joint.subject.loss is None:
         for special in ("nan", "inf"):
-            yield Case(f"{special} in the cotangents", plain, edge=True, cotangent=_holding(float(special)))
+            yield Case(f"{special} in the cotangents", plain, CaseKind.EDGE, cotangent=_holding(float(special)))
 
 
 def _holding(value: float) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gradport.effort import Deadline
 from gradport.errors import ProgramError
 from gradport.evidence import Finding
 from gradport.signature import source_of
 from gradport.tolerance import UNDECIDED
 from gradport.verify.localise import Found
 from gradport.verify.ort import Absent, NoKernel
+from gradport.verify.rules import VerifyRule
 from gradport.verify.trial import Trial, Worst
 from gradport.verify.vote import Verdict
 
@@ -23,6 +25,7 @@ __all__ = [
     "nothing_compared",
     "running",
     "stumbles",
+    "too_late",
     "where",
     "who_is_wrong",
 ]
@@ -58,9 +61,9 @@ def running(trial: Trial) -> Iterator[Finding]:
         reason = runner if isinstance(runner, ProgramError) else trial.broken.get(name)
         if reason is not None:
             yield _not_run(trial, name, reason)
-        elif name in trial.slow:
-            said = f"{name} takes seconds for a run, so it was asked about the example alone."
-            yield _about(trial, f"runs/{name}", "skipped", "slow", "warning", said)
+        elif trial.is_slow(name):
+            said = f"{name} is slow on a model of this size, so it was asked about the example alone."
+            yield _about(trial, f"runs/{name}", "skipped", "slow", "info", said)
 
 
 def nothing_compared(trial: Trial) -> Iterator[Finding]:
@@ -136,18 +139,20 @@ def agreement(trial: Trial, runtime: str, result: str) -> Finding | None:
     return _of(trial, key, outcome, kind, severity, message, worst)
 
 
-def edge_values(trial: Trial, runtime: str, result: str, judged: list[tuple[Worst, Verdict]]) -> Finding | None:
-    """What the cases with edge values say: held, a runtime's own deviation, an overflow of eager's, or a failure.
+def edge_values(
+    trial: Trial, rule: VerifyRule, runtime: str, result: str, worst: Worst, judged: list[tuple[Worst, Verdict]]
+) -> Finding:
+    """What the cases with edge values or ties say: held, a runtime's own deviation, an overflow of eager's, or a
+    failure.
 
     Args:
+        worst: the worst of them.
         judged: the cases that differ, each with what the vote says of it.
     """
-    found = trial.edge.get((runtime, result))
-    if not found:
-        return None
     what = f"the {trial.roles[result]} {result!r}"
     outcome, severity, kind = "held", "info", trial.roles[result]
-    worst, message = found[0], f"{what} agrees with eager in {runtime} where inputs hold nan, inf, ties and zeros."
+    hold = "equal elements" if rule is VerifyRule.TIES else "nan, inf and zeros"
+    message = f"{what} agrees with eager in {runtime} where inputs hold {hold}."
     if judged:
         matters = [(_matter(worst, verdict, runtime), worst, verdict) for worst, verdict in judged]
         matter, worst, verdict = max(matters, key=lambda one: _ORDER.index(one[0]))
@@ -155,8 +160,10 @@ def edge_values(trial: Trial, runtime: str, result: str, judged: list[tuple[Wors
         kind = named or kind
         message = f"{lead.format(what=what, runtime=runtime)} with {worst.case.what}: {worst.comparison.reason}. "
         message += verdict.sentence
+        if rule is VerifyRule.TIES and outcome != "held":
+            message += " Torch leaves open which of several equal elements is taken; if that is the cause, skip='ties'."
     message = message[0].upper() + message[1:]
-    return _of(trial, f"edge-values/{runtime}/{result}", outcome, kind, severity, message, worst)
+    return _of(trial, f"{rule}/{runtime}/{result}", outcome, kind, severity, message, worst)
 
 
 def _of(trial: Trial, key: str, outcome: str, kind: str, severity: str, message: str, worst: Worst) -> Finding:
@@ -186,10 +193,18 @@ def deadly(trial: Trial, cases: list[str]) -> Iterator[Finding]:
         yield _about(trial, "runs/eager", *left_out, said, figure=float(len(cases)), unit="cases", input=cases[0])
 
 
-def not_reached(trial: Trial, left: list[str], why: str) -> Finding:
-    """The cases that time or memory did not reach."""
-    said, figure = f"{why} Not reached: {'; '.join(left)}.", float(len(left))
-    return _about(trial, "budget/not-reached", "skipped", "not reached", "warning", said, figure=figure, unit="cases")
+def not_reached(trial: Trial, left: list[str]) -> Finding:
+    """The cases that the budget did not reach."""
+    said = f"The budget does not reach these inputs; a larger one does: {'; '.join(left)}."
+    judged = ("skipped", "not reached", "warning")
+    return _about(trial, "budget/not-reached", *judged, said, figure=float(len(left)), unit="cases")
+
+
+def too_late(trial: Trial, left: list[str], deadline: Deadline) -> Finding:
+    """The cases that the time limit kept from being tried."""
+    said = f"The time limit of {deadline.seconds:g} s was over before these inputs: {'; '.join(left)}."
+    judged = ("undecided", "not reached", "warning")
+    return _about(trial, "time-limit/not-reached", *judged, said, figure=float(len(left)), unit="cases")
 
 
 _MATTERS = {

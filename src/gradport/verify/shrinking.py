@@ -23,31 +23,40 @@ _EXPLORE = 6
 """Inputs that are drawn at each limit where nothing is known to fail."""
 
 
-def explored(trial: Trial, space: Space, seconds: float) -> Case | None:
+_TIED = 4096
+"""Elements above which some are equal by chance."""
+
+
+def explored(trial: Trial, space: Space, most: int) -> Case | None:
     """A case on which the first result fails in the first runtime that works, at values and sizes from Hypothesis;
-    None where none was found in the time."""
+    None where none of at most `most` inputs shows one."""
     names = trial.working()
-    if not names or seconds <= 0 or not trial.roles:
+    if not names or most <= 0 or not trial.roles:
         return None
     first = next(iter(trial.roles))
 
     def fails(case: Case) -> bool:
-        return trial.failing(names[0], first, case) is not None
+        return _is_distinct(case) and trial.failing(names[0], first, case) is not None
 
-    return _found(trial, space, "explored", Case("", {}), fails, examples=_EXPLORE, seconds=seconds)
+    return _found(trial, space, "explored", Case("", {}), fails, examples=_EXPLORE, most=most)
 
 
-def smallest(trial: Trial, space: Space, runtime: str, result: str, failed: Case, seconds: float) -> Case:
-    """The smallest case found on which a result fails in the same way; the given one where none is smaller."""
+def smallest(trial: Trial, space: Space, runtime: str, result: str, failed: Case, most: int) -> Case:
+    """The smallest case found on which a result fails in the same way; the given one where none of at most
+    `most` inputs is smaller."""
     first = trial.failing(runtime, result, failed)
     if first is None or callable(trial.joint.subject.inputs):
         return failed
 
+    distinct = _is_distinct(failed)
+
     def fails(case: Case) -> bool:
+        if distinct and not _is_distinct(case):
+            return False
         found = trial.failing(runtime, result, case)
         return found is not None and found.special == first.special
 
-    found = _found(trial, space, f"{runtime} {result}", failed, fails, examples=60, seconds=seconds)
+    found = _found(trial, space, f"{runtime} {result}", failed, fails, examples=60, most=most)
     return failed if found is None or _size(found) > _size(failed) else found
 
 
@@ -59,7 +68,7 @@ def _found(
     fails: Callable[[Case], bool],
     *,
     examples: int,
-    seconds: float,
+    most: int,
 ) -> Case | None:
     """A case that fails; edge values may stand in it, and its cotangents are changed, as in the one that it is like."""
     special = tuple(specials(torch.float32).values()) if like.edge else ()
@@ -73,10 +82,16 @@ def _found(
         lambda tensors: fails(case(tensors)),
         memory=Memory(trial.joint, f"verify {question} {sorted(space.sizes.items())}"),
         examples=examples,
-        seconds=seconds,
+        most=most,
         seed=trial.seed,
     )
     return None if found is None else case(found)
+
+
+def _is_distinct(case: Case) -> bool:
+    """Whether no two elements of a floating-point input are equal: what ties show is no matter of plain values."""
+    floating = [t for slot, t in case.tensors.items() if slot.kind in ("argument", "target") and t.is_floating_point()]
+    return all(tensor.unique().numel() == tensor.numel() for tensor in floating if tensor.numel() <= _TIED)
 
 
 def _size(case: Case) -> int:

@@ -20,7 +20,8 @@ from gradport.verify.trial import Trial
 
 __all__ = ["crashing"]
 
-_SECONDS = 30.0
+_SECONDS = 120.0
+"""Of processor time, for all cases."""
 
 _MOST = 4
 """Crashes after which the rest of the cases is taken to crash as well."""

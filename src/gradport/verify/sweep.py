@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from gradport.effort import Deadline, as_seconds
 from gradport.errors import Error, SpecError
 from gradport.evidence import Evidence, Finding, environment
 from gradport.export import export
@@ -21,9 +22,6 @@ from gradport.subject import ABOUT, Subject, as_subject
 from gradport.verify.verify import verify
 
 __all__ = ["Setting", "settings", "sweep"]
-
-_SECONDS = 5.0
-"""For each cell, where no budget is given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +95,8 @@ def sweep(
     dynamic: Sequence[bool] = (),
     functions: Sequence[str] = (),
     runtimes: Sequence[str] = (),
-    budget: float | None = None,
+    budget: float = 1.0,
+    time_limit: float | str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda what: None,
     **export_options: Any,
@@ -107,7 +106,9 @@ def sweep(
     Args:
         subject, args, kwargs: as for `export`.
         opsets, dtypes, dynamic, functions, runtimes: the axes; an empty one is left as the Subject has it.
-        budget: seconds for each cell; None: 5.
+        budget: factor of the amount of work for each cell.
+        time_limit: seconds, or a text such as "30s", after which no further cell is begun; those that were not tried
+            are undecided.
         seed: of the inputs.
         progress: told of each cell before it begins.
         **export_options: what else `export` takes (wrt, loss, targets, random, ...).
@@ -120,10 +121,14 @@ def sweep(
     about = {key: export_options.pop(key) for key in ABOUT if key in export_options}
     described = as_subject(subject, args, kwargs, **about)
     cells = settings(opsets, dtypes, dynamic, functions, runtimes)
+    deadline = Deadline(as_seconds(time_limit))
     found = []
     for setting in cells:
+        if deadline.is_over:
+            found.append(_late(setting, deadline))
+            continue
         progress(str(setting))
-        found.append(_cell(described, setting, _SECONDS if budget is None else budget, seed, export_options))
+        found.append(_cell(described, setting, budget, seed, export_options))
     file, line = source_of(described.target)
     return Evidence(
         subject=described.name,
@@ -141,14 +146,23 @@ def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     return found
 
 
-def _cell(subject: Subject, setting: Setting, budget: float, seed: int, options: dict[str, Any]) -> dict[str, Any]:
-    axes = {
+def _axes(setting: Setting) -> dict[str, Any]:
+    return {
         "opset": setting.opset,
         "dtype": None if setting.dtype is None else short_dtype(setting.dtype),
         "dynamic": setting.dynamic,
         "functions": setting.functions,
         "runtime": setting.runtime,
     }
+
+
+def _late(setting: Setting, deadline: Deadline) -> dict[str, Any]:
+    message = f"The time limit of {deadline.seconds:g} s was over before this cell."
+    return {**_axes(setting), "cell": str(setting), "outcome": "undecided", "figure": None, "message": message}
+
+
+def _cell(subject: Subject, setting: Setting, budget: float, seed: int, options: dict[str, Any]) -> dict[str, Any]:
+    axes = _axes(setting)
     try:
         applied = setting.applied(subject)
         # proved by `verify` right below, where a runtime may lack a kernel without being wrong

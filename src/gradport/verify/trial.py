@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from gradport.answers import Case, Reference, ambient_of, answered, compared, grain_of, reference
+from gradport.answers import Case, CaseKind, Reference, ambient_of, answered, compared, grain_of, reference
 from gradport.branches import Branches, differing
 from gradport.eager import run_eager
 from gradport.errors import ProgramError, TargetError
@@ -25,8 +24,8 @@ from gradport.verify.runtimes import Runner, Runtime, known, runners
 
 __all__ = ["Trial", "Worst"]
 
-_SLOW = 2.0
-"""Seconds for the example, beyond which a runtime is asked about the example alone."""
+_FAST = ("onnxruntime", "onnxruntime-cuda")
+"""Families of runtimes that are asked about every case however large the model is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +48,11 @@ class Trial:
         matched: which tensor is which; None before the first case.
         roles: of each result.
         plain: the worst of the plain cases, by runtime and result.
-        edge: of the cases with edge values, those that differ and the worst of the others, by runtime and result.
+        edge: of the cases with edge values, those that differ and the worst of the others, by the kind of case, runtime
+            and result.
         broken: the runtimes that failed on the example, and why.
         stumbled: what a runtime failed on later, and why.
-        slow: the runtimes that were asked about the example alone.
+        large: whether a run is so much work that slow runtimes are asked about the example alone.
         shares: by result, the largest share of elements where float64 stands further off than rounding.
         branches: the largest share of the elements of discrete operators where float64 decides otherwise; None where
             the Subject calls none that can be seen.
@@ -83,10 +83,10 @@ class Trial:
         self.matched: Match | None = None
         self.roles: dict[str, str] = {}
         self.plain: dict[tuple[str, str], Worst] = {}
-        self.edge: dict[tuple[str, str], list[Worst]] = {}
+        self.edge: dict[tuple[CaseKind, str, str], list[Worst]] = {}
         self.broken: dict[str, ProgramError] = {}
         self.stumbled: dict[str, list[tuple[ProgramError, Case]]] = {}
-        self.slow: set[str] = set()
+        self.large = False
         self.shares: dict[str, float] = {}
         self.branches: float | None = None
         self.finite: set[str] = set()
@@ -126,8 +126,12 @@ class Trial:
             for name, runner in self.runners.items()
             if not isinstance(runner, ProgramError)
             and name not in self.broken
-            and not (name in self.slow and len(self.cases) > 1)
+            and not (self.is_slow(name) and len(self.cases) > 1)
         ]
+
+    def is_slow(self, name: str) -> bool:
+        """Whether a runtime is asked about the example alone."""
+        return self.large and self.rows[name].family not in _FAST
 
     def answer(self, case: Case) -> Reference:
         """Eager's answer; cotangents and random numbers are those of the case, however often it is asked.
@@ -229,7 +233,6 @@ class Trial:
     def _run_in(self, name: str, case: Case, answer: Reference) -> None:
         runner = self.runners[name]
         assert not isinstance(runner, ProgramError)
-        started = time.monotonic()
         try:
             results = self.results(runner, answer)
         except ProgramError as error:
@@ -238,14 +241,12 @@ class Trial:
             else:
                 self.stumbled.setdefault(name, []).append((error, case))
             return
-        if time.monotonic() - started > _SLOW:
-            self.slow.add(name)
         for result, comparison in self.compared(answer, results).items():
             self._keep(name, result, Worst(comparison, case))
 
     def _keep(self, runtime: str, result: str, found: Worst) -> None:
         if found.case.edge:
-            standing = self.edge.setdefault((runtime, result), [])
+            standing = self.edge.setdefault((found.case.kind, runtime, result), [])
             if not found.comparison.ok or not standing:
                 standing.append(found)
             elif standing[0].comparison.ok and _badness(found.comparison) > _badness(standing[0].comparison):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
 import torch
 
-from gradport.answers import Case
+from gradport.answers import Case, CaseKind
 from gradport.dimensions import Dimensions, by_name, resolve_dimensions
 from gradport.draws import faults_of_draws
+from gradport.effort import Deadline, Profile, as_effort, as_seconds
 from gradport.errors import ProgramError
 from gradport.evidence import Evidence, Finding, environment
 from gradport.inputs import Space, fresh, sizes_of, with_example
@@ -20,6 +21,7 @@ from gradport.joint import Joint
 from gradport.program import Program
 from gradport.randomness import Expected
 from gradport.rewrite.generators import draws_as_inputs
+from gradport.settings import Command, settings_of
 from gradport.signature import source_of
 from gradport.subject import as_subject
 from gradport.tolerance import CRITERION
@@ -28,27 +30,17 @@ from gradport.verify.cases import case_sizes, cases
 from gradport.verify.completing import as_program, completed
 from gradport.verify.localise import localise
 from gradport.verify.reproducer import write_reproducer
+from gradport.verify.rules import VerifyRule, chosen_rules
 from gradport.verify.runtimes import chosen
 from gradport.verify.shapes import shapes_and_types
 from gradport.verify.shrinking import explored, smallest
 from gradport.verify.surviving import crashing
 from gradport.verify.trial import Trial, Worst
 from gradport.verify.vote import Jury
+from gradport.verify.work import Allowance, work_of
 from gradport.weights import moved_constants, with_weights
 
 __all__ = ["verify"]
-
-_SOON = 60.0
-"""Seconds after which, where no budget is given, no edge value is begun."""
-
-_EXPLORE = 0.5
-"""Seconds for looking for a failure where none is known."""
-
-_SHRINK = 2.0
-"""Seconds for making a failure small."""
-
-_PATIENT = 20.0
-"""Seconds of budget from which on torch.compile is asked."""
 
 _SHRUNK = 3
 """So many failures are made small."""
@@ -67,7 +59,10 @@ def verify(
     sizes: Mapping[str, Sequence[int]] | None = None,
     inputs: Any = None,
     runtimes: Sequence[str] | None = None,
-    budget: float | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    budget: float = 1.0,
+    time_limit: float | str | None = None,
     seed: int = 0,
     rtol: float | None = None,
     atol: float | None = None,
@@ -90,11 +85,18 @@ def verify(
         inputs: where fresh inputs come from; edge values go only where nothing is said.
         runtimes: names of runtimes; None: "onnxruntime", "reference", "onnxruntime-cuda" where it is, and those that
             registered themselves (see `gradport.verify.runtimes`).
-        budget: seconds after which no further input is tried; those that were not reached are listed.
+        only, skip: names of rules, see `gradport.verify.rules`.
+        budget: factor of the amount of work: 0.2, 1, 5. Cases with edge values that a large model leaves no work for
+            are listed as skipped. A verdict does not depend on how busy the machine is.
+        time_limit: seconds, or a text such as "30s", after which no further case is begun; those that were not tried
+            are listed, and the result is undecided. None: no limit.
         seed: of the fresh inputs and cotangents.
         rtol, atol: take the place of gradport's criterion.
         reproducer: a folder that is made where something departs at a node that is known: that node as a model, its
             inputs and expected outputs as in ONNX's backend tests, and a script that needs onnxruntime alone.
+
+    What `[tool.gradport.verify."module:Name"]` in the nearest pyproject.toml says (`skip`, `rtol`, `atol`, `reason`)
+    holds where the call says nothing.
 
     Returns:
         Evidence with a Finding for each runtime and result, and for what else was asked.
@@ -116,17 +118,59 @@ def verify(
         inputs=inputs,
     )
     joint = Joint(with_example(completed(described, program)))
+    said = settings_of(joint.subject, Command.VERIFY, list(VerifyRule))
+    if rtol is None and atol is None:
+        rtol, atol = said.rtol, said.atol
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     drawing = program.provenance.get("options", {}).get("random")
     random = Expected if drawing == "off" else None
     cut = draws_as_inputs(program)
     trial = Trial(cut, joint, chosen(runtimes), rtol=rtol, atol=atol, random=random, seed=seed)
-    left, found = _tried(trial, dimensions, case_sizes(joint, dimensions, sizes), budget)
-    judged = list(_judged(trial, Space(dimensions, sizes or {}), budget, reproducer))
-    judged = _replaced(judged, _with_other_weights(trial, dimensions, reproducer))
+    plan = _Plan(
+        rules=chosen_rules(only, (*skip, *said.skip)),
+        allowance=Allowance(work_of(joint), as_effort(Profile.DEFAULT, budget)),
+        deadline=Deadline(as_seconds(time_limit)),
+        reproducer=reproducer,
+    )
+    found = _tried(trial, dimensions, case_sizes(joint, dimensions, sizes), plan)
+    judged = list(_judged(trial, Space(dimensions, sizes or {}), plan))
+    judged = _replaced(judged, _with_other_weights(trial, dimensions, plan))
     shapes = shapes_and_types(trial, _at_sizes(trial, dimensions), findings.where(trial))
     draws = _draws(trial, program) if cut is not program else []
-    return _evidence(trial, [*judged, *draws, *found, *shapes, *left])
+    every = [*judged, *draws, *found, *shapes]
+    return _evidence(trial, [*said.findings(), *(finding for finding in every if plan.asks(finding.rule))])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is asked, and how much is done for it.
+
+    Attributes:
+        rules: that are asked.
+        allowance: of work.
+        deadline: after it nothing is begun.
+        reproducer: the folder for one, or None.
+    """
+
+    rules: frozenset[VerifyRule]
+    allowance: Allowance
+    deadline: Deadline
+    reproducer: str | os.PathLike[str] | None
+
+    def asks(self, rule: str) -> bool:
+        """Whether Findings of this name are wanted; those that no rule gives are about the runs themselves."""
+        return rule not in list(VerifyRule) or rule in self.rules
+
+    def tries(self, case: Case) -> bool:
+        """Whether some rule that is asked looks at a case."""
+        return case.is_example or _RULE_OF[case.kind] in self.rules
+
+
+_RULE_OF = {
+    CaseKind.PLAIN: VerifyRule.AGREES,
+    CaseKind.EDGE: VerifyRule.EDGE_VALUES,
+    CaseKind.TIES: VerifyRule.TIES,
+}
 
 
 def _draws(trial: Trial, program: Program) -> list[Finding]:
@@ -142,9 +186,7 @@ def _draws(trial: Trial, program: Program) -> list[Finding]:
     return [findings.draw(trial, name, faults.get(name)) for name in program.provenance["distributions"]]
 
 
-def _with_other_weights(
-    trial: Trial, dimensions: Dimensions, reproducer: str | os.PathLike[str] | None
-) -> list[Finding]:
+def _with_other_weights(trial: Trial, dimensions: Dimensions, plan: _Plan) -> list[Finding]:
     """What departs when the weights all of whose elements are equal hold other values; nothing where a result departs
     already, where there are no such weights, or where they are not initializers of the model under their names."""
     generator = torch.Generator().manual_seed(trial.seed)
@@ -156,7 +198,7 @@ def _with_other_weights(
     twin.run(Case("fresh values and other weights", tensors | weights))
     failed = {key: worst for key, worst in twin.plain.items() if not worst.comparison.ok}
     found = [findings.agreement(twin, runtime, result) for runtime, result in failed]
-    blamed = _blamed(twin, failed, reproducer, patient=False)
+    blamed = _blamed(twin, failed, plan, compiled=False)
     return [*(finding for finding in found if finding is not None), *blamed]
 
 
@@ -166,53 +208,50 @@ def _replaced(found: Sequence[Finding], later: Sequence[Finding]) -> list[Findin
     return [*(finding for finding in found if finding.key not in keys), *later]
 
 
-def _tried(
-    trial: Trial, dimensions: Dimensions, sizes: Mapping[str, tuple[int, ...]], budget: float | None
-) -> tuple[list[Finding], list[Finding]]:
-    """Runs the cases while there is time; gives what was not reached, and what a runtime failed on."""
-    started = time.monotonic()
+def _tried(trial: Trial, dimensions: Dimensions, sizes: Mapping[str, tuple[int, ...]], plan: _Plan) -> list[Finding]:
+    """Runs the cases that there is work and time left for; what was not tried, and what a runtime failed on."""
     generator = torch.Generator().manual_seed(trial.seed)
-    left: list[str] = []
+    late: list[str] = []
+    spent: list[str] = []
     deadly: list[str] = []
-    every = cases(trial.joint, dimensions, sizes, generator, overflowing=not trial.given)
-    for case in _survivors(trial, every, deadly, budget):
-        spent = time.monotonic() - started
-        over = spent > budget if budget is not None else case.edge and spent > _SOON
-        if trial.cases and over:
-            left.append(case.what)
+    trial.large = plan.allowance.is_large
+    fresh_ones = plan.allowance.effort.count(1, 3, 10)
+    every = cases(trial.joint, dimensions, sizes, generator, fresh_ones=fresh_ones, overflowing=not trial.given)
+    example = Case("the example", trial.joint.examples())
+    for case in _survivors(trial, (case for case in every if plan.tries(case)), deadly):
+        if trial.cases and plan.deadline.is_over:
+            late.append(case.what)
+        elif trial.cases and not plan.allowance.takes(case, example):
+            spent.append(case.what)
         else:
             trial.run(case)
-    why = f"The budget of {budget:g} s is spent." if budget is not None else f"{_SOON:g} s are spent."
-    found = [findings.not_reached(trial, left, why)] if left else []
-    return [*found, *findings.deadly(trial, deadly)], list(findings.stumbles(trial))
+    found = [findings.not_reached(trial, spent)] if spent else []
+    found += [findings.too_late(trial, late, plan.deadline)] if late else []
+    return [*findings.stumbles(trial), *found, *findings.deadly(trial, deadly)]
 
 
-def _survivors(trial: Trial, every: Iterator[Case], deadly: list[str], budget: float | None) -> Iterator[Case]:
+def _survivors(trial: Trial, every: Iterator[Case], deadly: list[str]) -> Iterator[Case]:
     """The cases without those on which eager kills its process, whose names go to `deadly`."""
     for case in every:
         if not case.edge:
             yield case
             continue
         rest = [case, *every]
-        if budget != 0.0:
-            deadly += crashing(trial, [one for one in rest if one.edge])
+        deadly += crashing(trial, [one for one in rest if one.edge])
         yield from (one for one in rest if one.what not in deadly)
 
 
-def _judged(
-    trial: Trial, space: Space, budget: float | None, reproducer: str | os.PathLike[str] | None
-) -> Iterator[Finding]:
+def _judged(trial: Trial, space: Space, plan: _Plan) -> Iterator[Finding]:
     """Every result in every runtime; what differs is made small and put to the vote."""
-    seconds = _SHRINK if budget is None else min(_SHRINK, budget)
-    if all(worst.comparison.ok for worst in trial.plain.values()):
-        found = explored(trial, space, min(seconds, _EXPLORE))
+    if all(worst.comparison.ok for worst in trial.plain.values()) and not plan.deadline.is_over:
+        found = explored(trial, space, plan.allowance.explored)
         if found is not None:
             trial.run(found)
     yield from findings.running(trial)
     yield from findings.nothing_compared(trial)
     failed = {key: worst for key, worst in trial.plain.items() if not worst.comparison.ok}
-    for runtime, result in list(failed)[:_SHRUNK]:
-        case = smallest(trial, space, runtime, result, failed[runtime, result].case, seconds)
+    for runtime, result in list(failed)[:_SHRUNK] if not plan.deadline.is_over else ():
+        case = smallest(trial, space, runtime, result, failed[runtime, result].case, plan.allowance.shrunk)
         comparison = trial.failing(runtime, result, case)
         if comparison is not None:
             trial.plain[runtime, result] = failed[runtime, result] = Worst(comparison, case)
@@ -220,16 +259,16 @@ def _judged(
         finding = findings.agreement(trial, runtime, result)
         if finding is not None:
             yield finding
-    yield from _blamed(trial, failed, reproducer, patient=budget is None or budget >= _PATIENT)
+    yield from _blamed(trial, failed, plan, compiled=plan.allowance.effort.budget >= 1)
     yield from _edges(trial)
 
 
 def _blamed(
     trial: Trial,
     failed: Mapping[tuple[str, str], Worst],
-    reproducer: str | os.PathLike[str] | None,
+    plan: _Plan,
     *,
-    patient: bool,
+    compiled: bool,
 ) -> Iterator[Finding]:
     """Who is wrong about each result that differs, and the first node that departs for each who is."""
     juries: dict[str, Jury] = {}
@@ -238,7 +277,7 @@ def _blamed(
         worst = next(worst for (_, name), worst in failed.items() if name == result)
         what = worst.case.what
         if what not in juries and len(juries) < _SHRUNK:
-            juries[what] = Jury(trial, worst.case, compiled=patient and not juries)
+            juries[what] = Jury(trial, worst.case, compiled=compiled and not juries)
         if what not in juries:
             continue
         verdict = juries[what].verdict(result)
@@ -251,14 +290,14 @@ def _blamed(
             continue
         trial.divergence = trial.divergence or node.values
         yield findings.first_node(trial, result, worst, node)
-        if reproducer is not None and node.expected and not trial.reproducer:
-            trial.reproducer = str(write_reproducer(node, reproducer))
+        if plan.reproducer is not None and node.expected and not trial.reproducer:
+            trial.reproducer = str(write_reproducer(node, plan.reproducer))
 
 
 def _edges(trial: Trial) -> Iterator[Finding]:
     """What edge values show, of the results that plain values hold for."""
     juries: dict[str, Jury] = {}
-    for (runtime, result), tried in trial.edge.items():
+    for (kind, runtime, result), tried in trial.edge.items():
         plain = trial.plain.get((runtime, result))
         if plain is not None and not plain.comparison.ok:
             continue
@@ -267,7 +306,7 @@ def _edges(trial: Trial) -> Iterator[Finding]:
             if worst.case.what not in juries:
                 juries[worst.case.what] = Jury(trial, worst.case, compiled=False)
             judged.append((worst, juries[worst.case.what].verdict(result)))
-        finding = findings.edge_values(trial, runtime, result, judged)
+        finding = findings.edge_values(trial, _RULE_OF[kind], runtime, result, tried[0], judged)
         if finding is not None:
             yield finding
 

@@ -1,8 +1,11 @@
-"""Rules that can crash or hang the process run in a child; failures shrink, and are remembered."""
+"""Rules run in children, so that a crash, an exit or a hang costs one rule; failures shrink, and are remembered."""
 
 import ctypes
+import dataclasses
 import os
 import sys
+import threading
+import time
 
 import hypothesis
 import pytest
@@ -116,30 +119,140 @@ def test_a_rule_that_never_ends_is_undecided(monkeypatch):
     assert not evidence.ok
 
 
-def test_isolated_rules_run_in_another_process():
+def test_rules_run_in_another_process(tmp_path):
     class WritesItsProcess(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
-            seen = os.getpid()
-            if seen != parent:
-                raise RuntimeError("another process")
+            (tmp_path / str(os.getpid())).touch()
             return x * 2
 
         @staticmethod
         def backward(ctx, g):
             return g * 2
 
-    parent = os.getpid()
-    evidence = gradport.check(WritesItsProcess, values(4, 3), only=["layouts"])
-    assert [f.outcome for f in evidence.findings] == ["failed"]
-    assert "another process" in evidence.findings[0].message
+    assert gradport.check(WritesItsProcess, values(4, 3), only=["layouts", "differences"]).ok
+    seen = {path.name for path in tmp_path.iterdir()}
+    assert seen
+    assert str(os.getpid()) not in seen
 
 
-def test_what_cannot_be_carried_is_examined_here():
+@pytest.mark.parametrize(
+    ("deed", "sentence"),
+    [
+        (lambda: ctypes.string_at(0), "kills its process (SIGSEGV) on its own example"),
+        (lambda: os.abort(), "kills its process (SIGABRT) on its own example"),
+        (lambda: sys.exit(5), "calls exit (exit code 5) on its own example"),
+        (lambda: os._exit(3), "calls exit (exit code 3) on its own example"),
+        (lambda: os._exit(0), "calls exit (exit code 0) on its own example"),
+    ],
+)
+def test_a_forward_that_ends_its_process_is_a_finding(deed, sentence):
+    class Ends(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            deed()
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2
+
+    evidence = gradport.check(Ends, values(4, 3))
+    failed = [f for f in evidence.findings if f.outcome == "failed"]
+    assert [f.key for f in failed] == ["contract/returns"]
+    assert sentence in failed[0].message
+    assert {f.outcome for f in evidence.findings} == {"failed", "skipped"}
+
+
+def test_an_exit_on_some_inputs_costs_one_rule():
+    class Exits(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            if x.isnan().any():
+                sys.exit(5)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2
+
+    evidence = gradport.check(Exits, values(4, 3), only=["edge-values", "layouts"])
+    (ended,) = found(evidence, "edge-values")
+    assert ended.outcome == "failed"
+    assert "calls exit (exit code 5) on the inputs of this rule" in ended.message
+    assert not found(evidence, "layouts")
+
+
+def test_a_worker_that_waits_for_ever_is_ended(monkeypatch):
+    monkeypatch.setattr(sys.modules["gradport.child"], "_BLOCKED", 2.0)
+
+    class Waits(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            if x.isnan().any():
+                time.sleep(1000)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2
+
+    evidence = gradport.check(Waits, values(4, 3), only=["edge-values", "layouts"])
+    (waits,) = found(evidence, "edge-values")
+    assert waits.outcome == "undecided"
+    assert not found(evidence, "layouts")
+
+
+def test_a_fault_in_one_rule_is_a_finding_and_the_others_are_asked(monkeypatch):
+    def broken(trial):
+        raise KeyError("oops")
+
+    rules = sys.modules["gradport.check.rules"].RULES
+    monkeypatch.setitem(rules, "layouts", dataclasses.replace(rules["layouts"], answer=broken))
+    evidence = gradport.check(Doubles, values(4, 3), only=["layouts", "differences"])
+    (fault,) = found(evidence, "layouts")
+    assert fault.outcome == "error"
+    assert "KeyError" in fault.message
+    assert "please report it" in fault.message
+    assert any(f.rule == "differences" and f.outcome == "held" for f in evidence.findings)
+    assert not evidence.ok
+
+
+def test_threads_and_children_are_as_before(monkeypatch):
+    def broken(trial):
+        raise KeyError("oops")
+
+    threads, switched = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    rules = sys.modules["gradport.check.rules"].RULES
+    monkeypatch.setitem(rules, "layouts", dataclasses.replace(rules["layouts"], answer=broken))
+    gradport.check(Doubles, values(4, 3), only=["layouts", "differences", "determinism"])
+    assert torch.get_num_threads() == threads
+    assert torch.are_deterministic_algorithms_enabled() == switched
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_where_a_debugger_looks_everything_runs_in_this_process(monkeypatch):
+    monkeypatch.setenv("GRADPORT_DEBUG", "1")
+    seen = set()
+
+    class NotesItsProcess(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            seen.add(os.getpid())
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2
+
+    assert gradport.check(NotesItsProcess, values(4, 3), only=["layouts"]).ok
+    assert seen == {os.getpid()}
+
+
+def test_what_no_pickle_carries_is_examined_as_well():
     class HoldsALock:
         def __init__(self):
-            import threading
-
             self.lock = threading.Lock()
 
         def __call__(self, x):
@@ -189,6 +302,15 @@ def test_what_failed_once_is_tried_first_the_next_time(memory):
     (finding,) = found(gradport.check(WrongAtOne, without, **options), "differences")
     assert "earlier run" in finding.message
     assert finding.input == "x = float32 [[1.0]]"
+
+
+def test_what_is_remembered_belongs_to_its_declaration_and_its_ranges(memory):
+    far, near = {"x": (0.5, 3.0)}, {"x": (-3.0, 0.0)}
+    assert not gradport.check(WrongAtOne, torch.ones(2, 2), only=["differences"], inputs=far).ok
+    assert gradport.check(WrongAtOne, -torch.ones(2, 2), only=["differences"], inputs=near).ok
+    without = torch.full((2, 2), 2.0)
+    (finding,) = found(gradport.check(WrongAtOne, without, only=["differences"], inputs=far), "differences")
+    assert "delete that folder to forget it" in finding.message
 
 
 def test_a_size_that_is_written_into_the_backward_is_found_at_another_size():
