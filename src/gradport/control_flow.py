@@ -19,13 +19,13 @@ from torch.overrides import TorchFunctionMode
 from gradport.compat.torch.control_flow import called_directly
 from gradport.compat.torch.trees import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
-__all__ = ["bodies", "control_flow", "in_body"]
+__all__ = ["Lifting", "bodies", "control_flow", "in_body"]
 
 
 @contextlib.contextmanager
 def control_flow() -> Iterator[None]:
     """While open, operators with bodies take what their bodies close over as operands."""
-    with called_directly(), _Lifting():
+    with called_directly(), Lifting():
         yield
 
 
@@ -34,7 +34,9 @@ def bodies(graph_module: torch.fx.GraphModule) -> list[torch.fx.GraphModule]:
     return [module for module in graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
 
 
-class _Lifting(TorchFunctionMode):
+class Lifting(TorchFunctionMode):
+    """While open, operators with bodies take what their bodies close over as operands."""
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -47,21 +49,24 @@ def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any) -> Any:
     leaves, spec = tree_flatten(given)
     branches = [_Body(branch, lambda *flat: tree_unflatten(flat, spec)) for branch in (true_fn, false_fn)]
     read = _read_by([(branch, tuple(leaves)) for branch in branches])
-    results = _hop.cond(pred, *(branch.fed(read) for branch in branches), (*leaves, *read))
+    results = _hop.cond(pred, *(branch.fed(read) for branch in branches), (*leaves, *_distinct(read, leaves)))
     return tree_unflatten(results, branches[0].spec)
 
 
 def _scan(combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> Any:
     body = _Body(combine_fn)
     read = _read_by([(body, (*init, *(x[0] for x in xs), *additional_inputs))])
-    return _hop.scan(body.fed(read), list(init), list(xs), (*additional_inputs, *read))
+    return _hop.scan(
+        body.fed(read), list(init), list(xs), (*additional_inputs, *_distinct(read, (*init, *xs, *additional_inputs)))
+    )
 
 
 def _while_loop(cond_fn: Any, body_fn: Any, carried_inputs: Any, additional_inputs: Any = ()) -> Any:
     test, body = _Body(cond_fn), _Body(body_fn)
     given = (*carried_inputs, *additional_inputs)
     read = _read_by([(test, given), (body, given)])
-    return _hop.while_loop(test.fed(read, alone=True), body.fed(read), carried_inputs, (*additional_inputs, *read))
+    given_too = (*additional_inputs, *_distinct(read, given))
+    return _hop.while_loop(test.fed(read, alone=True), body.fed(read), carried_inputs, given_too)
 
 
 _hop = torch.ops.higher_order
@@ -91,7 +96,7 @@ class _Body:
         global _depth
         _depth += 1
         try:
-            with _Lifting():  # torch closes the one that called the operator
+            with Lifting():  # torch closes the one that called the operator
                 results, self.spec = tree_flatten(self._function(*self._structured(*operands)))
         finally:
             _depth -= 1
@@ -113,11 +118,18 @@ def _read_by(calls: Sequence[tuple[_Body, tuple[Any, ...]]]) -> tuple[torch.Tens
     """The tensors that the bodies read beside their operands, in order of first use."""
     found: dict[int, torch.Tensor] = {}
     for body, operands in calls:
-        reading = _Reading(operands)
+        own = tree_map_only(torch.Tensor, torch.Tensor.detach, operands)  # a body may close over an operand as well
+        reading = _Reading(own)
         with torch.no_grad(), reading:
-            body(*operands)
+            body(*own)
         found |= {id(tensor): tensor for tensor in reading.read}
     return tuple(found.values())
+
+
+def _distinct(read: tuple[torch.Tensor, ...], operands: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+    """The tensors that a body reads, an operand among them copied: torch takes none of them twice."""
+    taken = {id(operand) for operand in operands}
+    return tuple(tensor.clone() if id(tensor) in taken else tensor for tensor in read)
 
 
 class _Reading(TorchFunctionMode):

@@ -57,7 +57,13 @@ def interface(
     outs += [(Entry("new_state", slot.kind, slot.name), value) for slot, value in outcome.new_state.items()]
     in_names, out_names, _ = allot([entry for entry, _ in ins], [entry for entry, _ in outs], {})
     return Interface(
-        {name: tensor.detach() for name, (_, tensor) in zip(in_names, ins, strict=True)},
-        {name: tensor.detach() for name, (_, tensor) in zip(out_names, outs, strict=True)},
+        {name: _in_a_file(tensor) for name, (_, tensor) in zip(in_names, ins, strict=True)},
+        {name: _in_a_file(tensor) for name, (_, tensor) in zip(out_names, outs, strict=True)},
         {name: entry.role for name, (entry, _) in zip(out_names, outs, strict=True)},
     )
+
+
+def _in_a_file(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor as a file has it: complex numbers are pairs in a last dimension of two."""
+    tensor = tensor.detach()
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor

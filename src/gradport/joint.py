@@ -25,7 +25,7 @@ from gradport.signature import Argument, Bound, bind, output_leaves, source_of
 from gradport.slots import Slot
 from gradport.state import State, find_state
 from gradport.subject import Subject
-from gradport.wrt import Reached, resolve_wrt
+from gradport.wrt import Reached, differentiable, resolve_wrt
 
 __all__ = ["Joint", "Outcome", "Slot", "cast", "copies", "every_gradient"]
 
@@ -237,7 +237,7 @@ class Joint:
             self._require_scalar(loss)
             loss.backward()
             return outputs, loss, ()
-        seeds = {name: value for name, value in outputs.items() if value.requires_grad and value.is_floating_point()}
+        seeds = {name: value for name, value in outputs.items() if value.requires_grad and differentiable(value)}
         if not seeds:
             raise self._nothing_differentiable("no output of it requires a gradient")
         torch.autograd.backward(list(seeds.values()), [cotangent(name, value) for name, value in seeds.items()])
@@ -314,7 +314,7 @@ class Joint:
 def every_gradient(subject: Subject) -> str:
     """The `wrt` that means every gradient there is: inputs, parameters, or all where there are both."""
     joint = Joint(subject.replace(wrt=None))
-    floating = any(argument.value.is_floating_point() for argument in joint.arguments)
+    floating = any(differentiable(argument.value) for argument in joint.arguments)
     trained = any(tensor.requires_grad for tensor in joint.state.parameters.values())
     return "all" if floating and trained else "parameters" if trained else "inputs"
 
@@ -325,8 +325,14 @@ def copies(tensors: Mapping[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor]:
 
 
 def cast(tensors: Mapping[Slot, torch.Tensor], dtype: torch.dtype) -> dict[Slot, torch.Tensor]:
-    """The floating-point tensors in another dtype, the others as they are."""
-    return {slot: tensor.to(dtype) if tensor.is_floating_point() else tensor for slot, tensor in tensors.items()}
+    """The floating-point tensors in another dtype, complex ones with parts of it, the others as they are."""
+
+    def one(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_complex():
+            return tensor.to(dtype.to_complex())
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    return {slot: one(tensor) for slot, tensor in tensors.items()}
 
 
 def _requires_gradient(value: Any) -> bool:

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from gradport.compat.torch.tensors import version_of
 from gradport.errors import SpecError
 
-__all__ = ["eager_step", "group_names", "require_carried", "starting_state", "traced_step"]
+__all__ = ["BEGAN", "eager_step", "group_names", "require_carried", "starting_state", "traced_step"]
 
 _REFUSED = {
     "LBFGS": "it calls the loss again and searches along a line, as often as the values ask for",
@@ -28,6 +28,10 @@ _REFUSED = {
 }
 
 ParameterState = dict[str, Any]
+
+BEGAN = "began"
+"""Entry of a parameter's state whose first step is another one than the rest: 0 before it, then 1. SGD leaves the
+dampening out of its first step."""
 
 
 def require_carried(optimizer: torch.optim.Optimizer) -> None:
@@ -42,13 +46,6 @@ def require_carried(optimizer: torch.optim.Optimizer) -> None:
         if cls.__module__.startswith("torch.optim") and cls.__name__ in _REFUSED:
             raise SpecError(
                 f"{type(optimizer).__name__} cannot be carried: {_REFUSED[cls.__name__]}; use Adam or AdamW."
-            )
-    for group in optimizer.param_groups:
-        fresh = not any(optimizer.state.get(parameter) for parameter in group["params"])
-        if isinstance(optimizer, torch.optim.SGD) and group["momentum"] and group["dampening"] and fresh:
-            raise SpecError(
-                "SGD leaves the dampening out of its very first step, which a graph has no way to tell; "
-                "take one step in torch before export_step."
             )
 
 
@@ -79,7 +76,19 @@ def starting_state(optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, Param
         for key, value in optimizer.state.get(parameter, {}).items():
             twin.state[copy][key] = _copied(value)
     twin.step()
-    return {parameter: dict(twin.state[copy].first) for parameter, copy in copies.items()}
+    found = {parameter: dict(twin.state[copy].first) for parameter, copy in copies.items()}
+    for parameter in _beginning_otherwise(optimizer):
+        found[parameter][BEGAN] = torch.zeros(())
+    return found
+
+
+def _beginning_otherwise(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """The parameters whose first step is still to come and another one than the rest."""
+    if not isinstance(optimizer, torch.optim.SGD):
+        return []
+    groups = [group for group in optimizer.param_groups if group["momentum"] and group["dampening"]]
+    parameters = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
+    return [parameter for parameter in parameters if optimizer.state.get(parameter, {}).get("momentum_buffer") is None]
 
 
 def eager_step(
@@ -107,10 +116,23 @@ def eager_step(
     begins = {parameter for group in optimizer.param_groups for parameter in group["params"]} - set(optimizer.state)
     for parameter, entries in state.items():
         blank = parameter in begins and _is_blank(entries)
-        twin.state[parameters[parameter]] = {} if blank else {key: _copied(value) for key, value in entries.items()}
+        own = {key: _copied(value) for key, value in entries.items() if key != BEGAN}
+        twin.state[parameters[parameter]] = {} if blank else own
     _clip(parameters.values(), clip_grad_norm)
     twin.step()
-    return {parameter: dict(twin.state[tensor]) for parameter, tensor in parameters.items() if tensor in twin.state}
+    return _new_state(twin, parameters, state)
+
+
+def _new_state(
+    twin: torch.optim.Optimizer,
+    parameters: Mapping[torch.Tensor, torch.Tensor],
+    state: Mapping[torch.Tensor, ParameterState],
+) -> dict[torch.Tensor, ParameterState]:
+    found = {parameter: dict(twin.state[tensor]) for parameter, tensor in parameters.items() if tensor in twin.state}
+    for parameter, entries in state.items():
+        if BEGAN in entries and parameter in found:
+            found[parameter][BEGAN] = torch.ones_like(entries[BEGAN])
+    return found
 
 
 def traced_step(
@@ -127,12 +149,29 @@ def traced_step(
         group.update({key: False for key in ("foreach", "fused") if key in group})
         if isinstance(twin, (torch.optim.RAdam, torch.optim.ASGD)):
             group["capturable"] = True  # these choose by a number, and in that form without a branch
+    began = {parameters[parameter]: entries[BEGAN] for parameter, entries in state.items() if BEGAN in entries}
+    twin.param_groups = [one for group in twin.param_groups for one in _undampened(group, began)]
     for parameter, entries in state.items():
-        twin.state[parameters[parameter]] = {key: _wide(value) for key, value in entries.items()}
+        own = {key: _wide(value) for key, value in entries.items() if key != BEGAN}
+        twin.state[parameters[parameter]] = own
     _clip(parameters.values(), clip_grad_norm)
     with _numbers_as_tensors(type(optimizer)):
         twin.step()
-    return {parameter: dict(twin.state[tensor]) for parameter, tensor in parameters.items() if tensor in twin.state}
+    return _new_state(twin, parameters, state)
+
+
+def _undampened(group: dict[str, Any], began: Mapping[torch.Tensor, torch.Tensor]) -> list[dict[str, Any]]:
+    """A group as groups of one parameter each, whose dampening is 0 until it has begun."""
+    if not any(parameter in began for parameter in group["params"]):
+        return [group]
+    return [
+        {
+            **group,
+            "params": [parameter],
+            "dampening": began[parameter].double() * group["dampening"] if parameter in began else group["dampening"],
+        }
+        for parameter in group["params"]
+    ]
 
 
 class _First(dict[str, Any]):
@@ -165,6 +204,8 @@ def _twin(optimizer: torch.optim.Optimizer, parameters: Mapping[torch.Tensor, to
 
 def _is_blank(entries: ParameterState) -> bool:
     """Whether nothing but zeros stands there: then torch begins without a state, and so does this."""
+    if BEGAN in entries:
+        return not entries[BEGAN]
     return all(isinstance(value, torch.Tensor) and not value.any() for value in entries.values())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import to_torch_dtype
@@ -141,11 +143,12 @@ class Program:
         """Where the model came from: subject, source, versions, static arguments, options."""
         return dict(self._json(PROVENANCE, {}))
 
-    def run(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def run(self, *tensors: Given) -> tuple[torch.Tensor, ...]:
         """Runs in ONNX Runtime's CPU provider.
 
         Args:
-            tensors: one for each graph input, in order; or, of a training step, one for each that is no state.
+            tensors: one for each graph input, in order; or, of a training step, one for each that is no state. A numpy
+                array may stand for a tensor, and a number for one without dimensions.
 
         Raises:
             ProgramError: too few or too many tensors, a dtype or shape that does not fit, or a runtime failure.
@@ -158,22 +161,25 @@ class Program:
             raise ProgramError(f"The program takes {len(needed)} tensors ({', '.join(needed)}), not {len(tensors)}.")
         return tuple(self.run_named(dict(zip(taken, tensors, strict=True))).values())
 
-    def run_named(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def run_named(self, tensors: Mapping[str, Given]) -> dict[str, torch.Tensor]:
         """Runs in ONNX Runtime's CPU provider.
 
         Args:
-            tensors: one for each graph input, by name; state that is left out has its starting value.
+            tensors: one for each graph input, by name; state that is left out has its starting value. A numpy array
+                may stand for a tensor, and a number for one without dimensions.
 
         Raises:
             ProgramError: a missing or unknown name, a dtype or shape that does not fit, or a runtime failure.
         """
+        if not isinstance(tensors, Mapping):
+            raise ProgramError(f"run_named takes a mapping of names to tensors, not {type(tensors).__name__}.")
         defaults = self._defaults()
         given = {name: tensor for name, tensor in self._state.items() if name not in tensors} | dict(tensors)
         specs = tuple(spec for spec in self.inputs if spec.name in given or spec.name not in defaults)
         if self._without_state and any(spec.role == "state" and spec.name not in given for spec in specs):
             raise ProgramError(self._without_state)
-        require_fitting(specs, given)
-        return run_session(self.session(), {spec.name: given[spec.name] for spec in specs})
+        fitting = require_fitting(specs, given)
+        return run_session(self.session(), {spec.name: fitting[spec.name] for spec in specs})
 
     def session(self) -> onnxruntime.InferenceSession:
         """The ONNX Runtime session that `run` uses, made on first use.
@@ -301,21 +307,26 @@ def _spec(value: ir.Value, entry: Mapping[str, Any]) -> TensorSpec:
     return TensorSpec(str(value.name), to_torch_dtype(value.dtype), shape, entry["role"], entry["of"])
 
 
-def require_fitting(specs: tuple[TensorSpec, ...], tensors: Mapping[str, torch.Tensor]) -> None:
-    """Checks names, dtypes and shapes, equal dimension names included.
+Given = torch.Tensor | np.ndarray | float
+"""What an input takes: a tensor, an array, or a number in place of a tensor without dimensions."""
+
+
+def require_fitting(specs: tuple[TensorSpec, ...], given: Mapping[str, Given]) -> dict[str, torch.Tensor]:
+    """The tensors that are given, after a check of names, dtypes and shapes, equal dimension names included.
 
     Raises:
         ProgramError: the first that does not fit.
     """
     names = [spec.name for spec in specs]
-    missing = [name for name in names if name not in tensors]
-    surplus = [name for name in tensors if name not in names]
+    missing = [name for name in names if name not in given]
+    surplus = [str(name) for name in given if name not in names]
     if missing or surplus:
         said = [f"{', '.join(missing)} missing"] * bool(missing) + [f"{', '.join(surplus)} unknown"] * bool(surplus)
         raise ProgramError(f"The program takes {', '.join(names)}: {' and '.join(said)}.")
     sizes: dict[str, int] = {}
+    tensors = {}
     for spec in specs:
-        tensor = tensors[spec.name]
+        tensor = tensors[spec.name] = _as_tensor(spec, given[spec.name])
         fits = tensor.dtype == spec.dtype and tensor.dim() == len(spec.shape)
         for wanted, size in zip(spec.shape, tensor.shape, strict=False):
             expected = sizes.setdefault(wanted, size) if isinstance(wanted, str) and wanted.isidentifier() else wanted
@@ -324,6 +335,24 @@ def require_fitting(specs: tuple[TensorSpec, ...], tensors: Mapping[str, torch.T
             raise ProgramError(
                 f"{spec.name!r} takes {_said(spec.dtype, spec.shape)}, not {_said(tensor.dtype, tuple(tensor.shape))}."
             )
+    return tensors
+
+
+def _as_tensor(spec: TensorSpec, given: Given) -> torch.Tensor:
+    if isinstance(given, torch.Tensor):
+        return given
+    if isinstance(given, (np.ndarray, np.generic)):
+        with contextlib.suppress(TypeError):
+            return torch.as_tensor(given)
+    if isinstance(given, (bool, int, float)) and not spec.shape:
+        return torch.tensor(given, dtype=spec.dtype)
+    raise ProgramError(f"{spec.name!r} takes a tensor, {_said(spec.dtype, spec.shape)}, not {_described(given)}.")
+
+
+def _described(given: Any) -> str:
+    if isinstance(given, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in given):
+        return f"a {type(given).__name__} of tensors; give them one by one"
+    return f"an array of {given.dtype}" if isinstance(given, np.ndarray) else type(given).__name__
 
 
 def _said(dtype: torch.dtype, shape: tuple[int | str, ...]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from gradport.compat.torch.functions import FunctionCall, Hooks
+from gradport.custom_operators import has_reference_of_operator, refer, stand_in_of
 from gradport.errors import TargetError
 from gradport.subject import as_function
 
@@ -26,18 +27,31 @@ _REFERENCES: weakref.WeakKeyDictionary[type, _Reference] = weakref.WeakKeyDictio
 def reference(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a slow reference: `@gradport.reference(Fn)` above a torch function of the same arguments.
 
-    The gradient of the reference, which torch's autograd finds, stands for the backward of `Fn`; where that is not the
-    derivative (a straight-through one), let the reference call a plain `autograd.Function` of its own.
+    For an operator of `torch.library` the reference stands for the forward, and the registered backward stays. For a
+    Function the gradient of the reference, which torch's autograd finds, stands for the backward of `Fn`; where that is
+    not the derivative (a straight-through one), let the reference call a plain `autograd.Function` of its own.
 
     Args:
-        function: an `autograd.Function` class, or its `.apply`.
+        function: an `autograd.Function` class, or its `.apply`; or an operator: what `torch.library.custom_op` gave,
+            or `torch.ops.<namespace>.<name>`.
 
     Raises:
-        TargetError: it is no autograd.Function.
+        TargetError: it is neither.
     """
+    operator = stand_in_of(function)
+    if operator is not None:
+
+        def register_operator(slow: Callable[..., Any]) -> Callable[..., Any]:
+            refer(operator, slow)
+            return slow
+
+        return register_operator
     target = as_function(function)
     if not (isinstance(target, type) and issubclass(target, torch.autograd.Function)):
-        raise TargetError(f"A reference belongs to an autograd.Function, not to {type(function).__name__}.")
+        raise TargetError(
+            "A reference belongs to an autograd.Function or an operator of torch.library, "
+            f"not to {type(function).__name__}."
+        )
 
     def register(slow: Callable[..., Any]) -> Callable[..., Any]:
         _REFERENCES[target] = _as_methods(slow)
@@ -47,8 +61,8 @@ def reference(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 
 def has_reference(function: type) -> bool:
-    """Whether a reference stands for the Function."""
-    return function in _REFERENCES
+    """Whether a reference stands for the Function, or for the operator whose class this is."""
+    return function in _REFERENCES or has_reference_of_operator(function)
 
 
 class ReferenceHooks(Hooks):
@@ -116,7 +130,7 @@ def _as_methods(slow: Callable[..., Any]) -> _Reference:
         wanted = ctx.needs_input_grad
         with torch.enable_grad():
             args = [
-                value.detach().requires_grad_(value.is_floating_point() and wanted[position])
+                value.detach().requires_grad_((value.is_floating_point() or value.is_complex()) and wanted[position])
                 if isinstance(value, torch.Tensor)
                 else value
                 for position, value in enumerate(args)

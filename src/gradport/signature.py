@@ -13,7 +13,16 @@ from gradport.errors import SpecError, TargetError
 from gradport.leaves import Path, dotted, leaves
 from gradport.subject import Subject
 
-__all__ = ["Argument", "Bound", "bind", "output_leaves", "signature_of", "source_of", "source_of_backward"]
+__all__ = [
+    "Argument",
+    "Bound",
+    "bind",
+    "output_leaves",
+    "place_of_gradient",
+    "signature_of",
+    "source_of",
+    "source_of_backward",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +77,8 @@ def source_of(target: Any) -> tuple[str | None, int | None]:
     code = target
     if isinstance(target, type) and issubclass(target, torch.autograd.Function):
         code = target.forward
+    elif isinstance(target, torch.jit.ScriptModule):
+        return None, None
     elif isinstance(target, torch.nn.Module):
         code = type(target).forward
     return _place_of_code(code)
@@ -76,6 +87,12 @@ def source_of(target: Any) -> tuple[str | None, int | None]:
 def source_of_backward(function: Any) -> tuple[str | None, int | None]:
     """File and line of a Function's backward; (None, None) where it has none, or none with a source."""
     return _place_of_code(getattr(function, "backward", None))
+
+
+def place_of_gradient(target: Any) -> str | None:
+    """`file:line` of what computes a target's gradient: a Function's backward, else the target's own code."""
+    file, line = source_of_backward(target) if isinstance(target, type) else source_of(target)
+    return f"{file}:{line}" if file else None
 
 
 def _place_of_code(code: Any) -> tuple[str | None, int | None]:

@@ -7,6 +7,7 @@ a default, a partial or a module-level name that its code reads; a bare paramete
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import inspect
 import types
@@ -32,7 +33,7 @@ class State:
 
     def __init__(self, modules: dict[str, torch.nn.Module], loose: dict[str, _Loose]) -> None:
         self._harness = _Harness(modules.values())
-        self._prefixes = prefixes = {f"m{index}": prefix for index, prefix in enumerate(modules)}
+        self._prefixes = prefixes = dict(zip(self._harness.names(), _distinct(modules), strict=True))
         self._keys: dict[str, str] = {}
         self.parameters: dict[str, torch.Tensor] = {}
         self.buffers: dict[str, torch.Tensor] = {}
@@ -45,8 +46,8 @@ class State:
                 name = _join(prefixes[child], rest)
                 found[name] = tensor
                 self._keys[name] = key
-        self._loose = loose
-        self.parameters |= {name: place.tensor for name, place in loose.items()}
+        self._loose = {_unused(name, self._keys): place for name, place in loose.items()}
+        self.parameters |= {name: place.tensor for name, place in self._loose.items()}
         self._held = _held_tensors(self._harness)
 
     def call(self, tensors: dict[str, torch.Tensor], thunk: Callable[[], Any]) -> Any:
@@ -91,8 +92,31 @@ class _Harness(torch.nn.Module):
         for index, module in enumerate(modules):
             self.add_module(f"m{index}", module)
 
+    def names(self) -> list[str]:
+        """The child names of the modules, in order."""
+        return [name for name, _ in self.named_children()]
+
     def forward(self, thunk: Callable[[], Any]) -> Any:
         return thunk()
+
+
+def _distinct(modules: Mapping[str, torch.nn.Module]) -> list[str]:
+    """The prefix of each module; another one where a path of the module is one of a module before it."""
+    taken: set[str] = set()
+    prefixes = []
+    for prefix, module in modules.items():
+        paths = [path for path, _ in (*module.named_modules(), *module.named_parameters(), *module.named_buffers())]
+        while any(path in taken for path in (_join(prefix, path) for path in paths)):
+            prefix += "_2"
+        taken |= {_join(prefix, path) for path in paths}
+        prefixes.append(prefix)
+    return prefixes
+
+
+def _unused(name: str, taken: Mapping[str, str]) -> str:
+    while name in taken:
+        name += "_2"
+    return name
 
 
 class _Loose:
@@ -219,8 +243,10 @@ def _item_access(mapping: dict[str, Any], key: str) -> tuple[Callable[[], Any], 
 
 
 def _names_read(code: types.CodeType) -> set[str]:
+    """The module-level names that code reads; `norm` in `self.norm` is none."""
     inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    return set(code.co_names).union(*map(_names_read, inner))
+    own = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return own.union(*map(_names_read, inner))
 
 
 def _package(thing: Any) -> str:

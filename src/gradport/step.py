@@ -12,10 +12,13 @@ from typing import Any
 
 import torch
 
-from gradport.errors import SpecError
+from gradport.compat.torch.functions import function_calls
+from gradport.eager import rejection
+from gradport.errors import Error, SpecError
 from gradport.joint import Joint, Outcome, Slot, copies
 from gradport.optimizers import eager_step, group_names, require_carried, starting_state, traced_step
 from gradport.randomness import Expected, Randomness
+from gradport.references import ReferenceHooks
 from gradport.subject import Subject
 
 __all__ = ["COUNT", "Step"]
@@ -47,8 +50,10 @@ class Step(Joint):
     ) -> None:
         if subject.loss is None:
             raise SpecError(f"A training step of {subject.name} needs a loss.")
-        if accumulate < 1:
-            raise SpecError(f"accumulate={accumulate} is no number of calls; give 1 or more.")
+        if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+            raise SpecError(f"accumulate={accumulate!r} is no number of calls; give a whole number of 1 or more.")
+        if clip_grad_norm is not None and not (isinstance(clip_grad_norm, (int, float)) and clip_grad_norm > 0):
+            raise SpecError(f"clip_grad_norm={clip_grad_norm!r} is no limit of a norm; give a number above 0.")
         require_carried(optimizer)
         found = Joint(subject.replace(wrt=None))
         names = {id(tensor): name for name, tensor in found.state.parameters.items()}
@@ -158,10 +163,18 @@ class Step(Joint):
         """The parameters that get a gradient and the buffers that the forward changes, by one eager call.
 
         Random numbers are at their means, so that nobody's generator moves on.
+
+        Raises:
+            TargetError: the module, or its loss, fails.
         """
-        outcome = Joint.__call__(
-            self, copies(Joint.examples(self)), lambda name, value: torch.ones_like(value), Expected
-        )
+        tensors = Joint.examples(self)
+        try:
+            with function_calls(ReferenceHooks(always=False)):
+                outcome = Joint.__call__(self, copies(tensors), lambda name, value: torch.ones_like(value), Expected)
+        except Error:
+            raise
+        except Exception as error:
+            raise rejection(self, tensors, error) from error
         moving = {slot for slot, gradient in outcome.gradients.items() if gradient is not None}
         changed = [n for n, new in outcome.buffers.items() if not torch.equal(new, self.state.buffers[n])]
         return frozenset(moving | {Slot("buffer", name) for name in {*outcome.updates, *changed}})

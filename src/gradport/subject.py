@@ -40,7 +40,7 @@ class Subject:
 
     Raises:
         TargetError: `target` is not callable.
-        SpecError: `kwargs` is not a mapping.
+        SpecError: `kwargs`, `loss` or `outputs` is of no type that it can be.
     """
 
     target: Any
@@ -72,6 +72,10 @@ class Subject:
     ) -> None:
         if kwargs is not None and not isinstance(kwargs, Mapping):
             raise SpecError(f"kwargs must be a mapping of names to values, not {type(kwargs).__name__}.")
+        if not (loss is None or isinstance(loss, str) or callable(loss)):
+            raise SpecError(f"loss={loss!r} is neither a function nor the name of an output.")
+        if not (outputs is None or isinstance(outputs, (str, list, tuple))):
+            raise SpecError(f"outputs={outputs!r} is neither 'all' nor a list of names.")
         target = as_function(target)
         values: dict[str, Any] = dict(
             target=target,
@@ -167,4 +171,5 @@ def _as_tuple(args: Any) -> tuple[Any, ...]:
         return (args,)
     if isinstance(args, (list, tuple)):
         return tuple(args)
-    raise SpecError(f"Arguments must be a tensor, a tuple or a list, not {type(args).__name__}.")
+    advice = "; torch.from_numpy gives a tensor" if type(args).__module__ == "numpy" else ""
+    raise SpecError(f"Arguments must be a tensor, a tuple or a list, not {type(args).__name__}{advice}.")

@@ -12,7 +12,7 @@ from gradport.errors import SpecError
 from gradport.signature import Argument
 from gradport.slots import Slot
 
-__all__ = ["Reached", "resolve_wrt"]
+__all__ = ["Reached", "differentiable", "resolve_wrt"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,13 @@ def resolve_wrt(wrt: Any, found: Reached) -> tuple[tuple[Slot, ...], frozenset[S
     return tuple(dict.fromkeys(slots)), frozenset(slots)
 
 
+def differentiable(tensor: torch.Tensor) -> bool:
+    """Whether its dtype can have a gradient: floating-point and complex ones can."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
 def _inputs(found: Reached) -> tuple[Slot, ...]:
-    floating = [argument for argument in found.arguments if argument.value.is_floating_point()]
+    floating = [argument for argument in found.arguments if differentiable(argument.value)]
     marked = [argument for argument in floating if argument.value.requires_grad]
     return tuple(Slot("argument", argument.name) for argument in marked or floating)
 
@@ -65,7 +70,7 @@ def _inputs(found: Reached) -> tuple[Slot, ...]:
 def _parameters(found: Reached) -> tuple[Slot, ...]:
     parameters = found.parameters.items()
     return tuple(
-        Slot("parameter", name) for name, tensor in parameters if tensor.requires_grad and tensor.is_floating_point()
+        Slot("parameter", name) for name, tensor in parameters if tensor.requires_grad and differentiable(tensor)
     )
 
 
@@ -90,7 +95,7 @@ def _named(found: Reached, name: str) -> list[Slot]:
     nested = [
         Slot("argument", argument.name)
         for argument in found.arguments
-        if argument.name != name and _is_within(argument.name, name) and argument.value.is_floating_point()
+        if argument.name != name and _is_within(argument.name, name) and differentiable(argument.value)
     ]
     exact = [slot for slot in tensors if slot.name == name]
     if len(exact) > 1 or (exact and nested):
@@ -111,7 +116,7 @@ def _is_within(name: str, root: str) -> bool:
 
 
 def _floating(found: Reached, slot: Slot) -> Slot:
-    dtype = found.tensors[slot].dtype
-    if not dtype.is_floating_point:
-        raise SpecError(f"wrt={slot.name!r} names a {slot.kind} of dtype {dtype}, which has no gradient.")
+    tensor = found.tensors[slot]
+    if not differentiable(tensor):
+        raise SpecError(f"wrt={slot.name!r} names a {slot.kind} of dtype {tensor.dtype}, which has no gradient.")
     return slot

@@ -305,7 +305,7 @@ def test_one_trace_holds_forward_and_backward_and_leaves_sizes_symbolic():
 
 def test_the_trace_says_that_a_compiler_is_at_work_and_stops_saying_so():
     mode = tracing.fake_mode()
-    seen = []
+    seen, validates = [], torch.distributions.Distribution._validate_args
     tracing.trace(
         lambda x: (seen.append(torch.compiler.is_compiling()), x * 1)[1],
         [tracing.fake_tensor(mode, torch.ones(2), ())],
@@ -314,7 +314,7 @@ def test_the_trace_says_that_a_compiler_is_at_work_and_stops_saying_so():
     )
     assert seen == [True]
     assert not torch.compiler.is_compiling()
-    assert torch.distributions.Distribution._validate_args
+    assert torch.distributions.Distribution._validate_args == validates
 
 
 def test_sequence_numbers_join_a_backward_operator_with_its_forward():

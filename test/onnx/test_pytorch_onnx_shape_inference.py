@@ -18,7 +18,7 @@ from pytorch_test_common import Affine, GradientReversal, Swish, eager
 import gradport
 
 WEIGHT = torch.tensor([0.5, -1.0, 2.0])
-QUICK = {"runtimes": ["onnxruntime"], "budget": 0.0}
+QUICK = {"runtimes": ["onnxruntime"], "budget": 0.1}
 
 SUBJECTS = {
     "function": (lambda x: Swish.apply(x, 1.5), "f32[batch:4,3]"),

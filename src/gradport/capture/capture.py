@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.fx
 
 from gradport.capture import markers
+from gradport.capture.complex_numbers import write_complex_as_pairs
 from gradport.capture.constants import KnownConstants
-from gradport.capture.guards import require_honest_dimensions
+from gradport.capture.guards import SizeRefusal, SpecialSize, require_honest_dimensions
 from gradport.capture.identities import distinct_results, drop_identities
 from gradport.capture.indexing import IndexByTensor
+from gradport.capture.python_numbers import symbolic_numbers
 from gradport.capture.refusals import refuse_random_numbers, trace_refusal
 from gradport.capture.regions import Region, Regions
 from gradport.capture.sizes import keep_sizes_local
-from gradport.capture.written import Written
+from gradport.capture.written import Written, averages_written
 from gradport.compat.torch.promotion import promote_types
 from gradport.compat.torch.sizes import ShapeAssumptions, require_equal
 from gradport.compat.torch.tracing import fake_mode, fake_tensor, trace
 from gradport.control_flow import bodies
-from gradport.dimensions import Dimension, Dimensions
+from gradport.custom_operators import CustomOperators
+from gradport.dimensions import Dimension, Dimensions, by_name
 from gradport.errors import Error, ExportError
+from gradport.inputs import sizes_of
 from gradport.joint import Joint, Outcome, Slot
 from gradport.quiet import quiet
 from gradport.randomness import Expected, Randomness, Supplied
+from gradport.user_code import here
 
 __all__ = ["Capture", "Constant", "Output", "Placeholder", "capture"]
 
@@ -71,6 +76,7 @@ class Capture:
         outputs: the graph's results in order.
         regions: by key.
         symbols: torch's symbol of each dynamic dimension.
+        special_sizes: where the proof has to look, since a condition of the trace does not hold there.
         missing_gradients: wanted slots that the backward gives no gradient for.
         dropped_updates: buffers that the subject changes.
         distributions: of each random input, by name.
@@ -84,6 +90,7 @@ class Capture:
     outputs: tuple[Output, ...]
     regions: dict[int, Region]
     symbols: dict[str, Dimension]
+    special_sizes: tuple[SpecialSize, ...]
     missing_gradients: tuple[str, ...]
     dropped_updates: tuple[str, ...]
     distributions: dict[str, str]
@@ -105,11 +112,57 @@ def capture(
         ExportError: the subject does something that no graph can carry; the message names it and its line.
         TargetError: the subject rejects its own example.
     """
+    _require_dense(joint, joint.examples())
+    refusals = []
+    for sizes in _trace_sizes(joint, dimensions):
+        try:
+            return _traced(joint, dimensions, sizes, decompositions, expected=expected)
+        except (SizeRefusal, _RefusedElsewhere) as refusal:
+            refusals.append(refusal)
+    first = next(refusal for refusal in refusals if isinstance(refusal, SizeRefusal))
+    raise ExportError(str(first)) from first
+
+
+class _RefusedElsewhere(Exception):
+    """The subject cannot be traced at sizes that are not its example's, which says nothing of the example's."""
+
+
+def _trace_sizes(joint: Joint, dimensions: Dimensions) -> Iterator[dict[str, int]]:
+    """The sizes of dynamic dimensions to trace at, until one leaves them all free: the example's, where 0, 1 and 2 are
+    replaced, since torch treats them (and what is left of them in a slice) as constants; then larger ones."""
+    own = sizes_of(joint, dimensions)
+    limits = by_name(dimensions)
+
+    def admitted(sizes: Mapping[str, int]) -> dict[str, int]:
+        return {name: size if limits[name].admits(size) else own[name] for name, size in sizes.items()}
+
+    plain = admitted({name: size if size > 2 else 5 + at for at, (name, size) in enumerate(own.items())})
+    tried = []
+    for sizes in (plain, own, admitted({name: 2 * size + 7 for name, size in own.items()})):
+        if sizes not in tried:
+            tried.append(sizes)
+            yield sizes
+
+
+def _traced(
+    joint: Joint,
+    dimensions: Dimensions,
+    sizes: Mapping[str, int],
+    decompositions: Mapping[Any, Any],
+    *,
+    expected: bool,
+) -> Capture:
+    """Traces at these sizes of dynamic dimensions.
+
+    Raises:
+        SizeRefusal: the trace leaves a dynamic dimension not free.
+        _RefusedElsewhere: it stops, at sizes that are not the example's.
+        ExportError, TargetError: as `capture`.
+    """
     examples = joint.examples()
-    _require_dense(joint, examples)
     mode = fake_mode()
-    fakes, symbolic = _fakes(mode, examples, dimensions)
-    assumptions = ShapeAssumptions(mode)
+    fakes, symbolic = _fakes(mode, examples, dimensions, sizes)
+    assumptions = ShapeAssumptions(mode, here)
     tracing = _Tracing(joint, list(examples), Expected if expected else _random_inputs)
     try:
         with quiet():
@@ -117,11 +170,14 @@ def capture(
     except Error:
         raise
     except Exception as error:
+        if sizes != sizes_of(joint, dimensions):
+            raise _RefusedElsewhere from error
         raise trace_refusal(joint, tracing.regions, error) from error
-    symbols = require_honest_dimensions(joint, dimensions, assumptions, symbolic)
     refuse_random_numbers(joint, graph_module, tracing.regions)
+    write_complex_as_pairs(graph_module, mode, decompositions, joint.subject.name)
     constants = _lift_constants(graph_module)
     placeholders = _inputs(graph_module, list(examples), {constant.node for constant in constants})
+    symbols, special = require_honest_dimensions(joint, dimensions, assumptions, symbolic)
     for body in bodies(graph_module):
         promote_types(body)  # before copies are dropped: it runs what changes, and views depend on strides
         drop_identities(body)
@@ -137,6 +193,7 @@ def capture(
         outputs=tracing.outputs,
         regions=tracing.regions.found,
         symbols=symbols,
+        special_sizes=special,
         missing_gradients=tracing.missing,
         dropped_updates=tracing.outcome.updates,
         distributions=tracing.outcome.distributions,
@@ -158,7 +215,15 @@ class _Tracing:
         self.__name__ = "joint"
 
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        with self.regions.observing(), KnownConstants(), Written(), IndexByTensor():
+        with (
+            self.regions.observing(),
+            KnownConstants(),
+            averages_written(),
+            Written(),
+            IndexByTensor(),
+            symbolic_numbers(),
+            CustomOperators(self.regions),
+        ):
             outcome = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent, self.random)
         self.outcome = outcome
         results = self._results(outcome)
@@ -209,14 +274,15 @@ def _draw(name: str, shape: Sequence[Any], dtype: torch.dtype) -> torch.Tensor:
 
 
 def _fakes(
-    mode: Any, examples: Mapping[Slot, torch.Tensor], dimensions: Dimensions
+    mode: Any, examples: Mapping[Slot, torch.Tensor], dimensions: Dimensions, sizes: Mapping[str, int]
 ) -> tuple[list[torch.Tensor], dict[Dimension, list[Any]]]:
-    """A stand-in for every slot, and the symbolic sizes of each dynamic dimension, made equal where the name is."""
+    """A stand-in for every slot at these sizes of dynamic dimensions, and the symbolic sizes of each, made equal where
+    the name is."""
     fakes = []
     symbolic: dict[Dimension, list[Any]] = {}
     for slot, tensor in examples.items():
         axes = dimensions.get(slot.name, {}) if slot.kind in ("argument", "target") else {}
-        fake = fake_tensor(mode, tensor, tuple(axes))
+        fake = fake_tensor(mode, _resized(tensor, axes, sizes), tuple(axes))
         for axis, dimension in axes.items():
             symbolic.setdefault(dimension, []).append(fake.shape[axis])
         fakes.append(fake)
@@ -224,6 +290,14 @@ def _fakes(
         for other in others:
             require_equal(first, other)
     return fakes, symbolic
+
+
+def _resized(tensor: torch.Tensor, axes: Mapping[int, Dimension], sizes: Mapping[str, int]) -> torch.Tensor:
+    """The example, or where it has other sizes a tensor like it with these; its values are not looked at."""
+    shape = [sizes[axes[at].name] if at in axes else size for at, size in enumerate(tensor.shape)]
+    if shape == list(tensor.shape):
+        return tensor
+    return torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
 
 
 def _lift_constants(graph_module: torch.fx.GraphModule) -> tuple[Constant, ...]:

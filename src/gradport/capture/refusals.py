@@ -12,6 +12,7 @@ from gradport.capture.written import SparseLayout
 from gradport.compat.torch.operators import is_overload
 from gradport.compat.torch.refusals import operator_of_unknown_size, operator_without_fake, reads_a_value
 from gradport.control_flow import bodies
+from gradport.custom_operators import NoBody
 from gradport.eager import ones, run_eager
 from gradport.errors import Error, ExportError
 from gradport.joint import Joint
@@ -20,7 +21,7 @@ from gradport.user_code import Place, place_of_error
 
 __all__ = ["refuse_random_numbers", "trace_refusal", "whose"]
 
-_NUMPY_TEXT = re.compile(r"numpy", re.IGNORECASE)
+_NUMPY_TEXT = re.compile(r"numpy|ufunc", re.IGNORECASE)
 
 
 def trace_refusal(joint: Joint, regions: Regions, error: Exception) -> Error:
@@ -29,9 +30,24 @@ def trace_refusal(joint: Joint, regions: Regions, error: Exception) -> Error:
         run_eager(joint, joint.examples(), ones)
     except Error as eager_error:
         return eager_error  # eager fails as well: that is the user's own error, and its message the better one
+    if isinstance(error, NoBody):
+        name = f"{error.stand_in.__module__}.{error.stand_in.__qualname__}"
+        return _refusal(
+            whose(joint, regions.innermost),
+            place_of_error(error),
+            f"calls torch.ops.{name}, an operator whose kernel no trace can follow (it comes from C++ or Library.impl)",
+            f"give a slow torch version with @gradport.reference(torch.ops.{name})",
+        )
+    if isinstance(joint.subject.target, torch.jit.ScriptModule):
+        return _refusal(
+            whose(joint, None),
+            None,
+            "is compiled by TorchScript, and its code cannot be traced",
+            "export the module as it was before torch.jit.script",
+        )
     what, advice = _named(error)
     if regions.innermost is not None:
-        advice += f", or give a slow torch version with @gradport.reference({regions.innermost.function.__name__})"
+        advice += f", or give a slow torch version with @gradport.reference({_spelled(regions.innermost.function)})"
     return _refusal(whose(joint, regions.innermost), place_of_error(error), what, advice)
 
 
@@ -70,6 +86,12 @@ def refuse_random_numbers(joint: Joint, graph_module: torch.fx.GraphModule, regi
                 f"draws random numbers ({node.target})",
                 "pass the random tensor in as an argument; a drawn number would be frozen into the file",
             )
+
+
+def _spelled(function: type) -> str:
+    """How the user's code names a Function, or an operator."""
+    operator = getattr(function, "operator", None)
+    return function.__name__ if operator is None else f"torch.ops.{function.__module__}.{function.__qualname__}"
 
 
 def whose(joint: Joint, region: Region | None) -> str:

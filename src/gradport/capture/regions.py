@@ -25,7 +25,8 @@ from gradport.compat.torch.functions import (
     tensors_to_save,
 )
 from gradport.compat.torch.tracing import current_forward_sequence, current_sequence, each_new_node
-from gradport.control_flow import in_body
+from gradport.control_flow import Lifting, in_body
+from gradport.custom_operators import stand_in_of_function, with_defaults
 from gradport.references import ReferenceHooks
 from gradport.user_code import Place, here
 
@@ -137,18 +138,37 @@ class Regions(Hooks):
             call.context._gradport_in_body = True  # it is part of the body of torch.cond, scan or while_loop
             return run()
         self._recomputation()  # before the Region is opened: it is inside
-        key = len(self.found)
-        tensors, entered = _tensors_of(call.args)
-        statics = {index: value for index, value in enumerate(call.args) if not isinstance(value, torch.Tensor)}
-        region = self._open(
-            Region(key, call.function, "forward", self._parent(), key, entered, statics, here()), tensors
-        )
+        operator = stand_in_of_function(call.function)
+        args = call.args
+        if operator is not None:  # torch adds an argument of its own
+            args = with_defaults(operator.operator, args[:-1], {})
+        region = self._open_forward(operator or call.function, args)
         results = _without_arguments(run(), call)
         self._close(region, results)
-        call.context._gradport_region = key
+        call.context._gradport_region = region.key
         if not has_setup_context(call.function):
             self._saved(region, call.context)
         return results
+
+    def operator(self, stand_in: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Opens a Region around an operator of `torch.library`, unless the Function that torch wraps it with has."""
+        if in_body() or (self._stack and self._stack[-1].function is stand_in):
+            return self._ours(run)
+        region = self._open_forward(stand_in, args)
+        results = self._ours(run)
+        self._close(region, tuple(results) if isinstance(results, list) else results)
+        return results
+
+    def _open_forward(self, function: type, args: tuple[Any, ...]) -> Region:
+        key = len(self.found)
+        tensors, entered = _tensors_of(args)
+        statics = {index: value for index, value in enumerate(args) if not isinstance(value, torch.Tensor)}
+        return self._open(Region(key, function, "forward", self._parent(), key, entered, statics, here()), tensors)
+
+    def _ours(self, run: Callable[[], Any]) -> Any:
+        """Runs code of the user's for which torch has closed the modes around the trace."""
+        with Lifting(), Written(), IndexByTensor():
+            return run()
 
     def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
         """Marks what a Function with a `setup_context` saves."""
@@ -176,11 +196,11 @@ class Regions(Hooks):
         tensors, entered = _tensors_of(cotangents)
         forward = self._region_of(context)
         key = None if forward is None else forward.key
-        region = Region(len(self.found), function, "backward", self._parent(), key, entered, {}, here())
+        operator = stand_in_of_function(function)
+        region = Region(len(self.found), operator or function, "backward", self._parent(), key, entered, {}, here())
         self._open(region, tensors)
-        with Written(), IndexByTensor():  # torch closes those around the trace while autograd runs
-            results = _own(run())
-        self._close(region, results)
+        results = _own(self._ours(run))
+        self._close(region, results if operator is None else results[:-1])
         return results
 
     def _recomputation(self) -> int | None:

@@ -17,6 +17,7 @@ from gradport.capture import Capture
 from gradport.compat.torch.sizes import expression_of, size_text
 from gradport.compat.torch.trees import tree_leaves
 from gradport.control_flow import bodies
+from gradport.custom_operators import ReferencedOperators
 from gradport.eager import ones, run_eager
 from gradport.joint import Joint
 from gradport.lower.lower import BACKWARD, RECOMPUTED, REGION, Lowered, hold
@@ -244,12 +245,12 @@ def _references(lowered: Lowered) -> dict[str, str]:
     """The Functions that a slow reference stood for, and whether they run here, so that a proof is one of both."""
     functions = {region.function for region in lowered.capture.regions.values()}
     stood_for = [function for function in functions if has_reference(function)]
-    hooks = ReferenceHooks(always=False)
+    hooks, operators = ReferenceHooks(always=False), ReferencedOperators()
     if stood_for:
-        run_eager(lowered.capture.joint, lowered.capture.joint.examples(), ones, hooks=hooks)
+        run_eager(lowered.capture.joint, lowered.capture.joint.examples(), ones, hooks=hooks, operators=operators)
     return {
         f"{function.__module__}.{function.__qualname__}": "does not run here"
-        if function in hooks.replaced
+        if function in hooks.replaced | operators.replaced
         else "runs here"
         for function in stood_for
     }

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import torch
 
 from gradport.capture import Region
+from gradport.custom_operators import stand_in_of
 from gradport.errors import SpecError
 from gradport.lower.attributes import static_attributes
 from gradport.lower.borders import Border, Crossings, argument_names, kept_border, opaque_border
@@ -44,9 +45,9 @@ def forms_of(functions: Any) -> Mapping[Any, Form]:
         return {None: _parse(functions)}
     forms: dict[Any, Form] = {None: Form("keep")}
     for key, form in functions.items():
-        function = key if key is None else as_function(key)
+        function = key if key is None else stand_in_of(key) or as_function(key)
         if function is not None and not (isinstance(function, type) and issubclass(function, torch.autograd.Function)):
-            raise SpecError(f"functions maps {key!r}, which is no autograd.Function.")
+            raise SpecError(f"functions maps {key!r}, which is no autograd.Function and no operator of torch.library.")
         forms[function] = _parse(form)
     return forms
 

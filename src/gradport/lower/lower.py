@@ -142,13 +142,22 @@ def _translation_refusal(capture: Capture, error: Exception) -> ExportError:
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
+            if "SymbolicTensor" in str(cause):
+                return _refusal(
+                    capture,
+                    node,
+                    f"calls {node.target} with a number that depends on a dynamic size, which its lowering cannot take",
+                    "give it as a tensor (torch.full), or leave that dimension static",
+                )
             reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200].rstrip(".")
             return _refusal(capture, node, f"calls {node.target}, whose ONNX lowering fails here ({reason})")
     return ExportError(f"{capture.joint.subject.name} cannot be translated to ONNX: {text.splitlines()[0][:300]}.")
 
 
-def _refusal(capture: Capture, node: torch.fx.Node, what: str) -> ExportError:
+def _refusal(
+    capture: Capture, node: torch.fx.Node, what: str, advice: str = "write it with operators that ONNX has"
+) -> ExportError:
     region, place = region_of(node), place_of(node)
     subject = whose(capture.joint, None if region is None else capture.regions[region])
     at = f" at {place}" if place else ""
-    return ExportError(f"{subject} {what}{at}; write it with operators that ONNX has.")
+    return ExportError(f"{subject} {what}{at}; {advice}.")

@@ -10,6 +10,7 @@ from gradport.rewrite.casts import write_casts
 from gradport.rewrite.checkpoints import gate_recomputation
 from gradport.rewrite.generators import draw_at_run_time
 from gradport.rewrite.masks import select_by_product
+from gradport.rewrite.narrow import widen
 from gradport.rewrite.pools import pool_nan
 
 __all__ = ["draw_at_run_time", "gate_recomputation", "rewrite", "share"]
@@ -27,6 +28,7 @@ def rewrite(model: ir.Model, *, finite_math: bool) -> None:
     if not finite_math:
         pool_nan(model.graph)
     write_casts(model)
+    widen(model)
 
 
 def share(model: ir.Model) -> None:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from gradport.rewrite.replacing import Replacement
+from gradport.rewrite.types import infer_types
 
 __all__ = ["round_inside"]
 
@@ -24,8 +25,9 @@ def round_inside(model: ir.Model) -> None:
     given = [*graph.inputs, *graph.outputs, *graph.initializers.values()]
     if any(value.dtype is _HALF for value in given) or not _has_half(graph):
         return
-    common.ShapeInferencePass()(model)  # what a lowering makes between its nodes has no type yet
+    common.ShapeInferencePass()(model)  # what a lowering makes between its nodes has no shape yet
     for node in list(graph):
+        infer_types(node, model.opset_imports[""])
         if node.op_type in _PLAIN or node.domain:
             continue
         if any(value is not None and value.dtype is _HALF for value in (*node.inputs, *node.outputs)):
@@ -39,7 +41,10 @@ def _has_half(graph: ir.Graph) -> bool:
 def _round(graph: ir.Graph, node: ir.Node) -> None:
     made = Replacement(node)
     if node.op_type == "CastLike":
-        made.put(graph, made.add("Cast", [node.inputs[0]], like=node.outputs[0], to=node.outputs[0].dtype))
+        like = node.inputs[1]
+        assert like is not None and like.dtype is not None
+        node.outputs[0].dtype = like.dtype
+        made.put(graph, made.add("Cast", [node.inputs[0]], like=node.outputs[0], to=like.dtype))
         return
     inputs = [
         made.add("Cast", [v], to=ir.DataType.FLOAT) if v is not None and v.dtype is _HALF else v for v in node.inputs

@@ -1,8 +1,8 @@
-"""Max pooling over nan gives nan, as torch's does, and the place of the nan as its maximum.
+"""Max pooling over nan gives nan, as torch's does, and the place of the window's last nan as its maximum.
 
 ONNX Runtime's MaxPool takes the largest number of a window and passes nan over. Where the sum of what is pooled is nan
-- then some of it may be - the windows that hold a nan are found by pooling the mask of them; else the MaxPool stands as
-it was. Only a MaxPool whose places are read is rewritten: it is one that a gradient needs.
+- then some of it may be - the windows that hold a nan are found by pooling the places of them, which grow; else the
+MaxPool stands as it was. Only a MaxPool whose places are read is rewritten: it is one that a gradient needs.
 
 https://onnx.ai/onnx/operators/onnx__MaxPool.html, https://onnx.ai/onnx/operators/onnx__If.html
 """
@@ -36,14 +36,27 @@ def _is_read(value: ir.Value) -> bool:
     )
 
 
+def _places_of_nan(made: Replacement, pooled: ir.Value) -> ir.Value:
+    """Where a nan stands its place in the image, counted from one; zero elsewhere. In float32, exact up to 2^24."""
+    mask = made.add("Cast", [made.add("IsNaN", [pooled])], to=ir.DataType.FLOAT)
+    flat = made.add("Reshape", [mask, made.constant(np.array([0, 0, -1]))])
+    nothing = made.add("Mul", [flat, made.constant(np.float32(0))])
+    ones = made.add("Add", [nothing, made.constant(np.float32(1))])
+    places = made.add("CumSum", [ones, made.constant(np.array(2))])
+    shaped = made.add("Reshape", [places, made.add("Shape", [pooled])])
+    found = made.add("Mul", [shaped, mask], like=pooled)
+    found.type = ir.TensorType(ir.DataType.FLOAT)
+    return found
+
+
 def _rewrite(graph: ir.Graph, node: ir.Node, pooled: ir.Value) -> None:
     made, plain, careful = Replacement(node), Replacement(node), Replacement(node)
     any_nan = made.add("IsNaN", [made.add("ReduceSum", [pooled], keepdims=0)])
     plain.give(*plain.copy(node, [pooled]))
     maxima, places = careful.copy(node, [pooled])
-    mask = careful.add("CastLike", [careful.add("IsNaN", [pooled]), pooled], like=pooled)
-    held, where = careful.copy(node, [mask])
-    holds = careful.add("Greater", [held, careful.add("CastLike", [careful.constant(np.float32(0)), held])])
+    held, where = careful.copy(node, [_places_of_nan(careful, pooled)])
+    held.type = ir.TensorType(ir.DataType.FLOAT)
+    holds = careful.add("Greater", [held, careful.constant(np.float32(0))])
     nan = careful.add("CastLike", [careful.constant(np.float32(np.nan)), maxima])
     careful.give(
         careful.add("Where", [holds, nan, maxima], like=node.outputs[0]),

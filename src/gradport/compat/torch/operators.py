@@ -2,7 +2,7 @@
 
 Private in torch, and used here:
 - `torch._ops.OpOverload` and `HigherOrderOperator`: the classes of operators;
-- `_schema` of an overload: which arguments it writes.
+- `_schema` of an overload: the names of its arguments, and which it writes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ from typing import Any
 
 import torch
 
-__all__ = ["Absent", "aten", "has_body", "is_operator", "is_overload", "name_of", "present", "prims", "written_by"]
+__all__ = [
+    "Absent",
+    "argument_names",
+    "aten",
+    "has_body",
+    "is_operator",
+    "is_overload",
+    "name_of",
+    "present",
+    "prims",
+    "written_by",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +82,11 @@ def is_operator(target: Any) -> bool:
 def name_of(target: Any) -> str:
     """An operator's name without namespace and overload; that of anything else as text."""
     return str(target.overloadpacket.__name__) if is_overload(target) else str(target)
+
+
+def argument_names(target: Any) -> tuple[str, ...]:
+    """The names of an operator's arguments in order."""
+    return tuple(argument.name for argument in target._schema.arguments)
 
 
 def written_by(target: Any, args: tuple[Any, ...]) -> Iterator[torch.Tensor]:

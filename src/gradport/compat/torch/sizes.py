@@ -3,18 +3,33 @@
 Private in torch, and used here:
 - `SymInt.node` with `expr` and `_expr`: the expression behind a size;
 - `ShapeEnv.guards`, `replace` and `backed_var_to_val`: what was assumed, and the example's numbers;
-- `ShapeGuard.expr` and `sloc.maybe_user_loc`: one assumption and the line that made it.
+- `ShapeGuard.expr` and `sloc.maybe_user_loc`: one assumption and the line that made it;
+- `ShapeEnv._get_sloc`: makes that line;
+- `torch._sym_sqrt` and others: functions of `math` for symbolic numbers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-__all__ = ["Assumption", "ShapeAssumptions", "expression_of", "is_dimension_hint", "require_equal", "size_text"]
+__all__ = [
+    "SYMBOLIC",
+    "Assumption",
+    "ShapeAssumptions",
+    "expression_of",
+    "is_dimension_hint",
+    "require_equal",
+    "size_text",
+    "symbolic_function",
+]
+
+
+SYMBOLIC = (torch.SymInt, torch.SymFloat)
+"""Numbers that are symbolic in a trace."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,23 +38,40 @@ class Assumption:
 
     Attributes:
         expression: a sympy relation over torch's symbols.
-        place: the user's line that asked, as torch tells it; None where torch does not know.
+        about: the symbols that it was about before one of them became a number.
+        place: the user's line that asked; None where it was nobody's.
     """
 
     expression: Any
-    place: str | None
+    about: frozenset[Any]
+    place: Any
 
 
 class ShapeAssumptions:
-    """What a trace assumed of sizes, from now on; what was assumed before this was made is left out."""
+    """What a trace assumes of sizes, from now on; what was assumed before this was made is left out.
 
-    def __init__(self, mode: Any) -> None:
+    Args:
+        mode: of the trace.
+        here: the user's line that is running.
+    """
+
+    def __init__(self, mode: Any, here: Callable[[], Any]) -> None:
         self._environment = mode.shape_env
         self._before = len(self._environment.guards)
+        locate = self._environment._get_sloc
+
+        def located(*args: Any, **kwargs: Any) -> Any:
+            return dataclasses.replace(locate(*args, **kwargs), maybe_user_loc=here())
+
+        self._environment._get_sloc = located
 
     def expression(self, size: Any) -> Any:
         """The expression that a symbolic size has after the trace: a number where the trace fixed it."""
         return self._environment.replace(size.node._expr)
+
+    def symbol(self, size: Any) -> Any:
+        """The symbol that a symbolic size was made with."""
+        return size.node._expr
 
     def example(self, symbol: Any, otherwise: int) -> Any:
         """The example's number of a symbol."""
@@ -50,7 +82,8 @@ class ShapeAssumptions:
         return [
             Assumption(
                 self._environment.replace(guard.expr),
-                None if guard.sloc.maybe_user_loc is None else str(guard.sloc.maybe_user_loc),
+                frozenset(guard.expr.free_symbols),
+                guard.sloc.maybe_user_loc,
             )
             for guard in self._environment.guards[self._before :]
         ]
@@ -59,6 +92,11 @@ class ShapeAssumptions:
 def expression_of(size: torch.SymInt) -> Any:
     """The expression behind a symbolic size: equal ones are equal sizes."""
     return size.node.expr
+
+
+def symbolic_function(name: str) -> Callable[..., Any] | None:
+    """A function of `math` for symbolic numbers; None where torch has none."""
+    return getattr(torch, f"_sym_{name}", None)
 
 
 def require_equal(one: Any, other: Any) -> None:

@@ -3,9 +3,11 @@ table."""
 
 from gradport.lower.decompositions import (
     activations,
+    alignments,
     distances,
     elementwise,
     losses,
+    normalization,
     order,
     orthogonal,
     padding,
@@ -20,9 +22,11 @@ from gradport.lower.decompositions import (
 
 __all__ = [
     "activations",
+    "alignments",
     "distances",
     "elementwise",
     "losses",
+    "normalization",
     "order",
     "orthogonal",
     "padding",

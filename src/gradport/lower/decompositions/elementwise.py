@@ -25,6 +25,25 @@ def is_negative(x: torch.Tensor) -> torch.Tensor:
     return (x < 0) | ((x == 0) & (x.reciprocal() < 0))
 
 
+def _with_a_size(by_tensor: Any) -> Any:
+    """An operator with a number, where this is a dynamic size: the same with a tensor. Known numbers stay."""
+
+    def decomposed(self: torch.Tensor, other: Any) -> Any:
+        symbolic: Any = other
+        if not isinstance(other, (torch.SymInt, torch.SymFloat)):
+            return NotImplemented
+        return by_tensor(self, torch.full((), symbolic, dtype=self.dtype, device=self.device))
+
+    return decomposed
+
+
+decomposition(_aten.remainder.Scalar)(_with_a_size(torch.remainder))
+decomposition(_aten.fmod.Scalar)(_with_a_size(torch.fmod))
+decomposition(_aten.bitwise_and.Scalar)(_with_a_size(torch.bitwise_and))
+decomposition(_aten.bitwise_or.Scalar)(_with_a_size(torch.bitwise_or))
+decomposition(_aten.bitwise_xor.Scalar)(_with_a_size(torch.bitwise_xor))
+
+
 @decomposition(_prims.fmax.default, _aten.fmax.default)
 def fmax(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """The larger one, or the one that is no nan.
@@ -63,6 +82,8 @@ def atan2(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.atan2.html, IEEE 754-2019, 9.2.1
     """
+    dtype = torch.result_type(y, x)
+    y, x = y.to(dtype), x.to(dtype)
     across, along = y.abs(), x.abs()
     large, small = torch.maximum(along, across), torch.minimum(along, across)
     ratio = torch.where(large == 0, torch.zeros_like(large), small / large)

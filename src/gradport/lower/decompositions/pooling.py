@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -159,3 +160,62 @@ def _avg_pool(
 def _along(x: torch.Tensor, axis: int, rows: list[list[float]]) -> torch.Tensor:
     """Each element of the result along an axis is the sum of that axis weighed by a row."""
     return (x.movedim(axis, -1) @ fixed(rows, x.dtype).mT).movedim(-1, axis)
+
+
+def _starts(samples: torch.Tensor, input_size: Any, window: int, output_size: Any) -> torch.Tensor:
+    """Where the windows of one axis begin: a sequence of steps that a random sample shifts."""
+    if output_size == 1:
+        return torch.zeros_like(samples, dtype=torch.int64).unsqueeze(-1) + (input_size - window)
+    alpha = (input_size - window) / (output_size - 1)
+    place = torch.arange(output_size - 1, dtype=samples.dtype, device=samples.device)
+    first = samples.unsqueeze(-1)
+    steps = ((place + first) * alpha).to(torch.int64) - (first * alpha).to(torch.int64)
+    last = torch.zeros_like(steps[..., :1]) + (input_size - window)
+    return torch.cat([steps, last], -1)
+
+
+@decomposition(_aten.fractional_max_pool2d.default, _aten.fractional_max_pool3d.default)
+def fractional_max_pool(
+    self: torch.Tensor, kernel_size: Sequence[int], output_size: Sequence[Any], random_samples: torch.Tensor
+) -> Pair:
+    """The largest of each window, and where it stands; the windows' places follow from random samples, one for each
+    axis, of which the two last are exchanged where there are two.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.FractionalMaxPool2d.html; B. Graham, "Fractional
+    Max-Pooling", 2014
+    """
+    axes = len(kernel_size)
+    batch, sizes = self.shape[:-axes], self.shape[-axes:]
+    samples = random_samples.reshape(*batch, axes)
+    columns = [1, 0] if axes == 2 else list(range(axes))
+    flat = torch.zeros((), dtype=torch.int64, device=self.device)
+    for axis, (size, window, count) in enumerate(zip(sizes, kernel_size, output_size, strict=True)):
+        starts = _starts(samples[..., columns[axis]], size, window, count)
+        places = starts.unsqueeze(-1) + torch.arange(window, device=self.device)
+        shape = [1] * (2 * axes)
+        shape[axis], shape[axes + axis] = count, window
+        flat = flat * size + places.reshape(*batch, *shape)
+    given = self.flatten(-axes)
+    places = flat.reshape(*batch, -1, math.prod(kernel_size))
+    values = given.gather(-1, places.flatten(-2)).reshape(places.shape)
+    best = values.argmax(-1, keepdim=True)
+    found = places.gather(-1, best).squeeze(-1)
+    shape = [*batch, *output_size]
+    return given.gather(-1, found).reshape(shape), found.reshape(shape)
+
+
+@decomposition(_aten.fractional_max_pool2d_backward.default, _aten.fractional_max_pool3d_backward.default)
+def fractional_max_pool_backward(
+    grad_output: torch.Tensor,
+    self: torch.Tensor,
+    kernel_size: Sequence[int],
+    output_size: Sequence[Any],
+    indices: torch.Tensor,
+) -> torch.Tensor:
+    """Each gradient to the place that was largest.
+
+    Source: as above
+    """
+    axes = len(kernel_size)
+    empty = torch.zeros_like(self).flatten(-axes)
+    return empty.scatter_add(-1, indices.flatten(-axes), grad_output.flatten(-axes)).reshape(self.shape)

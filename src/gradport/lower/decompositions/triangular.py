@@ -1,5 +1,5 @@
 """Linear algebra by elimination: triangular systems, LU with pivots, Cholesky. Each unrolls over the rows of a matrix
-of fixed size; batch dimensions may be dynamic.
+of fixed size, and scans those of a dynamic one (`elimination`); batch dimensions may be dynamic.
 
 Where eager raises on a singular matrix or one that is not positive definite, the graph gives inf or nan.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from gradport.compat.torch.operators import aten as _aten
+from gradport.lower.decompositions import elimination
 from gradport.lower.table import decomposition
 
 __all__ = ["lu_factor", "solve_lower", "solve_upper"]
@@ -19,6 +20,8 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 def solve_lower(matrix: torch.Tensor, right: torch.Tensor, unit: bool = False) -> torch.Tensor:
     """`matrix^-1 right`, reading the lower triangle alone: forward substitution (Golub and Van Loan, "Matrix
     Computations", 3.1.1)."""
+    if elimination.is_dynamic(matrix.shape[-1]):
+        return elimination.solve(matrix, right, upper=False, unit=unit)
     rows: list[torch.Tensor] = []
     for i in range(matrix.shape[-1]):
         row = right[..., i : i + 1, :]
@@ -30,6 +33,8 @@ def solve_lower(matrix: torch.Tensor, right: torch.Tensor, unit: bool = False) -
 
 def solve_upper(matrix: torch.Tensor, right: torch.Tensor, unit: bool = False) -> torch.Tensor:
     """`matrix^-1 right`, reading the upper triangle alone: back substitution (as above, 3.1.2)."""
+    if elimination.is_dynamic(matrix.shape[-1]):
+        return elimination.solve(matrix, right, upper=True, unit=unit)
     rows: list[torch.Tensor] = []
     for i in reversed(range(matrix.shape[-1])):
         row = right[..., i : i + 1, :]
@@ -76,6 +81,8 @@ def old_triangular_solve(
 
 def lu_factor(matrix: torch.Tensor, pivot: bool = True) -> Pair:
     """LU in one matrix and the pivots, counted from one, as LAPACK's getrf (Golub and Van Loan, 3.4.1)."""
+    if elimination.is_dynamic(*matrix.shape[-2:]):
+        return elimination.lu_factor(matrix, pivot)
     rows, columns = matrix.shape[-2:]
     number = torch.arange(rows, device=matrix.device)
     across = torch.arange(columns, device=matrix.device)
@@ -102,6 +109,8 @@ def lu_factor(matrix: torch.Tensor, pivot: bool = True) -> Pair:
 
 def _order(pivots: torch.Tensor, rows: int) -> torch.Tensor:
     """The rows that the pivots put in each place."""
+    if elimination.is_dynamic(rows, pivots.shape[-1]):
+        return elimination.order(pivots, rows)
     number = torch.arange(rows, device=pivots.device)
     order = number.expand(*pivots.shape[:-1], rows)
     for k in range(pivots.shape[-1]):
@@ -140,7 +149,7 @@ def lu_unpack(
     Source: https://docs.pytorch.org/docs/stable/generated/torch.lu_unpack.html
     """
     rows, columns = LU_data.shape[-2:]
-    small = min(rows, columns)
+    small = torch.sym_min(rows, columns)
     nothing = LU_data.new_zeros((0,))
     permutation, lower, upper = nothing, nothing, nothing
     if unpack_pivots:
@@ -257,6 +266,9 @@ def linalg_cholesky_ex(self: torch.Tensor, *, upper: bool = False, check_errors:
     """
     matrix = self.mT if upper else self
     size = matrix.shape[-1]
+    if elimination.is_dynamic(size):
+        found = elimination.cholesky(matrix)
+        return (found.mT if upper else found), _info(self)
     columns: list[torch.Tensor] = []
     for j in range(size):
         column = matrix[..., j:, j : j + 1]

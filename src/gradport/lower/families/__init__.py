@@ -1,5 +1,27 @@
 """One file per family of operators. Importing this package fills the table."""
 
-from gradport.lower.families import constants, convolution, indexing, markers, numbers, pooling, scatter, shapes, signs
+from gradport.lower.families import (
+    bits,
+    constants,
+    convolution,
+    indexing,
+    markers,
+    numbers,
+    pooling,
+    scatter,
+    shapes,
+    signs,
+)
 
-__all__ = ["constants", "convolution", "indexing", "markers", "numbers", "pooling", "scatter", "shapes", "signs"]
+__all__ = [
+    "bits",
+    "constants",
+    "convolution",
+    "indexing",
+    "markers",
+    "numbers",
+    "pooling",
+    "scatter",
+    "shapes",
+    "signs",
+]
