@@ -16,6 +16,7 @@ from gradport.joint import Joint
 from gradport.lower import OPSETS, Form, apply_forms, assemble, decomposition_table, forms_of, lower
 from gradport.program import Program
 from gradport.proof import prove
+from gradport.quiet import quiet
 from gradport.randomness import Expected
 from gradport.rewrite import draw_at_run_time, gate_recomputation, rewrite, share
 from gradport.selftest import require_working_export
@@ -154,13 +155,14 @@ def written(
     output_names: Sequence[str] | Mapping[str, str] | None = None,
 ) -> Program:
     """A capture as a Program that nobody has proved: lowered, rewritten, cut into functions and named."""
-    lowered = lower(captured, opset)
-    gate_recomputation(lowered.model.graph, captured.recomputed, lowered.weights())
-    rewrite(lowered.model, finite_math=options["finite_math"])
-    apply_forms(lowered, forms, fallback=fallback)
-    if not captured.regions:  # calls and bodies of Functions are told apart and counted
-        share(lowered.model)
-    return assemble(lowered, input_names=input_names, output_names=output_names, options=options)
+    with quiet():  # what a library's pass cannot work out, it says with a traceback
+        lowered = lower(captured, opset)
+        gate_recomputation(lowered.model.graph, captured.recomputed, lowered.weights())
+        rewrite(lowered.model, finite_math=options["finite_math"])
+        apply_forms(lowered, forms, fallback=fallback)
+        if not captured.regions:  # calls and bodies of Functions are told apart and counted
+            share(lowered.model)
+        return assemble(lowered, input_names=input_names, output_names=output_names, options=options)
 
 
 def _located(captured: Capture, opset: int, finite_math: bool, case: Case, answer: Reference) -> Departure | None:

@@ -69,7 +69,7 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[py
     if not found:
         return None
     return [
-        SubjectItem.from_parent(collector, name=f"{label}[{what}]", subject=subject, what=what)
+        SubjectItem.from_parent(collector, name=f"{_id(label, subject)}[{what}]", subject=subject, what=what)
         for label, subject in found
         for what in ("check", "export")
     ]
@@ -139,6 +139,11 @@ class _Reports:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         terminalreporter.write_line(f"gradport: wrote {self._folder}/gradport.html and gradport.json")
+
+
+def _id(label: str, subject: Any) -> str:
+    """Where it stands in the module, and the name that its author gave it."""
+    return label if subject.name in label else f"{label}-{subject.name}"
 
 
 def _outside(opset: int | None, *, low: int = 0, high: int = 1 << 30, reason: str = "") -> str:

@@ -77,8 +77,10 @@ def tensor(text: str) -> InputSpec:
 
 
 def looks_like_spec(text: str) -> bool:
-    """Whether a command-line value is meant as a spec: a word directly followed by a bracket."""
-    return re.match(r"^[A-Za-z]\w*\[", text) is not None
+    """Whether a command-line value is meant as a spec: a word directly followed by a bracket, or a dtype's short name
+    at its beginning."""
+    word = re.match(r"[A-Za-z]\w*", text)
+    return word is not None and (text[word.end() :].startswith("[") or word.group().lower() in DTYPES)
 
 
 def parse_spec(text: str) -> InputSpec:

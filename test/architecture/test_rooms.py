@@ -38,7 +38,7 @@ FLOORS = [
     {"compat"},
     {"subject", "leaves", "spec", "slots", "expressions"},
     {"effort"},
-    {"errors", "quiet"},
+    {"errors", "paths", "quiet"},
 ]
 
 

@@ -4,6 +4,8 @@ import importlib
 import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 
@@ -13,9 +15,12 @@ from typer.testing import CliRunner
 
 import gradport
 from gradport.cli.main import app
+from gradport.cli.target import _parsed
+from gradport.spec import DTYPES, InputSpec
 
 TARGETS = str(pathlib.Path(__file__).parent / "targets.py")
 X = "x=f32[batch,3]"
+DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
 
 def gradport_cli(*arguments, out=None):
@@ -157,6 +162,9 @@ def test_targets_of_every_kind(tmp_path):
         (["run", f"{TARGETS}:Net", "x=f32[4,5]"], 2, "rejects its inputs"),
         (["run", f"{TARGETS}:Swish", "x=f32[4,"], 2, "does not parse"),
         (["run", f"{TARGETS}:Swish", "x=f31[4]"], 2, "is no dtype"),
+        (["run", f"{TARGETS}:Swish", "x=f32(4)"], 2, "'f32(4)' does not parse"),
+        (["run", f"{TARGETS}:Swish", X, "beta=f32"], 2, "'f32' does not parse"),
+        (["run", f"{TARGETS}:Swish", X, X], 2, "'x' is given twice"),
         (["run", f"{TARGETS}:Swish", "x=f32[4]@3..1"], 2, "is empty"),
         (["run", f"{TARGETS}:Swish", "x"], 2, "write NAME=VALUE"),
         (["run", f"{TARGETS}:Swish", "x=@nowhere.npy"], 2, "cannot be read from nowhere.npy"),
@@ -212,6 +220,48 @@ def test_a_fault_of_ours_is_said_to_be_one(monkeypatch, tmp_path):
     result, printed = as_json("check", f"{TARGETS}:Swish", X)
     assert result.exit_code == 70
     assert "fault of gradport" in printed["error"]["message"]
+
+
+def test_the_versions_are_said():
+    assert gradport_cli("--version").stdout.startswith("gradport ")
+
+
+def test_the_help_shows_brackets_as_they_are_typed():
+    shown = " ".join(gradport_cli("check", "--help").stdout.split())
+    assert "x=f32[batch,16]" in shown
+    assert all(dtype in shown for dtype in DTYPES)
+
+
+def test_every_input_of_the_docs_parses_as_they_say():
+    rows = re.findall(r"^\| (`.*) \|.*\|$", (DOCS / "inputs.md").read_text("utf-8"), re.MULTILINE)
+    values = [value for row in rows for value in re.findall(r"`([^`]+)`", row) if not value.startswith("@")]
+    assert len(values) > 12
+    for value in values:
+        parsed = _parsed(f"x={value}")[1]
+        assert isinstance(parsed, InputSpec) == ("[" in value and value[0] != "["), value
+
+
+def test_exit_codes_are_said_in_the_help_and_the_readme():
+    readme = (DOCS.parent / "README.md").read_text("utf-8")
+    assert all("130 interrupted" in " ".join(text.split()) for text in (gradport_cli("--help").stdout, readme))
+
+
+def test_no_path_of_the_machine_is_in_what_is_written(tmp_path):
+    package = tmp_path / "project" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package.parent / "pyproject.toml").write_text("")
+    shutil.copy(TARGETS, package / "own.py")
+    out = tmp_path / "out"
+    result = gradport_cli("run", f"{package / 'own.py'}:Swish", X, "--profile", "quick", out=out)
+    assert result.exit_code == 0, result.stderr
+    written = [path for path in out.rglob("*") if path.is_file()]
+    assert {path.suffix for path in written} >= {".onnx", ".html"}
+    for path in written:
+        if path.suffix in (".onnx", ".html"):
+            assert str(tmp_path).encode() not in path.read_bytes(), path
+    provenance = json.loads(gradport.load(out / "Swish.onnx").model.metadata_props["gradport.provenance"])
+    assert provenance["source"].startswith("package/own.py:")
 
 
 def test_the_libraries_say_nothing_of_their_own(tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+from typing import Annotated
+
 import typer
 
 from gradport.cli.check import check
@@ -16,17 +19,41 @@ from gradport.cli.view import view
 
 __all__ = ["app", "main"]
 
+
+def _show_versions(asked: bool) -> None:
+    if not asked:
+        return
+    packages = ("gradport", "torch", "onnx", "onnxscript", "onnxruntime")
+    print(", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages))
+    raise typer.Exit
+
+
 app = typer.Typer(
     name="gradport",
-    help="Carry a PyTorch autograd function, forward and backward, into plain ONNX, with evidence.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take the brackets of f32[batch,16] for markup
 )
+
+
+@app.callback()
+def gradport(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_versions, is_eager=True, help="Print the versions and exit.")
+    ] = False,
+) -> None:
+    """Carry a PyTorch autograd function, forward and backward, into plain ONNX, with evidence.
+
+    Exit codes: 0 ok, 1 not ok, 2 usage, 3 refused (cannot be exported), 70 a fault of gradport, 130 interrupted.
+    """
+
+
 for _command in (run, check, export, verify, sweep, functions, docs, compare, view):
     app.command()(_command)
 
 
 def main() -> None:
-    """Entry point. Exits with 0 ok, 1 not ok, 2 usage, 3 refused (cannot be exported), 70 a fault of gradport."""
+    """Entry point. Exits with 0 ok, 1 not ok, 2 usage, 3 refused (cannot be exported), 70 a fault of gradport,
+    130 interrupted."""
     app()

@@ -11,6 +11,7 @@ import typer
 
 from gradport.effort import as_effort
 from gradport.errors import SpecError
+from gradport.spec import DTYPES
 
 __all__ = [
     "Atol",
@@ -46,8 +47,11 @@ Target = Annotated[str, typer.Argument(help="module:attribute or path/file.py:at
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[INPUT]...",
-        help="NAME=DTYPE[DIM,...] such as x=f32[batch,16] or i=i64[8]@0..118; NAME=@file.npy; or NAME=literal",
+        metavar="INPUT",
+        help="x=f32[4,16]: a tensor with these sizes. x=f32[batch,16]: the first size is dynamic. x=f32[batch:3,16]: "
+        "and is 3 in the example. x=f32[4]@-1..1: values from this range. i=i64[8]@0..118: integers below 118. "
+        "x=f32[]: no dimensions. x=@file.npy: an array. k=0.25, mode='same', size=(2,3), dtype=torch.float16: what is "
+        f"no tensor. options.k=1: an entry of a mapping. A dtype is one of {', '.join(DTYPES)}.",
         show_default=False,
     ),
 ]

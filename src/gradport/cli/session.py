@@ -16,7 +16,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.status import Status
 
-from gradport.errors import Error, ExportError, OutputError
+from gradport.errors import CompatibilityError, Error, ExportError, OutputError
 
 __all__ = ["Session", "require_writable", "session", "write_text"]
 
@@ -69,7 +69,7 @@ def session(command: str, as_json: bool) -> Iterator[Session]:
     try:
         yield current
     except Error as error:
-        code = REFUSED if isinstance(error, ExportError) else USAGE
+        code = REFUSED if isinstance(error, (ExportError, CompatibilityError)) else USAGE
         _fail(current, error, str(error), code)
     except (typer.Exit, typer.Abort, KeyboardInterrupt):
         raise

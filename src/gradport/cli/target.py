@@ -40,7 +40,7 @@ def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None,
     given = {key: value for key, value in changes.items() if value is not None}
     if loss is not None:
         given["loss"] = load_attribute(loss) if ":" in loss else loss
-    values = dict(_parsed(text) for text in inputs)
+    values = _values(inputs)
     if isinstance(found, Subject):
         subject = found.replace(**given)
         return subject if not values else _bound(subject.target, values, subject)
@@ -157,6 +157,16 @@ def _instance(found: Any, target: str) -> Any:
         raise TargetError(
             f"{target} is a Module class that needs arguments ({error}); name an instance, or a Subject."
         ) from error
+
+
+def _values(inputs: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for text in inputs:
+        name, value = _parsed(text)
+        if name in values:
+            raise SpecError(f"The input {name!r} is given twice; give it once.")
+        values[name] = value
+    return values
 
 
 def _parsed(text: str) -> tuple[str, Any]:

@@ -22,6 +22,7 @@ from gradport.eager import ones, run_eager
 from gradport.joint import Joint
 from gradport.lower.lower import BACKWARD, RECOMPUTED, REGION, Lowered, hold
 from gradport.names import Entry, Taken, allot, renamed, unique
+from gradport.paths import portable, without_machine
 from gradport.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PROVENANCE, Program
 from gradport.references import ReferenceHooks, has_reference
 from gradport.signature import source_of, source_of_backward
@@ -215,7 +216,7 @@ def _functions(model: ir.Model) -> list[dict[str, Any]]:
                 "name": function.name,
                 "overload": function.overload,
                 "phase": region.phase,
-                "file": file,
+                "file": portable(file) if file else None,
                 "line": line,
             }
         )
@@ -229,8 +230,8 @@ def _provenance(lowered: Lowered, options: Mapping[str, Any], random: Mapping[st
         "gradport": importlib.metadata.version("gradport"),
         "torch": torch.__version__,
         "subject": joint.subject.name,
-        "source": f"{file}:{line}" if file else None,
-        "static_arguments": {argument.name: repr(argument.value)[:200] for argument in joint.statics},
+        "source": f"{portable(file)}:{line}" if file else None,
+        "static_arguments": {argument.name: without_machine(repr(argument.value))[:200] for argument in joint.statics},
         "wrt": [f"param.{slot.name}" if slot.kind == "parameter" else slot.name for slot in joint.wanted],
         "outputs": [output.name for output in lowered.capture.outputs if output.kind in ("output", "activation")],
         "missing_gradients": list(lowered.capture.missing_gradients),

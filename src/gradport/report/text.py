@@ -1,9 +1,12 @@
-"""Anybody's text made fit for a page: control characters and those that turn the reading direction become U+FFFD."""
+"""Anybody's text made fit for a page: control characters and those that turn the reading direction become U+FFFD, and
+paths of this machine those below their project."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+from gradport.paths import without_machine
 
 __all__ = ["plain"]
 
@@ -13,5 +16,5 @@ _CONTROL = re.compile(
 
 
 def plain(text: Any) -> str:
-    """The text as it may stand in a page; line ends are `\\n`."""
-    return _CONTROL.sub("\ufffd", str(text).replace("\r\n", "\n"))
+    """The text as it may stand in a page: line ends are `\\n`, and no path begins at the root of this machine."""
+    return without_machine(_CONTROL.sub("\ufffd", str(text).replace("\r\n", "\n")))

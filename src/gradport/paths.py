@@ -1,0 +1,54 @@
+"""Paths as they may stand in a file that leaves the machine: below their package or project, never from the root."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+
+__all__ = ["portable", "without_machine"]
+
+_PROJECT = ("pyproject.toml", "setup.py", "setup.cfg", ".git")
+_PACKAGES = ("site-packages", "dist-packages")
+_ABSOLUTE = re.compile(r"(?<![\w.:/~])/(?:[^\s/:'\"<>|]+/)*[^\s/:'\"<>|,;]+")
+
+
+@functools.lru_cache(maxsize=4096)
+def portable(path: str) -> str:
+    """The path below the folder of installed packages, below its project, or below its outermost package; a relative
+    path stays."""
+    if not os.path.isabs(path):
+        return path
+    parts = path.split(os.sep)
+    for name in _PACKAGES:
+        if name in parts:
+            return os.sep.join(parts[len(parts) - parts[::-1].index(name) :])
+    folder = os.path.dirname(path)
+    root = _project_of(folder) or _outermost_package(folder)
+    return os.path.relpath(path, root)
+
+
+def without_machine(text: str) -> str:
+    """The text with each path of this machine in its portable form."""
+    return _ABSOLUTE.sub(_shortened, text)
+
+
+def _shortened(match: re.Match[str]) -> str:
+    path = match.group()
+    return portable(path) if os.path.exists(path) else path
+
+
+def _project_of(folder: str) -> str | None:
+    while True:
+        if any(os.path.exists(os.path.join(folder, name)) for name in _PROJECT):
+            return folder
+        above = os.path.dirname(folder)
+        if above == folder:
+            return None
+        folder = above
+
+
+def _outermost_package(folder: str) -> str:
+    while os.path.isfile(os.path.join(folder, "__init__.py")):
+        folder = os.path.dirname(folder)
+    return folder
