@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/gradport run
 OUT ?= gradport-out
 
-.PHONY: demo test test-slow test-browser test-node lint types unit bench pages clean
+.PHONY: demo test test-slow test-browser test-node matrix lint types unit bench pages clean
 
 demo: $(VENV)/.demo
 	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
@@ -32,6 +32,13 @@ unit: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser and not node"
+
+# make matrix TORCH=2.14.1 runs the tests in an environment of its own; ONNXRUNTIME=, ONNX=, ONNX_IR= and TESTS= are
+# further choices. The table is docs/compatibility.md.
+matrix:
+	@test -n "$(TORCH)" || { echo "Say which torch: make matrix TORCH=2.14.1." >&2; exit 1; }
+	$(PYTHON) bench/matrix.py --torch $(TORCH) $(if $(ONNXRUNTIME),--onnxruntime $(ONNXRUNTIME)) $(if $(ONNX),--onnx $(ONNX)) \
+	  $(if $(ONNX_IR),--onnx-ir $(ONNX_IR)) $(TESTS)
 
 test-browser: $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/browser
@@ -90,4 +97,4 @@ $(VENV)/.bench: $(VENV)/.installed bench/requirements.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) $(PAGES) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OUT) $(PAGES) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .matrix

@@ -33,6 +33,17 @@ class WrongVmap(torch.autograd.Function):
         return WrongVmap.apply(x) + 1, in_dims[0]
 
 
+class WrongUnderAutocast(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.factor = 2 if torch.is_autocast_enabled("cpu") else 1
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.factor
+
+
 class SavesTenCopies(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -61,6 +72,7 @@ MUTATIONS = {
     "second-order": ("a detached second derivative", "second_order", "_FAR", float("inf")),
     "edge-values": ("nan at zero", "edges", "own_gradients", lambda *a: None),
     "dtypes": ("a narrow detour", "dtypes", "FLOOR", float("inf")),
+    "autocast": (WrongUnderAutocast, "autocast", "FACTOR", float("inf")),
     "kinks": ("minus at an edge", "kinks", "_candidates", lambda trial, slot: ()),
     "determinism": ("a counter outside torch", "determinism", "_gap", lambda a, b: 0.0),
     "shapes": ("divided by four rows", "shapes", "along", lambda *a: []),

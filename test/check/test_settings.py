@@ -76,11 +76,13 @@ def test_work_for_a_frozen_argument_is_measured():
     assert wasted == {"contract/x wasted": 96.0, "contract/y wasted": 96.0}
 
 
-def test_a_matmul_that_knows_no_autocast_is_a_warning_with_its_cure():
-    evidence = gradport.check(Matmul, (X, X.T.contiguous()), only=["dtypes"])
-    (autocast,) = [f for f in evidence.findings if f.key == "dtypes/autocast"]
-    assert (autocast.outcome, autocast.severity) == ("held", "warning")
-    assert "custom_fwd" in autocast.message
+def test_a_matmul_that_knows_no_autocast_fails_the_rule_that_asks_for_it():
+    args = (X, X.T.contiguous())
+    (failed,) = gradport.check(Matmul, args, only=["autocast"], profile="thorough").findings
+    assert (failed.outcome, failed.kind) == ("failed", "crash")
+    assert "custom_fwd" in failed.message
+    (left_out,) = [f for f in gradport.check(Matmul, args).findings if f.rule == "autocast"]
+    assert left_out.outcome == "skipped" and "thorough" in left_out.message
 
 
 class Product(torch.autograd.Function):

@@ -89,3 +89,12 @@ def pair(parts, *, scale=2.0):
 SUBJECT = gradport.Subject(
     Reversed, gradport.tensor("f32[batch,3]"), wrt="inputs", expect="scaled by -1", name="a subject"
 )
+
+
+class Weighed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.linear(x)

@@ -11,11 +11,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import gradport
 from gradport.cli.main import app
-from gradport.cli.target import _parsed
+from gradport.cli.target import _parsed, load_subject
 from gradport.spec import DTYPES, InputSpec
 
 TARGETS = str(pathlib.Path(__file__).parent / "targets.py")
@@ -271,3 +272,11 @@ def test_the_libraries_say_nothing_of_their_own(tmp_path):
     assert json.loads(result.stdout)["ok"]
     for word in ("torchvision", "Warning", "WARNING", "[torch.onnx]", "onnxscript"):
         assert word not in result.stderr
+
+
+def test_the_seed_is_that_of_the_weights_too(tmp_path):
+    weights = []
+    for seed in ("0", "0", "1"):
+        subject = load_subject(f"{TARGETS}:Weighed", ["x=f32[2,3]"], seed=int(seed))
+        weights.append(subject.target.linear.weight.detach().clone())
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])

@@ -89,6 +89,14 @@ def test_where_equal_inputs_show_nothing_one_of_them_is_moved():
     assert found["derivative"] == pytest.approx(found["backward"], abs=1e-4)
 
 
+def test_each_argument_has_a_curve_of_its_own_and_a_quantizer_shows_its_steps():
+    found = curves(joint(lambda x, step: torch.round(x / step) * step, torch.ones(2), torch.tensor(0.5)))
+    assert found["along"] == "every element of x, results summed"
+    assert found["jumps"]
+    (other,) = found["others"]
+    assert other["along"] == "every element of step, results summed"
+
+
 def test_of_no_argument_there_is_no_curve():
     assert curves(Joint(gradport.Subject(torch.nn.Linear(2, 2), torch.ones(2, 2), wrt="parameters"))) == {}
 

@@ -12,6 +12,7 @@ from gradport.check import leaks
 from gradport.check import second_order
 from gradport.check import edges
 from gradport.check import dtypes
+from gradport.check import autocast
 from gradport.check import determinism
 from gradport.check import transforms
 from gradport.check import cost
@@ -25,6 +26,7 @@ from gradport.check.rules import RULES
 __all__ = [
     "RULES",
     "aliasing",
+    "autocast",
     "backward",
     "check",
     "conservative",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -89,7 +90,8 @@ def _judged(
     declared = expectations(trial.joint, trial.joint.subject.expect)
     seen = {slot: list(found) for slot, found in calls.items() if any(call.samples for call in found)}
     constant = {slot: is_piecewise_constant(differences, slot) for slot in calls}
-    kinds = {slot: classify(found, constant[slot]) for slot, found in seen.items()}
+    # one gradient has one name, whichever rule looks at it: by the differences, where they saw more of it
+    kinds = {slot: _named(found, differences[slot], constant[slot]) for slot, found in seen.items()}
     match = {slot: accepted(declared[slot.name], kinds[slot], seen[slot], constant[slot]) for slot in seen}
     for slot in calls:
         if slot not in seen:
@@ -97,8 +99,20 @@ def _judged(
             continue
         expectation = declared[slot.name]
         # declared for all arguments at once, it must hold for one of them; the others may be derivatives
+        if match[slot] and kinds[slot].name == "wrong":  # declared as a surrogate, it is one
+            kinds[slot] = dataclasses.replace(kinds[slot], name="surrogate")
         held = match[slot] or (kinds[slot].name == "derivative" and not expectation.alone and any(match.values()))
         yield _finding(rule_name, source, trial, slot, kinds[slot], seen[slot], held, constant[slot], expectation)
+
+
+def _named(calls: Sequence[Call], differences: Sequence[Call], constant: bool) -> Kind:
+    found = classify(calls, constant)
+    if found.name == "derivative" or not any(call.samples for call in differences):
+        return found
+    usual = classify(differences, constant)
+    if usual.name in ("derivative", found.name):
+        return found
+    return dataclasses.replace(found, name=usual.name, expect=usual.expect, factor=usual.factor, masked=usual.masked)
 
 
 def _finding(
@@ -141,14 +155,24 @@ def _described(kind: Kind, constant: bool) -> str:
         return f"the derivative, to {kind.figure:.1g} relative"
     forward = "where the forward is piecewise constant" if constant else "and not the derivative of the forward"
     return {
-        "straight-through": f"straight-through {forward}",
+        "straight-through": f"straight-through {_reach(kind)} {forward}",
         "surrogate": f"a surrogate {forward}",
         "clipped": "the derivative, clipped",
     }.get(kind.name, kind.name if kind.name == "wrong" else f"the derivative {kind.name}")
 
 
+def _reach(kind: Kind) -> str:
+    """Where a straight-through gradient passes the cotangent on."""
+    if kind.masked is None:
+        return "everywhere that was looked at"
+    low, high = kind.masked
+    return f"from {low:.6g} to {high:.6g} and zero outside"
+
+
 def _advice(slot: Slot, kind: Kind, expectation: Expectation) -> str:
     declared = f" It was declared {str(expectation)!r}." if expectation.kind is not None else ""
+    if kind.name == "wrong":
+        return declared
     return f'{declared} If that is meant, declare expect={{"{slot.name}": "{kind.expect}"}}.'
 
 

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from gradport.check.calls import call, cotangents_for, gradients, is_own
-from gradport.check.findings import judged, noted
+from gradport.check.findings import judged, noted, warned
 from gradport.check.rules import rule
 from gradport.check.samples import by_differences
 from gradport.check.trial import Trial
 from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls
 from gradport.errors import TargetError
 from gradport.evidence import Finding
-from gradport.joint import Slot
+from gradport.joint import Slot, copies
 
 __all__ = ["contract"]
 
@@ -51,7 +51,9 @@ def contract(trial: Trial) -> Iterator[Finding]:
         return
     if seen:
         yield _returned(trial, seen)
+        yield from _as_declared(trial)
     yield from _frozen(trial)
+    yield from _alone(trial)
     yield from _partial(trial)
     yield from _of_zeros(trial)
 
@@ -65,11 +67,30 @@ def _returned(trial: Trial, seen: list[_Seen]) -> Finding:
     return judged(trial, "contract", "returns", not wrong, message + ".", kind="returns")
 
 
-def _observed(trial: Trial, requires: Collection[Slot] | None = None) -> list[_Seen]:
+def _as_declared(trial: Trial) -> Iterator[Finding]:
+    """The same at the dtypes of the example: a cast that is written down shows at one dtype and not at another."""
+    example = copies(trial.joint.examples())
+    if all(tensor.dtype == trial.inputs[0][slot].dtype for slot, tensor in example.items()):
+        return
+    try:
+        seen = _observed(trial, tensors=example)
+    except TargetError:
+        return  # the rule "dtypes" says so
+    narrow = list(dict.fromkeys(sentence for one in seen for sentence in _narrowed(one)))
+    wide = list(dict.fromkeys(sentence for one in seen for sentence in _widened(one)))
+    if narrow:
+        yield judged(trial, "contract", "dtype", False, "; ".join(narrow) + ".", kind="dtype")
+    elif wide:
+        yield warned(trial, "contract", "dtype", "; ".join(wide) + ".", kind="dtype")
+
+
+def _observed(
+    trial: Trial, requires: Collection[Slot] | None = None, tensors: dict[Slot, torch.Tensor] | None = None
+) -> list[_Seen]:
     """What every custom Function of one call took and returned; `requires` are the arguments that need a gradient."""
     observer = _Observer()
     with function_calls(observer):
-        made = call(trial, trial.inputs[0], requires=requires)
+        made = call(trial, trial.inputs[0] if tensors is None else tensors, requires=requires)
         gradients(trial, made, cotangents_for(made.outputs, trial.seed))
     return observer.seen
 
@@ -117,6 +138,18 @@ def _narrowed(seen: _Seen) -> Iterator[str]:
             yield (
                 f"The gradient of argument {position} of {seen.name} is {gradient.dtype} where the argument and the "
                 f"cotangents are {argument.dtype}, and autograd casts it without a word"
+            )
+
+
+def _widened(seen: _Seen) -> Iterator[str]:
+    """Gradients that are wider than the argument and than every cotangent: memory and time for nothing."""
+    floating = [c for c in seen.cotangents if isinstance(c, torch.Tensor) and c.is_floating_point()]
+    for position, argument, gradient in _pairs(seen):
+        given = [tensor.dtype for tensor in (argument, *floating)]
+        if all(_bits(gradient.dtype) > _bits(dtype) > 0 for dtype in given):
+            yield (
+                f"The gradient of argument {position} of {seen.name} is {gradient.dtype} where the argument and the "
+                f"cotangents are {argument.dtype}, and autograd casts it back"
             )
 
 
@@ -169,6 +202,34 @@ def _frozen(trial: Trial) -> Iterator[Finding]:
         )
         yield judged(trial, "contract", f"{slot.name} frozen", not changed, message + ".", kind="frozen")
         yield from _wasted(trial, slot, others)
+
+
+def _alone(trial: Trial) -> Iterator[Finding]:
+    """Each argument as the only one that needs a gradient, and all biases: its gradient must not change."""
+    wanted = trial.joint.wanted
+    if len(wanted) < 2:
+        return
+    tensors = trial.inputs[0]
+    made = call(trial, tensors)
+    cotangents = cotangents_for(made.outputs, trial.seed)
+    every = gradients(trial, made, cotangents)
+    biases = [slot for slot in wanted if slot.kind == "parameter" and slot.name.rpartition(".")[2].startswith("bias")]
+    groups = {f"{slot.name} alone": [slot] for slot in wanted[: trial.effort.count(4, 16, 256)]}
+    if 1 < len(biases) < len(wanted):
+        groups["the biases alone"] = biases
+    for about, slots in groups.items():
+        names = ", ".join(slot.name for slot in slots)
+        try:
+            part = gradients(trial, call(trial, tensors, requires=slots), cotangents)
+        except TargetError as error:
+            message = f"With nothing but {names} trained the backward fails: {error}"
+            yield judged(trial, "contract", about, False, message, kind="alone")
+            continue
+        changed = [slot.name for slot in slots if not _same(every[slot], part.get(slot))]
+        message = f"With nothing but {names} trained the gradient is the same."
+        if changed:
+            message = f"With nothing but {names} trained the gradient of {', '.join(changed)} changes."
+        yield judged(trial, "contract", about, not changed, message, kind="alone")
 
 
 def _wasted(trial: Trial, frozen: Slot, others: list[Slot]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Edge values: 0, -0, subnormals, the largest, infinities and nan, rows that are all equal, and nothing at all.
+"""Edge values: 0, -0, subnormals, the largest, infinities and nan, rows of zeros, all equal, and nothing at all.
 
 What is not finite fails where the forward's own operators (or float64) give a finite value, and a nan that is swallowed
 fails where they give a nan; else it is as it should be.
@@ -7,6 +7,7 @@ fails where they give a nan; else it is as it should be.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -33,33 +34,56 @@ EDGES: dict[str, float] = {
     "inf": float("inf"),
     "-inf": float("-inf"),
     "nan": float("nan"),
+    "a row of zeros": 0.0,
+    "all zeros": 0.0,
     "all equal": 0.5,
 }
+
+_EVERYWHERE = ("all zeros", "all equal")
 
 
 @rule("edge-values", "Is it finite, and is nan nan, where the forward's own operators are?")
 def edge_values(trial: Trial) -> Iterator[Finding]:
     """One Finding for each argument and edge value that goes wrong, one where none does."""
+    said = trial.joint.subject.inputs
+    if callable(said):
+        yield skipped(trial, "edge-values", "", "the inputs are made by a callable, which says what they may be")
+        return
     for slot in trial.joint.wanted:
         if not trial.inputs[0][slot].numel():
             continue
         wrong = []
-        for name, value in EDGES.items():
+        edges = {name: value for name, value in EDGES.items() if _admits((said or {}).get(slot.name), value)}
+        if not edges:
+            yield skipped(trial, "edge-values", slot.name, "no edge value lies in its range")
+            continue
+        for name, value in edges.items():
             found = _at(trial, slot, name, value)
             wrong += [found] if found is not None else []
         yield from wrong
         if all(finding.outcome == "held" for finding in wrong):
-            message = f"At {', '.join(EDGES)} the gradient of {slot.name} is finite wherever its operators' is."
+            message = f"At {', '.join(edges)} the gradient of {slot.name} is finite wherever its operators' is."
             yield judged(trial, "edge-values", slot.name, True, message, kind="edges")
     yield _empty(trial)
+
+
+def _admits(said: Any, value: float) -> bool:
+    """Whether what was said of an argument (a range, a list of values, nothing) takes a value."""
+    if said is None:
+        return True
+    if isinstance(said, tuple) and len(said) == 2:
+        return bool(said[0] <= value <= said[1])
+    return value in said
 
 
 def _at(trial: Trial, slot: Slot, name: str, value: float) -> Finding | None:
     """What goes wrong with one element (or all) of one argument at this value, or None."""
     tensors = dict(trial.inputs[0])
     moved = tensors[slot].clone().contiguous()
-    if name == "all equal":
+    if name in _EVERYWHERE:
         moved.fill_(value)
+    elif name == "a row of zeros":
+        moved.view(-1, moved.shape[-1] if moved.dim() else 1)[0] = value
     else:
         moved.view(-1)[0] = value
     tensors[slot] = moved
@@ -87,7 +111,9 @@ def _at(trial: Trial, slot: Slot, name: str, value: float) -> Finding | None:
         f"the forward's own operators {float(theirs[tuple(index)]):g}; use a form of the formula that is safe there."
     )
     where = (
-        f"{slot.name}{[0] * moved.dim()} = {value:g}" if name != "all equal" else f"{slot.name} = {value:g} everywhere"
+        f"{slot.name}{[0] * moved.dim()} = {value:g}"
+        if name not in _EVERYWHERE
+        else f"{slot.name} = {value:g} everywhere"
     )
     if name == "largest":  # whose squares no formula holds; worth knowing, and wrong only where numbers are human
         return noted(trial, "edge-values", f"{slot.name} {name}", message, kind="edges")

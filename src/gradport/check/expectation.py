@@ -50,7 +50,7 @@ def expectations(joint: Joint, expect: Any) -> dict[str, Expectation]:
     for name in expect:
         if name not in names:
             raise SpecError(f"expect names {name!r}, which is none of {', '.join(names)}.")
-    return {name: _parsed(expect.get(name, "derivative"), alone=True) for name in names}
+    return {name: _parsed(expect[name], alone=True) if name in expect else Expectation(None) for name in names}
 
 
 def accepted(expectation: Expectation, kind: Kind, calls: Sequence[Call], constant: bool) -> bool:

@@ -21,6 +21,7 @@ class Kind:
         worst: the element that departs most from the derivative, or None.
         figure: by how much, relative to the largest derivative or gradient seen.
         factor: k of "scaled by k".
+        masked: of a straight-through gradient that is zero outside an interval, the values seen furthest inside it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Kind:
     worst: Sample | None
     figure: float
     factor: float | None = None
+    masked: tuple[float, float] | None = None
 
 
 def classify(calls: Sequence[Call], constant: bool) -> Kind:
@@ -42,7 +44,7 @@ def classify(calls: Sequence[Call], constant: bool) -> Kind:
     if all(sample.agrees for sample in samples):
         return Kind("derivative", "derivative", None, figure)
     if is_straight_through(samples):
-        return Kind("straight-through", "straight-through", worst, figure)
+        return Kind("straight-through", "straight-through", worst, figure, masked=_interval(samples))
     factor = _factor(samples)
     if factor is not None:
         return Kind(f"scaled by {factor:.6g}", f"scaled by {factor:.6g}", worst, figure, factor)
@@ -59,7 +61,27 @@ def is_straight_through(samples: Sequence[Sample]) -> bool:
     return any(_passes(samples, output) for output in outputs)
 
 
+def _interval(samples: Sequence[Sample]) -> tuple[float, float] | None:
+    """The smallest and the largest value where the cotangent is passed on; None where it is everywhere."""
+    for output in samples[0].cotangents:
+        found = _split(samples, output)
+        if found is not None and found[0]:
+            inside, outside = found
+            return (min(inside), max(inside)) if outside else None
+    return None
+
+
 def _passes(samples: Sequence[Sample], output: str) -> bool:
+    found = _split(samples, output)
+    if found is None:
+        return False
+    inside, outside = found
+    return bool(inside) and not any(min(inside) < x < max(inside) for x in outside)
+
+
+def _split(samples: Sequence[Sample], output: str) -> tuple[list[float], list[float]] | None:
+    """The values at which the cotangent of an output is passed on, and at which the gradient is zero; None where it is
+    anything else."""
     inside, outside = [], []
     for sample in samples:
         cotangent = sample.cotangents[output]
@@ -70,8 +92,8 @@ def _passes(samples: Sequence[Sample], output: str) -> bool:
         elif sample.got == 0.0:
             outside.append(sample.x)
         else:
-            return False
-    return bool(inside) and not any(min(inside) < x < max(inside) for x in outside)
+            return None
+    return inside, outside
 
 
 def _worst(samples: Sequence[Sample]) -> tuple[Sample | None, float]:

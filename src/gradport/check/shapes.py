@@ -6,6 +6,7 @@ A gradient is right at every size that the forward takes; a size that the forwar
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import torch
@@ -18,15 +19,20 @@ from gradport.check.rules import rule
 from gradport.check.samples import by_differences, is_piecewise_constant
 from gradport.check.search import shown_by
 from gradport.check.trial import Trial
+from gradport.dimensions import Dimension, Dimensions, by_name, resolve_dimensions
 from gradport.effort import Profile
 from gradport.errors import Error, TargetError
 from gradport.evidence import Finding
+from gradport.inputs import fresh, sizes_of
 from gradport.inputs.search import written
-from gradport.joint import Slot
+from gradport.joint import Slot, cast
 
 __all__ = ["shapes"]
 
 _SLACK = 1e-9
+
+_MOST = 20_000
+"""Elements of an argument at a larger size."""
 
 Tensors = dict[Slot, torch.Tensor]
 
@@ -69,6 +75,8 @@ def _other_sizes(trial: Trial) -> Finding:
 
     shown = shown_by(trial, departs, key="shapes", examples=trial.effort.count(3, 6, 100))
     if shown is None:
+        shown = next((tensors for tensors in _larger(trial) if departs(tensors)), None)
+    if shown is None:
         looked = ", ".join(dict.fromkeys(seen)) or "none that the forward takes"
         return judged(trial, "shapes", "sizes", True, f"At other sizes the gradient is the derivative ({looked}).")
     smaller = trial.at(shown)
@@ -85,6 +93,47 @@ def _other_sizes(trial: Trial) -> Finding:
         unit="relative",
         input=written(shown),
     )
+
+
+def _larger(trial: Trial) -> Iterator[Tensors]:
+    """Arguments in which each dimension that may vary has one element more, twice as many and one, a prime number of
+    them, and many: what a block size or a count is taken from divides none of these."""
+    joint = trial.joint
+    generator = torch.Generator().manual_seed(trial.seed)
+    for dimensions in _varied(trial):
+        (own,) = set(sizes_of(joint, dimensions).values())
+        (dimension,) = by_name(dimensions).values()
+        for size in dict.fromkeys((own + 1, 2 * own + 1, _prime_above(own + 2), 4 * own + 3)):
+            if not dimension.admits(size):
+                continue
+            try:
+                tensors = fresh(joint, dimensions, {dimension.name: size}, generator)
+            except Error:
+                continue
+            if all(tensor.numel() <= _MOST for tensor in tensors.values()):
+                yield cast(tensors, torch.float64)
+
+
+def _varied(trial: Trial) -> Iterator[Dimensions]:
+    """One table for each dimension that may vary: those that are declared dynamic, or where none is, all axes of one
+    size together."""
+    joint = trial.joint
+    declared = resolve_dimensions(joint, joint.subject.dynamic_shapes)
+    if declared:
+        for name in by_name(declared):
+            yield {a: {at: d for at, d in axes.items() if d.name == name} for a, axes in declared.items()}
+        return
+    sizes = {size for argument in joint.arguments for size in argument.value.shape}
+    for size in sorted(sizes - {0}):
+        one = Dimension(f"size {size}", 1)
+        yield {
+            argument.name: {axis: one for axis, own in enumerate(argument.value.shape) if own == size}
+            for argument in (*joint.arguments, *joint.targets)
+        }
+
+
+def _prime_above(least: int) -> int:
+    return next(n for n in itertools.count(least) if all(n % d for d in range(2, math.isqrt(n) + 1)))
 
 
 def _broadcast(trial: Trial) -> Iterator[Finding]:

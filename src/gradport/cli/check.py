@@ -57,7 +57,7 @@ def check(
             raise SpecError("Give a TARGET to check, or --list to see the rules.")
         work = factor(budget)
         require_place(html)
-        subject = load_subject(target, inputs or [], loss=loss, wrt=names(wrt), expect=expected(expect))
+        subject = load_subject(target, inputs or [], loss=loss, seed=seed, wrt=names(wrt), expect=expected(expect))
         with current.step("importing"):
             from gradport.check import check as run_check
             from gradport.report.terminal import evidence_table

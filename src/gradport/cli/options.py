@@ -76,7 +76,7 @@ Sizes = Annotated[list[str] | None, typer.Option(help="Sizes to try for a dynami
 Runtimes = Annotated[
     str | None, typer.Option(help="Names of runtimes, with commas between.", show_default="those that are installed")
 ]
-Seed = Annotated[int, typer.Option(help="Of inputs and cotangents.")]
+Seed = Annotated[int, typer.Option(help="Of inputs, cotangents and the weights of a module.")]
 Rules = Annotated[list[str] | None, typer.Option(help="A rule's name; may be given several times.")]
 Profile = Annotated[str, typer.Option(help="quick, default or thorough: which rules, and on how many inputs.")]
 Budget = Annotated[str, typer.Option(metavar="FACTOR", help="Factor of the amount of work: 0.2, 1, 5.")]

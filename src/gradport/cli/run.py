@@ -68,7 +68,9 @@ def run(
     with session("run", as_json) as current:
         work, wanted = factor(budget), sizes_of(sizes)
         require_writable(out)
-        subject = load_subject(target, inputs or [], loss=loss, outputs=names(outputs), expect=expected(expect))
+        subject = load_subject(
+            target, inputs or [], loss=loss, seed=seed, outputs=names(outputs), expect=expected(expect)
+        )
         with current.step("importing"):
             from gradport.check import check
             from gradport.report.terminal import evidence_table

@@ -60,7 +60,7 @@ def sweep(
             "runtimes": listed(runtimes),
         }
         require_place(html)
-        subject = load_subject(target, inputs or [], loss=loss, outputs=names(outputs))
+        subject = load_subject(target, inputs or [], loss=loss, seed=seed, outputs=names(outputs))
         with current.step("importing"):
             from gradport.report.terminal import sweep_table
             from gradport.verify import sweep as run_sweep

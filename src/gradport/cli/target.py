@@ -20,7 +20,7 @@ from gradport.spec import looks_like_spec, parse_spec
 __all__ = ["load_attribute", "load_subject", "load_subjects"]
 
 
-def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None, **changes: Any) -> Any:
+def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None, seed: int = 0, **changes: Any) -> Any:
     """The Subject that a TARGET and its INPUTs mean.
 
     Args:
@@ -28,14 +28,18 @@ def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None,
             class that needs no arguments.
         inputs: `NAME=VALUE`, named as in the graph; with a loss, names that are no arguments are targets.
         loss: `module:attribute`, or the name of a scalar output.
+        seed: of the weights of a Module that is made here, or while its file is imported.
         changes: fields of Subject that were given.
 
     Raises:
         TargetError: it does not import, or does not take these inputs.
         SpecError: an input does not parse, is missing or unknown.
     """
+    import torch
+
     from gradport.subject import Subject, as_function
 
+    torch.manual_seed(seed)
     found = load_attribute(target)
     given = {key: value for key, value in changes.items() if value is not None}
     if loss is not None:
@@ -44,6 +48,7 @@ def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None,
     if isinstance(found, Subject):
         subject = found.replace(**given)
         return subject if not values else _bound(subject.target, values, subject)
+    torch.manual_seed(seed)  # a file that was imported before draws nothing
     found = _instance(as_function(found), target)
     return _bound(found, values, Subject(found, **given))
 

@@ -61,7 +61,7 @@ def verify(
     with session("verify", as_json) as current:
         work, wanted = factor(budget), sizes_of(sizes)
         require_place(html)
-        subject = load_subject(against, inputs or [], loss=loss, wrt=names(wrt), outputs=names(outputs))
+        subject = load_subject(against, inputs or [], loss=loss, seed=seed, wrt=names(wrt), outputs=names(outputs))
         with current.step("importing"):
             from gradport.report.terminal import evidence_table
             from gradport.verify import verify as run_verify

@@ -72,7 +72,7 @@ def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
         yield Paragraph((Badge(finding.outcome), ": ", finding.message))
     series = evidence.series
     if series.get("curves"):
-        yield from drawn("curves", lambda: [_curves(path, evidence)])
+        yield from drawn("curves", lambda: _curves(path, evidence))
     if series.get("jacobian"):
         yield from drawn("Jacobian", lambda: [_jacobian(path, evidence)])
     counts = collections.Counter(said(finding) for finding in evidence.findings)
@@ -176,8 +176,14 @@ def _stem(path: str, evidence: Evidence) -> str:
     return f"{path}_{name}" if name == whole else f"{path}_{name}-{zlib.crc32(whole.encode('utf-8', 'replace')):08x}"
 
 
-def _curves(path: str, evidence: Evidence) -> Figure:
-    curves = evidence.series["curves"]
+def _curves(path: str, evidence: Evidence) -> list[Figure]:
+    """One for each argument."""
+    first = evidence.series["curves"]
+    every = enumerate([first, *first.get("others", ())])
+    return [_curve(f"{_stem(path, evidence)}.curves{number or ''}.svg", evidence, found) for number, found in every]
+
+
+def _curve(name: str, evidence: Evidence, curves: Mapping[str, Any]) -> Figure:
     marks = [
         f"{what} at {', '.join(f'{place:g}' for place in curves.get(what, ()))}"
         for what in ("kinks", "jumps")
@@ -187,7 +193,7 @@ def _curves(path: str, evidence: Evidence) -> Figure:
         f"{evidence.subject}: forward, its derivative by differences and the authored backward along a line "
         f"({curves['along']}); {' and '.join(marks) or 'no kink and no jump was met'}."
     )
-    return Figure(f"{_stem(path, evidence)}.curves.svg", curve_plot(description, curves), description)
+    return Figure(name, curve_plot(description, curves), description)
 
 
 def _jacobian(path: str, evidence: Evidence) -> Figure:

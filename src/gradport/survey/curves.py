@@ -26,25 +26,31 @@ _UNIT = torch.finfo(torch.float64).eps
 
 
 def curves(joint: Joint) -> dict[str, Any]:
-    """Forward, derivative and authored backward along a line from -3 to 3, in float64.
+    """Forward, derivative and authored backward along a line from -3 to 3 through each argument, in float64.
 
-    Along the line every element of every argument that a gradient is wanted of is the same number, and all results are
-    summed. Where that shows nothing (a softmax of equal numbers) one element of the first argument is moved, and the
-    result's first element is looked at. Derivatives are central differences with a step of 1e-6; kinks and jumps are
-    looked for at round numbers and where the slope changes at once.
+    Along the line every element of one argument is the same number, the other arguments stay at their example, and
+    all results are summed. Where that shows nothing (a softmax of equal numbers) one element of the argument is moved,
+    and the result's first element is looked at. Derivatives are central differences with a step of 1e-6; kinks and
+    jumps are looked for at round numbers and where the slope changes at once.
 
     Args:
         joint: with the gradients that are wanted.
 
     Returns:
         `t`, `forward`, `derivative`, `backward` (lists of numbers), `kinks` and `jumps` (places on the line) and
-        `along`, what is moved; empty where the Subject does not run there.
+        `along`, what is moved, for the first argument; in `others` the same for each further argument. Empty where
+        the Subject does not run there.
     """
     slots = [slot for slot in joint.wanted if slot.kind == "argument"]
     start = cast(copies(joint.examples()), torch.float64)
-    if not slots or not start[slots[0]].numel():
-        return {}
-    for line in (_every(joint, start, slots), _one(joint, start, slots[0])):
+    drawn = [_along(joint, start, slot) for slot in slots if start[slot].numel()]
+    first, *others = [found for found in drawn if found] or [{}]
+    return {**first, "others": others} if others else first
+
+
+def _along(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> dict[str, Any]:
+    """The curve of one argument; empty where neither line shows anything."""
+    for line in (_every(joint, start, slot), _one(joint, start, slot)):
         try:
             found = line.drawn()
         except Error:
@@ -111,14 +117,15 @@ class _Line:
         }
 
 
-def _every(joint: Joint, start: Mapping[Slot, torch.Tensor], slots: list[Slot]) -> _Line:
+def _every(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:
     def at(t: float) -> Mapping[Slot, torch.Tensor]:
-        return {**start, **{slot: torch.full_like(start[slot], t) for slot in slots}}
+        return {**start, slot: torch.full_like(start[slot], t)}
 
     def read(outcome: Outcome) -> float:
-        return float(sum(g.detach().sum() for slot in slots if (g := outcome.gradients[slot]) is not None))
+        gradient = outcome.gradients[slot]
+        return 0.0 if gradient is None else float(gradient.detach().sum())
 
-    return _Line(joint, "every input, results summed", at, torch.ones_like, read)
+    return _Line(joint, f"every element of {slot.name}, results summed", at, torch.ones_like, read)
 
 
 def _one(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:

@@ -1,0 +1,138 @@
+"""Runs the tests in an environment of its own with chosen versions of the libraries, and notes what came out.
+
+    python bench/matrix.py --torch 2.14.1 [--onnxruntime 1.30.0 --onnx 1.23.1 --onnx-ir 1.0.0] [TEST...]
+
+The environment is built once, in `.matrix/` or where GRADPORT_MATRIX says. Without TESTs all fast tests run, and the
+row of these versions in docs/compatibility.md is written anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TABLE = ROOT / "docs" / "compatibility.md"
+LIBRARIES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
+COLUMNS = (*LIBRARIES, "Python", "date", "passed", "failed", "skipped")
+
+ABOUT = """# Compatibility
+
+gradport supports torch 2.11 to 2.15 and Python 3.11 and later. Each row is one run of all fast tests (`make unit`) with
+these versions, by `make matrix TORCH=...`; the oldest version of each library in the table is the bound that
+pyproject.toml states.
+
+"""
+
+
+def main() -> int:
+    """Builds, runs and notes; the exit code is pytest's."""
+    options = parsed()
+    wanted = {name: getattr(options, name.replace("-", "_")) for name in LIBRARIES}
+    python = environment({name: version for name, version in wanted.items() if version})
+    report = python.parents[1] / "report.xml"
+    report.unlink(missing_ok=True)
+    code = run_tests(python, options.tests, report)
+    if not report.exists():
+        return code or 1
+    row = {**versions(python), **counts(report), "date": datetime.date.today().isoformat()}
+    print(line(row))
+    if not options.tests:
+        TABLE.write_text(ABOUT + table([*others(row), row]), "utf-8")
+    return code
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in LIBRARIES:
+        parser.add_argument(f"--{name}", metavar="VERSION", required=name == "torch")
+    parser.add_argument("tests", nargs="*", metavar="TEST")
+    return parser.parse_args()
+
+
+def environment(wanted: dict[str, str]) -> pathlib.Path:
+    """The Python of an environment with these versions; made where it is missing."""
+    folder = pathlib.Path(os.environ.get("GRADPORT_MATRIX", ROOT / ".matrix"))
+    home = folder / "-".join(f"{name}-{version}" for name, version in wanted.items())
+    python = home / "bin" / "python"
+    if (home / ".installed").exists():
+        return python
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    constraints = home / "constraints.txt"
+    constraints.write_text(constrained((ROOT / "constraints.txt").read_text("utf-8"), wanted), "utf-8")
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraints)]
+    subprocess.run([*install, *(f"{name}=={version}" for name, version in wanted.items())], check=True)
+    subprocess.run([*install, "-e", f"{ROOT}[dev]"], check=True)
+    (home / ".installed").touch()
+    return python
+
+
+def constrained(text: str, wanted: dict[str, str]) -> str:
+    """The constraints with these versions in place of their own, and without what only another torch needs."""
+    lines = []
+    for entry in text.splitlines():
+        name = re.split(r"[=<>!~ ]", entry, maxsplit=1)[0].lower()
+        lines.append(f"{name}=={wanted[name]}" if name in wanted else entry)
+    return "\n".join(lines) + "\n"
+
+
+def run_tests(python: pathlib.Path, tests: list[str], report: pathlib.Path) -> int:
+    """Pytest's exit code."""
+    marks = "not slow and not browser and not node"
+    command = [str(python), "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", "-m", marks, *tests]
+    done = subprocess.run(
+        [*command, f"--junitxml={report}"], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    return done.returncode
+
+
+def versions(python: pathlib.Path) -> dict[str, str]:
+    """The version of each library in an environment."""
+    ask = (
+        "import importlib.metadata, json, platform, sys; "
+        "print(json.dumps({name: importlib.metadata.version(name) for name in sys.argv[1:]} "
+        "| {'Python': platform.python_version()}))"
+    )
+    said = subprocess.run([str(python), "-c", ask, *LIBRARIES], check=True, capture_output=True, text=True).stdout
+    found: dict[str, str] = json.loads(said)
+    return {name: version.split("+")[0] for name, version in found.items()}
+
+
+def counts(report: pathlib.Path) -> dict[str, str]:
+    """How many tests passed, failed and were skipped."""
+    suite = next(xml.etree.ElementTree.parse(report).getroot().iter("testsuite"))
+    total, skipped = int(suite.attrib["tests"]), int(suite.attrib["skipped"])
+    failed = int(suite.attrib["failures"]) + int(suite.attrib["errors"])
+    return {"passed": str(total - skipped - failed), "failed": str(failed), "skipped": str(skipped)}
+
+
+def others(row: dict[str, str]) -> list[dict[str, str]]:
+    """The rows of the table with other versions."""
+    if not TABLE.exists():
+        return []
+    cells = [entry.strip("| ").split(" | ") for entry in TABLE.read_text("utf-8").splitlines() if entry[:3] == "| 2"]
+    rows = [dict(zip(COLUMNS, entry, strict=True)) for entry in cells]
+    return [one for one in rows if any(one[name] != row[name] for name in LIBRARIES)]
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """The rows in order of their versions."""
+    rows = sorted(rows, key=lambda row: [[int(part) for part in row[name].split(".")] for name in LIBRARIES])
+    return "\n".join([f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}", *map(line, rows)]) + "\n"
+
+
+def line(row: dict[str, str]) -> str:
+    """One row."""
+    return f"| {' | '.join(row[name] for name in COLUMNS)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
