@@ -90,7 +90,7 @@ def test_where_equal_inputs_show_nothing_one_of_them_is_moved():
 
 
 def test_each_argument_has_a_curve_of_its_own_and_a_quantizer_shows_its_steps():
-    found = curves(joint(lambda x, step: torch.round(x / step) * step, torch.ones(2), torch.tensor(0.5)))
+    found = curves(joint(lambda x, step: torch.round(x / step) * step, torch.ones(2), torch.tensor(1.0)))
     assert found["along"] == "every element of x, results summed"
     assert found["jumps"]
     (other,) = found["others"]

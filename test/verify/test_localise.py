@@ -23,7 +23,9 @@ def net():
     return planting.Deep()
 
 
-@pytest.fixture(scope="module", params=["keep", "inline", "opaque"])
+@pytest.fixture(
+    scope="module", params=["keep", *(pytest.param(form, marks=pytest.mark.slow) for form in ("inline", "opaque"))]
+)
 def program(request, net):
     return gradport.export(net, X, wrt="inputs", functions=request.param)
 

@@ -58,21 +58,26 @@ def widen(model: ir.Model) -> None:
 def _widen(graph: ir.Graph, node: ir.Node, opset: int) -> None:
     kinds, results = signature(node.op_type, opset)
     at = 1 if node.op_type == "Where" else 0  # its condition stays a boolean
-    value = node.inputs[at]
-    if value is None or value.dtype not in LACKING[node.op_type]:
+    lacking = LACKING[node.op_type]
+    narrow = {
+        place: given.dtype
+        for place, given in enumerate(node.inputs)
+        if place >= at and given is not None and given.dtype in lacking
+    }
+    if not narrow:
         return
-    narrow, wide, kind = value.dtype, _WIDER[value.dtype], kinds[at]
     made = Replacement(node)
     inputs = [
-        made.add("Cast", [given], to=wide) if given is not None and kinds[place] == kind else given
+        made.add("Cast", [given], to=_WIDER[narrow[place]]) if place in narrow else given
         for place, given in enumerate(node.inputs)
     ]
     outputs = made.copy(node, inputs)
+    own = {kinds[place]: dtype for place, dtype in narrow.items()}
     found = []
     for before, after, result in zip(node.outputs, outputs, results, strict=False):
-        if result == kind:
-            after.type = ir.TensorType(wide)
-            found.append(made.add("Cast", [after], like=before, to=narrow))
+        if result in own:
+            after.type = ir.TensorType(_WIDER[own[result]])
+            found.append(made.add("Cast", [after], like=before, to=own[result]))
         else:
             found.append(after)
     for before, after in zip(node.outputs, found, strict=True):
