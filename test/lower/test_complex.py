@@ -24,10 +24,10 @@ PAIRED = {
 @given(st.sampled_from(sorted(REAL)), st.integers(1, 9), st.sampled_from([0, -1]), NORMS)
 def test_transforms_of_real_numbers(name, length, dim, norm):
     shape = (length, 3) if dim == 0 else (3, length)
-    proved(lambda x: torch.view_as_real(REAL[name](x, dim=dim, norm=norm)), torch.randn(shape))
+    proved(lambda x: torch.view_as_real(REAL[name](x, dim=dim, norm=norm).resolve_conj()), torch.randn(shape))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.sampled_from(sorted(PAIRED)), st.integers(2, 9), st.sampled_from([None, 4, 7]), NORMS)
 def test_transforms_of_complex_numbers(name, length, count, norm):
     def subject(x, y):
@@ -64,7 +64,7 @@ FUNCTIONS = ["exp", "log", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "sinh", 
 @given(st.sampled_from(FUNCTIONS))
 def test_functions(name):
     def subject(x, y):
-        return torch.view_as_real(getattr(torch, name)(torch.complex(x, y) * 0.5 + 2))
+        return torch.view_as_real(getattr(torch, name)(torch.complex(x, y) * 0.5 + 2).resolve_conj())
 
     proved(subject, (torch.randn(3, 2), torch.randn(3, 2)), inputs={"x": (-2.0, 2.0), "y": (-2.0, 2.0)})
 
@@ -86,7 +86,7 @@ def test_frames(size, hop, center, normalized):
 
     def subject(x):
         spectrum = torch.stft(x, size, hop, window=window, center=center, normalized=normalized, return_complex=True)
-        return spectrum.abs()
+        return torch.view_as_real(spectrum)  # a length has a kink at 0, which a spectrum of zeros meets
 
     proved(subject, torch.randn(2, 3 * size))
 
@@ -94,5 +94,5 @@ def test_frames(size, hop, center, normalized):
 def test_an_operator_without_a_rule_is_refused_by_name():
     import gradport
 
-    with pytest.raises(gradport.ExportError, match=r"calls aten\.linalg_.* on complex numbers at .*test_complex\.py"):
-        gradport.export(lambda x: torch.linalg.inv(torch.complex(x, x)).real, torch.randn(3, 3))
+    with pytest.raises(gradport.ExportError, match=r"calls aten\.asin.* on complex numbers at .*test_complex\.py"):
+        gradport.export(lambda x: torch.complex(x, x).asin().real, torch.randn(3, 3))

@@ -61,7 +61,8 @@ def test_embedding_bag(mode, padded):
     def bags(weight, shares):
         return F.embedding_bag(words, weight, starts, mode=mode, per_sample_weights=shares, padding_idx=padded)
 
-    proved(bags, (torch.randn(5, 3), shares))
+    inside = {"weight": (-3.0, 3.0)} if mode == "max" else None  # eager's maximum depends on the place of a nan
+    proved(bags, (torch.randn(5, 3), shares), inputs=inside)
 
 
 def test_embedding_bag_of_rows():

@@ -44,7 +44,7 @@ def test_subjects_lists_and_dicts_are_collected_checked_and_exported(tmp_path):
     assert "7 passed" in result.stdout, result.stdout
     assert "1 failed" in result.stdout
     assert 'expect={"x": "scaled by 1.5"}' in result.stdout
-    assert "FAILED test_subjects.py::many[1][check]" in result.stdout
+    assert "FAILED test_subjects.py::many[1]-Wrong[check]" in result.stdout
     assert "Traceback" not in result.stdout
 
 
@@ -52,7 +52,9 @@ def test_nothing_is_collected_unasked(tmp_path):
     assert "no tests ran" in pytest_on(tmp_path).stdout
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "xdist"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)], ids=["one process", "xdist"]
+)
 def test_reports_in_junit_json_and_html(tmp_path, workers):
     where = tmp_path / "reports"
     pytest_on(
@@ -65,12 +67,12 @@ def test_reports_in_junit_json_and_html(tmp_path, workers):
         *workers,
     )
     rows = json.loads((where / "gradport.json").read_text())
-    assert {row["test"] for row in rows} == {f"test_subjects.py::good[{what}]" for what in ("check", "export")}
+    assert {row["test"] for row in rows} == {f"test_subjects.py::good-Double[{what}]" for what in ("check", "export")}
     assert all(row["ok"] and row["findings"] for row in rows)
     page = (where / "gradport.html").read_text()
     assert page.startswith("<!doctype html>")
     assert "2 of 2 hold." in page
-    assert "good[check]" in page
+    assert "good-Double[check]" in page
     assert "gradport" in (where / "junit.xml").read_text()
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import gradport
 from gradport.cli.main import app
+from gradport.paths import portable
 from gradport.report.site import SITE, as_markdown, as_site, pages
 from gradport.survey import survey_folder
 from gradport.survey.cards import known_cards
@@ -92,7 +93,7 @@ def test_the_card_has_every_section(made):
         "above what the process held: eager",
         "from autograd_helper import CustomFunction",
         "grad_input (4, 6)",  # what the snippet printed
-        f"$ gradport docs {ONNX} --budget 0.3",
+        f"$ gradport docs {portable(str(ONNX))} --budget 0.3",
         "`CustomFunction` is exercised by",
         "`CustomFunction.apply` stands at",
         "takes a gradient | `input`",

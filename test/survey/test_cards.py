@@ -165,6 +165,7 @@ def test_subjects_that_do_not_import_are_told(package, tmp_path, end):
     assert found["measured"] == 1 and "left out the Subjects of a file" in said
 
 
+@pytest.mark.slow
 def test_two_subjects_of_one_name_have_files_of_their_own(package, tmp_path):
     twin = FUNCTION.replace("Halve", "Third").replace("/ 2", "/ 3")
     (package / "halving_functions.py").write_text(FUNCTION + twin)

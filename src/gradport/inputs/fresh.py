@@ -25,6 +25,9 @@ from gradport.wrt import differentiable
 
 __all__ = ["by_callable", "fresh", "fresh_within", "moved_state", "shape_at", "sizes_of"]
 
+_HIGHEST = 2**63 - 1
+"""Of int64."""
+
 _REACH = 0.1
 """By how much of its magnitude an element moves at most."""
 
@@ -206,7 +209,7 @@ def _whole(flat: torch.Tensor, count: int, generator: torch.Generator) -> torch.
     if flat.dtype == torch.bool:
         return _picked(flat, count, generator)
     low, high = int(flat.min()), int(flat.max())
-    return torch.randint(low, high + 1, (count,), generator=generator).to(flat.dtype)
+    return torch.randint(low, min(high + 1, _HIGHEST), (count,), generator=generator).to(flat.dtype)
 
 
 def _in_domain(argument: Argument, said: Any, count: int, generator: torch.Generator) -> torch.Tensor:

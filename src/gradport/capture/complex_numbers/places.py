@@ -215,6 +215,6 @@ def conj(self: Parts) -> Parts:
     return Parts(self.real.clone(), -self.imag)
 
 
-@parts_rule(*present(aten.resolve_conj.default, aten._neg_view.default))
+@parts_rule(*present(aten.resolve_conj.default, aten.resolve_neg.default))
 def resolved(self: Parts) -> Parts:
     return Parts(self.real.clone(), self.imag.clone())

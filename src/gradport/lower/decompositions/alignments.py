@@ -95,6 +95,7 @@ def ctc_loss_backward(
     found = (log_probs.exp() - share) * grad.unsqueeze(1)
     endless = (neg_log_likelihood == float("inf")).unsqueeze(1)
     found = torch.where(endless, torch.full_like(found, 0.0 if zero_infinity else float("nan")), found)
+    found = torch.where(log_probs == _NEVER, torch.full_like(found, float("nan")), found)  # as torch's formula has it
     used = (times.unsqueeze(1) < input_lengths).unsqueeze(2)
     return torch.where(used, found, torch.zeros_like(found))
 

@@ -25,6 +25,15 @@ def is_negative(x: torch.Tensor) -> torch.Tensor:
     return (x < 0) | ((x == 0) & (x.reciprocal() < 0))
 
 
+@decomposition(_aten._neg_view.default)
+def negated(self: torch.Tensor) -> torch.Tensor:
+    """The imaginary part of a conjugate, which torch negates when it is read.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.conj.html
+    """
+    return -self
+
+
 def _with_a_size(by_tensor: Any) -> Any:
     """An operator with a number, where this is a dynamic size: the same with a tensor. Known numbers stay."""
 
