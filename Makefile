@@ -28,17 +28,17 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser and not node"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "not slow and not browser and not node"
 
 test-slow: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser and not node"
 
-# make matrix TORCH=2.14.1 runs the tests in an environment of its own; ONNXRUNTIME=, ONNX=, ONNX_IR= and TESTS= are
+# make matrix TORCH=2.14.1 runs the tests in an environment of its own; ONNXRUNTIME=, ONNX=, ONNX_IR= and CORE=1 are
 # further choices. The table is docs/compatibility.md.
 matrix:
 	@test -n "$(TORCH)" || { echo "Say which torch: make matrix TORCH=2.14.1." >&2; exit 1; }
 	$(PYTHON) bench/matrix.py --torch $(TORCH) $(if $(ONNXRUNTIME),--onnxruntime $(ONNXRUNTIME)) $(if $(ONNX),--onnx $(ONNX)) \
-	  $(if $(ONNX_IR),--onnx-ir $(ONNX_IR)) $(TESTS)
+	  $(if $(ONNX_IR),--onnx-ir $(ONNX_IR)) $(if $(CORE),--core)
 
 test-browser: $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/browser

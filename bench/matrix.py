@@ -1,9 +1,10 @@
 """Runs the tests in an environment of its own with chosen versions of the libraries, and notes what came out.
 
-    python bench/matrix.py --torch 2.14.1 [--onnxruntime 1.30.0 --onnx 1.23.1 --onnx-ir 1.0.0] [TEST...]
+    python bench/matrix.py --torch 2.14.1 [--onnxruntime 1.30.0 --onnx 1.23.1 --onnx-ir 1.0.0] [--core]
 
-The environment is built once, in `.matrix/` or where GRADPORT_MATRIX says. Without TESTs all fast tests run, and the
-row of these versions in docs/compatibility.md is written anew.
+The environment is built once, in `.matrix/` or where GRADPORT_MATRIX says. All fast tests run, or with `--core` those
+of `test/core.txt`: capture, lowering, export, forms, identity and step. The row of these versions in
+docs/compatibility.md is written anew.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import xml.etree.ElementTree
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "compatibility.md"
 LIBRARIES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
-COLUMNS = (*LIBRARIES, "Python", "date", "passed", "failed", "skipped")
+COLUMNS = (*LIBRARIES, "Python", "tests", "date", "passed", "failed", "skipped")
+CORE = ROOT / "test" / "core.txt"
 
 ABOUT = """# Compatibility
 
-gradport supports torch 2.11 to 2.15 and Python 3.11 and later. Each row is one run of all fast tests (`make unit`) with
-these versions, by `make matrix TORCH=...`; the oldest version of each library in the table is the bound that
-pyproject.toml states.
+gradport supports torch 2.11 to 2.15 and Python 3.11 and later. Each row is one run with these versions: of all fast
+tests by `make matrix TORCH=...`, or of their core (capture, lowering, export, forms, identity, step) by
+`make matrix TORCH=... CORE=1`. The oldest version of each library in the table is the bound that pyproject.toml states.
 
 """
 
@@ -39,13 +41,13 @@ def main() -> int:
     python = environment({name: version for name, version in wanted.items() if version})
     report = python.parents[1] / "report.xml"
     report.unlink(missing_ok=True)
-    code = run_tests(python, options.tests, report)
+    code = run_tests(python, CORE.read_text("utf-8").split() if options.core else [], report)
     if not report.exists():
         return code or 1
-    row = {**versions(python), **counts(report), "date": datetime.date.today().isoformat()}
+    said = {"tests": "core" if options.core else "all", "date": datetime.date.today().isoformat()}
+    row = {**versions(python), **counts(report), **said}
     print(line(row))
-    if not options.tests:
-        TABLE.write_text(ABOUT + table([*others(row), row]), "utf-8")
+    TABLE.write_text(ABOUT + table([*others(row), row]), "utf-8")
     return code
 
 
@@ -54,7 +56,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in LIBRARIES:
         parser.add_argument(f"--{name}", metavar="VERSION", required=name == "torch")
-    parser.add_argument("tests", nargs="*", metavar="TEST")
+    parser.add_argument("--core", action="store_true", help="run the tests of test/core.txt alone")
     return parser.parse_args()
 
 
@@ -87,7 +89,20 @@ def constrained(text: str, wanted: dict[str, str]) -> str:
 def run_tests(python: pathlib.Path, tests: list[str], report: pathlib.Path) -> int:
     """Pytest's exit code."""
     marks = "not slow and not browser and not node"
-    command = [str(python), "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", "-m", marks, *tests]
+    command = [
+        str(python),
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "--dist",
+        "loadgroup",
+        "--hypothesis-profile=ci",
+        "-m",
+        marks,
+        *tests,
+    ]
     done = subprocess.run(
         [*command, f"--junitxml={report}"], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
     )

@@ -177,7 +177,7 @@ def _located(captured: Capture, opset: int, finite_math: bool, case: Case, answe
 def _opset(version: int | None) -> int:
     chosen = default_opset() if version is None else version
     if not isinstance(chosen, int) or isinstance(chosen, bool):
-        raise SpecError(f"opset_version={chosen!r} is no whole number; give {OPSETS.start} to {OPSETS.stop - 1}.")
+        raise SpecError(f"opset_version={chosen!r} is not a whole number; give {OPSETS.start} to {OPSETS.stop - 1}.")
     if chosen not in OPSETS:
         raise SpecError(f"opset_version={chosen} is outside the range that works, {OPSETS.start} to {OPSETS.stop - 1}.")
     return chosen

@@ -105,7 +105,7 @@ def renamed(
                 raise SpecError(f"{what} renames {name!r}, which is none of {', '.join(known) or 'no names'}.")
         return {known[name]: new for name, new in wanted.items()}
     if isinstance(wanted, str) or not all(isinstance(name, str) for name in wanted):
-        raise SpecError(f"{what}={wanted!r} is no list of names and no mapping of names to names.")
+        raise SpecError(f"{what}={wanted!r} is neither a list of names nor a mapping of names to names.")
     names = list(wanted)
     if len(names) > len(defaults):
         raise SpecError(f"{what} gives {len(names)} names for {len(defaults)}: {', '.join(n for _, n in defaults)}.")

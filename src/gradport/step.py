@@ -51,9 +51,9 @@ class Step(Joint):
         if subject.loss is None:
             raise SpecError(f"A training step of {subject.name} needs a loss.")
         if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-            raise SpecError(f"accumulate={accumulate!r} is no number of calls; give a whole number of 1 or more.")
+            raise SpecError(f"accumulate={accumulate!r} is not a number of calls; give a whole number of 1 or more.")
         if clip_grad_norm is not None and not (isinstance(clip_grad_norm, (int, float)) and clip_grad_norm > 0):
-            raise SpecError(f"clip_grad_norm={clip_grad_norm!r} is no limit of a norm; give a number above 0.")
+            raise SpecError(f"clip_grad_norm={clip_grad_norm!r} is not a limit of a norm; give a number above 0.")
         require_carried(optimizer)
         found = Joint(subject.replace(wrt=None))
         names = {id(tensor): name for name, tensor in found.state.parameters.items()}

@@ -50,8 +50,8 @@ Inputs = Annotated[
         metavar="INPUT",
         help="x=f32[4,16]: a tensor with these sizes. x=f32[batch,16]: the first size is dynamic. x=f32[batch:3,16]: "
         "and is 3 in the example. x=f32[4]@-1..1: values from this range. i=i64[8]@0..118: integers below 118. "
-        "x=f32[]: no dimensions. x=@file.npy: an array. k=0.25, mode='same', size=(2,3), dtype=torch.float16: what is "
-        f"no tensor. options.k=1: an entry of a mapping. A dtype is one of {', '.join(DTYPES)}.",
+        "x=f32[]: no dimensions. x=@file.npy: an array. k=0.25, mode='same', size=(2,3), dtype=torch.float16: other "
+        f"values. options.k=1: an entry of a mapping. A dtype is one of {', '.join(DTYPES)}.",
         show_default=False,
     ),
 ]
