@@ -70,7 +70,7 @@ def _source(node: torch.fx.Node) -> torch.fx.Node | None:
 def distinct_results(body: torch.fx.GraphModule) -> None:
     """Gives the body of an operator results of its own, in place: ONNX Runtime's Scan fills one of two equal ones."""
     graph = body.graph
-    output = next(reversed(graph.nodes))
+    output = list(graph.nodes)[-1]
     if isinstance(output.args[0], torch.fx.Node):
         return
     seen: set[torch.fx.Node] = {node for node in graph.nodes if node.op == "placeholder"}

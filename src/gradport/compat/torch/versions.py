@@ -8,7 +8,7 @@ import torch
 
 from gradport.errors import CompatibilityError
 
-__all__ = ["NEWEST", "OLDEST", "SUPPORTED", "require_supported"]
+__all__ = ["NEWEST", "OLDEST", "SUPPORTED", "installed", "require_supported"]
 
 OLDEST = (2, 11)
 NEWEST = (2, 15)
@@ -17,19 +17,24 @@ NEWEST = (2, 15)
 SUPPORTED = "torch 2.11 to 2.15"
 
 
+def installed() -> tuple[int, int]:
+    """The minor version of the torch that is installed."""
+    major, minor = (int(part) for part in torch.__version__.split(".")[:2])
+    return major, minor
+
+
 def require_supported() -> None:
     """Warns of a torch that is newer than the tested ones.
 
     Raises:
         CompatibilityError: it is older.
     """
-    major, minor = (int(part) for part in torch.__version__.split(".")[:2])
-    if (major, minor) < OLDEST:
+    if installed() < OLDEST:
         raise CompatibilityError(
             f"torch {torch.__version__} is too old: gradport supports {SUPPORTED}; "
             "install one of them, for example with pip install 'torch>=2.11,<2.16'."
         )
-    if (major, minor) > NEWEST:
+    if installed() > NEWEST:
         warnings.warn(
             f"torch {torch.__version__} is newer than the versions that gradport is tested with ({SUPPORTED}); "
             "its self-test decides whether it works.",
