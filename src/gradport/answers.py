@@ -17,6 +17,7 @@ from gradport.joint import Joint, Slot, cast
 from gradport.program import Program
 from gradport.randomness import Randomness, drawn_by, drawn_from
 from gradport.tolerance import Comparison, compare
+from gradport.wrt import differentiable
 
 __all__ = [
     "Case",
@@ -136,9 +137,7 @@ def reference(
     outcome = run_eager(joint, tensors, drawn, random or drawn_by(generator))
     again = _Again(given(drawn.cotangents), random or drawn_from(outcome.random))
     listed = interface(joint, tensors, drawn.cotangents, outcome)
-    dtypes = [
-        tensor.dtype.to_real() for tensor in tensors.values() if tensor.is_floating_point() or tensor.is_complex()
-    ]
+    dtypes = [tensor.dtype.to_real() for tensor in tensors.values() if differentiable(tensor)]
     narrowest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=None)
     oracle = functools.cache(lambda: _oracle(joint, tensors, drawn.cotangents, again))
     spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, again, listed.outputs, grain))

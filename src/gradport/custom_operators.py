@@ -33,7 +33,6 @@ __all__ = [
     "refer",
     "stand_in_of",
     "stand_in_of_function",
-    "with_defaults",
 ]
 
 _REFERENCES: dict[Any, Callable[..., Any]] = {}
@@ -59,15 +58,19 @@ def stand_in_of_function(function: type) -> Any:
 def _stand_in(operator: Any) -> Any:
     """A Function in name alone: its module is the operator's namespace, its name the operator's."""
     namespace, name = name_of_operator(operator)
-    body = _REFERENCES.get(operator) or python_body(operator) or operator
     members = {
         "__module__": namespace,
         "__qualname__": name,
-        "forward": staticmethod(body),
+        "forward": staticmethod(_body(operator) or operator),
         "setup_context": staticmethod(lambda ctx, inputs, output: None),
         "operator": operator,
     }
     return type(name, (torch.autograd.Function,), members)
+
+
+def _body(operator: Any) -> Callable[..., Any] | None:
+    """What a trace runs in the place of an operator; None where there is nothing that it can follow."""
+    return _REFERENCES.get(operator) or python_body(operator)
 
 
 def refer(stand_in: Any, slow: Callable[..., Any]) -> None:
@@ -129,7 +132,7 @@ class CustomOperators(TorchDispatchMode):
         if not is_custom_operator(func):
             return func(*args, **kwargs)
         stand_in = _stand_in(func)
-        body = _REFERENCES.get(func) or python_body(func)
+        body = _body(func)
         if body is None:
             raise NoBody(stand_in)
         given = with_defaults(func, args, kwargs)

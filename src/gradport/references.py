@@ -18,6 +18,7 @@ from gradport.compat.torch.functions import FunctionCall, Hooks
 from gradport.custom_operators import has_reference_of_operator, refer, stand_in_of
 from gradport.errors import TargetError
 from gradport.subject import as_function
+from gradport.wrt import differentiable
 
 __all__ = ["ReferenceHooks", "has_reference", "reference"]
 
@@ -130,7 +131,7 @@ def _as_methods(slow: Callable[..., Any]) -> _Reference:
         wanted = ctx.needs_input_grad
         with torch.enable_grad():
             args = [
-                value.detach().requires_grad_((value.is_floating_point() or value.is_complex()) and wanted[position])
+                value.detach().requires_grad_(differentiable(value) and wanted[position])
                 if isinstance(value, torch.Tensor)
                 else value
                 for position, value in enumerate(args)

@@ -24,9 +24,10 @@ from gradport.compat.torch.functions import (
     marked_non_differentiable,
     tensors_to_save,
 )
+from gradport.compat.torch.library import with_defaults
 from gradport.compat.torch.tracing import current_forward_sequence, current_sequence, each_new_node
 from gradport.control_flow import Lifting, in_body
-from gradport.custom_operators import stand_in_of_function, with_defaults
+from gradport.custom_operators import stand_in_of_function
 from gradport.references import ReferenceHooks
 from gradport.user_code import Place, here
 
@@ -153,9 +154,9 @@ class Regions(Hooks):
     def operator(self, stand_in: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Opens a Region around an operator of `torch.library`, unless the Function that torch wraps it with has."""
         if in_body() or (self._stack and self._stack[-1].function is stand_in):
-            return self._ours(run)
+            return _in_modes(run)
         region = self._open_forward(stand_in, args)
-        results = self._ours(run)
+        results = _in_modes(run)
         self._close(region, tuple(results) if isinstance(results, list) else results)
         return results
 
@@ -164,11 +165,6 @@ class Regions(Hooks):
         tensors, entered = _tensors_of(args)
         statics = {index: value for index, value in enumerate(args) if not isinstance(value, torch.Tensor)}
         return self._open(Region(key, function, "forward", self._parent(), key, entered, statics, here()), tensors)
-
-    def _ours(self, run: Callable[[], Any]) -> Any:
-        """Runs code of the user's for which torch has closed the modes around the trace."""
-        with Lifting(), Written(), IndexByTensor():
-            return run()
 
     def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
         """Marks what a Function with a `setup_context` saves."""
@@ -199,7 +195,7 @@ class Regions(Hooks):
         operator = stand_in_of_function(function)
         region = Region(len(self.found), operator or function, "backward", self._parent(), key, entered, {}, here())
         self._open(region, tensors)
-        results = _own(self._ours(run))
+        results = _own(_in_modes(run))
         self._close(region, results if operator is None else results[:-1])
         return results
 
@@ -291,6 +287,12 @@ def _own(results: Any) -> Any:
     if isinstance(results, tuple):
         return tuple(map(_own, results))
     return torch.ops.aten.alias.default(results) if isinstance(results, torch.Tensor) else results
+
+
+def _in_modes(run: Callable[[], Any]) -> Any:
+    """Runs code of the user's for which torch has closed the modes around the trace."""
+    with Lifting(), Written(), IndexByTensor():
+        return run()
 
 
 def _mark(tensors: list[torch.Tensor], key: int, side: str) -> None:

@@ -177,24 +177,37 @@ def _is_derivative(trial: Trial) -> bool:
     return all(sample.agrees for found in calls.values() for one in found for sample in one.samples)
 
 
+def _changed(trial: Trial, slots: list[Slot]) -> list[str]:
+    """The names of those whose gradient changes when they are the only ones that need one.
+
+    Raises:
+        TargetError: the backward fails then.
+    """
+    cotangents, every = trial.once("every gradient", lambda: _every(trial))
+    part = gradients(trial, call(trial, trial.inputs[0], requires=slots), cotangents)
+    return [slot.name for slot in slots if not _same(every[slot], part.get(slot))]
+
+
+def _every(trial: Trial) -> tuple[dict[str, torch.Tensor], dict[Slot, torch.Tensor | None]]:
+    """Cotangents for the example, and all gradients that they give."""
+    made = call(trial, trial.inputs[0])
+    cotangents = cotangents_for(made.outputs, trial.seed)
+    return cotangents, gradients(trial, made, cotangents)
+
+
 def _frozen(trial: Trial) -> Iterator[Finding]:
     """Each argument frozen in turn: the others' gradients must not change."""
     wanted = trial.joint.wanted
     if len(wanted) < 2:
         return
-    tensors = trial.inputs[0]
-    made = call(trial, tensors)
-    cotangents = cotangents_for(made.outputs, trial.seed)
-    every = gradients(trial, made, cotangents)
     for slot in wanted:
         others = [other for other in wanted if other != slot]
         try:
-            part = gradients(trial, call(trial, tensors, requires=others), cotangents)
+            changed = _changed(trial, others)
         except TargetError as error:
             message = f"With {slot.name} frozen (requires_grad=False) the backward fails: {error}"
             yield judged(trial, "contract", f"{slot.name} frozen", False, message, kind="frozen")
             continue
-        changed = [other.name for other in others if not _same(every[other], part.get(other))]
         message = (
             f"With {slot.name} frozen the gradient of {', '.join(changed)} changes"
             if changed
@@ -209,10 +222,6 @@ def _alone(trial: Trial) -> Iterator[Finding]:
     wanted = trial.joint.wanted
     if len(wanted) < 2:
         return
-    tensors = trial.inputs[0]
-    made = call(trial, tensors)
-    cotangents = cotangents_for(made.outputs, trial.seed)
-    every = gradients(trial, made, cotangents)
     biases = [slot for slot in wanted if slot.kind == "parameter" and slot.name.rpartition(".")[2].startswith("bias")]
     groups = {f"{slot.name} alone": [slot] for slot in wanted[: trial.effort.count(4, 16, 256)]}
     if 1 < len(biases) < len(wanted):
@@ -220,12 +229,11 @@ def _alone(trial: Trial) -> Iterator[Finding]:
     for about, slots in groups.items():
         names = ", ".join(slot.name for slot in slots)
         try:
-            part = gradients(trial, call(trial, tensors, requires=slots), cotangents)
+            changed = _changed(trial, slots)
         except TargetError as error:
             message = f"With nothing but {names} trained the backward fails: {error}"
             yield judged(trial, "contract", about, False, message, kind="alone")
             continue
-        changed = [slot.name for slot in slots if not _same(every[slot], part.get(slot))]
         message = f"With nothing but {names} trained the gradient is the same."
         if changed:
             message = f"With nothing but {names} trained the gradient of {', '.join(changed)} changes."

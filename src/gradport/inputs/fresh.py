@@ -129,7 +129,7 @@ def _drawn(argument: Argument, shape: list[int], said: Any, generator: torch.Gen
     if example.is_floating_point() and bool(example.isfinite().any()):
         return draw(example, shape, generator)
     flat = example.reshape(-1)
-    if example.is_floating_point() or example.is_complex():
+    if differentiable(example):
         return _nudged(_picked(flat, count, generator), generator).reshape(shape)
     return _whole(flat, count, generator).reshape(shape)
 

@@ -100,9 +100,7 @@ class _Writing:
 
     def _pair_of(self, value: Any, before: torch.fx.Node) -> Any:
         """The pair that leaves the graph for a complex value."""
-        if value not in self.parts:
-            return value
-        if value in self._pairs:
+        if value not in self.parts or value in self._pairs:
             return value
         return self._written(pair, (self.parts[value],), before.prev, value)
 
