@@ -143,11 +143,17 @@ def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 class _Keeping(torch.fx.Interpreter):
-    """Keeps the value of every node."""
+    """Keeps the value of every node. A view of a tensor with other strides than the trace's is a copy."""
 
     def __init__(self, graph_module: torch.fx.GraphModule) -> None:
         super().__init__(graph_module)
         self.values: dict[str, torch.Tensor] = {}
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls one operator."""
+        if target is torch.ops.aten.view.default:
+            target = torch.ops.aten.reshape.default
+        return super().call_function(target, args, kwargs)
 
     def run_node(self, n: torch.fx.Node) -> Any:
         """Runs one node."""

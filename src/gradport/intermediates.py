@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import onnx
@@ -20,6 +22,12 @@ Run = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
 Make = Callable[[Program], Run]
 
 _BODY = "gradport.body"
+
+_TORCH = "pkg.torch.onnx."
+"""What the notes of torch's exporter begin with."""
+
+_TRACED_LINE = re.compile(r'File "([^"\n]+)", line (\d+)')
+_TORCH_FOLDER = "/site-packages/torch/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +150,25 @@ def _graphs(attribute: ir.Attr) -> Iterable[ir.Graph]:
 def _mark(graph: ir.Graph, function: list[str] | None) -> None:
     for index, node in enumerate(graph):
         name = node.name or f"{node.op_type}_{index}"
-        known = [node.meta.get(key) or node.metadata_props.get(key) for key in (PLACE, MODULE)]
+        known = [node.meta.get(PLACE) or node.metadata_props.get(PLACE) or _place_of_torch(node)]
+        known += [node.meta.get(MODULE) or node.metadata_props.get(MODULE) or _module_of_torch(node)]
         node.metadata_props[_BODY] = json.dumps([function, name, *known])
+
+
+def _place_of_torch(node: ir.Node) -> str | None:
+    """The user's line in the notes that torch's exporter leaves at a node: the innermost that is not torch's own."""
+    lines = _TRACED_LINE.findall(node.metadata_props.get(_TORCH + "stack_trace", ""))
+    own = [f"{file}:{line}" for file, line in lines if _TORCH_FOLDER not in file]
+    return own[-1] if own else None
+
+
+def _module_of_torch(node: ir.Node) -> str | None:
+    """The path of the module in those notes; the last of its parts is the operator."""
+    try:
+        *modules, _ = ast.literal_eval(node.metadata_props.get(_TORCH + "name_scopes", "[]"))
+    except (ValueError, SyntaxError):
+        return None
+    return str(modules[-1]) if modules and modules[-1] else None
 
 
 def _origin(node: ir.Node) -> Origin:

@@ -130,25 +130,6 @@ def test_a_wrong_lowering_is_found_by_the_trace(monkeypatch):
         table.decomposition_table.cache_clear()
 
 
-class Small(torch.nn.Module):
-    def forward(self, x):
-        return (x.exp() * 0.5 + x.tanh()).softmax(-1)
-
-
-def test_a_file_of_another_exporter_is_searched_by_its_values():
-    model = torch.onnx.export(Small(), (X,), dynamo=True, verbose=False).model
-    assert gradport.verify(model, Small(), X).ok
-    for number, node in enumerate(model.graph):
-        node.name = f"their_{number}"
-        for value in node.outputs:
-            value.name = value.name if value.is_graph_output() else f"their_value_{number}"
-    node = next(node for node in model.graph if node.op_type == "Tanh")
-    node.op_type = "Sin"
-    finding = first_node(model, Small())
-    assert f"{node.name!r} (Sin)" in finding.message
-    assert "none of the values that the subject computes" in finding.message
-
-
 def test_how_far_each_node_departs_is_kept_for_a_plot(net):
     model, node = spoilt(gradport.export(net, X, wrt="inputs", functions="inline"), "operator", 5, "backward")
     series = gradport.verify(model, net, X, **QUICK).series["divergence"]

@@ -55,6 +55,8 @@ def shown_by(
         max_examples=examples, phases=_PHASES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     for strategy in strategies:
+        if len(known) >= most:
+            return None
         try:
             found: Tensors = find(strategy, remembering, settings=chosen, random=random.Random(seed))
         except (NoSuchExample, HypothesisException):  # none, or too large to draw

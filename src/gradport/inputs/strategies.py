@@ -23,8 +23,11 @@ __all__ = ["Space", "strategy", "strategy_at"]
 
 Tensors = dict[Slot, torch.Tensor]
 
-_ONE_BY_ONE = 48
-"""Up to so many elements every value is drawn, and shrinks, on its own."""
+_ONE_BY_ONE = 12
+"""Up to so many elements every value is drawn, and shrinks, on its own; a drawn value costs a thousand random ones."""
+
+_POOL = 48
+"""So many values are drawn where the elements of a large tensor have a strategy of their own."""
 
 
 def strategy(joint: Joint, largest: int) -> st.SearchStrategy[Tensors]:
@@ -129,11 +132,15 @@ def _tensor(
         return example.reshape(-1)[:1].expand(count).reshape(shape).clone()
     if count <= _ONE_BY_ONE:
         values = draw(st.lists(elements, min_size=count, max_size=count))
-    else:
-        pool = draw(st.lists(elements, min_size=_ONE_BY_ONE, max_size=_ONE_BY_ONE))
-        generator = torch.Generator().manual_seed(count)
-        values = [pool[at] for at in torch.randint(0, _ONE_BY_ONE, (count,), generator=generator).tolist()]
-    return torch.tensor(values).to(example.dtype).reshape(shape)
+        return torch.tensor(values).to(example.dtype).reshape(shape)
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    low, high = _limits(example, said)
+    if low < high and not isinstance(said, (st.SearchStrategy, list)) and _is_continuous(example, said):
+        found = torch.empty(count, dtype=torch.float64).uniform_(low, high, generator=generator)
+        found[:_ONE_BY_ONE] = torch.tensor(draw(st.lists(elements, min_size=_ONE_BY_ONE, max_size=_ONE_BY_ONE)))
+        return found.to(example.dtype).reshape(shape)
+    pool = draw(st.lists(elements, min_size=_POOL, max_size=_POOL))
+    return torch.tensor(pool)[torch.randint(0, _POOL, (count,), generator=generator)].to(example.dtype).reshape(shape)
 
 
 def _elements(example: torch.Tensor, said: Any) -> st.SearchStrategy[Any] | None:
@@ -149,15 +156,30 @@ def _elements(example: torch.Tensor, said: Any) -> st.SearchStrategy[Any] | None
     if example.is_complex():
         part = st.floats(-2.0, 2.0, allow_subnormal=False)
         return st.builds(complex, part, part)
-    finite = example.reshape(-1)[example.reshape(-1).isfinite()]
-    if not finite.numel():
+    low, high = _limits(example, said)
+    if low > high:
         return None
-    low, high = said if said is not None else (finite.min().item(), finite.max().item())
     if not example.is_floating_point():
         return st.integers(int(low), max(int(low), int(high)))
-    if said is None and bool((finite == finite.round()).all()):
-        return st.sampled_from(sorted(set(finite.tolist()), key=abs)[:64])  # it may have to be whole
+    if not _is_continuous(example, said):  # it may have to be whole
+        return st.sampled_from(sorted(set(example[example.isfinite()].tolist()), key=abs)[:64])
     return _reals(float(low), float(high))
+
+
+def _limits(example: torch.Tensor, said: Any) -> tuple[float, float]:
+    """The smallest and the largest value that an element has; the first is larger where the example shows none."""
+    if isinstance(said, tuple):
+        return said[0], said[1]
+    if example.is_complex() or example.dtype == torch.bool or not bool(example.isfinite().any()):
+        return 1.0, 0.0
+    finite = example[example.isfinite()]
+    return finite.min().item(), finite.max().item()
+
+
+def _is_continuous(example: torch.Tensor, said: Any) -> bool:
+    """Whether an element may have any value of a range."""
+    finite = example[example.isfinite()] if example.is_floating_point() else None
+    return finite is not None and (said is not None or not bool((finite == finite.round()).all()))
 
 
 def _reals(low: float, high: float) -> st.SearchStrategy[float]:

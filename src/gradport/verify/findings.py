@@ -9,7 +9,7 @@ from gradport.errors import ProgramError
 from gradport.evidence import Finding
 from gradport.signature import source_of
 from gradport.tolerance import UNDECIDED
-from gradport.verify.localise import Found
+from gradport.verify.found import Found
 from gradport.verify.ort import Absent, NoKernel
 from gradport.verify.rules import VerifyRule
 from gradport.verify.trial import Trial, Worst

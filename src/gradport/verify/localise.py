@@ -20,7 +20,7 @@ import torch
 from gradport.answers import Case, Reference
 from gradport.capture import Capture, capture
 from gradport.dimensions import resolve_dimensions
-from gradport.divergence import distance, first_departure, operator_values
+from gradport.divergence import distance, first_departure
 from gradport.errors import Error, ProgramError
 from gradport.export import written
 from gradport.intermediates import Flat, Make, flat, reads, taken
@@ -28,6 +28,8 @@ from gradport.lower import OPSETS, decomposition_table, forms_of
 from gradport.program import Program
 from gradport.randomness import Expected
 from gradport.selftest import require_working_export
+from gradport.verify.foreign import foreign
+from gradport.verify.found import Found, by_place, series, told
 from gradport.verify.ort import unoptimized
 from gradport.verify.runtimes import known
 from gradport.verify.trial import Trial
@@ -40,41 +42,6 @@ _BYTES = 1 << 30
 
 _ROUNDING = 1e-3
 """Relative to the scale: how far two runtimes' values may stand apart where one of them is suspected."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """The first node that departs.
-
-    Attributes:
-        node: its name in the graph or function that holds it.
-        op_type: its operator.
-        function: domain and name of the local function that holds it, or None.
-        half: "forward" or "backward".
-        module: path of the module that it comes from, or None.
-        place: the user's source line, or None.
-        values: how far each node's value stands off, in the order of the graph: for a plot.
-        model: the flat graph.
-        flat_name: the node's name in it.
-        feeds: what the flat graph was given.
-        expected: what the node's values should be, by name; empty where that is not known.
-        culprit: who is wrong, as the vote says.
-        sentence: it as a person would say it.
-    """
-
-    node: str
-    op_type: str
-    function: tuple[str, str] | None
-    half: str
-    module: str | None
-    place: str | None
-    values: tuple[dict[str, object], ...]
-    model: Flat
-    flat_name: str
-    feeds: dict[str, torch.Tensor]
-    expected: dict[str, torch.Tensor]
-    culprit: str
-    sentence: str
 
 
 def localise(trial: Trial, case: Case, verdict: Verdict) -> Found | None:
@@ -93,7 +60,7 @@ def localise(trial: Trial, case: Case, verdict: Verdict) -> Found | None:
         if suspects:
             return _beside_another_runtime(trial, given, feeds, suspects)
         return _in_the_graph(trial, given, feeds, case, answer)
-    except (Error, ValueError, AssertionError):
+    except (Error, ValueError, AssertionError, RuntimeError):  # what stands in the way is no fault of the model's
         return None
 
 
@@ -110,7 +77,7 @@ def _beside_another_runtime(
             continue
         if found is not None:
             why = f"{suspect} departs from {other}"
-            return _told(given, feeds, found, rows[other].make, given, why, suspect)
+            return told(given, feeds, found, rows[other].make, given, why, suspect)
     return None
 
 
@@ -123,9 +90,9 @@ def _in_the_graph(
         found = _first(given, unoptimized, fresh, unoptimized, feeds, lambda d: d > 0)
         if found is not None:
             why = "the file is not what its subject exports to"
-            return _told(given, feeds, found, unoptimized, fresh, why, "the exported graph")
+            return told(given, feeds, found, unoptimized, fresh, why, "the exported graph")
         return _lowered_wrongly(trial, captured, case, answer)
-    return _foreign(captured, given, feeds, case, answer)
+    return foreign(trial, captured, _inline(trial, captured), given, case, answer)
 
 
 def _captured(trial: Trial) -> Capture:
@@ -146,8 +113,13 @@ def _again(trial: Trial, captured: Capture) -> Program:
     )
 
 
+def _inline(trial: Trial, captured: Capture) -> Program:
+    """The trace without local functions; its values know their operators."""
+    return written(captured, _opset(trial.program), forms_of("inline"), options={"finite_math": False})
+
+
 def _lowered_wrongly(trial: Trial, captured: Capture, case: Case, answer: Reference) -> Found | None:
-    inline = written(captured, _opset(trial.program), forms_of("inline"), options={"finite_math": False})
+    inline = _inline(trial, captured)
     departed = first_departure(captured, inline, unoptimized, case.tensors, answer)
     if departed is None:
         return None
@@ -157,43 +129,14 @@ def _lowered_wrongly(trial: Trial, captured: Capture, case: Case, answer: Refere
     if node is None:
         return None
     own_feeds = dict(zip((spec.name for spec in inline.inputs), answer.feeds.values(), strict=True))
-    told = _told(flat_inline, own_feeds, (node, ()), None, flat_inline, "", "the exported graph")
+    found = told(flat_inline, own_feeds, (node, ()), None, flat_inline, "", "the exported graph")
     return dataclasses.replace(
-        told,
+        found,
         module=departed.module,
         place=departed.place,
         expected={departed.value: departed.wanted},
         sentence=f"The first operator that departs is {departed}: its lowering is wrong.",
     )
-
-
-def _foreign(
-    captured: Capture, given: Flat, feeds: dict[str, torch.Tensor], case: Case, answer: Reference
-) -> Found | None:
-    """A model of another exporter: a node is suspect when its value is none that the trace computes, while what it
-    reads is; of these the first on the way to an output that departs."""
-    pool = operator_values(captured, case.tensors, answer)
-    by_shape: dict[tuple[object, ...], list[torch.Tensor]] = {}
-    for value in [*pool.values(), *answer.feeds.values(), *captured.joint.examples().values()]:
-        by_shape.setdefault((value.dtype, *value.shape), []).append(value)
-    names = [str(value.name) for node in given.nodes() for value in node.outputs]
-    found = taken(given, unoptimized, feeds, names)
-    strange = {
-        name
-        for name, value in found.items()
-        if not any(distance(value, known) <= _ROUNDING for known in by_shape.get((value.dtype, *value.shape), []))
-    }
-    outputs = [str(value.name) for value in given.model.graph.outputs]
-    producers = {str(value.name): node for node in given.nodes() for value in node.outputs}
-    at = next((name for name in outputs if name in strange), None)
-    while at is not None:
-        node = producers[at]
-        at = next((str(v.name) for v in reads(node) if v is not None and str(v.name) in strange), None)
-        if at is None and node.op_type != "Constant":
-            series = _series(given, [producers[n] for n in found], [float(n in strange) for n in found], node)
-            why = "none of the values that the subject computes is its"
-            return _told(given, feeds, (node, series), None, given, why, "the exported graph")
-    return None
 
 
 def _first(
@@ -206,7 +149,7 @@ def _first(
 ) -> tuple[ir.Node, Sequence[dict[str, object]]] | None:
     """The first node of `left` whose value departs from that of the same name in `right`."""
     nodes = left.nodes()
-    theirs = _by_place(feeds, right)
+    theirs = by_place(feeds, right)
     held = _held_differs(left, right)
 
     def distances(names: Sequence[str]) -> dict[str, float]:
@@ -224,23 +167,7 @@ def _first(
     first = next((node for node, relative in zip(nodes, far, strict=True) if departs(relative)), None)
     if first is None:
         return None
-    return first, _series(left, nodes, far, first)
-
-
-def _series(model: Flat, nodes: Sequence[ir.Node], far: Sequence[float], first: ir.Node) -> list[dict[str, object]]:
-    """What Evidence says of every node: how far it stands off, where it comes from, and which is the first."""
-    backward = model.backward()
-    return [
-        {
-            "node": str(node.name),
-            "op": node.op_type,
-            "half": "backward" if node.name in backward else "forward",
-            "place": model.origins[str(node.name)].place,
-            "relative": relative,
-            "first": node is first,
-        }
-        for node, relative in zip(nodes, far, strict=True)
-    ]
+    return first, series(left, nodes, far, first)
 
 
 def _bisected(
@@ -271,56 +198,6 @@ def _bisected(
         middle = (low + high) // 2
         low, high = (low, middle) if departed(middle) else (middle, high)
     return nodes[high - 1]
-
-
-def _told(
-    given: Flat,
-    feeds: dict[str, torch.Tensor],
-    found: tuple[ir.Node, Sequence[dict[str, object]]],
-    truth: Make | None,
-    beside: Flat,
-    why: str,
-    culprit: str,
-) -> Found:
-    """Describes a node; `beside` in the runtime `truth` knows better what its values are."""
-    node, series = found
-    name = str(node.name)
-    origin = given.origins[name]
-    known_better = beside.origins.get(name, origin)
-    half = "backward" if name in given.backward() else "forward"
-    inside = f" of the function {'::'.join(origin.function)}" if origin.function else ""
-    module, place = origin.module or known_better.module, origin.place or known_better.place
-    if place is None:  # a constant stands where it is read
-        readers = [beside.origins.get(str(use.node.name)) for value in node.outputs for use in value.uses()]
-        place = next((reader.place for reader in readers if reader is not None and reader.place), None)
-    where = (f" in module {module!r}" if module else "") + (f" at {place}" if place else "")
-    expected: dict[str, torch.Tensor] = {}
-    if truth is not None:
-        expected = taken(
-            beside, truth, _by_place(feeds, beside), [str(value.name) for value in node.outputs if value.name]
-        )
-    return Found(
-        node=origin.name,
-        op_type=node.op_type,
-        function=origin.function,
-        half=half,
-        module=module,
-        place=place,
-        values=tuple(dict(entry) for entry in series),
-        model=given,
-        flat_name=name,
-        feeds=feeds,
-        expected=expected,
-        culprit=culprit,
-        sentence=f"The first node that departs is {origin.name!r} ({node.op_type}){inside}, in the {half} half{where}: "
-        f"{why}.",
-    )
-
-
-def _by_place(feeds: Mapping[str, torch.Tensor], model: Flat) -> dict[str, torch.Tensor]:
-    """What goes into one model, under the names of another that takes the same in the same order."""
-    renamed = dict(zip(feeds, (str(value.name) for value in model.model.graph.inputs), strict=False))
-    return {renamed.get(name, name): tensor for name, tensor in feeds.items()}
 
 
 def _held_differs(left: Flat, right: Flat) -> set[str]:

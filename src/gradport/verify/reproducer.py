@@ -24,7 +24,7 @@ import onnx_ir as ir
 from gradport.errors import OutputError
 from gradport.evidence import environment
 from gradport.intermediates import reads, taken
-from gradport.verify.localise import Found
+from gradport.verify.found import Found
 from gradport.verify.ort import unoptimized
 from gradport.verify.reference_evaluator import to_numpy
 

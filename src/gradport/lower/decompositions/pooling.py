@@ -68,22 +68,26 @@ def adaptive_max_pool3d_backward(grad_output: torch.Tensor, self: torch.Tensor, 
     return _by_place(grad_output, self, indices, 3)
 
 
+@decomposition(_aten.max_pool2d_with_indices_backward.default)
+def max_pool2d_backward(
+    grad_output: torch.Tensor, self: torch.Tensor, *options: Any, indices: torch.Tensor | None = None
+) -> torch.Tensor:
+    """As above; the options are those of the pooling, and the places stand behind them.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html
+    """
+    return _by_place(grad_output, self, options[-1] if indices is None else indices, 2)
+
+
 @decomposition(_aten.max_pool3d_with_indices_backward.default)
 def max_pool3d_backward(
-    grad_output: torch.Tensor,
-    self: torch.Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-    indices: torch.Tensor,
+    grad_output: torch.Tensor, self: torch.Tensor, *options: Any, indices: torch.Tensor | None = None
 ) -> torch.Tensor:
     """As above.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool3d.html
     """
-    return _by_place(grad_output, self, indices, 3)
+    return _by_place(grad_output, self, options[-1] if indices is None else indices, 3)
 
 
 def _by_place(grad_output: torch.Tensor, self: torch.Tensor, indices: torch.Tensor, rank: int) -> torch.Tensor:
