@@ -31,6 +31,10 @@ gradport supports torch 2.11 to 2.15 and Python 3.11 and later. Each row is one 
 tests by `make matrix TORCH=...`, or of their core (capture, lowering, export, forms, identity, step) by
 `make matrix TORCH=... CORE=1`. The oldest version of each library in the table is the bound that pyproject.toml states.
 
+torch 2.11 refuses four of the constructs in `test/constructs` that later versions carry: writes to `y[2:, 0]`,
+`torch.combinations`, `F.pdist` and `torch.fft.rfft`, each at a dynamic length. It compares the sizes of their slices
+with 1 and with each other, which later versions leave open.
+
 """
 
 

@@ -19,7 +19,7 @@ from gradport.joint import Joint
 from gradport.program import Program
 from gradport.randomness import Randomness
 from gradport.rewrite.generators import draws_as_inputs
-from gradport.sessions import new_session, run_session
+from gradport.sessions import new_session, run_session, session_options
 from gradport.tolerance import Comparison
 from gradport.weights import moved_constants, with_weights
 
@@ -132,14 +132,9 @@ class _Bench:
 
 def _is_right_unoptimized(program: Program, answer: Reference, name: str) -> bool:
     """Whether ONNX Runtime gives this result right when it runs the graph as it is written."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     feeds = dict(zip((spec.name for spec in program.inputs), answer.feeds.values(), strict=True))
     try:
-        results = run_session(new_session(program.model, options), feeds)
+        results = run_session(new_session(program.model, session_options("ORT_DISABLE_ALL")), feeds)
     except ProgramError:
         return False
     return compared(answer, dict(zip(answer.expected, results.values(), strict=True)))[name].ok

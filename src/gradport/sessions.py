@@ -17,7 +17,15 @@ from gradport.errors import ProgramError, first_line
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["PROTOBUF_LIMIT", "from_ort_value", "new_session", "run_session", "to_ort_value", "weight"]
+__all__ = [
+    "PROTOBUF_LIMIT",
+    "from_ort_value",
+    "new_session",
+    "run_session",
+    "session_options",
+    "to_ort_value",
+    "weight",
+]
 
 PROTOBUF_LIMIT = (1 << 31) - (1 << 20)
 """Bytes that one protobuf message can hold, with some room for what is no weight."""
@@ -30,7 +38,7 @@ def new_session(
 
     Args:
         model: what to run; models above protobuf's limit go through a file.
-        options: `onnxruntime.SessionOptions`, or None for its defaults with as many threads as torch has.
+        options: `onnxruntime.SessionOptions`, or None for those of `session_options`.
         providers: execution providers in order.
 
     Raises:
@@ -38,15 +46,23 @@ def new_session(
     """
     import onnxruntime
 
-    if options is None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+    options = session_options() if options is None else options
     options.log_severity_level = 4
     try:
         with _serialised(model) as source:
             return onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:
         raise ProgramError(f"ONNX Runtime refuses this model: {first_line(error, 400)}") from error
+
+
+def session_options(level: str = "ORT_ENABLE_ALL") -> onnxruntime.SessionOptions:
+    """Options with as many threads as torch has, and a level of graph optimization by ONNX Runtime's name of it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    return options
 
 
 def run_session(session: onnxruntime.InferenceSession, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

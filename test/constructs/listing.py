@@ -25,6 +25,11 @@ class Construct:
     refused: str | None = None
 
 
+NOT_WITH = {(2, 11): ("y[2:, 0] = x[2:, 1]", "combinations", "pdist", "rfft at dynamic length")}
+"""Constructs that a minor version of torch refuses: 2.11 compares the sizes of such slices with 1 and with each other,
+which later versions leave open."""
+
+
 class Listing:
     """The constructs of one file."""
 

@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 import torch
 from layers import LAYERS
+from listing import NOT_WITH
 from mistakes import MISTAKES
 from operators import OPERATORS
 from sizes import SIZES
@@ -24,14 +25,16 @@ def export(construct):
 @pytest.mark.parametrize("construct", CARRIED, ids=lambda construct: construct.name)
 def test_a_construct_is_exported_or_refused_by_its_name(construct, capfd):
     """What is exported loads in a stock session of ONNX Runtime, and nobody says anything."""
-    if construct.refused is None:
+    version = tuple(map(int, torch.__version__.split(".")[:2]))
+    refused = "" if construct.name in NOT_WITH.get(version, ()) else construct.refused
+    if refused is None:
         program = export(construct)
         stock = onnxruntime.InferenceSession(ir.to_proto(program.model).SerializeToString())
         if all(isinstance(size, int) for spec in program.inputs for size in spec.shape):
             stock.run(None, {spec.name: torch.zeros(spec.shape, dtype=spec.dtype).numpy() for spec in program.inputs})
         assert capfd.readouterr() == ("", "")
         return
-    with pytest.raises(gradport.Error, match=construct.refused) as refusal:
+    with pytest.raises(gradport.Error, match=refused) as refusal:
         export(construct)
     assert str(refusal.value).endswith(".")
 

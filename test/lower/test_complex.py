@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proving import proved
 
+import gradport
+
 NORMS = st.sampled_from(["backward", "ortho", "forward"])
 REAL = {
     "rfft": lambda x, **o: torch.fft.rfft(x, **o),
@@ -48,8 +50,6 @@ def test_transforms_of_two_dimensions(rows, columns, norm):
 
 @pytest.mark.parametrize("length", [513, 600, 1024, 523])  # one beyond a table, a product, a power of two, a prime
 def test_long_transforms_are_exact(length):
-    import gradport
-
     x = torch.randn(2, length, dtype=torch.float64)
     program = gradport.export(lambda x: torch.view_as_real(torch.fft.fft(x)), x, functions="inline")
     (found,) = program.run(x)
@@ -83,6 +83,14 @@ def test_powers(exponent, dynamic):
     proved(subject, (torch.rand(3, 2), torch.rand(3, 2)), shapes, inputs=INSIDE, skip=EDGES)
 
 
+@pytest.mark.parametrize("exponent", [0, 0.0, 0.5, -0.5, -1, -2, 2.5, 9, -9, 1j, 0.5 + 1j])
+def test_powers_of_zero(exponent):
+    program = gradport.export(lambda x: torch.view_as_real(x**exponent), torch.tensor([1 + 2j, 3 - 1j]), wrt=())
+    x = torch.tensor([0j, 2 + 1j])
+    found = torch.as_tensor(program.run(torch.view_as_real(x))[0])
+    torch.testing.assert_close(found, torch.view_as_real(x**exponent), equal_nan=True)
+
+
 @settings(max_examples=4, deadline=None)
 @given(st.integers(4, 9), st.integers(1, 4), st.booleans(), st.booleans())
 def test_frames(size, hop, center, normalized):
@@ -96,7 +104,5 @@ def test_frames(size, hop, center, normalized):
 
 
 def test_an_operator_without_a_rule_is_refused_by_name():
-    import gradport
-
     with pytest.raises(gradport.ExportError, match=r"calls aten\.asin.* on complex numbers at .*test_complex\.py"):
         gradport.export(lambda x: torch.complex(x, x).asin().real, torch.randn(3, 3))

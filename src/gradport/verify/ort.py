@@ -12,7 +12,7 @@ import torch
 
 from gradport.errors import ProgramError
 from gradport.program import Program, require_fitting
-from gradport.sessions import new_session, run_session
+from gradport.sessions import new_session, run_session, session_options
 
 __all__ = ["LEVELS", "Absent", "NoKernel", "at_level", "cpu", "cuda", "cuda_is_absent", "unoptimized"]
 
@@ -39,10 +39,7 @@ def cpu(program: Program) -> Runner:
 
 def at_level(program: Program, level: str) -> Runner:
     """ONNX Runtime's CPU provider at one of `LEVELS`."""
-    import onnxruntime
-
-    options = _options()
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
+    options = session_options(LEVELS[level])
     session = _told_apart(lambda: new_session(program.model, options))
     return _runner(program, session)
 
@@ -66,7 +63,7 @@ def cuda(program: Program) -> Runner:
 
     def run(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         with tempfile.TemporaryDirectory() as folder:
-            options = _options()
+            options = session_options()
             options.enable_profiling = True
             options.profile_file_prefix = str(pathlib.Path(folder) / "profile")
             session = _told_apart(
@@ -89,14 +86,6 @@ def nodes_by_provider(profile: pathlib.Path) -> dict[str, int]:
         if event.get("cat") == "Node" and provider:
             counts[provider] = counts.get(provider, 0) + 1
     return counts
-
-
-def _options() -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    return options
 
 
 def _runner(program: Program, session: Any) -> Runner:

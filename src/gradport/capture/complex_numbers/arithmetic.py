@@ -106,16 +106,22 @@ def square(self: Parts) -> Parts:
 
 @parts_rule(*present(aten.pow.Tensor_Scalar, aten.pow.Tensor_Tensor, aten.pow.Scalar))
 def power(self: Any, exponent: Any) -> Parts:
-    """Small whole exponents by products, others by the logarithm, where zero to a positive power is zero."""
+    """Small whole exponents by products, others by the logarithm; zero to a positive power is zero, and to a negative
+    one infinite."""
     if isinstance(exponent, int | float) and float(exponent).is_integer() and abs(exponent) <= 8:
         found = Parts(torch.ones_like(self.real), torch.zeros_like(self.real))
         for _ in range(abs(int(exponent))):
             found = mul(found, self)
-        return found if exponent >= 0 else reciprocal(found)
+        if exponent >= 0:
+            return found
+        found = reciprocal(found)
+        zero = (self.real == 0) & (self.imag == 0)
+        return Parts(torch.where(zero, torch.full_like(found.real, torch.inf), found.real), found.imag)
     like = next(part for number in (self, exponent) if isinstance(number, Parts) for part in number)
     base = _tensors(as_parts(self), like) if not isinstance(self, torch.Tensor) else as_parts(self)
     found = exp(mul(log(base), exponent))
-    zero = (base.real == 0) & (base.imag == 0)
+    real = torch.as_tensor(as_parts(exponent).real, dtype=like.dtype)
+    zero = (base.real == 0) & (base.imag == 0) & (real > 0)
     return Parts(*(torch.where(zero, torch.zeros_like(part), part) for part in found))
 
 
