@@ -190,7 +190,7 @@ def _of_a_tensor(name: str, held: torch.Tensor, weights: Sequence[tuple[str, tor
             if best is None or count < best[0]:
                 best = count, float(error.max()), weight
     if best is None:
-        return f"its constant {name!r} is none of the subject's"
+        return f"its constant {name!r} is not a constant of the PyTorch model"
     count, largest, weight = best
     return (
         f"its initializer {name!r} is not {weight}: {count} of {held.numel()} elements differ, by up to {largest:.3g}"

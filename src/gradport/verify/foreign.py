@@ -76,7 +76,7 @@ def foreign(trial: Trial, captured: Capture, own: Program, given: Flat, case: Ca
             far = [(node, float(name in strange)) for node, name in _computed(given, found)]
             values = series(given, [node for node, _ in far], [share for _, share in far], last)
             if place is None:
-                why = "none of the values that the subject computes is its"
+                why = "no value in the PyTorch model matches its output"
                 return told(given, feeds, (_first_computing(suspects), values), None, given, why, _CULPRIT)
             return _described(given, feeds, captured, own, place, suspects, values, [*operators.values(), *held])
     return None
