@@ -23,6 +23,7 @@ test: lint types unit
 lint: $(VENV)/.installed
 	$(BIN)/ruff check src test bench examples
 	$(BIN)/ruff format --check src test bench examples
+	$(BIN)/lint-imports --no-cache --no-logo >/dev/null || $(BIN)/lint-imports --no-cache
 
 types: $(VENV)/.installed
 	$(BIN)/mypy

@@ -22,9 +22,9 @@ import onnx_ir as ir
 import torch
 
 import gradport
-from gradport.limit import TimeUp, limited
-from gradport.verify.ort import NoKernel
-from gradport.verify.runtimes import known
+from gradport.isolation.limit import TimeUp, limited
+from gradport.runtimes.ort import NoKernel
+from gradport.runtimes.table import known
 
 SECONDS = 20.0
 

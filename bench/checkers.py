@@ -1,4 +1,4 @@
-"""Who finds what: gradport.check beside torch's gradcheck and opcheck, on the Functions of test/check/corpus.
+"""Who finds what: gradport.check beside torch's gradcheck and opcheck, on the Functions of test/checking/corpus.
 
     python bench/checkers.py [--markdown]
 
@@ -21,7 +21,7 @@ import warnings
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "test" / "check" / "corpus"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "test" / "checking" / "corpus"))
 
 import heldout
 import right

@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "test" / "browser"))
 
 import conftest
 
-from gradport.report.run import run_html
+from gradport.reporting.run import run_html
 
 
 def main() -> None:

@@ -19,13 +19,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import onnx_ir as ir
 import onnxruntime
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import gradport
-from gradport.sessions import to_ort_value
+from gradport.model.sessions import to_ort_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +213,7 @@ def bound(program: gradport.Program, feeds: dict[str, torch.Tensor], threads: in
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(
-        gradport.program.ir.to_proto(program.model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        ir.to_proto(program.model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     binding = session.io_binding()
     for name, tensor in feeds.items():

@@ -7,16 +7,13 @@ Every name below is imported on first use: `import gradport` loads neither torch
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradport.changes import Change as Change
-    from gradport.changes import compare as compare
-    from gradport.check import check as check
-    from gradport.check import conservative as conservative
-    from gradport.check import equivalent as equivalent
+    from gradport.checking import check as check
+    from gradport.checking import conservative as conservative
+    from gradport.checking import equivalent as equivalent
+    from gradport.eager.references import reference as reference
     from gradport.errors import Error as Error
     from gradport.errors import ExportError as ExportError
     from gradport.errors import OutputError as OutputError
@@ -25,57 +22,47 @@ if TYPE_CHECKING:
     from gradport.errors import TargetError as TargetError
     from gradport.evidence import Evidence as Evidence
     from gradport.evidence import Finding as Finding
-    from gradport.export import export as export
-    from gradport.export_step import export_step as export_step
-    from gradport.export_step import write_back as write_back
-    from gradport.loading import load as load
-    from gradport.program import Program as Program
-    from gradport.references import reference as reference
-    from gradport.spec import tensor as tensor
-    from gradport.subject import Subject as Subject
-    from gradport.verify.sweep import sweep as sweep
-    from gradport.verify.verify import verify as verify
+    from gradport.evidence.changes import Change as Change
+    from gradport.evidence.changes import compare as compare
+    from gradport.exporting.export import export as export
+    from gradport.exporting.export_step import export_step as export_step
+    from gradport.exporting.export_step import write_back as write_back
+    from gradport.model.loading import load as load
+    from gradport.model.program import Program as Program
+    from gradport.subject.spec import tensor as tensor
+    from gradport.subject.subject import Subject as Subject
+    from gradport.verifying import sweep as sweep
+    from gradport.verifying import verify as verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Change": "gradport.changes",
-    "compare": "gradport.changes",
+    "Change": "gradport.evidence.changes",
+    "compare": "gradport.evidence.changes",
     "Error": "gradport.errors",
     "Evidence": "gradport.evidence",
     "ExportError": "gradport.errors",
     "Finding": "gradport.evidence",
     "OutputError": "gradport.errors",
-    "Program": "gradport.program",
+    "Program": "gradport.model.program",
     "ProgramError": "gradport.errors",
     "SpecError": "gradport.errors",
-    "Subject": "gradport.subject",
+    "Subject": "gradport.subject.subject",
     "TargetError": "gradport.errors",
-    "check": "gradport.check",
-    "conservative": "gradport.check",
-    "equivalent": "gradport.check",
-    "export": "gradport.export",
-    "export_step": "gradport.export_step",
-    "load": "gradport.loading",
-    "reference": "gradport.references",
-    "sweep": "gradport.verify",
-    "tensor": "gradport.spec",
-    "verify": "gradport.verify",
-    "write_back": "gradport.export_step",
+    "check": "gradport.checking",
+    "conservative": "gradport.checking",
+    "equivalent": "gradport.checking",
+    "export": "gradport.exporting.export",
+    "export_step": "gradport.exporting.export_step",
+    "load": "gradport.model.loading",
+    "reference": "gradport.eager.references",
+    "sweep": "gradport.verifying",
+    "tensor": "gradport.subject.spec",
+    "verify": "gradport.verifying",
+    "write_back": "gradport.exporting.export_step",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]
-
-
-class _Package(types.ModuleType):
-    """Some names are a function here and a room below; importing the room must not hide the function."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -102,7 +102,7 @@ class SubjectItem(pytest.Item):
     def runtest(self) -> None:
         """Fails where something is not as it should be."""
         from gradport import testing
-        from gradport.inputs import with_every_gradient
+        from gradport.eager.inputs import with_every_gradient
 
         if self.what == "check":
             testing.assert_checked(self.subject)
@@ -133,7 +133,7 @@ class _Reports:
         self._found += [(report.nodeid, evidence) for evidence in getattr(report, "gradport", ())]
 
     def pytest_sessionfinish(self) -> None:
-        from gradport.report.suite import write_suite
+        from gradport.reporting.suite import write_suite
 
         write_suite(self._found, self._folder)
 
@@ -154,5 +154,5 @@ def _outside(opset: int | None, *, low: int = 0, high: int = 1 << 30, reason: st
 
 
 def _subjects(name: str, obj: object) -> Iterator[tuple[str, Any]]:
-    module = sys.modules.get("gradport.subject")
+    module = sys.modules.get("gradport.subject.subject")
     return iter(()) if module is None else module.subjects_of(name, obj)  # None: nobody has made one

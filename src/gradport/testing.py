@@ -26,10 +26,10 @@ from packaging.version import Version
 if TYPE_CHECKING:
     import torch
 
-    from gradport.evidence import Evidence
-    from gradport.program import Program
-    from gradport.subject import Subject
-    from gradport.verify.sweep import Setting
+    from gradport.evidence.evidence import Evidence
+    from gradport.model.program import Program
+    from gradport.subject.subject import Subject
+    from gradport.verifying.sweep import Setting
 
 __all__ = [
     "Case",
@@ -127,7 +127,7 @@ def cases(
     """
 
     def decorate(test: Callable[..., Any]) -> Callable[..., Any]:
-        from gradport.verify.sweep import settings
+        from gradport.verifying.sweep import settings
 
         taken = inspect.signature(test).parameters
         wanted = [name for name in ("case", "subject", "setting", *_AXES) if name in taken]
@@ -188,7 +188,7 @@ def assert_exports(
     """
     import gradport
     from gradport.errors import ExportError
-    from gradport.subject import ABOUT, as_subject
+    from gradport.subject.subject import ABOUT, as_subject
 
     __tracebackhide__ = True
     if isinstance(subject, Case):
@@ -263,7 +263,7 @@ def needs(package: str, version: str = "0") -> Any:
 
 def needs_runtime(name: str) -> Any:
     """Skips where a runtime (see `gradport.verify`) is not on this machine."""
-    from gradport.verify.runtimes import known
+    from gradport.runtimes.table import known
 
     row = known().get(name)
     reason = f"no runtime is called {name}" if row is None else row.absent()
@@ -336,7 +336,7 @@ def _given(what: str, subject: Subject, setting: Setting) -> Any:
 
 
 def _flat(subjects: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    from gradport.subject import as_subject
+    from gradport.subject.subject import as_subject
 
     for subject in subjects:
         if isinstance(subject, Mapping):
@@ -349,7 +349,7 @@ def _flat(subjects: Sequence[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _has_dynamic(subject: Subject) -> bool:
-    from gradport.inputs import with_example
+    from gradport.eager.inputs import with_example
 
     return bool(with_example(subject).dynamic_shapes)
 

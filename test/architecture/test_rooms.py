@@ -1,79 +1,49 @@
-"""The rooms stand on floors: imports run downhill, without circles, and nothing has an unheard-of size."""
+"""The rooms and what ARCHITECTURE.md says of them. Imports are held by import-linter (make lint)."""
 
 import ast
 import pathlib
+import re
+import tomllib
 
 import gradport
 
 SOURCE = pathlib.Path(gradport.__file__).parent
-
-FLOORS = [
-    {"cli", "__main__"},
-    {"pytest_plugin", "testing"},
-    {"report"},
-    {"survey"},
-    {"verify", "check"},
-    {"export_step"},
-    {"export"},
-    {"selftest"},
-    {"divergence"},
-    {"proof", "intermediates"},
-    {"following", "weights", "draws"},
-    {"rewrite"},
-    {"answers"},
-    {"lower"},
-    {"capture"},
-    {"loading"},
-    {"program", "inputs", "interface"},
-    {"sessions", "state_files"},
-    {"step"},
-    {"eager"},
-    {"changes", "settings"},
-    {"dimensions", "tolerance", "evidence", "names"},
-    {"joint"},
-    {"optimizers"},
-    {"activations", "control_flow", "randomness", "references", "wrt"},
-    {"signature", "state", "user_code", "limit", "branches", "child"},
-    {"custom_operators"},
-    {"compat"},
-    {"subject", "leaves", "spec", "slots", "expressions"},
-    {"effort"},
-    {"errors", "paths", "quiet"},
-]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
-def room_of(path):
-    relative = path.relative_to(SOURCE)
-    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+def rooms_of_the_document():
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    table = text.partition("| room | what it does |")[2].partition("\n\n")[0]
+    return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
 
 
-def imports_of(path):
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gradport"):
-            parts = node.module.split(".")
-            yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+def test_the_document_and_the_contract_have_the_same_rooms_in_the_same_order():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    assert layers == rooms_of_the_document()
 
 
-def test_imports_run_downhill():
-    floor = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
-    uphill = set()
-    for path in SOURCE.rglob("*.py"):
-        room = room_of(path)
-        if room == "__init__":
-            continue
-        for imported in imports_of(path):
-            if imported in floor and imported != room and floor[imported] > floor[room]:
-                uphill.add(f"{path.relative_to(SOURCE)} imports {imported}")
-    assert not uphill
+def test_every_file_stands_in_a_room():
+    there = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert there == {*rooms_of_the_document(), "__init__"}
 
 
-def test_every_room_stands_on_a_floor():
-    known = set().union(*FLOORS)
-    assert {room_of(path) for path in SOURCE.rglob("*.py")} - {"__init__"} <= known
+def test_every_file_that_the_document_names_exists():
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    known = {path.name for path in SOURCE.rglob("*")} | {path.name for path in (ROOT / "test").rglob("*.py")}
+    named = {name.rpartition("/")[2] for name in re.findall(r"`([\w/]+\.(?:py|js))`", text)}
+    assert named - known == set()
 
 
-def test_check_and_report_do_not_need_onnx():
-    for room in ("check", "report"):
+def test_every_room_says_what_comes_in_and_what_goes_out():
+    for room in SOURCE.iterdir():
+        if (room / "__init__.py").exists() and room.name not in ("cli", "compat"):
+            said = ast.get_docstring(ast.parse((room / "__init__.py").read_text("utf-8")))
+            assert all(word in said for word in ("In: ", "Out: ", "Never: ")), room.name
+
+
+def test_checking_and_reporting_do_not_need_onnx():
+    for room in ("checking", "reporting"):
         for path in (SOURCE / room).rglob("*.py"):
             tree = ast.parse(path.read_text("utf-8"))
             top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
@@ -87,7 +57,7 @@ def test_files_stay_readable():
 
 
 def test_the_readme_tells_of_every_rule():
-    from gradport.check import RULES
+    from gradport.checking import RULES
 
-    readme = (SOURCE.parents[1] / "README.md").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
     assert [name for name in RULES if f"`{name}`" not in readme] == []

@@ -10,10 +10,10 @@ import shutil
 import pytest
 
 import gradport
-from gradport.report.run import run_html
-from gradport.report.site import as_site, pages
-from gradport.survey import survey_folder, with_excerpts
-from gradport.survey.measure import measure
+from gradport.documenting import survey_folder, with_excerpts
+from gradport.measuring.measure import measure
+from gradport.reporting.run import run_html
+from gradport.reporting.site import as_site, pages
 
 ROOT = pathlib.Path(__file__).parents[2]
 AXE = ROOT / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import gradport
 from gradport.cli.main import app
 from gradport.cli.target import _parsed, load_subject
-from gradport.spec import DTYPES, InputSpec
+from gradport.subject.spec import DTYPES, InputSpec
 
 TARGETS = str(pathlib.Path(__file__).parent / "targets.py")
 X = "x=f32[batch,3]"
@@ -217,7 +217,7 @@ def test_a_fault_of_ours_is_said_to_be_one(monkeypatch, tmp_path):
     def broken(*args, **kwargs):
         raise KeyError("oops")
 
-    monkeypatch.setattr(importlib.import_module("gradport.check"), "check", broken)
+    monkeypatch.setattr(importlib.import_module("gradport.checking"), "check", broken)
     result, printed = as_json("check", f"{TARGETS}:Swish", X)
     assert result.exit_code == 70
     assert "fault of gradport" in printed["error"]["message"]

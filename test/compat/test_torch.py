@@ -220,7 +220,7 @@ INACTIVE = {
 
 
 def test_the_rows_that_are_inactive_on_this_torch_are_the_known_ones():
-    from gradport.lower.table import inactive_rows
+    from gradport.operators.table import inactive_rows
 
     minor = tuple(map(int, torch.__version__.split(".")[:2]))
     assert sorted(inactive_rows()) == INACTIVE[minor]
@@ -245,8 +245,8 @@ def test_the_self_test_fails_where_no_hook_is_called(monkeypatch):
 
 
 def test_the_self_test_of_export_fails_where_marks_are_lost(monkeypatch):
-    from gradport import selftest as export_selftest
-    from gradport.capture import regions
+    from gradport.exporting import selftest as export_selftest
+    from gradport.tracing import regions
 
     monkeypatch.setattr(regions, "_mark", lambda tensors, key, side: None)
     export_selftest.require_working_export.cache_clear()

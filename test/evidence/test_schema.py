@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradport
-from gradport.evidence import SCHEMA_VERSION, schema
+from gradport.evidence.evidence import SCHEMA_VERSION, schema
 
 OLD = pathlib.Path(__file__).with_name("version_1.json")
 

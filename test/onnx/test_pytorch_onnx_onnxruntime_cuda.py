@@ -12,7 +12,7 @@ from pytorch_test_common import Swish
 
 import gradport
 from gradport.testing import assert_exports, needs_runtime
-from gradport.verify import ort
+from gradport.verifying import ort
 
 CUDA = "onnxruntime-cuda"
 X = torch.linspace(-2, 2, 12).reshape(4, 3)

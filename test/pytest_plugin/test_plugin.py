@@ -88,7 +88,7 @@ def test_what_a_subject_leaves_open_is_exported_with_every_gradient(tmp_path):
 
 def test_a_hostile_name_is_escaped():
     from gradport import Evidence
-    from gradport.report.run import run_html
+    from gradport.reporting.run import run_html
 
     name = "<script>alert(1)</script>"
     found = run_html(name, [(name, Evidence(name))])
@@ -96,7 +96,7 @@ def test_a_hostile_name_is_escaped():
 
 
 def test_without_the_option_nothing_heavy_is_imported(tmp_path):
-    heavy = "{'torch', 'onnx', 'jinja2', 'gradport.subject'}"
+    heavy = "{'torch', 'onnx', 'jinja2', 'gradport.subject.subject'}"
     hook = f"import sys\ndef pytest_sessionfinish():\n    assert not {heavy} & set(sys.modules)\n"
     (tmp_path / "conftest.py").write_text(hook)
     (tmp_path / "test_nothing.py").write_text("def test_nothing():\n    pass\n")

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import gradport
-from gradport.eager import ones, run_eager
-from gradport.joint import Joint, cast
+from gradport.eager.joint import Joint, cast
+from gradport.eager.run import ones, run_eager
 
 
 class Interrupt(BaseException):

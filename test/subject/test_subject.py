@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradport
-from gradport.inputs import with_example
-from gradport.spec import DTYPES, parse_spec
+from gradport.eager.inputs import with_example
+from gradport.subject.spec import DTYPES, parse_spec
 
 
 class Fn(torch.autograd.Function):

@@ -59,8 +59,8 @@ def check(
         require_place(html)
         subject = load_subject(target, inputs or [], loss=loss, seed=seed, wrt=names(wrt), expect=expected(expect))
         with current.step("importing"):
-            from gradport.check import check as run_check
-            from gradport.report.terminal import evidence_table
+            from gradport.checking import check as run_check
+            from gradport.reporting.terminal import evidence_table
         with current.step(f"checking {subject.name}"):
             evidence = run_check(
                 subject,
@@ -78,8 +78,8 @@ def check(
 
 def _list(current: Session) -> None:
     with current.step("importing"):
-        from gradport.check import RULES
-        from gradport.report.terminal import rules_table
+        from gradport.checking import RULES
+        from gradport.reporting.terminal import rules_table
     questions = {rule.name: rule.question for rule in RULES.values()}
     current.show(rules_table(questions))
     current.result |= {"rules": questions}

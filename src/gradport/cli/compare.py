@@ -25,7 +25,7 @@ def compare(
 ) -> None:
     """Say what got better and what got worse between two Evidences; exit 1 where something got worse."""
     with session("compare", as_json) as current:
-        from gradport.changes import compare as run_compare
+        from gradport.evidence.changes import compare as run_compare
 
         require_place(html)
         old, new = read_evidence(before), read_evidence(after)
@@ -39,7 +39,7 @@ def compare(
             "changes": [dataclasses.asdict(change) for change in changes],
         }
         if html is not None:
-            from gradport.report.difference import difference_html
+            from gradport.reporting.difference import difference_html
 
             write_text(html, difference_html(old, new, changes))
             current.say(f"wrote {html}")

@@ -42,8 +42,8 @@ def docs(
         require_writable(out)
         work = factor(budget)
         with current.step("reading"):
-            from gradport.report.site import SITE, as_markdown, as_site, pages
-            from gradport.survey.cards import known_cards
+            from gradport.documenting.cards import known_cards
+            from gradport.reporting.site import SITE, as_markdown, as_site, pages
 
             surveyed = _surveyed(current, paths)
         measured = {} if evidence is None else known_cards(evidence, surveyed)
@@ -77,7 +77,7 @@ def _surveyed(current: Session, paths: Sequence[str]) -> dict[str, Any]:
     Raises:
         SpecError: two paths have one name.
     """
-    from gradport.survey import survey_folders
+    from gradport.documenting import survey_folders
 
     roots: dict[str, pathlib.Path] = {}
     for root in map(_root, paths):
@@ -160,8 +160,8 @@ def _measured(
     current: Session, subjects: Sequence[Any], surveyed: Any, known: Any, options: _Options
 ) -> dict[str, list[Any]]:
     """What these Subjects show; written as soon as it is known, since measuring takes long."""
-    from gradport.report.measured import evidence_file
-    from gradport.survey.cards import LeftOut, measured_cards
+    from gradport.documenting.cards import LeftOut, measured_cards
+    from gradport.reporting.measured import evidence_file
 
     found: dict[str, list[Any]] = {}
     with current.step("measuring"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gradport.errors import SpecError
 
 if TYPE_CHECKING:
-    from gradport.evidence import Evidence
+    from gradport.evidence.evidence import Evidence
 
 __all__ = ["read_evidence"]
 
@@ -19,7 +19,7 @@ def read_evidence(path: Path) -> Evidence:
     Raises:
         SpecError: it cannot be read, or is none.
     """
-    from gradport.evidence import Evidence
+    from gradport.evidence.evidence import Evidence
 
     try:
         return Evidence.from_json(path.read_text("utf-8"))

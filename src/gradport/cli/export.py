@@ -29,7 +29,7 @@ from gradport.cli.session import Session, require_writable, session
 from gradport.cli.target import load_subject
 
 if TYPE_CHECKING:
-    from gradport.program import Program
+    from gradport.model.program import Program
 
 __all__ = ["export", "exported", "file_stem", "require_exportable", "save", "with_gradients"]
 
@@ -61,8 +61,8 @@ def export(
 def exported(current: Session, subject: Any, wrt: str | None, **options: Any) -> Program:
     """Exports with what the command line said, every gradient where it said nothing, and shows the result."""
     with current.step("importing"):
-        from gradport.export import export as run_export
-        from gradport.report.terminal import functions_table, interface_table
+        from gradport.exporting.export import export as run_export
+        from gradport.reporting.terminal import functions_table, interface_table
     with current.step(f"exporting {subject.name}"):
         program = run_export(with_gradients(subject, wrt), **options)
     current.show(interface_table(program))
@@ -83,9 +83,9 @@ def require_exportable(subject: Any, wrt: str | None, options: Mapping[str, Any]
         SpecError: one of them does not.
         TargetError: the subject rejects its own example.
     """
-    from gradport.export import require_options
-    from gradport.inputs import with_example
-    from gradport.joint import Joint
+    from gradport.eager.inputs import with_example
+    from gradport.eager.joint import Joint
+    from gradport.exporting.export import require_options
 
     require_options(functions=options["functions"], opset_version=options["opset_version"], random=options["random"])
     Joint(with_example(with_gradients(subject, wrt)))
@@ -93,7 +93,7 @@ def require_exportable(subject: Any, wrt: str | None, options: Mapping[str, Any]
 
 def with_gradients(subject: Any, wrt: str | None) -> Any:
     """The Subject with the gradients that the command line wants: every one there is where nothing is said."""
-    from gradport.inputs import with_every_gradient
+    from gradport.eager.inputs import with_every_gradient
 
     if wrt is not None:
         return subject.replace(wrt=names(wrt))

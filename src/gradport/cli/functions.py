@@ -19,8 +19,8 @@ def functions(
     """List the graph and the custom Functions of an ONNX file."""
     with session("functions", as_json) as current:
         with current.step("importing"):
-            from gradport.loading import load
-            from gradport.report.terminal import functions_table, interface_table
+            from gradport.model.loading import load
+            from gradport.reporting.terminal import functions_table, interface_table
         program = load(file)
         current.show(interface_table(program))
         current.show(functions_table(program))

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gradport.effort import as_effort
 from gradport.errors import SpecError
-from gradport.spec import DTYPES
+from gradport.isolation.effort import as_effort
+from gradport.subject.spec import DTYPES
 
 __all__ = [
     "Atol",

@@ -31,8 +31,8 @@ def write_page(
     """
     if html is None:
         return
-    from gradport.report.run import run_html
-    from gradport.survey import with_excerpts
+    from gradport.documenting import with_excerpts
+    from gradport.reporting.run import run_html
 
     named = [(source, with_excerpts(evidence)) for source, evidence in found]
     write_text(html, run_html(title, named, model=model))

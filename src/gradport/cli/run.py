@@ -37,7 +37,7 @@ from gradport.cli.target import load_subject
 from gradport.errors import Error
 
 if TYPE_CHECKING:
-    from gradport.evidence import Evidence
+    from gradport.evidence.evidence import Evidence
 
 __all__ = ["run"]
 
@@ -72,9 +72,9 @@ def run(
             target, inputs or [], loss=loss, seed=seed, outputs=names(outputs), expect=expected(expect)
         )
         with current.step("importing"):
-            from gradport.check import check
-            from gradport.report.terminal import evidence_table
-            from gradport.verify import verify
+            from gradport.checking import check
+            from gradport.reporting.terminal import evidence_table
+            from gradport.verifying import verify
         options = {"functions": functions, "fallback": not no_fallback, "random": random, "opset_version": opset}
         require_exportable(subject, wrt, options)
         stem = out / file_stem(subject.name)

@@ -62,8 +62,8 @@ def sweep(
         require_place(html)
         subject = load_subject(target, inputs or [], loss=loss, seed=seed, outputs=names(outputs))
         with current.step("importing"):
-            from gradport.report.terminal import sweep_table
-            from gradport.verify import sweep as run_sweep
+            from gradport.reporting.terminal import sweep_table
+            from gradport.verifying import sweep as run_sweep
         subject = with_gradients(subject, wrt)
         with current.step(f"sweeping {subject.name}"):
             evidence = run_sweep(

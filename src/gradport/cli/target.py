@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from gradport.errors import Error, SpecError, TargetError
-from gradport.spec import looks_like_spec, parse_spec
+from gradport.subject.spec import looks_like_spec, parse_spec
 
 __all__ = ["load_attribute", "load_subject", "load_subjects"]
 
@@ -37,7 +37,7 @@ def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None,
     """
     import torch
 
-    from gradport.subject import Subject, as_function
+    from gradport.subject.subject import Subject, as_function
 
     torch.manual_seed(seed)
     found = load_attribute(target)
@@ -59,7 +59,7 @@ def load_subjects(path: str) -> list[Any]:
     Raises:
         TargetError: it cannot be imported, or holds none.
     """
-    from gradport.subject import subjects_of
+    from gradport.subject.subject import subjects_of
 
     module = _module(path)
     found = [subject for name, value in vars(module).items() for _, subject in subjects_of(name, value)]
@@ -212,7 +212,7 @@ def _torch_name(text: str) -> Any:
 
 def _bound(target: Any, values: Mapping[str, Any], subject: Any) -> Any:
     """The Subject with `values` as its arguments and targets."""
-    from gradport.signature import signature_of
+    from gradport.subject.signature import signature_of
 
     tree = _nested(values)
     parameters = _parameters(signature_of(target))

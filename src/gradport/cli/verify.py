@@ -63,8 +63,8 @@ def verify(
         require_place(html)
         subject = load_subject(against, inputs or [], loss=loss, seed=seed, wrt=names(wrt), outputs=names(outputs))
         with current.step("importing"):
-            from gradport.report.terminal import evidence_table
-            from gradport.verify import verify as run_verify
+            from gradport.reporting.terminal import evidence_table
+            from gradport.verifying import verify as run_verify
         with current.step(f"verifying {file}"):
             evidence = run_verify(
                 file,

@@ -49,7 +49,7 @@ def _model(current: Session, file: pathlib.Path) -> None:
 
 def _drawn(file: pathlib.Path) -> pathlib.Path:
     """Evidence as a page in a folder for scratch."""
-    from gradport.report.run import run_html
+    from gradport.reporting.run import run_html
 
     evidence = read_evidence(file)
     page = pathlib.Path(tempfile.mkdtemp(prefix="gradport-")) / f"{file.stem}.html"

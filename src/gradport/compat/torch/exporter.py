@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import torch.fx
 
+from gradport.compat.quiet import quiet
 from gradport.compat.torch.tracing import without_collection
-from gradport.quiet import quiet
 
 __all__ = ["decompositions", "default_opset", "has_lowering", "lowerings", "translate"]
 

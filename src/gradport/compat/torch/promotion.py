@@ -16,8 +16,8 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._guards import detect_fake_mode
 from torch.fx.traceback import preserve_node_meta
 
+from gradport.compat.quiet import quiet
 from gradport.compat.torch.operators import aten, present
-from gradport.quiet import quiet
 
 __all__ = ["promote_types"]
 

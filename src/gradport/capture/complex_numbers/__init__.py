@@ -1,6 +1,0 @@
-"""Complex numbers as pairs of real ones. Importing this package fills the table of rules."""
-
-from gradport.capture.complex_numbers import arithmetic, fourier, places
-from gradport.capture.complex_numbers.writing import write_complex_as_pairs
-
-__all__ = ["arithmetic", "fourier", "places", "write_complex_as_pairs"]

@@ -1,0 +1,58 @@
+"""Aliasing and mutation: nothing may be changed behind autograd's back.
+
+Source: https://docs.pytorch.org/docs/stable/notes/extending.html (mark_dirty; never modify a cotangent in place)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradport.checking.findings import judged, noted
+from gradport.checking.rules import rule
+from gradport.checking.trial import Trial
+from gradport.checking.watch import Watched, watched
+from gradport.evidence.evidence import Finding
+
+__all__ = ["aliasing"]
+
+
+@rule("aliasing", "Does forward or backward change what is not its own?", alongside=True)
+def aliasing(trial: Trial) -> Iterator[Finding]:
+    """One Finding for each kind of change of each Function."""
+    _, log = watched(trial, trial.inputs[0])
+    for one in log:
+        problems = list(_problems(one))
+        for about, message in problems:
+            yield judged(trial, "aliasing", f"{one.name} {about}", False, message, kind=about)
+        if not problems:
+            yield judged(trial, "aliasing", one.name, True, f"{one.name} changes nothing that is not its own.")
+        for at in one.views:
+            message = f"Output {at} of {one.name} shares memory with an argument: a write into one shows in the other."
+            yield noted(trial, "aliasing", f"{one.name} view", message, kind="view")
+
+
+def _problems(one: Watched) -> Iterator[tuple[str, str]]:
+    for at in one.changed_inputs:
+        yield (
+            "input",
+            f"The forward of {one.name} changes argument {at} in place without ctx.mark_dirty: whoever else reads it "
+            "computes with other numbers than its own; clone it first, or mark it dirty and return it.",
+        )
+    for at in one.changed_cotangents:
+        yield (
+            "cotangent",
+            f"The backward of {one.name} changes cotangent {at} in place: autograd may hand the same tensor to another "
+            "branch, whose gradient is then wrong; clone it first.",
+        )
+    for at in one.changed_saved:
+        yield (
+            "saved",
+            f"The backward of {one.name} changes saved tensor {at} in place: a second backward through the same graph "
+            "gives another gradient; clone it first.",
+        )
+    for name in one.changed_kept:
+        yield (
+            "kept",
+            f"The backward of {one.name} changes {name} in place: a second backward through the same graph gives "
+            "another gradient; clone it first.",
+        )

@@ -1,0 +1,57 @@
+"""Autocast: the forward in a region of autocast, the backward behind it, as people train.
+
+Not everyone trains so, and a Function needs two decorators for it; the thorough profile asks, or `only=["autocast"]`.
+Source: https://docs.pytorch.org/docs/stable/notes/amp_examples.html, on custom autograd functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from gradport.checking.calls import call, gradients, runs
+from gradport.checking.dtypes import FACTOR, cotangents_of_eighths, excess
+from gradport.checking.findings import judged, skipped
+from gradport.checking.rules import rule
+from gradport.checking.trial import Trial
+from gradport.eager.joint import cast
+from gradport.errors import Error
+from gradport.evidence.evidence import Finding
+from gradport.isolation.effort import Profile
+
+__all__ = ["autocast"]
+
+_ADVICE = "decorate forward with torch.amp.custom_fwd and backward with torch.amp.custom_bwd"
+
+
+@rule("autocast", "Does it run under autocast to bfloat16, as exactly as bfloat16 allows?", least=Profile.THOROUGH)
+def autocast(trial: Trial) -> Iterator[Finding]:
+    """One Finding."""
+    if trial.is_random:
+        yield skipped(trial, "autocast", "", "random numbers differ from dtype to dtype")
+        return
+    narrow = cast(trial.inputs[0], torch.float32)
+    drawn = runs(lambda: cotangents_of_eighths(trial, narrow))
+    exact = None if drawn is None else runs(lambda: gradients(trial, call(trial, narrow), drawn))
+    if drawn is None or exact is None:
+        yield skipped(trial, "autocast", "", "the subject does not run in float32")
+        return
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            made = call(trial, narrow)
+        got = gradients(trial, made, {name: value.to(made.outputs[name].dtype) for name, value in drawn.items()})
+    except Error as error:
+        what = "forward and backward run in different dtypes"
+        message = f"Under autocast it fails, for {what}: {error} To fix it, {_ADVICE}."
+        yield judged(trial, "autocast", "", False, message, kind="crash")
+        return
+    pairs = [(got[slot], exact.get(slot)) for slot in got]
+    worst = max(
+        (excess(a, b, None, torch.bfloat16) for a, b in pairs if a is not None and b is not None and b.numel()),
+        default=0.0,
+    )
+    message = "Under autocast to bfloat16 the gradient is as exact as bfloat16 allows."
+    if worst > FACTOR:
+        message = f"Under autocast the gradient is {worst:.3g} times further off than bfloat16 accounts for; {_ADVICE}."
+    yield judged(trial, "autocast", "", worst <= FACTOR, message, kind="autocast", figure=worst, unit="of allowed")

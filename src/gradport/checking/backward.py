@@ -1,0 +1,291 @@
+"""What the backward is: beside central differences, and beside autograd of the forward's own operators."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from gradport.checking.directions import along
+from gradport.checking.expectation import Expectation, accepted, expectations
+from gradport.checking.findings import judged
+from gradport.checking.kinds import Kind, classify
+from gradport.checking.rules import rule
+from gradport.checking.samples import Call, Sample, by_differences, by_operators, is_piecewise_constant
+from gradport.checking.trial import Trial
+from gradport.eager.joint import Slot
+from gradport.errors import SpecError
+from gradport.evidence.evidence import Finding
+from gradport.subject.leaves import replaced
+
+__all__ = ["backward_against_differences", "backward_against_operators"]
+
+
+@rule("differences", "Is the backward the derivative of the forward, by central differences in float64?")
+def backward_against_differences(trial: Trial) -> Iterator[Finding]:
+    """One Finding for each argument."""
+    calls = by_differences(trial)
+    if callable(trial.joint.subject.expect):
+        yield from _against_callable(trial, calls, trial.joint.subject.expect)
+    else:
+        yield from _judged("differences", "differences give", trial, calls, calls)
+        yield from _whole(trial, calls)
+
+
+@rule("operators", "Is the backward what autograd gives for the forward's own operators?")
+def backward_against_operators(trial: Trial) -> Iterator[Finding]:
+    """One Finding for each argument; skipped where the forward's operators are not differentiable."""
+    if callable(trial.joint.subject.expect):
+        yield _skipped(trial, "the backward was declared by a callable, which the rule 'differences' holds it to")
+        return
+    own = by_operators(trial)
+    if own is None:
+        yield _skipped(trial, "the forward's own operators do not run under autograd")
+        return
+    differences = by_differences(trial)
+    sound = {slot: calls for slot, calls in own.items() if _are_the_derivative(calls, differences[slot])}
+    for slot in own:
+        if slot not in sound:
+            yield _skipped(trial, "the forward detaches, rounds or writes past autograd", slot)
+    yield from _judged("operators", "the forward's own operators give", trial, sound, differences)
+
+
+def _whole(trial: Trial, calls: Mapping[Slot, list[Call]]) -> Iterator[Finding]:
+    """Arguments of which only some elements were looked at, along a random direction through all of them."""
+    large = [slot for slot in calls if trial.inputs[0][slot].numel() > trial.elements]
+    derivative = [slot for slot in large if all(s.agrees for call in calls[slot] for s in call.samples)]
+    if not derivative or trial.is_random:
+        return
+    for one in along(trial, trial.inputs[0]):
+        if one.slot not in derivative or one.slope.nature != "smooth":
+            continue
+        gap = abs(one.got - one.slope.value) / max(abs(one.got), abs(one.slope.value), one.norm, 1e-300)
+        message = (
+            f"Along a random direction through all {trial.inputs[0][one.slot].numel()} elements of {one.slot.name} "
+            f"the backward gives {one.got:.6g}, differences give {one.slope.value:.6g}"
+        )
+        if one.departs:
+            message += "; the elements that were looked at one by one are right, so others are wrong"
+        yield judged(
+            trial,
+            "differences",
+            f"{one.slot.name} whole",
+            not one.departs,
+            message + ".",
+            kind="wrong" if one.departs else "derivative",
+            figure=gap,
+            unit="relative",
+        )
+
+
+def _judged(
+    rule_name: str,
+    source: str,
+    trial: Trial,
+    calls: Mapping[Slot, list[Call]],
+    differences: Mapping[Slot, list[Call]],
+) -> Iterator[Finding]:
+    declared = expectations(trial.joint, trial.joint.subject.expect)
+    seen = {slot: list(found) for slot, found in calls.items() if any(call.samples for call in found)}
+    constant = {slot: is_piecewise_constant(differences, slot) for slot in calls}
+    # one gradient has one name, whichever rule looks at it: by the differences, where they saw more of it
+    kinds = {slot: _named(found, differences[slot], constant[slot]) for slot, found in seen.items()}
+    match = {slot: accepted(declared[slot.name], kinds[slot], seen[slot], constant[slot]) for slot in seen}
+    for slot in calls:
+        if slot not in seen:
+            yield _undecided(rule_name, trial, slot)
+            continue
+        expectation = declared[slot.name]
+        # declared for all arguments at once, it must hold for one of them; the others may be derivatives
+        if match[slot] and kinds[slot].name == "wrong":  # declared as a surrogate, it is one
+            kinds[slot] = dataclasses.replace(kinds[slot], name="surrogate")
+        held = match[slot] or (kinds[slot].name == "derivative" and not expectation.alone and any(match.values()))
+        yield _finding(rule_name, source, trial, slot, kinds[slot], seen[slot], held, constant[slot], expectation)
+
+
+def _named(calls: Sequence[Call], differences: Sequence[Call], constant: bool) -> Kind:
+    found = classify(calls, constant)
+    if found.name == "derivative" or not any(call.samples for call in differences):
+        return found
+    usual = classify(differences, constant)
+    if usual.name in ("derivative", found.name):
+        return found
+    return dataclasses.replace(found, name=usual.name, expect=usual.expect, factor=usual.factor, masked=usual.masked)
+
+
+def _finding(
+    rule_name: str,
+    source: str,
+    trial: Trial,
+    slot: Slot,
+    kind: Kind,
+    calls: Sequence[Call],
+    held: bool,
+    constant: bool,
+    expectation: Expectation,
+) -> Finding:
+    looked = f"{sum(len(call.samples) for call in calls)} elements of {len(calls)} backward calls"
+    message = f"The gradient of {slot.name} is {_described(kind, constant)}"
+    if kind.worst is not None:
+        place, got, want = _place(slot, kind.worst), kind.worst.got, kind.worst.want
+        message += f": at {place} the backward gives {got:.6g}, {source} {want:.6g}"
+        if all(call.missing for call in calls):
+            message += " (it returns None)"
+    message += f" ({looked})."
+    if not held:
+        message += _advice(slot, kind, expectation)
+    return Finding(
+        key=f"{rule_name}/{slot.name}",
+        rule=rule_name,
+        outcome="held" if held else "failed",
+        kind=kind.name,
+        severity="info" if held else "error",
+        figure=kind.figure,
+        unit="relative",
+        input=_place(slot, kind.worst) if kind.worst is not None else None,
+        where=trial.where(),
+        message=message,
+    )
+
+
+def _described(kind: Kind, constant: bool) -> str:
+    if kind.name == "derivative":
+        return f"the derivative, to {kind.figure:.1g} relative"
+    forward = "where the forward is piecewise constant" if constant else "and not the derivative of the forward"
+    return {
+        "straight-through": f"straight-through {_reach(kind)} {forward}",
+        "surrogate": f"a surrogate {forward}",
+        "clipped": "the derivative, clipped",
+    }.get(kind.name, kind.name if kind.name == "wrong" else f"the derivative {kind.name}")
+
+
+def _reach(kind: Kind) -> str:
+    """Where a straight-through gradient passes the cotangent on."""
+    if kind.masked is None:
+        return "everywhere that was looked at"
+    low, high = kind.masked
+    return f"from {low:.6g} to {high:.6g} and zero outside"
+
+
+def _advice(slot: Slot, kind: Kind, expectation: Expectation) -> str:
+    declared = f" It was declared {str(expectation)!r}." if expectation.kind is not None else ""
+    if kind.name == "wrong":
+        return declared
+    return f'{declared} If that is meant, declare expect={{"{slot.name}": "{kind.expect}"}}.'
+
+
+def _place(slot: Slot, sample: Sample) -> str:
+    index = f"[{', '.join(map(str, sample.index))}]" if sample.index else ""
+    cotangent = "".join(f" with a cotangent of {value:.6g}" for value in list(sample.cotangents.values())[:1])
+    return f"{slot.name}{index} = {sample.x:.6g}{cotangent}"
+
+
+def _are_the_derivative(own: Sequence[Call], differences: Sequence[Call]) -> bool:
+    """Whether autograd of the forward's operators agrees with the differences where both looked."""
+    exact = {(call.input, call.size, sample.index): sample.left for call in own for sample in call.samples}
+    for call in differences:
+        for sample in call.samples:
+            value = exact.get((call.input, call.size, sample.index))
+            if value is None:
+                continue
+            low, high = sorted((sample.left, sample.right))
+            slack = 16 * sample.error + 1e-6 * max(abs(value), abs(low), abs(high)) + 1e-12
+            if not low - slack <= value <= high + slack:
+                return False
+    return True
+
+
+def _against_callable(
+    trial: Trial, calls: Mapping[Slot, list[Call]], expected: Callable[..., Any]
+) -> Iterator[Finding]:
+    """The backward against a gradient that the user wrote, on every element of every input."""
+    worst: dict[Slot, float] = dict.fromkeys(trial.joint.wanted, 0.0)
+    for tensors in trial.inputs:
+        seeded = trial.seeded(tensors)
+        cotangents = {name: torch.randn(v.shape, generator=trial.generator).to(v.dtype) for name, v in seeded.items()}
+        wanted = _declared_gradients(trial, tensors, cotangents, expected)
+        got = trial.gradients(tensors, cotangents)
+        for slot in trial.joint.wanted:
+            theirs, ours = wanted[slot], got[slot]
+            theirs = torch.zeros_like(tensors[slot]) if theirs is None else theirs
+            ours = torch.zeros_like(tensors[slot]) if ours is None else ours
+            worst[slot] = max(worst[slot], _distance(ours, theirs))
+    for slot, figure in worst.items():
+        held = figure <= 1e-6
+        kind = classify(calls[slot], is_piecewise_constant(calls, slot)).name if calls[slot] else ""
+        yield Finding(
+            key=f"differences/{slot.name}",
+            rule="differences",
+            outcome="held" if held else "failed",
+            kind=kind,
+            severity="info" if held else "error",
+            figure=figure,
+            unit="relative",
+            where=trial.where(),
+            message=f"The gradient of {slot.name} {'is' if held else 'is not'} the declared one: "
+            f"they differ by {figure:.2g} relative at most.",
+        )
+
+
+def _declared_gradients(
+    trial: Trial,
+    tensors: Mapping[Slot, torch.Tensor],
+    cotangents: Mapping[str, torch.Tensor],
+    expected: Callable[..., Any],
+) -> dict[Slot, torch.Tensor | None]:
+    """What `expect(cotangents, *arguments)` gives, by argument.
+
+    Raises:
+        SpecError: it does not give one gradient for each argument, or for each argument that has one.
+    """
+    subject = trial.joint.subject
+    by_path = {a.path: tensors[Slot("argument", a.name)] for a in trial.joint.arguments}
+    given = replaced({"args": subject.args, "kwargs": subject.kwargs}, by_path)
+    cotangent: Any = tuple(cotangents.values())
+    result = expected(cotangent[0] if len(cotangent) == 1 else cotangent, *given["args"], **given["kwargs"])
+    result = result if isinstance(result, tuple) else (result,)
+    wanted = trial.joint.wanted
+    if len(result) == len(wanted):
+        return dict(zip(wanted, result, strict=True))
+    leaves = sorted((*trial.joint.arguments, *trial.joint.statics), key=lambda leaf: str(leaf.path))
+    names = list(dict.fromkeys(leaf.of for leaf in leaves))
+    if len(result) == len(names):
+        by_name = dict(zip(names, result, strict=True))
+        return {slot: by_name[slot.name] for slot in wanted}
+    raise SpecError(
+        f"expect= of {subject.name} gave {len(result)} gradients; "
+        f"give one for each of {', '.join(slot.name for slot in wanted)}."
+    )
+
+
+def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    if torch.equal(a.isnan(), b.isnan()) and a.numel():
+        gap = (a - b).abs().nan_to_num(0.0).max()
+        return float(gap / b.abs().nan_to_num(0.0).max().clamp_min(1e-300)) if gap > 0 else 0.0
+    return 0.0 if not a.numel() else float("inf")
+
+
+def _undecided(rule_name: str, trial: Trial, slot: Slot) -> Finding:
+    return Finding(
+        key=f"{rule_name}/{slot.name}",
+        rule=rule_name,
+        outcome="undecided",
+        severity="warning",
+        where=trial.where(),
+        message=f"No element of {slot.name} that was looked at is a smooth point of the forward; give other inputs.",
+    )
+
+
+def _skipped(trial: Trial, reason: str, slot: Slot | None = None) -> Finding:
+    about = "" if slot is None else f"/{slot.name}"
+    return Finding(
+        key=f"operators{about}",
+        rule="operators",
+        outcome="skipped",
+        where=trial.where(),
+        message=f"Not compared{f' for {slot.name}' if slot else ''}: {reason}.",
+    )

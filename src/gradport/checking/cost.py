@@ -1,0 +1,171 @@
+"""Cost: time and memory of forward and backward against autograd of the same operators, which is why people write
+Functions.
+
+Times are the least of several runs, taken in turns with the operators' own, so that a busy machine disturbs both alike.
+Memory is counted from the storages that operators allocate and that are still alive.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from gradport.checking.bypass import bypassed
+from gradport.checking.calls import call, cotangents_for
+from gradport.checking.findings import noted, skipped
+from gradport.checking.rules import rule
+from gradport.checking.trial import LOSS, Trial
+from gradport.compat.torch.modes import TorchDispatchMode
+from gradport.compat.torch.tensors import storage_key
+from gradport.compat.torch.trees import tree_leaves
+from gradport.eager.joint import Slot
+from gradport.errors import Error
+from gradport.evidence.evidence import Finding
+from gradport.isolation.effort import Profile
+
+__all__ = ["cost"]
+
+_RUNS = 15
+
+Cotangents = dict[str, torch.Tensor]
+
+
+@dataclasses.dataclass
+class _Cost:
+    """One call: seconds of forward and backward, bytes at the peak, bytes saved for the backward."""
+
+    forward: float = float("inf")
+    backward: float = float("inf")
+    peak: int = 0
+    saved: int = 0
+
+
+@rule(
+    "cost",
+    "What do forward and backward cost beside autograd of the same operators?",
+    shrinks=False,
+    least=Profile.THOROUGH,
+)
+def cost(trial: Trial) -> Iterator[Finding]:
+    """One Finding each for time, peak memory and bytes saved; worth knowing, and wrong in no way."""
+    try:
+        ours, theirs = _measured(trial)
+    except Error:
+        yield skipped(trial, "cost", "", "the forward's own operators do not run under autograd")
+        return
+    for about, a, b in (("forward", ours.forward, theirs.forward), ("backward", ours.backward, theirs.backward)):
+        message = f"The {about} takes {_ratio(a, b)} the time of its own operators under autograd ({1e6 * a:.3g} µs)."
+        yield noted(trial, "cost", about, message, kind="time", figure=a / b if b else None)
+    for about, m, n in (("peak", ours.peak, theirs.peak), ("saved", ours.saved, theirs.saved)):
+        what = "At its peak it holds" if about == "peak" else "It saves for the backward"
+        message = f"{what} {m} bytes, {_ratio(m, n)} those of its own operators under autograd ({n} bytes)."
+        yield noted(trial, "cost", about, message, kind="memory", figure=m / n if n else None)
+
+
+def _ratio(a: float, b: float) -> str:
+    return f"{a / b:.2f} times" if b else "beside none of"
+
+
+def _measured(trial: Trial) -> tuple[_Cost, _Cost]:
+    """The Function's cost and its operators'.
+
+    Raises:
+        Error: one of them does not run.
+    """
+    ours, theirs = _Cost(), _Cost()
+    cotangents = cotangents_for(call(trial, trial.inputs[0]).outputs, trial.seed)
+
+    def measure() -> None:
+        _weigh(trial, cotangents, ours)
+        with bypassed():
+            _weigh(trial, cotangents, theirs)
+        for _ in range(_RUNS):
+            _clock(trial, cotangents, ours)
+            with bypassed():
+                _clock(trial, cotangents, theirs)
+
+    trial.guarded(trial.inputs[0], measure)
+    return ours, theirs
+
+
+def _clock(trial: Trial, cotangents: Cotangents, into: _Cost) -> None:
+    given = _given(trial)
+    started = time.perf_counter()
+    outputs = _forward(trial, given)
+    between = time.perf_counter()
+    _backward(trial, outputs, given, cotangents)
+    into.backward = min(into.backward, time.perf_counter() - between)
+    into.forward = min(into.forward, between - started)
+
+
+def _weigh(trial: Trial, cotangents: Cotangents, into: _Cost) -> None:
+    saved: dict[int, int] = {}
+    given = _given(trial)
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with _Live() as live, saved_tensors_hooks(pack, lambda tensor: tensor):
+        outputs = _forward(trial, given)
+        _backward(trial, outputs, given, cotangents)
+        del outputs
+    into.peak, into.saved = live.peak, sum(saved.values())
+
+
+def _given(trial: Trial) -> dict[Slot, torch.Tensor]:
+    """Arguments that take a gradient; no leaves, so that a subject may write into them."""
+    wanted = trial.joint.wanted
+    leaves = {s: t.detach().clone().requires_grad_(s in wanted) for s, t in trial.inputs[0].items()}
+    return {slot: leaf * 1 if slot in wanted and slot.kind != "parameter" else leaf for slot, leaf in leaves.items()}
+
+
+def _forward(trial: Trial, given: dict[Slot, torch.Tensor]) -> dict[str, torch.Tensor]:
+    outputs, loss = trial.joint.forward(given)
+    return outputs if loss is None else {LOSS: loss}
+
+
+def _backward(
+    trial: Trial, outputs: dict[str, torch.Tensor], given: dict[Slot, torch.Tensor], cotangents: Cotangents
+) -> None:
+    asked = [(outputs[name], cotangents[name]) for name in cotangents]
+    leaves = [given[slot] for slot in trial.joint.wanted]
+    torch.autograd.grad([o for o, _ in asked], leaves, [c for _, c in asked], allow_unused=True)
+
+
+class _Live(TorchDispatchMode):
+    """Counts the bytes of the storages that operators allocated and that somebody still holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self._now = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(results):
+            if isinstance(leaf, torch.Tensor):
+                self._count(leaf.untyped_storage())
+        return results
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        size, key = storage.nbytes(), storage_key(storage)
+        if key in self._known:
+            return
+        self._known.add(key)
+        self._now += size
+        self.peak = max(self.peak, self._now)
+        weakref.finalize(storage, self._freed(key, size))
+
+    def _freed(self, key: int, size: int) -> Callable[[], None]:
+        def forget() -> None:
+            self._known.discard(key)
+            self._now -= size
+
+        return forget

@@ -1,0 +1,147 @@
+"""Edge values: 0, -0, subnormals, the largest, infinities and nan, rows of zeros, all equal, and nothing at all.
+
+What is not finite fails where the forward's own operators (or float64) give a finite value, and a nan that is swallowed
+fails where they give a nan; else it is as it should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from gradport.checking.bypass import own_gradients
+from gradport.checking.calls import call, gradients, runs
+from gradport.checking.findings import judged, noted, skipped
+from gradport.checking.rules import rule
+from gradport.checking.samples import by_differences, is_piecewise_constant
+from gradport.checking.trial import Trial
+from gradport.eager.joint import Slot
+from gradport.errors import TargetError
+from gradport.evidence.evidence import Finding
+
+__all__ = ["EDGES", "edge_values"]
+
+_TINY = torch.finfo(torch.float64).tiny
+
+EDGES: dict[str, float] = {
+    "0": 0.0,
+    "-0": -0.0,
+    "subnormal": _TINY / 4,
+    "large": 1e3,
+    "largest": torch.finfo(torch.float64).max,
+    "inf": float("inf"),
+    "-inf": float("-inf"),
+    "nan": float("nan"),
+    "a row of zeros": 0.0,
+    "all zeros": 0.0,
+    "all equal": 0.5,
+}
+
+_EVERYWHERE = ("all zeros", "all equal")
+
+
+@rule("edge-values", "Is it finite, and is nan nan, where the forward's own operators are?")
+def edge_values(trial: Trial) -> Iterator[Finding]:
+    """One Finding for each argument and edge value that goes wrong, one where none does."""
+    said = trial.joint.subject.inputs
+    if callable(said):
+        yield skipped(trial, "edge-values", "", "the inputs are made by a callable, which says what they may be")
+        return
+    for slot in trial.joint.wanted:
+        if not trial.inputs[0][slot].numel():
+            continue
+        wrong = []
+        edges = {name: value for name, value in EDGES.items() if _admits((said or {}).get(slot.name), value)}
+        if not edges:
+            yield skipped(trial, "edge-values", slot.name, "no edge value lies in its range")
+            continue
+        for name, value in edges.items():
+            found = _at(trial, slot, name, value)
+            wrong += [found] if found is not None else []
+        yield from wrong
+        if all(finding.outcome == "held" for finding in wrong):
+            message = f"At {', '.join(edges)} the gradient of {slot.name} is finite wherever its operators' is."
+            yield judged(trial, "edge-values", slot.name, True, message, kind="edges")
+    yield _empty(trial)
+
+
+def _admits(said: Any, value: float) -> bool:
+    """Whether what was said of an argument (a range, a list of values, nothing) takes a value."""
+    if said is None:
+        return True
+    if isinstance(said, tuple) and len(said) == 2:
+        return bool(said[0] <= value <= said[1])
+    return value in said
+
+
+def _at(trial: Trial, slot: Slot, name: str, value: float) -> Finding | None:
+    """What goes wrong with one element (or all) of one argument at this value, or None."""
+    tensors = dict(trial.inputs[0])
+    moved = tensors[slot].clone().contiguous()
+    if name in _EVERYWHERE:
+        moved.fill_(value)
+    elif name == "a row of zeros":
+        moved.view(-1, moved.shape[-1] if moved.dim() else 1)[0] = value
+    else:
+        moved.view(-1)[0] = value
+    tensors[slot] = moved
+    got = runs(lambda: _gradient(trial, tensors))
+    if got is None or got.get(slot) is None:
+        return None
+    outputs = call(trial, tensors).outputs
+    ones = {n: torch.ones_like(v) for n, v in outputs.items()}
+    own = own_gradients(trial, tensors, ones)
+    if own is None or own.get(slot) is None or not _operators_are_sound(trial, slot):
+        return None
+    ours, theirs = got[slot], own[slot]
+    assert ours is not None and theirs is not None
+    sound = all(bool(value.isfinite().all()) for value in outputs.values())
+    lost = theirs.isfinite() & ~ours.isfinite() & sound  # where the forward is not finite, nothing is asked
+    swallowed = torch.zeros_like(lost)
+    if name == "nan":  # asked of the element that is nan alone: what its neighbours get is a matter of the formula
+        swallowed.view(-1)[0] = bool(theirs.reshape(-1)[0].isnan()) and float(ours.reshape(-1)[0]) == 0.0
+    if not (lost | swallowed).any():
+        return None
+    what = "is not finite" if lost.any() else "swallows the nan"
+    index = [int(i) for i in (lost | swallowed).nonzero()[0]]
+    message = (
+        f"With {name} in {slot.name} the gradient {what}: at {index} the backward gives {float(ours[tuple(index)]):g}, "
+        f"the forward's own operators {float(theirs[tuple(index)]):g}; use a form of the formula that is safe there."
+    )
+    where = (
+        f"{slot.name}{[0] * moved.dim()} = {value:g}"
+        if name not in _EVERYWHERE
+        else f"{slot.name} = {value:g} everywhere"
+    )
+    if name == "largest":  # whose squares no formula holds; worth knowing, and wrong only where numbers are human
+        return noted(trial, "edge-values", f"{slot.name} {name}", message, kind="edges")
+    return judged(trial, "edge-values", f"{slot.name} {name}", False, message, kind="edges", input=where)
+
+
+def _gradient(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor | None]:
+    made = call(trial, tensors)
+    return gradients(trial, made, {name: torch.ones_like(value) for name, value in made.outputs.items()})
+
+
+def _operators_are_sound(trial: Trial, slot: Slot) -> bool:
+    """Whether autograd of the forward's operators means anything: not where the forward is piecewise constant."""
+    return not is_piecewise_constant(by_differences(trial), slot)
+
+
+def _empty(trial: Trial) -> Finding:
+    """A batch of none, where the first dimension of every argument is the same."""
+    firsts = {t.shape[0] for s, t in trial.inputs[0].items() if s.kind == "argument" and t.dim()}
+    if len(firsts) != 1:
+        return skipped(trial, "edge-values", "empty", "the arguments have no first dimension in common")
+    empty = {s: t[:0] if s.kind in ("argument", "target") and t.dim() else t for s, t in trial.inputs[0].items()}
+    if runs(lambda: trial.outputs(empty)) is None:
+        return skipped(trial, "edge-values", "empty", "the forward does not take an empty batch")
+    try:
+        found = _gradient(trial, empty)
+    except TargetError as error:
+        message = f"The forward takes an empty batch and the backward does not: {error}"
+        return judged(trial, "edge-values", "empty", False, message, kind="edges")
+    right = all(g is None or s.kind == "parameter" or g.shape == empty[s].shape for s, g in found.items())
+    return judged(trial, "edge-values", "empty", right, "An empty batch gives an empty gradient.", kind="edges")

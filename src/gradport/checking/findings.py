@@ -1,0 +1,51 @@
+"""Findings about a Trial, made in one place so that all look alike."""
+
+from __future__ import annotations
+
+from gradport.checking.trial import Trial
+from gradport.evidence.evidence import Finding
+
+__all__ = ["judged", "noted", "skipped", "warned"]
+
+
+def judged(
+    trial: Trial,
+    rule: str,
+    about: str,
+    held: bool,
+    message: str,
+    *,
+    kind: str = "",
+    figure: float | None = None,
+    unit: str = "",
+    input: str | None = None,
+) -> Finding:
+    """Something that holds or fails."""
+    return Finding(
+        key=f"{rule}/{about}" if about else rule,
+        rule=rule,
+        outcome="held" if held else "failed",
+        kind=kind,
+        severity="info" if held else "error",
+        figure=figure,
+        unit=unit,
+        input=input,
+        where=trial.where(),
+        message=message,
+    )
+
+
+def noted(trial: Trial, rule: str, about: str, message: str, *, kind: str = "", figure: float | None = None) -> Finding:
+    """Something that is worth knowing and wrong in no way."""
+    return Finding(f"{rule}/{about}", rule, "held", kind, "info", figure, where=trial.where(), message=message)
+
+
+def warned(trial: Trial, rule: str, about: str, message: str, *, kind: str, figure: float | None = None) -> Finding:
+    """Something that goes wrong elsewhere, and is no mistake of the author's."""
+    return Finding(f"{rule}/{about}", rule, "held", kind, "warning", figure, where=trial.where(), message=message)
+
+
+def skipped(trial: Trial, rule: str, about: str, reason: str) -> Finding:
+    """Something that was not looked at, and why."""
+    key = f"{rule}/{about}" if about else rule
+    return Finding(key, rule, "skipped", where=trial.where(), message=f"Not looked at: {reason}.")

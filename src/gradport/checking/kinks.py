@@ -1,0 +1,118 @@
+"""Kinks: where the one-sided derivatives differ, any value between them is a right gradient, and no other is.
+
+Kinks are looked for: along single elements, by halving the interval in which the slope changes; at round numbers, where
+people put thresholds; and at ties between elements. A jump is no kink: there no derivative is right or wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import torch
+
+from gradport.checking.bends import ROUND, bends
+from gradport.checking.calls import call, cotangents_for, gradients, runs
+from gradport.checking.differences import Slope, slope
+from gradport.checking.findings import judged, noted, skipped
+from gradport.checking.kinds import classify
+from gradport.checking.rules import rule
+from gradport.checking.samples import by_differences, change_of, is_piecewise_constant
+from gradport.checking.trial import Trial
+from gradport.eager.joint import Slot
+from gradport.evidence.evidence import Finding
+
+__all__ = ["kinks"]
+
+
+@rule("kinks", "Is the gradient between the one-sided derivatives where they differ?")
+def kinks(trial: Trial) -> Iterator[Finding]:
+    """One Finding for each argument; one for the jumps that were met."""
+    if trial.is_random:
+        yield skipped(trial, "kinks", "", "the subject draws random numbers")
+        return
+    calls = by_differences(trial)
+    for slot in trial.joint.wanted:
+        if not calls[slot] or not trial.inputs[0][slot].numel():
+            continue
+        if classify(calls[slot], is_piecewise_constant(calls, slot)).name != "derivative":
+            yield skipped(trial, "kinks", slot.name, "its gradient is not the derivative anyway")
+            continue
+        yield from _of(trial, slot)
+
+
+def _of(trial: Trial, slot: Slot) -> Iterator[Finding]:
+    met: list[str] = []
+    jumps: list[str] = []
+    for flat, value in _candidates(trial, slot):
+        found = runs(functools.partial(_at, trial, slot, flat, value))
+        if found is None:
+            continue
+        one_sided, got = found
+        if one_sided.nature == "jump":
+            jumps.append(f"{value:.6g}")
+        if one_sided.nature != "kink":
+            continue
+        met.append(f"{value:.6g}")
+        low, high = sorted((one_sided.left, one_sided.right))
+        slack = 1e-4 * (high - low) + 16 * one_sided.error + 1e-9
+        if not low - slack <= got <= high + slack:
+            message = (
+                f"At the kink {slot.name} = {value:.6g} the gradient is {got:.6g}, outside the one-sided derivatives "
+                f"{one_sided.left:.6g} and {one_sided.right:.6g}; any value between them would do."
+            )
+            where = f"{slot.name} = {value:.6g}"
+            yield judged(trial, "kinks", slot.name, False, message, kind="kink", figure=got, input=where)
+            return
+    places = ", ".join(dict.fromkeys(met))
+    message = f"No kink was met along {slot.name}."
+    if met:
+        message = f"At the kinks {slot.name} = {places} the gradient is between the one-sided derivatives."
+    yield judged(trial, "kinks", slot.name, True, message, kind="kink")
+    if jumps:
+        message = f"The forward jumps at {slot.name} = {', '.join(dict.fromkeys(jumps))}: no gradient is right there."
+        yield noted(trial, "kinks", f"{slot.name} jumps", message, kind="jump")
+
+
+def _candidates(trial: Trial, slot: Slot) -> Iterator[tuple[int, float]]:
+    """Elements and the values to put there."""
+    x = trial.inputs[0][slot].detach().reshape(-1)
+    generator = torch.Generator().manual_seed(trial.seed)
+    flat = int(torch.randint(0, x.numel(), (1,), generator=generator))
+    for value in ROUND:
+        yield flat, value
+    for other in (flat + 1, flat - 1):
+        if 0 <= other < x.numel():
+            yield flat, float(x[other])
+    yield from ((flat, value) for value in _scanned(trial, slot, flat))
+
+
+def _scanned(trial: Trial, slot: Slot, flat: int) -> list[float]:
+    """Where the slope along one element changes at once, by halving; rounded, since thresholds are round."""
+    x = trial.inputs[0]
+    here = float(x[slot].detach().reshape(-1)[flat])
+    start = trial.outputs(x)
+    weights = {name: value for name, value in cotangents_for(start, trial.seed).items()}
+    flat_weights = torch.cat([weights[name].reshape(-1).double() for name in start])
+    change = functools.partial(change_of, trial, x, slot, flat, start)
+
+    def height(value: float) -> float:
+        return float(torch.dot(flat_weights, change(value - here)))
+
+    return bends(height)
+
+
+def _at(trial: Trial, slot: Slot, flat: int, value: float) -> tuple[Slope, float]:
+    """One-sided slopes and the backward's gradient with one element at a value."""
+    tensors = dict(trial.inputs[0])
+    moved = tensors[slot].detach().clone().contiguous()
+    moved.view(-1)[flat] = value
+    tensors[slot] = moved
+    made = call(trial, tensors)
+    cotangents = cotangents_for(made.outputs, trial.seed)
+    got = gradients(trial, made, cotangents)[slot]
+    start = {name: output.detach() for name, output in made.outputs.items()}
+    weights = torch.cat([cotangents[name].reshape(-1).double() for name in start])
+    unit = max(torch.finfo(output.dtype).eps for output in start.values())
+    one_sided = slope(functools.partial(change_of, trial, tensors, slot, flat, start), weights, 1.0, unit)
+    return one_sided, 0.0 if got is None else float(got.reshape(-1)[flat])

@@ -1,0 +1,153 @@
+"""Layouts: the same values in other memory, as inputs and as cotangents, must give the same gradients.
+
+torch's own gradcheck feeds contiguous cotangents alone; what a network feeds is the expanded gradient of a sum, the
+slice of a concatenation's, the transpose of a matmul's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from gradport.checking.calls import Call, Layout, call, cotangents_for, gradients
+from gradport.checking.findings import judged, noted, skipped
+from gradport.checking.rules import rule
+from gradport.checking.trial import Trial
+from gradport.errors import TargetError
+from gradport.evidence.evidence import Finding
+
+__all__ = ["LAYOUTS", "layouts"]
+
+_SLACK = 1e-9
+"""Relative, in float64: what another order of summation may change."""
+
+
+def transposed(tensor: torch.Tensor) -> torch.Tensor:
+    """The last two dimensions swapped in memory."""
+    if tensor.dim() < 2:
+        return tensor.clone()
+    return _laid_out(tensor, tensor.transpose(-1, -2).contiguous().transpose(-1, -2).stride(), 0)
+
+
+def sliced(tensor: torch.Tensor) -> torch.Tensor:
+    """Every other element of memory twice as long, as a slice of a concatenation."""
+    return _laid_out(tensor, tuple(2 * stride for stride in tensor.contiguous().stride()), 0)
+
+
+def offset(tensor: torch.Tensor) -> torch.Tensor:
+    """Behind three other elements in memory."""
+    return _laid_out(tensor, tensor.contiguous().stride(), 3)
+
+
+def channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    """The second dimension innermost, where there are four."""
+    return tensor.clone(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor.clone()
+
+
+def _laid_out(tensor: torch.Tensor, strides: tuple[int, ...], start: int) -> torch.Tensor:
+    """The values at these strides, nan in the gaps; no view, so that it may be written into."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, strides, strict=True)) if tensor.numel() else 0
+    room = torch.full((start + last + 1,), float("nan"), dtype=tensor.dtype)
+    with torch.no_grad():
+        made = torch.empty(0, dtype=tensor.dtype).set_(room.untyped_storage(), start, tensor.shape, strides)
+        return made.copy_(tensor)
+
+
+LAYOUTS: dict[str, Layout] = {
+    "transposed": transposed,
+    "sliced": sliced,
+    "offset": offset,
+    "channels-last": channels_last,
+}
+
+
+@rule("layouts", "Are gradients the same whatever the memory layout of inputs and cotangents?", alongside=True)
+def layouts(trial: Trial) -> Iterator[Finding]:
+    """One Finding for inputs, one for cotangents, one for expanded cotangents."""
+    if trial.is_random:
+        yield skipped(trial, "layouts", "", "random numbers are drawn in the order of memory")
+        return
+    tensors = trial.inputs[0]
+    plain = call(trial, tensors)
+    cotangents = cotangents_for(plain.outputs, trial.seed)
+    want = gradients(trial, plain, cotangents, retain_graph=True)
+    for name, layout in LAYOUTS.items():
+        if not any(layout(t).stride() != t.contiguous().stride() or name == "offset" for t in _examined(trial)):
+            continue
+        yield _inputs_in(trial, name, layout, plain, want, cotangents)
+        laid = {output: layout(cotangent) for output, cotangent in cotangents.items()}
+        yield _cotangents_in(trial, name, laid, want)
+    yield _expanded(trial, plain)
+
+
+def _examined(trial: Trial) -> list[torch.Tensor]:
+    return [trial.inputs[0][slot] for slot in trial.joint.wanted]
+
+
+def _inputs_in(trial: Trial, name: str, layout: Layout, plain: Call, want: dict, cotangents: dict) -> Finding:  # type: ignore[type-arg]
+    about = f"inputs {name}"
+    try:
+        made = call(trial, trial.inputs[0], layout=layout)
+    except TargetError as error:
+        return noted(trial, "layouts", about, f"The forward refuses {name} inputs, and says so: {error}", kind="raises")
+    try:
+        got = gradients(trial, made, cotangents)
+    except TargetError as error:
+        return judged(trial, "layouts", about, False, f"With {name} inputs the backward fails: {error}", kind="raises")
+    values = _distance(dict(plain.outputs), dict(made.outputs))
+    return _told(trial, about, f"{name} inputs", max(values, _distance(want, got)))
+
+
+def _cotangents_in(trial: Trial, name: str, cotangents: dict, want: dict) -> Finding:  # type: ignore[type-arg]
+    about = f"cotangents {name}"
+    try:
+        got = gradients(trial, call(trial, trial.inputs[0]), cotangents)
+    except TargetError as error:
+        return judged(
+            trial, "layouts", about, False, f"With {name} cotangents the backward fails: {error}", kind="raises"
+        )
+    return _told(trial, about, f"{name} cotangents", _distance(want, got))
+
+
+def _expanded(trial: Trial, plain: Call) -> Finding:
+    """What `.sum().backward()` feeds: one number, expanded with stride 0."""
+    about = "cotangents expanded"
+    ones = {name: torch.ones_like(value) for name, value in plain.outputs.items()}
+    thin = {name: torch.ones((), dtype=value.dtype).expand(value.shape) for name, value in plain.outputs.items()}
+    if not plain.outputs:
+        return skipped(trial, "layouts", about, "no output takes a cotangent")
+    try:
+        want = gradients(trial, call(trial, trial.inputs[0]), ones)
+        got = gradients(trial, call(trial, trial.inputs[0]), thin)
+    except TargetError as error:
+        message = f"With the expanded cotangent of a sum the backward fails: {error}"
+        return judged(trial, "layouts", about, False, message, kind="raises")
+    return _told(trial, about, "an expanded cotangent (that of a sum)", _distance(want, got))
+
+
+def _told(trial: Trial, about: str, what: str, distance: float) -> Finding:
+    held = distance <= _SLACK
+    message = (
+        f"With {what} the result is the same, to {distance:.1g} relative."
+        if held
+        else f"With {what} of the same values the result differs by {distance:.2g} relative: the code reads memory "
+        "as if it were contiguous; call .contiguous() first, or use operators that follow strides."
+    )
+    return judged(trial, "layouts", about, held, message, figure=distance, unit="relative")
+
+
+def _distance(want: dict, got: dict) -> float:  # type: ignore[type-arg]
+    """The largest difference, over the largest magnitude."""
+    worst = 0.0
+    for key, a in want.items():
+        b = got.get(key)
+        if a is None or b is None:
+            worst = max(worst, 0.0 if a is b else float("inf"))
+            continue
+        a, b = a.detach(), b.detach()
+        gap = torch.where(a.isnan() & b.isnan() | (a == b), torch.zeros_like(a), (a - b).abs())
+        if gap.numel():
+            scale = a.abs().nan_to_num(0.0, 0.0, 0.0).max().clamp_min(1e-30)
+            worst = max(worst, float((gap.nan_to_num(float("inf")) / scale).max()))
+    return worst

@@ -1,0 +1,154 @@
+"""The second derivative: right, refused with `once_differentiable`, or wrong without a word.
+
+What autograd says of the gradient is held against differences of the gradient itself. A backward that detaches, or that
+reads an intermediate of its forward, gives a second derivative that lacks a part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from gradport.checking.calls import call, cotangents_for, gradients, runs
+from gradport.checking.findings import judged, skipped
+from gradport.checking.rules import rule
+from gradport.checking.samples import by_differences, is_piecewise_constant
+from gradport.checking.trial import Trial
+from gradport.checking.watch import Watched, watched
+from gradport.eager.joint import Slot
+from gradport.errors import Error
+from gradport.evidence.evidence import Finding
+
+__all__ = ["second_order"]
+
+_STEPS = (2.0**-8, 2.0**-11, 2.0**-14)
+_NOT_FINITE = (
+    "the formula of the backward is not differentiable where it is used (a root or a quotient at 0); guard it with "
+    "torch.where on both sides, or mark the backward once_differentiable"
+)
+
+_FAR = 1e-3
+"""Relative: a part that is missing is larger, what differences are off by is smaller."""
+
+
+@rule("second-order", "Is the gradient of the gradient right, or refused?")
+def second_order(trial: Trial) -> Iterator[Finding]:
+    """One Finding."""
+    if trial.is_random:
+        yield skipped(trial, "second-order", "", "the subject draws random numbers")
+        return
+    tensors = trial.inputs[0]
+    made = call(trial, tensors)
+    if not made.outputs:
+        yield skipped(trial, "second-order", "", "no output takes a cotangent")
+        return
+    cotangents = cotangents_for(made.outputs, trial.seed)
+    for cotangent in cotangents.values():
+        cotangent.requires_grad_()  # as in a chain; else once_differentiable has nothing to refuse
+    first = gradients(trial, made, cotangents, create_graph=True)
+    present = {slot: gradient for slot, gradient in first.items() if gradient is not None}
+    weights = {slot: _weight(gradient, 1) for slot, gradient in present.items()}
+    direction = {slot: _weight(tensors[slot], 2) for slot in made.leaves}
+    expected, error = _by_differences(trial, tensors, cotangents, weights, direction)
+    try:
+        found = trial.guarded(tensors, lambda: _by_autograd(present, weights, made.leaves, direction))
+    except Error as refusal:
+        once = "once_differentiable" in str(refusal)
+        kind = "once_differentiable" if once else "raises"
+        message = "The second derivative is refused: the backward is once_differentiable." if once else str(refusal)
+        yield judged(trial, "second-order", "", once, message, kind=kind)
+        return
+    gap = abs(found - expected)
+    held = math.isfinite(found) and gap <= _FAR * max(abs(expected), abs(found)) + 16 * error + 1e-9
+    message = f"Along a random direction autograd gives {found:.6g} and differences of the gradient {expected:.6g}"
+    if not held:
+        message += f": {_cause(trial) if math.isfinite(found) else _NOT_FINITE}"
+    if not held and _is_constant(trial):
+        yield skipped(trial, "second-order", "", "the forward is piecewise constant, so nothing says what it should be")
+        return
+    kind = "correct" if held else "silently wrong"
+    size = max(abs(expected), abs(found), 1e-300)
+    yield judged(trial, "second-order", "", held, message + ".", kind=kind, figure=gap / size, unit="relative")
+
+
+def _is_constant(trial: Trial) -> bool:
+    calls = by_differences(trial)
+    return all(is_piecewise_constant(calls, slot) for slot in calls)
+
+
+def _weight(like: torch.Tensor, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.dtype)
+
+
+def _by_autograd(
+    first: dict[Slot, torch.Tensor],
+    weights: dict[Slot, torch.Tensor],
+    leaves: dict[Slot, torch.Tensor],
+    direction: dict[Slot, torch.Tensor],
+) -> float:
+    """The derivative of <weights, gradient> along a direction of the arguments."""
+    attached = {slot: gradient for slot, gradient in first.items() if gradient.requires_grad}
+    if not attached:
+        return 0.0
+    total = torch.stack([(gradient * weights[slot]).sum() for slot, gradient in attached.items()]).sum()
+    total.backward()  # `grad` would not pass the node by which once_differentiable refuses
+    parts = [(leaf.grad * direction[slot]).sum() for slot, leaf in leaves.items() if leaf.grad is not None]
+    return float(torch.stack(parts).sum()) if parts else 0.0
+
+
+def _by_differences(
+    trial: Trial,
+    tensors: dict[Slot, torch.Tensor],
+    cotangents: dict[str, torch.Tensor],
+    weights: dict[Slot, torch.Tensor],
+    direction: dict[Slot, torch.Tensor],
+) -> tuple[float, float]:
+    """The same by central differences of the backward, with an error estimate; infinite where it jumps."""
+
+    def gradient_at(step: float) -> float:
+        moved = {slot: t + step * direction[slot] if slot in direction else t for slot, t in tensors.items()}
+        made = call(trial, moved)
+        found = gradients(trial, made, {name: value.detach() for name, value in cotangents.items()})
+        parts = [(gradient * weights[slot]).sum() for slot, gradient in found.items() if gradient is not None]
+        return float(torch.stack(parts).sum()) if parts else 0.0
+
+    slopes = [
+        runs(lambda step=step: (gradient_at(step) - gradient_at(-step)) / (2 * step))  # type: ignore[misc]
+        for step in _STEPS
+    ]
+    if any(slope is None for slope in slopes):
+        return 0.0, float("inf")
+    return slopes[-1], max(abs(slopes[-1] - slopes[-2]), abs(slopes[-2] - slopes[-3]) / 64)
+
+
+def _cause(trial: Trial) -> str:
+    """What cuts the graph of the backward, as far as it shows."""
+    _, log = watched(trial, trial.inputs[0])
+    for one in log:
+        for name, value in _intermediates(one):
+            if value.is_floating_point():
+                return (
+                    f"the backward of {one.name} reads {name}, an intermediate of its forward that carries no graph; "
+                    "compute it anew from saved inputs, return it as an output, or mark it once_differentiable"
+                )
+        if one.kept:
+            name = next(iter(one.kept))
+            return (
+                f"the backward of {one.name} reads {name}, which ctx keeps without a graph; use save_for_backward, or "
+                "mark the backward once_differentiable"
+            )
+    return (
+        "the backward leaves the graph (detach, .data, .item, no_grad or numpy); keep it in torch operators on saved "
+        "tensors, or mark it once_differentiable"
+    )
+
+
+def _intermediates(one: Watched) -> Iterator[tuple[str, torch.Tensor]]:
+    """Saved tensors that are neither arguments nor results."""
+    known = {v.data_ptr() for v in (*one.args, *one.results) if isinstance(v, torch.Tensor) and v.numel()}
+    for at, value in enumerate(one.saved):
+        if isinstance(value, torch.Tensor) and value.numel() and value.data_ptr() not in known:
+            yield f"saved_tensors[{at}]", value

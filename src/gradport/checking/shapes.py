@@ -1,0 +1,248 @@
+"""Shapes: other sizes than the example's, a batch of one, arguments that broadcast, one tensor given twice.
+
+A gradient is right at every size that the forward takes; a size that the forward refuses says nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import torch
+
+from gradport.checking.calls import call, cotangents_for, gradients
+from gradport.checking.directions import Along, along
+from gradport.checking.findings import judged, noted, skipped, warned
+from gradport.checking.kinds import classify
+from gradport.checking.rules import rule
+from gradport.checking.samples import by_differences, is_piecewise_constant
+from gradport.checking.search import shown_by
+from gradport.checking.trial import Trial
+from gradport.eager.dimensions import Dimension, Dimensions, by_name, resolve_dimensions
+from gradport.eager.inputs import fresh, sizes_of
+from gradport.eager.inputs.search import written
+from gradport.eager.joint import Slot, cast
+from gradport.errors import Error, TargetError
+from gradport.evidence.evidence import Finding
+from gradport.isolation.effort import Profile
+
+__all__ = ["shapes"]
+
+_SLACK = 1e-9
+
+_MOST = 20_000
+"""Elements of an argument at a larger size."""
+
+Tensors = dict[Slot, torch.Tensor]
+
+
+@rule(
+    "shapes",
+    "Is the gradient right at other sizes, in a batch of one, broadcast, and for one tensor given twice?",
+    shrinks=False,  # it searches for itself
+    least=Profile.DEFAULT,
+)
+def shapes(trial: Trial) -> Iterator[Finding]:
+    """One Finding for other sizes, one for each broadcast argument, one for each pair of alike arguments."""
+    if trial.is_random:
+        yield skipped(trial, "shapes", "", "the subject draws random numbers")
+        return
+    yield from _given_twice(trial)
+    calls = by_differences(trial)
+    kinds = {slot: classify(found, is_piecewise_constant(calls, slot)).name for slot, found in calls.items() if found}
+    other = [slot.name for slot, kind in kinds.items() if kind != "derivative"]
+    if other:
+        yield skipped(trial, "shapes", "sizes", f"the gradient of {', '.join(other)} is not the derivative anyway")
+        return
+    yield _other_sizes(trial)
+    yield from _broadcast(trial)
+
+
+def _other_sizes(trial: Trial) -> Finding:
+    seen: list[str] = []
+
+    def departs(tensors: Tensors) -> bool:
+        try:
+            smaller = trial.at(tensors)
+            found = any(one.departs for one in along(smaller, smaller.inputs[0]))
+            # values a hair beside a kink look smooth; what is wrong because of its size is wrong beside them too
+            found = found and any(one.departs for one in along(smaller, _nudged(smaller)))
+        except Error:
+            return False
+        seen.append(_sizes(tensors))
+        return found
+
+    shown = shown_by(trial, departs, key="shapes", examples=trial.effort.count(3, 6, 100))
+    if shown is None:
+        shown = next((tensors for tensors in _larger(trial) if departs(tensors)), None)
+    if shown is None:
+        looked = ", ".join(dict.fromkeys(seen)) or "none that the forward takes"
+        return judged(trial, "shapes", "sizes", True, f"At other sizes the gradient is the derivative ({looked}).")
+    smaller = trial.at(shown)
+    worst = next(one for one in along(smaller, smaller.inputs[0]) if one.departs)
+    message = f"At other sizes than the example's {_said(worst)}: a size or a count is taken from somewhere else."
+    return judged(
+        trial,
+        "shapes",
+        "sizes",
+        False,
+        message,
+        kind="sizes",
+        figure=_far(worst),
+        unit="relative",
+        input=written(shown),
+    )
+
+
+def _larger(trial: Trial) -> Iterator[Tensors]:
+    """Arguments in which each dimension that may vary has one element more, twice as many and one, a prime number of
+    them, and many: what a block size or a count is taken from divides none of these."""
+    joint = trial.joint
+    generator = torch.Generator().manual_seed(trial.seed)
+    for dimensions in _varied(trial):
+        (own,) = set(sizes_of(joint, dimensions).values())
+        (dimension,) = by_name(dimensions).values()
+        for size in dict.fromkeys((own + 1, 2 * own + 1, _prime_above(own + 2), 4 * own + 3)):
+            if not dimension.admits(size):
+                continue
+            try:
+                tensors = fresh(joint, dimensions, {dimension.name: size}, generator)
+            except Error:
+                continue
+            if all(tensor.numel() <= _MOST for tensor in tensors.values()):
+                yield cast(tensors, torch.float64)
+
+
+def _varied(trial: Trial) -> Iterator[Dimensions]:
+    """One table for each dimension that may vary: those that are declared dynamic, or where none is, all axes of one
+    size together."""
+    joint = trial.joint
+    declared = resolve_dimensions(joint, joint.subject.dynamic_shapes)
+    if declared:
+        for name in by_name(declared):
+            yield {a: {at: d for at, d in axes.items() if d.name == name} for a, axes in declared.items()}
+        return
+    sizes = {size for argument in joint.arguments for size in argument.value.shape}
+    for size in sorted(sizes - {0}):
+        one = Dimension(f"size {size}", 1)
+        yield {
+            argument.name: {axis: one for axis, own in enumerate(argument.value.shape) if own == size}
+            for argument in (*joint.arguments, *joint.targets)
+        }
+
+
+def _prime_above(least: int) -> int:
+    return next(n for n in itertools.count(least) if all(n % d for d in range(2, math.isqrt(n) + 1)))
+
+
+def _broadcast(trial: Trial) -> Iterator[Finding]:
+    """Each argument with one dimension cut to 1, where another has the full size. Authors may not have meant it, and
+    the forward takes it all the same: worth a warning."""
+    tensors = trial.inputs[0]
+    wanted = [slot for slot in trial.joint.wanted if slot.kind == "argument"]
+    for slot in wanted:
+        x = tensors[slot]
+        alike = [other for other in wanted if other != slot and tensors[other].shape == x.shape]
+        axis = next((axis for axis, size in enumerate(x.shape) if size > 1), None)
+        if axis is None or not alike:
+            continue
+        cut = {**tensors, slot: x.narrow(axis, 0, 1).clone()}
+        about, what = f"{slot.name} broadcast", f"With {slot.name} broadcast from {list(cut[slot].shape)}"
+        try:
+            start = trial.outputs(cut)
+        except TargetError:
+            continue  # it does not broadcast
+        if not start:
+            continue
+        try:
+            found = along(trial, cut)
+        except TargetError as error:
+            yield noted(trial, "shapes", about, f"{what} the backward refuses: {error}", kind="raises")
+            continue
+        worst = next((one for one in found if one.departs), None)
+        if worst is None:
+            yield judged(trial, "shapes", about, True, f"{what} the gradient is the derivative.", kind="broadcast")
+        else:
+            message = f"{what} {_said(worst)}; refuse such arguments, or reduce their gradients."
+            yield warned(trial, "shapes", about, message, kind="broadcast", figure=_far(worst))
+
+
+def _given_twice(trial: Trial) -> Iterator[Finding]:
+    """One tensor for two arguments: its gradient is the sum of theirs."""
+    tensors = trial.inputs[0]
+    wanted = [slot for slot in trial.joint.wanted if slot.kind == "argument"]
+    for one, other in itertools.combinations(wanted, 2):
+        if tensors[one].shape != tensors[other].shape:
+            continue
+        about = f"{one.name} is {other.name}"
+        both = {**tensors, other: tensors[one].clone()}
+        try:
+            made = call(trial, both)
+        except TargetError:
+            continue
+        try:
+            cotangents = cotangents_for(made.outputs, trial.seed)
+            apart = gradients(trial, made, cotangents)
+            at_once = _of_one(trial, both, one, other, cotangents)
+        except TargetError as error:
+            message = f"With one tensor as {one.name} and {other.name} it fails: {error}"
+            yield judged(trial, "shapes", about, False, message, kind="raises")
+            continue
+        total = sum((g for g in (apart[one], apart[other]) if g is not None), torch.zeros_like(tensors[one]))
+        gap = (total - at_once).abs().nan_to_num(0.0)
+        figure = float(gap.max() / total.abs().nan_to_num(0.0).max().clamp_min(1e-30)) if gap.numel() else 0.0
+        held = figure <= _SLACK
+        message = f"With one tensor as {one.name} and {other.name} its gradient is the sum of theirs."
+        if not held:
+            message = (
+                f"With one tensor as {one.name} and {other.name} its gradient is off by {figure:.2g} relative from the "
+                "sum of theirs: the code tells its arguments apart by their identity, or writes into one."
+            )
+        yield judged(trial, "shapes", about, held, message, kind="given twice", figure=figure, unit="relative")
+
+
+def _of_one(
+    trial: Trial, tensors: Tensors, one: Slot, other: Slot, cotangents: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    leaf = tensors[one].detach().clone().requires_grad_()
+    same = leaf * 1  # so that a subject may write into it
+    rest = {slot: value.detach().clone() for slot, value in tensors.items() if slot not in (one, other)}
+
+    def run() -> torch.Tensor | None:
+        outputs, loss = trial.joint.forward({**rest, one: same, other: same})
+        asked = {"loss": loss} if loss is not None else outputs
+        attached = [(asked[name], cotangents[name]) for name in cotangents if asked[name].requires_grad]
+        if not attached:
+            return None
+        outs, given = zip(*attached, strict=True)
+        return torch.autograd.grad(outs, [leaf], given, allow_unused=True)[0]
+
+    found = trial.guarded(tensors, run)
+    return torch.zeros_like(leaf) if found is None else found
+
+
+def _nudged(trial: Trial) -> Tensors:
+    """The arguments moved by a hundredth or two, each element its own way."""
+    generator = torch.Generator().manual_seed(trial.seed)
+    moved = dict(trial.inputs[0])
+    for slot in trial.joint.wanted:
+        noise = 1 + torch.rand(moved[slot].shape, generator=generator, dtype=torch.float64)
+        sign = torch.rand(moved[slot].shape, generator=generator).round() * 2 - 1
+        moved[slot] = moved[slot] + (0.01 * sign * noise).to(moved[slot].dtype)
+    return moved
+
+
+def _said(one: Along) -> str:
+    return (
+        f"the gradient of {one.slot.name} is not the derivative: along a random direction the backward gives "
+        f"{one.got:.6g}, differences give {one.slope.value:.6g}"
+    )
+
+
+def _far(one: Along) -> float:
+    return abs(one.got - one.slope.value) / max(abs(one.got), abs(one.slope.value), 1e-300)
+
+
+def _sizes(tensors: Tensors) -> str:
+    return " with ".join(f"{slot.name}{list(value.shape)}" for slot, value in tensors.items())

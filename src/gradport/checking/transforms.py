@@ -1,0 +1,280 @@
+"""Transforms: what torch does with a Function in compile, export, func.grad, vmap, jvp and checkpoints.
+
+Each gives the values and the gradient of eager, or is refused by torch, which is said with torch's own reason. One that
+drops the author's backward without a word is said too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from gradport.checking.calls import cotangents_for
+from gradport.checking.findings import judged, noted, skipped, warned
+from gradport.checking.rules import rule
+from gradport.checking.trial import Trial
+from gradport.compat.quiet import quiet
+from gradport.eager.joint import Joint, Slot
+from gradport.errors import Error
+from gradport.evidence.evidence import Finding
+from gradport.isolation.effort import Profile
+
+__all__ = ["transforms"]
+
+Tensors = tuple[torch.Tensor, ...]
+
+_SLACK = 1e-4
+"""Relative, in the example's dtype: what another order of the same operators may change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flat:
+    """The subject as a function of its examined arguments alone.
+
+    Attributes:
+        run: those arguments to the differentiable outputs.
+        inputs: their example values.
+        cotangents: one for each output.
+        outputs, gradients: what eager gives.
+    """
+
+    run: Callable[..., Tensors]
+    inputs: Tensors
+    cotangents: Tensors
+    outputs: Tensors
+    gradients: Tensors
+
+
+@rule(
+    "transforms",
+    "Do compile, export, func.grad, vmap, jvp and checkpoints keep values and the author's gradient?",
+    shrinks=False,
+    alongside=True,
+    compiles=True,
+    least=Profile.DEFAULT,
+)
+def transforms(trial: Trial) -> Iterator[Finding]:
+    """One Finding for each transform."""
+    if trial.is_random:
+        yield skipped(trial, "transforms", "", "the subject draws random numbers")
+        return
+    flat = _flattened(trial)
+    if flat is None:
+        yield skipped(trial, "transforms", "", "its examined arguments are not plain positional tensors")
+        return
+    for name, transform in _TRANSFORMS.items():
+        yield _tried(trial, name, transform, flat)
+    if not trial.thorough:
+        reason = "the profile leaves it out; ask for profile='thorough'"
+        yield skipped(trial, "transforms", "compile(inductor)", reason)
+    elif shutil.which("g++") is None:
+        yield skipped(trial, "transforms", "compile(inductor)", "it needs a C++ compiler, and there is no g++")
+    else:
+        yield _tried(trial, "compile(inductor)", _compiled_to_code, flat)
+
+
+def _compiled(flat: _Flat) -> tuple[Tensors, Tensors]:
+    torch.compiler.reset()
+    return _both(torch.compile(flat.run, backend="aot_eager", fullgraph=True), flat)
+
+
+def _compiled_to_code(flat: _Flat) -> tuple[Tensors, Tensors]:
+    torch.compiler.reset()
+    return _both(torch.compile(flat.run, backend="inductor", fullgraph=True), flat)
+
+
+def _exported(flat: _Flat) -> tuple[Tensors, Tensors]:
+    class Wrapped(torch.nn.Module):
+        def forward(self, *inputs: torch.Tensor) -> Tensors:
+            return flat.run(*inputs)
+
+    return _both(torch.export.export(Wrapped(), flat.inputs).module(), flat)
+
+
+def _func_grad(flat: _Flat) -> tuple[Tensors, Tensors]:
+    return flat.outputs, _functional_gradient(flat)(*flat.inputs)
+
+
+def _compiled_func_grad(flat: _Flat) -> tuple[Tensors, Tensors]:
+    torch.compiler.reset()
+    compiled = torch.compile(_functional_gradient(flat), backend="aot_eager", fullgraph=True)
+    return flat.outputs, compiled(*flat.inputs)
+
+
+def _vmapped(flat: _Flat) -> tuple[Tensors, Tensors]:
+    """A batch of two against a loop; the gradients are eager's own, since there is nothing else to compare."""
+    batch = tuple(torch.stack([x, x.flip(0) if x.dim() else x * 2]) for x in flat.inputs)
+    got = torch.func.vmap(flat.run)(*batch)
+    one_by_one = [flat.run(*(x[at] for x in batch)) for at in range(2)]
+    want = tuple(torch.stack(parts) for parts in zip(*one_by_one, strict=True))
+    _require_close(got, want)
+    return flat.outputs, flat.gradients
+
+
+def _jvp(flat: _Flat) -> tuple[Tensors, Tensors]:
+    """Forward mode against the vector-Jacobian product: <cotangent, J u> is <J^T cotangent, u>."""
+    directions = tuple(torch.ones_like(x) for x in flat.inputs)
+    pushed = torch.func.jvp(flat.run, flat.inputs, directions)[1]
+    left = sum(float((c * p).sum()) for c, p in zip(flat.cotangents, pushed, strict=True))
+    right = sum(float(g.sum()) for g in flat.gradients)
+    _require_close((torch.tensor(left),), (torch.tensor(right),))
+    return flat.outputs, flat.gradients
+
+
+def _checkpointed(flat: _Flat) -> tuple[Tensors, Tensors]:
+    return _both(lambda *inputs: checkpoint(flat.run, *inputs, use_reentrant=False), flat)
+
+
+_TRANSFORMS: dict[str, Callable[[_Flat], tuple[Tensors, Tensors]]] = {
+    "compile": _compiled,
+    "export": _exported,
+    "func.grad": _func_grad,
+    "compile(func.grad)": _compiled_func_grad,
+    "vmap": _vmapped,
+    "jvp": _jvp,
+    "checkpoint": _checkpointed,
+}
+
+_DROPS = ("export", "compile(func.grad)")
+"""Transforms that are known to replace a custom backward by the derivative of its forward: torch's doing, not the
+author's."""
+
+
+def _tried(trial: Trial, name: str, transform: Callable[[_Flat], tuple[Tensors, Tensors]], flat: _Flat) -> Finding:
+    try:
+        with quiet(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            outputs, gradients = transform(flat)
+    except _Differs as differs:
+        message = f"{name} gives other values than eager: off by {differs.args[0]:.2g} relative."
+        return judged(trial, "transforms", name, False, message, kind="other values", figure=differs.args[0])
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return noted(trial, "transforms", name, f"torch refuses {name}: {reason}", kind="refused")
+    values, slopes = _gap(outputs, flat.outputs), _gap(gradients, flat.gradients)
+    if values > _SLACK:
+        message = f"{name} gives other values than eager: off by {values:.2g} relative."
+        return judged(trial, "transforms", name, False, message, kind="other values", figure=values)
+    if slopes <= _SLACK:
+        message = f"{name} gives the values and the gradient of eager."
+        return judged(trial, "transforms", name, True, message, kind="same", figure=slopes)
+    message = f"{name} drops the author's backward without a word: the gradient is off by {slopes:.2g} relative."
+    if name in _DROPS:
+        return warned(trial, "transforms", name, message, kind="drops the backward", figure=slopes)
+    return judged(trial, "transforms", name, False, message, kind="drops the backward", figure=slopes)
+
+
+def _flattened(trial: Trial) -> _Flat | None:
+    """None where an examined argument is nested, by keyword or a parameter, or where a loss is in the way."""
+    joint = trial.joint
+    by_name = {argument.name: argument for argument in joint.arguments}
+    wanted = [by_name.get(slot.name) if slot.kind == "argument" else None for slot in joint.wanted]
+    if joint.subject.loss is not None or any(a is None or len(a.path) != 2 or a.path[0] != "args" for a in wanted):
+        return None
+    at = [int(argument.path[1]) for argument in wanted if argument is not None]
+    examples = joint.examples()
+    base = list(joint.subject.args)
+    for argument in joint.arguments:
+        if len(argument.path) == 2 and argument.path[0] == "args":
+            base[int(argument.path[1])] = examples[Slot("argument", argument.name)].detach().clone()
+    for prepared in (_as_is, _as_non_leaf):  # the latter for a subject that writes into what it is given
+        every = _caller(joint, base, at, prepared)
+        flat = _with_eager(trial, every, tuple(base[position] for position in at))
+        if flat is not None:
+            return flat
+    return None
+
+
+def _as_is(value: torch.Tensor) -> torch.Tensor:
+    return value
+
+
+def _as_non_leaf(value: torch.Tensor) -> torch.Tensor:
+    return value * 1
+
+
+def _caller(
+    joint: Joint, base: list[Any], at: list[int], prepared: Callable[[torch.Tensor], torch.Tensor]
+) -> Callable[..., tuple[Any, ...]]:
+    """The subject as plain a closure as a compiler likes, with its examined arguments alone open."""
+    target, kwargs = joint.subject.target, joint.subject.kwargs
+    called = target.apply if isinstance(target, type) and issubclass(target, torch.autograd.Function) else target
+
+    def every(*inputs: torch.Tensor) -> tuple[Any, ...]:
+        args = list(base)
+        for position, value in zip(at, inputs, strict=True):
+            args[position] = prepared(value)
+        result = called(*args, **kwargs)
+        return result if isinstance(result, tuple) else (result,)
+
+    return every
+
+
+def _with_eager(trial: Trial, every: Callable[..., tuple[Any, ...]], inputs: Tensors) -> _Flat | None:
+    """The flat function with what eager gives; None where it fails or gives something else than tensors."""
+    try:
+        listed = trial.guarded({}, lambda: every(*(x.clone().requires_grad_() for x in inputs)))
+    except Error:
+        return None
+    if any(not isinstance(value, torch.Tensor) for value in listed):
+        return None
+    kept = [at for at, value in enumerate(listed) if value.is_floating_point() and value.requires_grad]
+    if not kept:
+        return None
+
+    def run(*inputs: torch.Tensor) -> Tensors:
+        given = every(*inputs)
+        return tuple(given[at] for at in kept)
+
+    cotangents = tuple(cotangents_for({str(at): listed[at] for at in kept}, trial.seed).values())
+    partial = _Flat(run, inputs, cotangents, (), ())
+    try:
+        outputs, gradients = trial.guarded({}, lambda: _both(run, partial))
+    except Error:
+        return None
+    return dataclasses.replace(partial, outputs=outputs, gradients=gradients)
+
+
+def _both(run: Callable[..., Tensors], flat: _Flat) -> tuple[Tensors, Tensors]:
+    """Outputs and gradients of one call."""
+    leaves = [x.detach().clone().requires_grad_() for x in flat.inputs]
+    outputs = run(*leaves)
+    attached = [(out, c) for out, c in zip(outputs, flat.cotangents, strict=True) if out.requires_grad]
+    found: Any = [None] * len(leaves)
+    if attached:
+        found = torch.autograd.grad([o for o, _ in attached], leaves, [c for _, c in attached], allow_unused=True)
+    gradients = tuple(torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True))
+    return tuple(out.detach() for out in outputs), gradients
+
+
+def _functional_gradient(flat: _Flat) -> Callable[..., Tensors]:
+    def total(*inputs: torch.Tensor) -> torch.Tensor:
+        return sum((out * c).sum() for out, c in zip(flat.run(*inputs), flat.cotangents, strict=True))  # type: ignore[return-value]
+
+    return torch.func.grad(total, argnums=tuple(range(len(flat.inputs))))
+
+
+class _Differs(Exception):
+    """Two results that should be one are not."""
+
+
+def _require_close(got: Any, want: Any) -> None:
+    gap = _gap(got, want)
+    if gap > _SLACK:
+        raise _Differs(gap)
+
+
+def _gap(got: Any, want: Any) -> float:
+    worst = 0.0
+    for a, b in zip(got, want, strict=True):
+        difference = torch.where((a == b) | (a.isnan() & b.isnan()), torch.zeros_like(a), (a - b).abs())
+        if difference.numel():
+            scale = b.abs().nan_to_num(0.0, 0.0, 0.0).max().clamp_min(1e-12)
+            worst = max(worst, float((difference.nan_to_num(float("inf")) / scale).max().detach()))
+    return worst

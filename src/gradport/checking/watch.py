@@ -1,0 +1,145 @@
+"""Watches the custom Functions of one call: what each was given, gave, saved and kept, and whether anything changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from gradport.checking.calls import Call, call, cotangents_for, gradients, is_own
+from gradport.checking.trial import Trial
+from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls, has_setup_context, marked_dirty
+from gradport.eager.joint import Slot
+from gradport.subject.leaves import leaves
+
+__all__ = ["Watched", "watched"]
+
+
+@dataclasses.dataclass
+class Watched:
+    """One call of one custom Function, forward and backward.
+
+    Attributes:
+        name: the Function's.
+        args, results: of the forward.
+        changed_inputs: positions of tensor arguments whose values the forward changed without `mark_dirty`.
+        views: positions of results that share memory with an argument and are not that argument.
+        kept: tensors that stand on ctx outside `save_for_backward`, by attribute.
+        saved: what `save_for_backward` was given.
+        cotangents: of the backward.
+        gradients: what the backward returned.
+        changed_cotangents: positions of cotangents that the backward changed.
+        changed_saved: positions of saved tensors that the backward changed.
+        changed_kept: names of kept tensors that the backward changed.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    results: tuple[Any, ...] = ()
+    changed_inputs: tuple[int, ...] = ()
+    views: tuple[int, ...] = ()
+    kept: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+    saved: tuple[Any, ...] = ()
+    cotangents: tuple[Any, ...] = ()
+    gradients: tuple[Any, ...] = ()
+    changed_cotangents: tuple[int, ...] = ()
+    changed_saved: tuple[int, ...] = ()
+    changed_kept: tuple[str, ...] = ()
+
+
+def watched(trial: Trial, tensors: Mapping[Slot, torch.Tensor]) -> tuple[Call, list[Watched]]:
+    """Runs forward and backward once; gives the call and every custom Function that it passed through, in order.
+
+    Raises:
+        TargetError: the subject's code raised.
+    """
+    watcher = _Watcher()
+    with function_calls(watcher):
+        made = call(trial, tensors)
+        gradients(trial, made, cotangents_for(made.outputs, trial.seed), retain_graph=True)
+    return made, watcher.log
+
+
+class _Watcher(Hooks):
+    """Fills `log` with a Watched for each call of a custom Function."""
+
+    def __init__(self) -> None:
+        self.log: list[Watched] = []
+        self._by_context: dict[int, Watched] = {}
+
+    def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
+        if is_own(call.function):
+            return run()
+        before = [_copy(value) for value in call.args]
+        results = run()
+        one = Watched(call.function.__name__, call.args, results if isinstance(results, tuple) else (results,))
+        one.changed_inputs = tuple(at for at, value in enumerate(call.args) if _changed(before[at], value))
+        self.log.append(one)
+        self._by_context[id(call.context)] = one
+        if not has_setup_context(call.function):
+            _note_marks(one, call)
+        return results
+
+    def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
+        run()
+        if id(call.context) in self._by_context:
+            _note_marks(self._by_context[id(call.context)], call)
+
+    def backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        one = self._by_context.get(id(context))
+        if one is None:
+            return run()
+        one.kept, one.saved, one.cotangents = _kept(context), tuple(context.saved_tensors), cotangents
+        before = [_copy(value) for value in cotangents]
+        saved = [_copy(value) for value in one.saved]
+        kept = {name: _copy(value) for name, value in one.kept.items()}
+        results = run()
+        one.gradients = results if isinstance(results, tuple) else (results,)
+        one.changed_cotangents = tuple(at for at, value in enumerate(cotangents) if _changed(before[at], value))
+        one.changed_saved = tuple(at for at, value in enumerate(one.saved) if _changed(saved[at], value))
+        one.changed_kept = tuple(name for name, value in one.kept.items() if _changed(kept[name], value))
+        return results
+
+
+def _note_marks(one: Watched, call: FunctionCall) -> None:
+    """What was marked dirty may change, and is an argument, not a view of one."""
+    dirty = {id(tensor) for tensor in marked_dirty(call.context)}
+    one.changed_inputs = tuple(at for at in one.changed_inputs if id(one.args[at]) not in dirty)
+    one.views = tuple(
+        at for at, result in enumerate(one.results) if id(result) not in dirty and _is_view_of(result, one.args)
+    )
+
+
+def _kept(context: Any) -> dict[str, torch.Tensor]:
+    """Tensors among the attributes that a forward put on its ctx."""
+    found: dict[str, torch.Tensor] = {}
+    for name, value in vars(context).items():
+        if name.startswith("_") or name in ("saved_tensors", "to_save"):
+            continue
+        for path, leaf in leaves(value):
+            if isinstance(leaf, torch.Tensor):
+                found[".".join(["ctx", name, *map(str, path)])] = leaf
+    return found
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
+
+
+def _changed(before: Any, value: Any) -> bool:
+    if not isinstance(value, torch.Tensor) or before.shape != value.shape:
+        return isinstance(value, torch.Tensor)
+    now = value.detach()
+    return not bool(((now == before) | ((now != now) & (before != before))).all())
+
+
+def _is_view_of(result: Any, args: tuple[Any, ...]) -> bool:
+    if not isinstance(result, torch.Tensor):
+        return False
+    tensors = [value for value in args if isinstance(value, torch.Tensor)]
+    if not result.numel():
+        return False
+    storage = result.untyped_storage().data_ptr()
+    return any(value.untyped_storage().data_ptr() == storage for value in tensors if value.numel())

@@ -1,0 +1,75 @@
+"""Folders or installed packages: their files, each surveyed, and linked with each other."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+
+from gradport.documenting.exercised import suites_of
+from gradport.documenting.links import linked
+from gradport.documenting.syntax import survey_file
+from gradport.errors import TargetError
+from gradport.evidence.evidence import Evidence
+
+__all__ = ["survey_folder", "survey_folders"]
+
+
+def survey_folder(root: pathlib.Path) -> dict[str, Evidence]:
+    """Every Python file of a folder, or one file, by its path below the root; see `survey_folders`."""
+    return survey_folders({"": root})
+
+
+def survey_folders(
+    roots: Mapping[str, pathlib.Path], *, left_out: Callable[[str], None] = lambda why: None
+) -> dict[str, Evidence]:
+    """Every Python file of several folders or files, each of which knows who uses it.
+
+    To the `series` of `survey_file` it adds what `linked` finds.
+
+    Args:
+        roots: folders and files, each under the name that the paths of its files begin with.
+        left_out: told, in a sentence, of each file that no page can be made of.
+
+    Raises:
+        TargetError: nothing there is Python.
+    """
+    surveyed: dict[str, Evidence] = {}
+    for under, root in roots.items():
+        found = dict(_files(root, under, left_out))
+        if not found:
+            raise TargetError(f"{root} holds no file that is Python.")
+        surveyed |= found
+    has_functions = any(evidence.source["autograd"] for evidence in surveyed.values())
+    suites = [suite for root in roots.values() for suite in suites_of(root)] if has_functions else []
+    return linked(surveyed, suites)
+
+
+def _files(root: pathlib.Path, under: str, left_out: Callable[[str], None]) -> Iterator[tuple[str, Evidence]]:
+    base = root.parent if root.is_file() else root
+    for file in [root] if root.is_file() else sorted(_python_files(root)):
+        name = (pathlib.PurePath(under) / file.relative_to(base)).as_posix()
+        if not name.isprintable():
+            left_out(f"{name!a} is a name that no page can have.")
+            continue
+        try:
+            yield name, survey_file(file, _module(file, base))
+        except TargetError as error:
+            left_out(str(error))  # a template, or Python 2
+
+
+def _python_files(root: pathlib.Path) -> Iterator[pathlib.Path]:
+    for file in root.rglob("*.py"):
+        parts = file.relative_to(root).parts
+        if file.is_file() and not any(
+            part.startswith(".") or part in ("__pycache__", "node_modules") for part in parts
+        ):
+            yield file
+
+
+def _module(file: pathlib.Path, base: pathlib.Path) -> str:
+    """The name that a file is imported by: from the topmost folder with an `__init__.py`, or from the root."""
+    top = base
+    while (top / "__init__.py").is_file():
+        top = top.parent
+    parts = list(file.relative_to(top).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)

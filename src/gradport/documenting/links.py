@@ -1,0 +1,122 @@
+"""Who uses whom among surveyed files: imports, calls, tests, and Functions that are alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from gradport.documenting.exercised import Suite, exercised_by
+from gradport.evidence.evidence import Evidence
+
+__all__ = ["linked"]
+
+_ALIKE = 0.8
+"""Share of the words of two Functions that are the same, from which they are near duplicates."""
+
+
+def linked(surveyed: Mapping[str, Evidence], suites: Sequence[Suite]) -> dict[str, Evidence]:
+    """The same files, with more in their `series`.
+
+    Args:
+        surveyed: the Evidence of each file by its path, as `survey_file` gives it.
+        suites: the tests of their projects.
+
+    Returns:
+        In `series` `imported_by` (paths), and for each Function `called_by` (file and line), `related` (Functions in
+        the same folder, of the same name, near duplicates) and `tested_by` (file, line and name of a test).
+    """
+    importers = _importers(surveyed)
+    return {
+        name: _linked(name, evidence, surveyed, suites, importers.get(evidence.source["module"], set()) - {name})
+        for name, evidence in surveyed.items()
+    }
+
+
+def _importers(surveyed: Mapping[str, Evidence]) -> dict[str, set[str]]:
+    """The files that import a module, or something that it may be, by the module's name."""
+    found: dict[str, set[str]] = {}
+    for name, evidence in surveyed.items():
+        for entry in evidence.source["imports"]:
+            full = f"{entry['module']}.{entry['name']}" if entry["name"] else entry["module"]
+            for module in {entry["module"], full}:
+                found.setdefault(module, set()).add(name)
+    return found
+
+
+def _linked(
+    name: str, evidence: Evidence, surveyed: Mapping[str, Evidence], suites: Sequence[Suite], importers: set[str]
+) -> Evidence:
+    own = sorted({entry["name"] for entry in evidence.source["autograd"]})
+    links = {
+        "imported_by": sorted(importers),
+        "called_by": {function: list(_calls(function, name, surveyed)) for function in own},
+        "related": {function: _related(function, name, evidence, surveyed) for function in own},
+        "tested_by": {function: exercised_by(function, evidence.source["module"], suites) for function in own},
+    }
+    return dataclasses.replace(evidence, series={**evidence.series, **links})
+
+
+def _calls(function: str, home: str, surveyed: Mapping[str, Evidence]) -> Iterator[dict[str, object]]:
+    """Where `Function.apply` stands: in its own file by its name, elsewhere by what the name was imported as."""
+    short, module = function.split(".")[-1], surveyed[home].source["module"]
+    packages = {module.rsplit(".", count)[0] for count in range(module.count(".") + 1)}
+    wanted = {f"{place}.{short}" for place in packages}  # a package may hand it on
+    for name, evidence in surveyed.items():
+        for one in evidence.source["applies"]:
+            if name == home:
+                meant = one["name"] in (function, short) and _nearest(one["name"], function, evidence)
+            else:
+                meant = _full(one["name"], evidence.source["imports"]) in wanted
+            if meant:
+                yield {"file": name, "line": one["line"]}
+
+
+def _nearest(name: str, function: str, evidence: Evidence) -> bool:
+    """Whether a name in a file means this Function, where several end in it: one of the top before those inside."""
+    same = [
+        entry["name"] for entry in evidence.source["autograd"] if name in (entry["name"], entry["name"].split(".")[-1])
+    ]
+    return function == name or (len(same) == 1 and name not in same)
+
+
+def _full(name: str, imports: Sequence[Mapping[str, str]]) -> str:
+    """A dotted name with its first part replaced by what that was imported as; nothing where it was not imported."""
+    head, _, rest = name.partition(".")
+    for entry in imports:
+        if entry["name"] and entry["as"] == head:
+            return ".".join(part for part in (entry["module"], entry["name"], rest) if part)
+        if not entry["name"] and entry["as"] == head:
+            return ".".join(part for part in (entry["module"], rest) if part)
+        if not entry["name"] and not entry["as"] and name.startswith(f"{entry['module']}."):
+            return name
+    return ""
+
+
+def _related(function: str, home: str, evidence: Evidence, surveyed: Mapping[str, Evidence]) -> dict[str, list[str]]:
+    code = next(entry["code"] for entry in evidence.source["autograd"] if entry["name"] == function)
+    folder, short = pathlib.PurePath(home).parent, function.split(".")[-1]
+    own = _words(code)
+    found: dict[str, list[str]] = {"same folder": [], "same name": [], "near duplicates": []}
+    for name, other in surveyed.items():
+        for entry in other.source["autograd"]:
+            if name == home and entry["name"] == function:
+                continue
+            where = f"{name}:{entry['name']}"
+            found["same folder"] += [where] if pathlib.PurePath(name).parent == folder else []
+            found["same name"] += [where] if entry["name"].split(".")[-1] == short else []
+            found["near duplicates"] += [where] if _alike(own, _words(entry["code"])) else []
+    return found
+
+
+@functools.cache
+def _words(code: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+|[^\w\s]", code))
+
+
+def _alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
+    return matcher.real_quick_ratio() > _ALIKE and matcher.quick_ratio() > _ALIKE and matcher.ratio() > _ALIKE

@@ -1,0 +1,24 @@
+"""Specs and examples to tensors: the first ones, and fresh ones at other values and other sizes."""
+
+from gradport.eager.inputs.edges import edges, in_one_element, layouts, specials, ties
+from gradport.eager.inputs.example import with_every_gradient, with_example
+from gradport.eager.inputs.fresh import fresh, fresh_within, moved_state, shape_at, sizes_of
+from gradport.eager.inputs.strategies import Space, strategy, strategy_at
+
+__all__ = [
+    "Space",
+    "edges",
+    "fresh",
+    "fresh_within",
+    "in_one_element",
+    "layouts",
+    "moved_state",
+    "shape_at",
+    "sizes_of",
+    "specials",
+    "strategy",
+    "strategy_at",
+    "ties",
+    "with_every_gradient",
+    "with_example",
+]

@@ -1,0 +1,361 @@
+"""A Subject as one function of named tensors: arguments, targets and state in; outputs, loss and gradients out.
+
+The gradients are those that `loss.backward()` leaves in `.grad`: the backward that the author wrote, reentrant
+checkpoints included. Tracing and the eager reference both run this function, so they mean the same by construction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+
+from gradport.compat.torch.checkpoints import recomputations
+from gradport.compat.torch.tensors import version_of
+from gradport.eager.activations import Activation, kept, parsed, require_met
+from gradport.eager.control_flow import control_flow
+from gradport.eager.randomness import Randomness
+from gradport.eager.state import State, find_state
+from gradport.errors import ExportError, SpecError
+from gradport.subject.leaves import replaced
+from gradport.subject.signature import Argument, Bound, bind, output_leaves, source_of
+from gradport.subject.slots import Slot
+from gradport.subject.subject import Subject
+from gradport.subject.wrt import Reached, differentiable, resolve_wrt
+
+__all__ = ["Joint", "Outcome", "Slot", "cast", "copies", "every_gradient"]
+
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one call gave.
+
+    Attributes:
+        outputs: every tensor of the result by output name, in order.
+        loss: the scalar that was differentiated, or None.
+        gradients: for each wanted slot its gradient; None where the backward gives none and the slot was not named
+            one by one (where it was, zeros).
+        seeded: names of the outputs that took a cotangent.
+        buffers: every buffer as the call leaves it, by name.
+        updates: names of the buffers that the call is seen to change (a kernel of eager may write without a trace).
+        activations: the activations that are wanted as outputs, by name.
+        random: the standard draws that the call took, by name, in order.
+        distributions: of each draw.
+        new_state: for a training step, what each slot of its state becomes.
+    """
+
+    outputs: dict[str, torch.Tensor]
+    loss: torch.Tensor | None
+    gradients: dict[Slot, torch.Tensor | None]
+    seeded: tuple[str, ...]
+    buffers: dict[str, torch.Tensor]
+    updates: tuple[str, ...]
+    activations: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+    random: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+    distributions: dict[str, str] = dataclasses.field(default_factory=dict)
+    new_state: dict[Slot, torch.Tensor] = dataclasses.field(default_factory=dict)
+
+
+class Joint:
+    """A Subject made callable on named tensors.
+
+    Attributes:
+        subject: the Subject.
+        arguments, targets: the tensor leaves that go in, in graph order.
+        statics: the other leaves, which are fixed.
+        state: parameters and buffers by name.
+        wanted: the slots whose gradients are wanted, in order.
+        explicit: the wanted slots that were named one by one (a missing gradient of theirs is zeros).
+        moving: the parameters and buffers that are state, which a call gives anew; none but in a training step.
+    """
+
+    moving: frozenset[Slot] = frozenset()
+
+    proof_runs: int = 0
+    """How many runs one after the other prove it, where each starts from the state of the one before."""
+
+    def __init__(self, subject: Subject) -> None:
+        bound = bind(subject)
+        self.subject = subject
+        self.arguments: tuple[Argument, ...] = bound.arguments
+        self.targets: tuple[Argument, ...] = bound.targets
+        self.statics: tuple[Argument, ...] = bound.statics
+        self.state: State = find_state(subject.target, _callables(bound))
+        self._modules = self.state.modules()
+        function = isinstance(subject.target, type) and issubclass(subject.target, torch.autograd.Function)
+        self._target: Callable[..., Any] = _late(subject.target) if function else subject.target
+        reached = Reached(
+            subject.name,
+            self.arguments,
+            self.state.parameters,
+            self.examples(),
+            lambda name: self.activation(name) is not None,
+        )
+        self.wanted, self.explicit = resolve_wrt(subject.wrt, reached)
+        # the subject's code may ask for the gradient of an argument whose example requires one, as in torch
+        self._marked = {argument.name for argument in self.arguments if _requires_gradient(argument.value)}
+        self._example = {
+            "args": subject.args,
+            "kwargs": subject.kwargs,
+            "targets": subject.targets,
+        }
+
+    def examples(self) -> dict[Slot, torch.Tensor]:
+        """Every slot with its example tensor, in graph order: arguments, targets, parameters, buffers."""
+        slots = {Slot("argument", argument.name): argument.value for argument in self.arguments}
+        slots |= {Slot("target", argument.name): argument.value for argument in self.targets}
+        slots |= {Slot("parameter", name): tensor for name, tensor in self.state.parameters.items()}
+        slots |= {Slot("buffer", name): tensor for name, tensor in self.state.buffers.items()}
+        return slots
+
+    def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Joint:
+        """The same with these tensors as its example; absent slots keep theirs, and so does what is wanted."""
+        wanted = [f"param.{slot.name}" if slot.kind == "parameter" else slot.name for slot in self.wanted]
+        made = Joint(self._subject_at(tensors).replace(wrt=wanted or None))
+        made.explicit = self.explicit
+        return made
+
+    def _subject_at(self, tensors: Mapping[Slot, torch.Tensor]) -> Subject:
+        """The Subject with these tensors among its arguments and targets."""
+        args, kwargs, targets = self._placed(self.examples() | dict(tensors))
+        return self.subject.replace(args=args, kwargs=kwargs, targets=targets, inputs=None)
+
+    def __call__(
+        self,
+        tensors: Mapping[Slot, torch.Tensor],
+        cotangent: Callable[[str, torch.Tensor], torch.Tensor],
+        random: Callable[[], Randomness] | None = None,
+    ) -> Outcome:
+        """Runs forward and, where gradients are wanted, backward.
+
+        Args:
+            tensors: a tensor for every slot; absent slots take their example.
+            cotangent: asked for the cotangent of an output, given its name and the output.
+            random: makes what the call's random numbers go through; None: torch's generator.
+
+        Raises:
+            ExportError: no gradient can be asked for (nothing differentiable, a loss that is no scalar).
+        """
+        leaves = {slot: self._leaf(slot, tensor) for slot, tensor in (self.examples() | dict(tensors)).items()}
+        given = {slot.name: leaf for slot, leaf in leaves.items() if slot.kind in ("parameter", "buffer")}
+        versions = {name: version_of(given[name]) for name in self.state.buffers}
+        state = dict(given)
+        drawn = random() if random is not None else None
+        wanted, named = self._activations()
+        every = list(dict.fromkeys([*wanted.values(), *named]))
+        with (
+            torch.enable_grad(),
+            control_flow(),
+            drawn if drawn is not None else contextlib.nullcontext(),
+            recomputations(lambda: len(drawn.drawn) if drawn is not None else 0),
+            kept(every, self._modules, bool(self.wanted)) as activations,
+        ):
+            outputs, loss, seeded = self.state.call(
+                state, lambda: self._run(leaves, cotangent, lambda: require_met(every, activations))
+            )
+        updates = tuple(
+            name
+            for name, version in versions.items()
+            if state[name] is not given[name] or version_of(state[name]) != version
+        )
+        leaves |= {slot: activations[slot.name] for slot in wanted}
+        gradients = {slot: self._gradient(slot, leaves[slot]) for slot in self.wanted}
+        return Outcome(
+            outputs,
+            loss,
+            gradients,
+            seeded,
+            {name: state[name] for name in versions},
+            updates,
+            {activation.name: activations[activation.name] for activation in named},
+            drawn.drawn if drawn is not None else {},
+            drawn.distributions if drawn is not None else {},
+        )
+
+    def chosen(self, outcome: Outcome) -> dict[str, torch.Tensor]:
+        """The outputs that the graph gives: all without a loss, none with it, or those asked for, activations too.
+
+        Raises:
+            SpecError: `outputs` names what is no output.
+        """
+        wanted = self.subject.outputs
+        if wanted is None:
+            return {} if outcome.loss is not None else dict(outcome.outputs)
+        if wanted == "all":
+            return dict(outcome.outputs)
+        known = {**outcome.outputs, **outcome.activations}
+        for name in _as_list(wanted):
+            if name not in known:
+                raise SpecError(
+                    f"outputs names {name!r}, which is no output of {self.subject.name}; "
+                    f"its outputs are {', '.join(outcome.outputs)}."
+                )
+        return {name: known[name] for name in _as_list(wanted)}
+
+    def activation(self, name: str) -> Activation | None:
+        """The activation that a name means, or None."""
+        return parsed(name, self._modules)
+
+    def _activations(self) -> tuple[dict[Slot, Activation], list[Activation]]:
+        """Those that are differentiated by, and those that `outputs` names."""
+        by_slot = {slot: self.activation(slot.name) for slot in self.wanted if slot.kind == "activation"}
+        outputs = [] if self.subject.outputs in (None, "all") else _as_list(self.subject.outputs)
+        named = [found for name in outputs if (found := self.activation(name)) is not None]
+        return {slot: found for slot, found in by_slot.items() if found is not None}, named
+
+    def _gradient(self, slot: Slot, leaf: torch.Tensor) -> torch.Tensor | None:
+        if leaf.grad is None and slot in self.explicit:
+            return torch.zeros_like(leaf)
+        return leaf.grad
+
+    def _leaf(self, slot: Slot, tensor: torch.Tensor) -> torch.Tensor:
+        leaf = tensor.detach()
+        if slot in self.wanted or (slot.name in self._marked and slot.kind == "argument"):
+            return leaf.requires_grad_()
+        return leaf.clone() if slot.kind == "buffer" else leaf
+
+    def _run(
+        self,
+        leaves: Mapping[Slot, torch.Tensor],
+        cotangent: Callable[[str, torch.Tensor], torch.Tensor],
+        require_all: Callable[[], None],
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None, tuple[str, ...]]:
+        # a fresh tensor each call: the subject may write into what it is given, as into any non-leaf
+        given = {s: leaf.clone() if s.kind in ("argument", "target") else leaf for s, leaf in leaves.items()}
+        outputs, loss = self._evaluated(given)
+        require_all()
+        if not self.wanted:
+            return outputs, loss, ()
+        if loss is not None:
+            self._require_scalar(loss)
+            loss.backward()
+            return outputs, loss, ()
+        seeds = {name: value for name, value in outputs.items() if value.requires_grad and differentiable(value)}
+        if not seeds:
+            raise self._nothing_differentiable("no output of it requires a gradient")
+        torch.autograd.backward(list(seeds.values()), [cotangent(name, value) for name, value in seeds.items()])
+        return outputs, None, tuple(seeds)
+
+    def forward(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        """Outputs and loss of one forward call under autograd, on these tensors exactly as they are.
+
+        Layouts, aliases and graphs of the tensors are the caller's; absent slots take their example.
+        """
+        placed = self.examples() | dict(tensors)
+        with torch.enable_grad(), control_flow():
+            return self.with_state(placed, lambda: self._evaluated(placed))
+
+    def with_state(self, tensors: Mapping[Slot, torch.Tensor], body: Callable[[], T]) -> T:
+        """Runs `body` while the parameters and buffers among `tensors` stand in for the subject's own."""
+        state = {slot.name: tensor for slot, tensor in tensors.items() if slot.kind in ("parameter", "buffer")}
+        result: T = self.state.call(state, body)
+        return result
+
+    def _evaluated(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        args, kwargs, targets = self._placed(tensors)
+        result = self._target(*args, **kwargs)
+        outputs = _named_outputs(result)
+        return outputs, self._loss(result, outputs, targets)
+
+    def _placed(self, leaves: Mapping[Slot, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+        by_path: dict[Any, object] = {}
+        for kind, arguments in (("argument", self.arguments), ("target", self.targets)):
+            for argument in arguments:
+                path = argument.path if kind == "argument" else ("targets", *argument.path)
+                by_path[path] = leaves[Slot(kind, argument.name)]
+        structure = replaced(self._example, by_path)
+        return structure["args"], structure["kwargs"], structure["targets"]
+
+    def through(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Joint:
+        """The same with its target called through `wrap` (torch.compile, say)."""
+        twin = copy.copy(self)
+        vars(twin)["_target"] = wrap(self._target)
+        return twin
+
+    def _loss(self, result: Any, outputs: Mapping[str, torch.Tensor], targets: Any) -> torch.Tensor | None:
+        loss = self.subject.loss
+        if loss is None:
+            return None
+        if isinstance(loss, str):
+            if loss not in outputs:
+                raise SpecError(
+                    f"loss={loss!r} names no output of {self.subject.name}; its outputs are {', '.join(outputs)}."
+                )
+            return outputs[loss]
+        value = loss(result, **targets) if isinstance(targets, Mapping) else loss(result, *targets)
+        if not isinstance(value, torch.Tensor):
+            raise SpecError(f"The loss of {self.subject.name} gave {type(value).__name__}, not a tensor.")
+        return value
+
+    def _require_scalar(self, loss: torch.Tensor) -> None:
+        if loss.numel() != 1:
+            raise SpecError(
+                f"The loss of {self.subject.name} has shape {tuple(loss.shape)}; it must be a scalar (reduce it, "
+                "or leave `loss` out and give cotangents)."
+            )
+        if not loss.requires_grad:
+            raise self._nothing_differentiable("its loss requires no gradient")
+
+    def _nothing_differentiable(self, why: str) -> ExportError:
+        file, line = source_of(self.subject.target)
+        return ExportError(
+            f"{self.subject.name} ({file}:{line}) has no gradient with respect to "
+            f"{', '.join(slot.name for slot in self.wanted)}: {why}. Ask for another `wrt`, or for the forward alone."
+        )
+
+
+def every_gradient(subject: Subject) -> str:
+    """The `wrt` that means every gradient there is: inputs, parameters, or all where there are both."""
+    joint = Joint(subject.replace(wrt=None))
+    floating = any(differentiable(argument.value) for argument in joint.arguments)
+    trained = any(tensor.requires_grad for tensor in joint.state.parameters.values())
+    return "all" if floating and trained else "parameters" if trained else "inputs"
+
+
+def copies(tensors: Mapping[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor]:
+    """Copies that share no memory with the originals."""
+    return {slot: tensor.detach().clone() for slot, tensor in tensors.items()}
+
+
+def cast(tensors: Mapping[Slot, torch.Tensor], dtype: torch.dtype) -> dict[Slot, torch.Tensor]:
+    """The floating-point tensors in another dtype, complex ones with parts of it, the others as they are."""
+
+    def one(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_complex():
+            return tensor.to(dtype.to_complex())
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    return {slot: one(tensor) for slot, tensor in tensors.items()}
+
+
+def _requires_gradient(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.requires_grad
+
+
+def _late(function: Any) -> Callable[..., Any]:
+    """A Function's `apply`, looked up at every call, as a user's code does."""
+    return lambda *args, **kwargs: function.apply(*args, **kwargs)
+
+
+def _named_outputs(result: Any) -> dict[str, torch.Tensor]:
+    outputs: dict[str, torch.Tensor] = {}
+    for name, value in output_leaves(result):
+        if name in outputs:
+            raise ExportError(f"Two outputs go by the name {name!r}; give their containers distinct keys.")
+        outputs[name] = value
+    return outputs
+
+
+def _callables(bound: Bound) -> dict[str, Any]:
+    return {static.name: static.value for static in bound.statics if callable(static.value)}
+
+
+def _as_list(names: Any) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)

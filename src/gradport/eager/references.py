@@ -1,0 +1,153 @@
+"""Functions whose code no trace can follow (CUDA, Triton, C++), each with a slow reference in torch beside it.
+
+A trace runs the reference in the Function's place, and so does eager where the Function itself cannot run. Where it
+can, eager runs the Function, so that the proof of an export is a proof of the reference, forward and backward.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from gradport.compat.torch.functions import FunctionCall, Hooks
+from gradport.eager.custom_operators import has_reference_of_operator, refer, stand_in_of
+from gradport.errors import TargetError
+from gradport.subject.subject import as_function
+from gradport.subject.wrt import differentiable
+
+__all__ = ["ReferenceHooks", "has_reference", "reference"]
+
+_REFERENCES: weakref.WeakKeyDictionary[type, _Reference] = weakref.WeakKeyDictionary()
+
+
+def reference(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a slow reference: `@gradport.reference(Fn)` above a torch function of the same arguments.
+
+    For an operator of `torch.library` the reference stands for the forward, and the registered backward stays. For a
+    Function the gradient of the reference, which torch's autograd finds, stands for the backward of `Fn`; where that is
+    not the derivative (a straight-through one), let the reference call a plain `autograd.Function` of its own.
+
+    Args:
+        function: an `autograd.Function` class, or its `.apply`; or an operator: what `torch.library.custom_op` gave,
+            or `torch.ops.<namespace>.<name>`.
+
+    Raises:
+        TargetError: it is neither.
+    """
+    operator = stand_in_of(function)
+    if operator is not None:
+
+        def register_operator(slow: Callable[..., Any]) -> Callable[..., Any]:
+            refer(operator, slow)
+            return slow
+
+        return register_operator
+    target = as_function(function)
+    if not (isinstance(target, type) and issubclass(target, torch.autograd.Function)):
+        raise TargetError(
+            "A reference belongs to an autograd.Function or an operator of torch.library, "
+            f"not to {type(function).__name__}."
+        )
+
+    def register(slow: Callable[..., Any]) -> Callable[..., Any]:
+        _REFERENCES[target] = _as_methods(slow)
+        return slow
+
+    return register
+
+
+def has_reference(function: type) -> bool:
+    """Whether a reference stands for the Function, or for the operator whose class this is."""
+    return function in _REFERENCES or has_reference_of_operator(function)
+
+
+class ReferenceHooks(Hooks):
+    """Runs references in the place of their Functions, forward and backward.
+
+    Args:
+        always: whether a reference runs wherever there is one (a trace cannot follow the Function); else only where
+            the Function itself fails.
+
+    Attributes:
+        replaced: the Functions in whose place a reference ran.
+    """
+
+    def __init__(self, *, always: bool) -> None:
+        self.replaced: set[type] = set()
+        self._always = always
+
+    def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
+        """The Function's forward, or that of its reference."""
+        reference = _REFERENCES.get(call.function)
+        if reference is None:
+            return run()
+        if not self._always:
+            with contextlib.suppress(Exception):  # what the user did wrong fails in the reference as well
+                return run()
+        self.replaced.add(call.function)
+        call.context._gradport_reference = reference
+        return reference.forward(call.context, *call.args)
+
+    def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
+        """The Function's own, unless a reference ran: that has saved what it needs."""
+        if _reference_of(call.context) is None:
+            run()
+
+    def backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """The Function's backward, or that of the reference that ran."""
+        reference = _reference_of(context)
+        return run() if reference is None else reference.backward(context, *cotangents)
+
+
+def _reference_of(context: Any) -> _Reference | None:
+    found: _Reference | None = vars(context).get("_gradport_reference")
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reference:
+    """A reference as the methods of a Function; its backward is autograd of a second run."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+
+def _as_methods(slow: Callable[..., Any]) -> _Reference:
+
+    def forward(ctx: Any, *args: Any) -> Any:
+        tensors = [value for value in args if isinstance(value, torch.Tensor)]
+        ctx.save_for_backward(*tensors)
+        ctx.statics = [None if isinstance(value, torch.Tensor) else (value,) for value in args]
+        return slow(*args)
+
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        saved = iter(ctx.saved_tensors)
+        args = [next(saved) if static is None else static[0] for static in ctx.statics]
+        wanted = ctx.needs_input_grad
+        with torch.enable_grad():
+            args = [
+                value.detach().requires_grad_(differentiable(value) and wanted[position])
+                if isinstance(value, torch.Tensor)
+                else value
+                for position, value in enumerate(args)
+            ]
+            results = slow(*args)
+        leaves = [value for value in args if isinstance(value, torch.Tensor) and value.requires_grad]
+        pairs = [
+            (result, cotangent)
+            for result, cotangent in zip(results if isinstance(results, tuple) else (results,), cotangents, strict=True)
+            if isinstance(result, torch.Tensor) and result.requires_grad and cotangent is not None
+        ]
+        found = iter(
+            torch.autograd.grad([r for r, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True)
+            if pairs and leaves
+            else [None] * len(leaves)
+        )
+        return tuple(next(found) if isinstance(value, torch.Tensor) and value.requires_grad else None for value in args)
+
+    return _Reference(forward, torch.autograd.function.once_differentiable(backward))

@@ -1,0 +1,208 @@
+"""A training step as one function of named tensors: a Joint whose state goes in and comes out anew.
+
+State is what a step moves: parameters, the buffers that the forward changes, the optimizer's own tensors, gradients
+that are being accumulated. Tracing and eager run the optimizer's own class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from gradport.compat.torch.functions import function_calls
+from gradport.eager.joint import Joint, Outcome, Slot, copies
+from gradport.eager.optimizers import eager_step, group_names, require_carried, starting_state, traced_step
+from gradport.eager.randomness import Expected, Randomness
+from gradport.eager.references import ReferenceHooks
+from gradport.eager.run import rejection
+from gradport.errors import Error, SpecError
+from gradport.subject.subject import Subject
+
+__all__ = ["COUNT", "Step"]
+
+COUNT = "accumulated.count"
+"""Name of the state that counts the gradients accumulated so far."""
+
+
+class Step(Joint):
+    """A Subject with a loss and an optimizer.
+
+    Args:
+        subject: with a loss; its `wrt` is not looked at.
+        optimizer: a torch optimizer built on the subject's parameters.
+        clip_grad_norm: limit of the gradients' norm, or None.
+        accumulate: how many calls add up their gradients before the optimizer steps.
+
+    Raises:
+        SpecError: no loss, an optimizer that cannot be carried or is built on other parameters.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip_grad_norm: float | None = None,
+        accumulate: int = 1,
+    ) -> None:
+        if subject.loss is None:
+            raise SpecError(f"A training step of {subject.name} needs a loss.")
+        if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+            raise SpecError(f"accumulate={accumulate!r} is not a number of calls; give a whole number of 1 or more.")
+        if clip_grad_norm is not None and not (isinstance(clip_grad_norm, (int, float)) and clip_grad_norm > 0):
+            raise SpecError(f"clip_grad_norm={clip_grad_norm!r} is not a limit of a norm; give a number above 0.")
+        require_carried(optimizer)
+        found = Joint(subject.replace(wrt=None))
+        names = {id(tensor): name for name, tensor in found.state.parameters.items()}
+        own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        strangers = [parameter for parameter in own if id(parameter) not in names]
+        if strangers:
+            raise SpecError(
+                f"The optimizer holds {len(strangers)} of {len(own)} parameters that {subject.name} does not reach; "
+                "build it on the parameters of the module that is exported."
+            )
+        trained = {names[id(parameter)]: parameter for parameter in own if parameter.requires_grad}
+        if not trained:
+            raise SpecError("The optimizer holds no parameter that requires a gradient.")
+        self.optimizer = optimizer
+        self._extra: dict[Slot, torch.Tensor] = {}
+        self._rates = [Slot("lr", name) for name in group_names(optimizer)]
+        super().__init__(subject.replace(wrt=[f"param.{name}" for name in trained]))
+        self.explicit = frozenset()
+        self._clip = clip_grad_norm
+        self._accumulate = accumulate
+        self.proof_runs = 2 * accumulate + 2
+        self._trained = trained
+        self._numbers: dict[str, type] = {}
+        self._static: dict[str, dict[str, Any]] = {}
+        self.moving = self._find_moving()
+        self._find_state()
+
+    def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Step:
+        """The same step with these tensors as its example; absent slots keep theirs."""
+        return Step(self._subject_at(tensors), self.optimizer, clip_grad_norm=self._clip, accumulate=self._accumulate)
+
+    def examples(self) -> dict[Slot, torch.Tensor]:
+        """Every slot with its example tensor: those of a Joint, then the optimizer's state and the learning rates."""
+        rates = [torch.tensor(float(group["lr"]), dtype=torch.float32) for group in self.optimizer.param_groups]
+        return super().examples() | self._extra | dict(zip(self._rates, rates, strict=True))
+
+    def __call__(
+        self,
+        tensors: Mapping[Slot, torch.Tensor],
+        cotangent: Callable[[str, torch.Tensor], torch.Tensor],
+        random: Callable[[], Randomness] | None = None,
+    ) -> Outcome:
+        """Runs forward, backward and the optimizer."""
+        outcome = super().__call__(tensors, cotangent, random)
+        placed = self.examples() | dict(tensors)
+        gradients = {slot.name: gradient for slot, gradient in outcome.gradients.items() if gradient is not None}
+        with torch.no_grad():
+            moved = self._moved(placed, gradients)
+        new = {slot: outcome.buffers[slot.name] for slot in self.moving if slot.kind == "buffer"} | moved
+        missing: dict[Slot, torch.Tensor | None] = {s: None for s, grad in outcome.gradients.items() if grad is None}
+        ordered = {slot: new[slot] for slot in self.state_slots()}
+        return dataclasses.replace(outcome, gradients=missing, updates=(), new_state=ordered)
+
+    def state_slots(self) -> list[Slot]:
+        """What a step moves, in graph order: parameters, buffers, the optimizer's, what is accumulated."""
+        return [slot for slot in super().examples() if slot in self.moving] + list(self._extra)
+
+    def _moved(
+        self, placed: Mapping[Slot, torch.Tensor], gradients: Mapping[str, torch.Tensor]
+    ) -> dict[Slot, torch.Tensor]:
+        """Parameters and optimizer state after the step, or what is accumulated for a later one."""
+        if self._accumulate == 1:
+            return self._stepped(placed, gradients)
+        sums = {name: placed[Slot("state", f"accumulated.{name}")] + gradient for name, gradient in gradients.items()}
+        count = placed[Slot("state", COUNT)] + 1
+        full = count >= self._accumulate
+        new = {slot: torch.where(full, value, placed[slot]) for slot, value in self._stepped(placed, sums).items()}
+        for name, total in sums.items():
+            new[Slot("state", f"accumulated.{name}")] = torch.where(full, torch.zeros_like(total), total)
+        new[Slot("state", COUNT)] = torch.where(full, torch.zeros_like(count), count)
+        return new
+
+    def _stepped(
+        self, placed: Mapping[Slot, torch.Tensor], gradients: Mapping[str, torch.Tensor]
+    ) -> dict[Slot, torch.Tensor]:
+        tensors: dict[torch.Tensor, torch.Tensor] = {}
+        state: dict[torch.Tensor, dict[str, Any]] = {}
+        for name, gradient in gradients.items():
+            parameter = self._trained[name]
+            moving = placed[Slot("parameter", name)].detach().clone().requires_grad_()
+            moving.grad = gradient.detach().clone()
+            tensors[parameter] = moving
+            state[parameter] = self._static.get(name, {}) | self._entries(name, placed)
+        rates = [placed[slot] for slot in self._rates]
+        tracing = torch.compiler.is_compiling()
+        stepped = (traced_step if tracing else eager_step)(self.optimizer, tensors, state, rates, self._clip)
+        new = {Slot("parameter", name): tensors[self._trained[name]].detach() for name in gradients}
+        for slot, example in self._extra.items():
+            name, key = _split(slot.name, gradients)
+            if name:
+                value = stepped[self._trained[name]][key]
+                new[slot] = torch.as_tensor(value).detach().to(placed[slot].dtype).reshape(example.shape)
+        return new
+
+    def _entries(self, name: str, placed: Mapping[Slot, torch.Tensor]) -> dict[str, Any]:
+        """The optimizer's state of one parameter; numbers are numbers, but in a trace."""
+        found: dict[str, Any] = {}
+        for slot in self._extra:
+            owner, key = _split(slot.name, {name: None})
+            if owner:
+                kind = self._numbers.get(slot.name)
+                value = placed[slot]
+                found[key] = value if kind is None or torch.compiler.is_compiling() else kind(value.item())
+        return found
+
+    def _find_moving(self) -> frozenset[Slot]:
+        """The parameters that get a gradient and the buffers that the forward changes, by one eager call.
+
+        Random numbers are at their means, so that nobody's generator moves on.
+
+        Raises:
+            TargetError: the module, or its loss, fails.
+        """
+        tensors = Joint.examples(self)
+        try:
+            with function_calls(ReferenceHooks(always=False)):
+                outcome = Joint.__call__(self, copies(tensors), lambda name, value: torch.ones_like(value), Expected)
+        except Error:
+            raise
+        except Exception as error:
+            raise rejection(self, tensors, error) from error
+        moving = {slot for slot, gradient in outcome.gradients.items() if gradient is not None}
+        changed = [n for n, new in outcome.buffers.items() if not torch.equal(new, self.state.buffers[n])]
+        return frozenset(moving | {Slot("buffer", name) for name in {*outcome.updates, *changed}})
+
+    def _find_state(self) -> None:
+        state = starting_state(self.optimizer)
+        moving = [name for name in self._trained if Slot("parameter", name) in self.moving]
+        for name in moving:
+            for key, value in state.get(self._trained[name], {}).items():
+                full = f"optim.{name}.{key}"
+                if isinstance(value, torch.Tensor):
+                    self._extra[Slot("state", full)] = value.detach()
+                elif isinstance(value, (int, float)) and not isinstance(value, bool):
+                    self._extra[Slot("state", full)] = torch.tensor(
+                        value, dtype=torch.int64 if isinstance(value, int) else torch.float64
+                    )
+                    self._numbers[full] = type(value)
+                else:
+                    self._static.setdefault(name, {})[key] = value
+        if self._accumulate > 1:
+            for name in moving:
+                self._extra[Slot("state", f"accumulated.{name}")] = torch.zeros_like(self._trained[name]).detach()
+            self._extra[Slot("state", COUNT)] = torch.zeros((), dtype=torch.int64)
+
+
+def _split(name: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
+    """`optim.<parameter>.<key>` as parameter and key; the key itself holds no dot."""
+    if not name.startswith("optim."):
+        return "", ""
+    owner, _, key = name.removeprefix("optim.").rpartition(".")
+    return (owner, key) if owner in parameters else ("", "")

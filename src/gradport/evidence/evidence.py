@@ -1,0 +1,194 @@
+"""Evidence: what was measured about one Subject. Every report is drawn from it, and it serialises to JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.resources
+import json
+import math
+import platform
+from typing import Any
+
+from gradport.errors import SpecError, first_line
+
+__all__ = ["SCHEMA_VERSION", "Evidence", "Finding", "environment", "line_of", "schema"]
+
+SCHEMA_VERSION = 2
+
+OUTCOMES = ("held", "failed", "skipped", "undecided", "error")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One measured statement.
+
+    Attributes:
+        key: stable across runs, made of the rule and what it is about.
+        rule: the rule's name.
+        outcome: held, failed, skipped, undecided or error.
+        kind: what was found (derivative, straight-through, agrees, ...).
+        severity: info, warning or error.
+        figure: the number that was measured, or None.
+        unit: of the figure.
+        input: the input that shows it, as a person would write it, or None.
+        where: the source line that it is about, or None.
+        message: one sentence.
+    """
+
+    key: str
+    rule: str
+    outcome: str
+    kind: str = ""
+    severity: str = "info"
+    figure: float | None = None
+    unit: str = ""
+    input: str | None = None
+    where: str | None = None
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """Findings, series, source and environment of one Subject.
+
+    Attributes:
+        subject: its name.
+        findings: in the order in which they were made.
+        series: curves, matrices and timings by name.
+        source: file, line and text of what was examined.
+        environment: versions and machine.
+        schema_version: of the JSON form.
+    """
+
+    subject: str
+    findings: tuple[Finding, ...] = ()
+    series: dict[str, Any] = dataclasses.field(default_factory=dict)
+    source: dict[str, Any] = dataclasses.field(default_factory=dict)
+    environment: dict[str, Any] = dataclasses.field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed, stayed undecided or broke."""
+        return all(finding.outcome in ("held", "skipped") for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `to_json` writes, as plain dicts and lists; nan and infinities are strings."""
+        return {**_plain(dataclasses.asdict(self)), "ok": self.ok}
+
+    def to_json(self) -> str:
+        """JSON text; nan and infinities are strings."""
+        text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
+        return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair, which no file can hold
+
+    @classmethod
+    def from_json(cls, text: str) -> Evidence:
+        """Reads what `to_json` wrote, this version's or an older one's.
+
+        Raises:
+            SpecError: it is no Evidence, as `schema` describes it, or one of a later version.
+        """
+        data = _current(_parsed(text))
+        data.pop("ok", None)
+        try:
+            findings = tuple(
+                Finding(**{**finding, "figure": _number(finding.get("figure"))}) for finding in data.pop("findings")
+            )
+        except OverflowError as error:
+            raise SpecError("This is no Evidence: a figure is larger than any number that a computer holds.") from error
+        return cls(findings=findings, **data)
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema (https://json-schema.org/draft/2020-12/schema) of what `Evidence.to_json` writes."""
+    text = (importlib.resources.files("gradport.evidence") / "evidence.schema.json").read_text("utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"This is no Evidence: it is no JSON ({first_line(error, 120)}).") from error
+    if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
+        raise SpecError("This is no Evidence: it has no schema_version.")
+    if data["schema_version"] > SCHEMA_VERSION:
+        raise SpecError(
+            f"This Evidence has version {data['schema_version']}, and this gradport reads {SCHEMA_VERSION}; "
+            "update gradport."
+        )
+    return data
+
+
+def _current(data: dict[str, Any]) -> dict[str, Any]:
+    """The same in this version's form.
+
+    Raises:
+        SpecError: it does not have the form of its version.
+    """
+    try:
+        data = _from_version_1(data) if data["schema_version"] == 1 else data
+        fault = _fault(data)
+    except (RecursionError, TypeError, ValueError):  # a version 1 was never held against a schema
+        fault = "it is nested too deeply, or has another form than its version."
+    if fault:
+        raise SpecError(f"This is no Evidence: {fault}")
+    return data
+
+
+def _fault(data: dict[str, Any]) -> str:
+    """Where it departs from the schema, and how; nothing where it does not."""
+    import jsonschema
+
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(data))
+    if error is None:
+        return ""
+    place = error.json_path.removeprefix("$").lstrip(".") or "its top"
+    return f"at {place}, {first_line(error, 200)}"
+
+
+def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Timings were two numbers without sizes, which no plot can be drawn from."""
+    series = dict(data.get("series") or {})
+    if "timings" in series:
+        del series["timings"]
+        series["left_out"] = {**series.get("left_out", {}), "timings": "an older gradport kept them without sizes"}
+    return {**data, "series": series, "schema_version": 2}
+
+
+def line_of(place: str | None) -> tuple[str, int] | None:
+    """The file and the line of a `Finding.where`; None where it is no `file:line`."""
+    file, _, line = (place or "").rpartition(":")
+    return (file, int(line)) if file and line.isascii() and line.isdigit() and len(line) < 10 else None
+
+
+def environment() -> dict[str, Any]:
+    """Versions of what takes part, and the machine."""
+    import importlib.metadata
+
+    versions = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("gradport", "torch", "onnx", "onnxruntime", "onnxscript", "onnx-ir"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,121 @@
+"""What a project's pyproject.toml says of single Functions, each with the reason that the report repeats.
+
+[tool.gradport.check."mypackage.ops:Quantize"]   # or "Quantize"
+expect = "straight-through"
+skip = ["second-order"]
+reason = "trained by the straight-through estimator, arXiv:1308.3432"
+
+[tool.gradport.verify."mypackage.ops:TopK"]
+skip = ["ties"]                                  # also rtol, atol
+reason = "torch leaves the order of equal elements open"
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import pathlib
+import tomllib
+from collections.abc import Collection
+from typing import Any
+
+from gradport.errors import SpecError
+from gradport.evidence.evidence import Finding
+from gradport.subject.subject import Subject
+
+__all__ = ["Command", "Settings", "settings_of"]
+
+
+class Command(enum.StrEnum):
+    """What settings are for."""
+
+    CHECK = "check"
+    VERIFY = "verify"
+
+
+_KEYS = {Command.CHECK: {"expect", "skip", "reason"}, Command.VERIFY: {"skip", "rtol", "atol", "reason"}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is said of one Function.
+
+    Attributes:
+        expect: as in `gradport.check`, or None.
+        skip: names of rules.
+        rtol, atol: as in `gradport.verify`, or None.
+        reason: why.
+        file: where it is said.
+    """
+
+    expect: Any = None
+    skip: tuple[str, ...] = ()
+    reason: str = ""
+    file: str = ""
+    rtol: float | None = None
+    atol: float | None = None
+
+    def findings(self) -> list[Finding]:
+        """What the report repeats."""
+        said = f"{pathlib.Path(self.file).name} says so: {self.reason}"
+        found = [
+            Finding(f"{name}/settings", name, "skipped", where=self.file, message=f"Not looked at; {said}.")
+            for name in self.skip
+        ]
+        for name in ("expect", "rtol", "atol"):
+            value = getattr(self, name)
+            if value is not None:
+                message = f"{name}={value!r}; {said}."
+                found.insert(0, Finding(f"settings/{name}", "settings", "held", where=self.file, message=message))
+        return found
+
+
+def settings_of(subject: Subject, command: Command, rules: Collection[str]) -> Settings:
+    """The settings of a Subject in the nearest pyproject.toml, from the current folder upwards.
+
+    Args:
+        subject: whose they are.
+        command: what for.
+        rules: the names that `skip` may have.
+
+    Raises:
+        SpecError: the file cannot be read, or its table says something that means nothing.
+    """
+    file = next((p for p in _candidates() if p.is_file()), None)
+    if file is None:
+        return Settings()
+    try:
+        tables = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("gradport", {}).get(command, {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"{file} cannot be read: {error}.") from error
+    module = getattr(subject.target, "__module__", None) or type(subject.target).__module__
+    table = tables.get(f"{module}:{subject.name}", tables.get(subject.name))
+    return Settings() if table is None else _read(table, subject.name, file, command, rules)
+
+
+def _candidates() -> list[pathlib.Path]:
+    here = pathlib.Path.cwd()
+    return [folder / "pyproject.toml" for folder in (here, *here.parents)]
+
+
+def _read(table: Any, name: str, file: pathlib.Path, command: Command, rules: Collection[str]) -> Settings:
+    place = f"[tool.gradport.{command}.{name!r}] in {file}"
+    if not isinstance(table, dict) or set(table) - _KEYS[command]:
+        raise SpecError(f"{place} knows {', '.join(sorted(_KEYS[command]))} and nothing else.")
+    if not isinstance(table.get("reason"), str) or not table["reason"].strip():
+        raise SpecError(f'{place} gives no reason; add reason = "...", which the report repeats.')
+    skip = table.get("skip", [])
+    unknown = [rule for rule in skip if rule not in rules] if isinstance(skip, list) else [skip]
+    if unknown:
+        raise SpecError(f"{place}: {unknown[0]!r} is no rule; the rules are {', '.join(rules)}.")
+    for key in ("rtol", "atol"):
+        if key in table and (not isinstance(table[key], (int, float)) or table[key] < 0):
+            raise SpecError(f"{place}: {key} is {table[key]!r}; it is a number of at least 0.")
+    return Settings(
+        expect=table.get("expect"),
+        skip=tuple(skip),
+        reason=table["reason"].strip().rstrip("."),
+        file=str(file),
+        rtol=table.get("rtol"),
+        atol=table.get("atol"),
+    )

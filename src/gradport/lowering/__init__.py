@@ -1,0 +1,23 @@
+"""FX to ONNX: the translation of torch's exporter with our rows above it, passes, functions, names.
+
+In: a Capture. Out: a Program that is not proved yet. Never: a run of the Subject or of the model.
+"""
+
+from gradport.lowering.assemble import assemble
+from gradport.lowering.forms import Form, apply_forms, forms_of
+from gradport.lowering.lower import Lowered, lower
+from gradport.operators import decompositions, families  # importing them fills the table
+from gradport.operators.table import OPSETS, decomposition_table
+
+__all__ = [
+    "OPSETS",
+    "Form",
+    "Lowered",
+    "apply_forms",
+    "assemble",
+    "decomposition_table",
+    "decompositions",
+    "families",
+    "forms_of",
+    "lower",
+]

@@ -1,0 +1,278 @@
+"""The last step: names, order and metadata; a lowered model becomes a Program."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx
+import onnx.helper
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+import torch
+
+from gradport.compat.torch.sizes import expression_of, size_text
+from gradport.compat.torch.trees import tree_leaves
+from gradport.eager.control_flow import bodies
+from gradport.eager.custom_operators import ReferencedOperators
+from gradport.eager.joint import Joint
+from gradport.eager.references import ReferenceHooks, has_reference
+from gradport.eager.run import ones, run_eager
+from gradport.lowering.lower import BACKWARD, RECOMPUTED, REGION, Lowered, hold
+from gradport.model.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PROVENANCE, Program
+from gradport.subject.names import Entry, Taken, allot, renamed, unique
+from gradport.subject.paths import portable, without_machine
+from gradport.subject.signature import source_of, source_of_backward
+from gradport.tracing import Capture
+
+__all__ = ["assemble"]
+
+_ROLE_ORDER = ("argument", "target", "cotangent", "random", "state", "lr")
+
+
+def assemble(
+    lowered: Lowered,
+    *,
+    input_names: Sequence[str] | Mapping[str, str] | None,
+    output_names: Sequence[str] | Mapping[str, str] | None,
+    options: Mapping[str, Any],
+) -> Program:
+    """Names, orders and describes the model, and drops what nothing reads.
+
+    Raises:
+        SpecError: `input_names` or `output_names` do not fit.
+    """
+    model = lowered.model
+    capture = lowered.capture
+    placeholders = _settle_inputs(lowered)
+    _own_outputs(model.graph)
+    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)
+    inputs = [entry for entry, _ in placeholders]
+    outputs = [Entry(output.kind, output.of, output.name) for output in capture.outputs]
+    renames = renamed(inputs, input_names, "input_names") | renamed(outputs, output_names, "output_names")
+    in_names, out_names, taken = allot(inputs, outputs, renames)
+    values = [value for _, value in placeholders]
+    initializers = _name_initializers(lowered, taken)
+    for value in {*values, *model.graph.outputs, *model.graph.initializers.values()}:
+        taken.claim(str(value.name), "internal")  # so that no internal keeps a name that is given away below
+    _name(model, [*zip(values, in_names, strict=True), *zip(model.graph.outputs, out_names, strict=True)], initializers)
+    _name_dimensions(model.graph, capture)
+    random = {entry.source: name for entry, name in zip(inputs, in_names, strict=True) if entry.role == "random"}
+    model.metadata_props[FORMAT] = str(FORMAT_VERSION)
+    model.metadata_props[NAMES] = json.dumps(_roles(inputs, in_names, outputs, out_names), ensure_ascii=False)
+    model.metadata_props[FUNCTIONS] = json.dumps(_functions(model), ensure_ascii=False)
+    model.metadata_props[PROVENANCE] = json.dumps(
+        _provenance(lowered, options, random), ensure_ascii=False, default=repr
+    )
+    _finish(model, lowered.opset_version)
+    return Program(model, _starting_state(capture.joint, inputs, in_names))
+
+
+def _settle_inputs(lowered: Lowered) -> list[tuple[Entry, ir.Value]]:
+    """Decides which inputs of the flat graph stay inputs, in graph order; the others become initializers."""
+    joint, graph = lowered.capture.joint, lowered.model.graph
+    moving = {(slot.kind, slot.name) for slot in joint.moving}
+    examples = {(slot.kind, slot.name): tensor for slot, tensor in joint.examples().items()}
+    kept = []
+    graph.inputs.clear()
+    for placeholder, value in zip(lowered.capture.placeholders, lowered.inputs, strict=True):
+        kind, name = placeholder.kind, placeholder.name
+        if (kind, name) in moving:
+            kept.append((Entry("state", kind, name), value))
+        elif kind in _ROLE_ORDER:
+            kept.append((Entry(kind, kind, name), value))
+        else:
+            hold(graph, value, examples[kind, name])
+    kept.sort(key=lambda pair: _ROLE_ORDER.index(pair[0].role))
+    graph.inputs.extend(value for _, value in kept)
+    return kept
+
+
+def _starting_state(joint: Joint, inputs: list[Entry], names: list[str]) -> dict[str, torch.Tensor]:
+    """What each state input holds before the first step, by its name in the file."""
+    examples = {(slot.kind, slot.name): tensor for slot, tensor in joint.examples().items()}
+    found = {}
+    for entry, name in zip(inputs, names, strict=True):
+        if entry.role == "state":
+            tensor = examples[entry.kind, entry.source].detach()
+            found[name] = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).clone()
+    return found
+
+
+def _own_outputs(graph: ir.Graph) -> None:
+    """An output that is an input, an initializer or another output gets an Identity of its own."""
+    seen: set[ir.Value] = set()
+    for index, value in enumerate(graph.outputs):
+        if value in seen or value.producer() is None:
+            copy = ir.Node("", "Identity", [value])
+            copy.outputs[0].shape, copy.outputs[0].type = value.shape, value.type
+            graph.append(copy)
+            graph.outputs[index] = copy.outputs[0]
+        seen.add(graph.outputs[index])
+
+
+def _name_initializers(lowered: Lowered, taken: Taken) -> dict[ir.Value, str]:
+    """Parameters and buffers by their own names; constants after them. State is named with the inputs already."""
+    inputs = set(lowered.model.graph.inputs)
+    names: dict[ir.Value, str] = {}
+    for placeholder, value in zip(lowered.capture.placeholders, lowered.inputs, strict=True):
+        if placeholder.kind in ("parameter", "buffer") and value not in inputs:
+            names[value] = taken.claim(placeholder.name, placeholder.kind)
+    for value in lowered.model.graph.initializers.values():
+        if value not in names and value not in inputs:
+            names[value] = taken.claim(str(value.name), "constant")
+    return names
+
+
+def _name(model: ir.Model, public: list[tuple[ir.Value, str]], initializers: dict[ir.Value, str]) -> None:
+    graph = model.graph
+    final = {name for _, name in public} | set(initializers.values())
+    fixed = {value for value, _ in public} | set(initializers)
+    nodes: set[str] = set()
+    for node in graph:
+        node.name = unique(node.name or node.op_type, nodes)
+        for value in node.outputs:
+            if value not in fixed and value.name != "":
+                value.name = unique(value.name or f"{node.name}_out", final)
+    held = list(graph.initializers.values())
+    graph.initializers.clear()
+    for value, name in public:
+        value.name = name
+    for value in held:
+        value.name = initializers.get(value, value.name)
+        if value.const_value is not None:
+            value.const_value.name = value.name
+        graph.initializers[str(value.name)] = value
+
+
+def _name_dimensions(graph: ir.Graph, capture: Capture) -> None:
+    """torch's symbols become the names that the user gave, its expressions those of `gradport.expressions`; a size that
+    cannot be written so is unknown in the file."""
+    texts = _size_texts(capture)
+
+    def named(dim: Any) -> Any:
+        return dim if isinstance(dim, int) or dim.value is None else ir.SymbolicDim(texts.get(str(dim.value)))
+
+    every = [*graph.inputs, *graph.initializers.values()]
+    for node in graph.all_nodes():  # those of branches and loops too
+        every += node.outputs
+        every += (value for attribute in node.attributes.values() for value in _entering(attribute))
+    for value in every:
+        if value.shape is not None:
+            value.shape = ir.Shape([named(dim) for dim in value.shape])
+
+
+def _size_texts(capture: Capture) -> dict[str, str | None]:
+    """Each symbolic size of the trace, as torch writes it, in our grammar."""
+    names = {symbol: dimension.name for symbol, dimension in capture.symbols.items()}
+    sizes = [
+        size
+        for body in bodies(capture.graph_module)
+        for node in body.graph.nodes
+        for value in tree_leaves(node.meta.get("val"))
+        if isinstance(value, torch.Tensor)
+        for size in value.shape
+        if isinstance(size, torch.SymInt)
+    ]
+    by_text: dict[str, Any] = {str(size): size for size in sizes}
+    return {text: size_text(expression_of(size), names) for text, size in by_text.items()}
+
+
+def _entering(attribute: ir.Attr) -> Sequence[ir.Value]:
+    """The inputs of the graph that an attribute holds."""
+    return attribute.as_graph().inputs if attribute.type == ir.AttributeType.GRAPH else ()
+
+
+def _roles(
+    inputs: list[Entry], in_names: list[str], outputs: list[Entry], out_names: list[str]
+) -> list[dict[str, str | None]]:
+    by_entry = {(e.kind, e.source): name for e, name in zip(inputs, in_names, strict=True)}
+    by_output = {e.source: name for e, name in zip(outputs, out_names, strict=True) if e.role == "output"}
+
+    def belongs(entry: Entry) -> str | None:
+        if entry.role == "cotangent":
+            return by_output.get(entry.source, entry.source)
+        if entry.role in ("gradient", "new_state"):
+            return by_entry.get((entry.kind, entry.source), entry.source)
+        return None
+
+    pairs = [*zip(inputs, in_names, strict=True), *zip(outputs, out_names, strict=True)]
+    return [{"name": name, "role": entry.role, "of": belongs(entry)} for entry, name in pairs]
+
+
+def _functions(model: ir.Model) -> list[dict[str, Any]]:
+    found = []
+    for function in model.functions.values():
+        region = function.meta.get("region")
+        if region is None:
+            continue
+        file, line = (source_of if region.phase == "forward" else source_of_backward)(region.function)
+        found.append(
+            {
+                "domain": function.domain,
+                "name": function.name,
+                "overload": function.overload,
+                "phase": region.phase,
+                "file": portable(file) if file else None,
+                "line": line,
+            }
+        )
+    return found
+
+
+def _provenance(lowered: Lowered, options: Mapping[str, Any], random: Mapping[str, str]) -> dict[str, Any]:
+    joint: Joint = lowered.capture.joint
+    file, line = source_of(joint.subject.target)
+    return {
+        "gradport": importlib.metadata.version("gradport"),
+        "torch": torch.__version__,
+        "subject": joint.subject.name,
+        "source": f"{portable(file)}:{line}" if file else None,
+        "static_arguments": {argument.name: without_machine(repr(argument.value))[:200] for argument in joint.statics},
+        "wrt": [f"param.{slot.name}" if slot.kind == "parameter" else slot.name for slot in joint.wanted],
+        "outputs": [output.name for output in lowered.capture.outputs if output.kind in ("output", "activation")],
+        "missing_gradients": list(lowered.capture.missing_gradients),
+        "dropped_updates": list(lowered.capture.dropped_updates),
+        "distributions": {name: lowered.capture.distributions[source] for source, name in random.items()},
+        "references": _references(lowered),
+        "options": dict(options),
+    }
+
+
+def _references(lowered: Lowered) -> dict[str, str]:
+    """The Functions that a slow reference stood for, and whether they run here, so that a proof is one of both."""
+    functions = {region.function for region in lowered.capture.regions.values()}
+    stood_for = [function for function in functions if has_reference(function)]
+    hooks, operators = ReferenceHooks(always=False), ReferencedOperators()
+    if stood_for:
+        run_eager(lowered.capture.joint, lowered.capture.joint.examples(), ones, hooks=hooks, operators=operators)
+    return {
+        f"{function.__module__}.{function.__qualname__}": "does not run here"
+        if function in hooks.replaced | operators.replaced
+        else "runs here"
+        for function in stood_for
+    }
+
+
+def _finish(model: ir.Model, opset_version: int) -> None:
+    used = {node.domain for node in model.graph.all_nodes()}
+    for function in model.functions.values():
+        used |= {node.domain for node in function.graph.all_nodes()}
+    imports = model.graph.opset_imports
+    for domain in [domain for domain in imports if domain not in used]:
+        del imports[domain]
+    imports[""] = opset_version
+    model.producer_name = "gradport"
+    model.producer_version = importlib.metadata.version("gradport")
+    model.graph.name = "gradport"
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        for key in (REGION, BACKWARD, RECOMPUTED):
+            node.metadata_props.pop(key, None)
+    for value in [*model.graph.inputs, *model.graph.outputs]:
+        value.metadata_props.clear()
+    ids = [onnx.helper.make_opsetid("", opset_version)]
+    model.ir_version = max(10, onnx.helper.find_min_ir_version_for(ids))

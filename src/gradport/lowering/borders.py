@@ -1,0 +1,234 @@
+"""What crosses the border of each Region: which values its function takes and gives, in which order and by which name.
+
+Everything is read off the flat graph, before any node is moved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+
+import onnx_ir as ir
+import torch
+
+from gradport.lowering.lower import REGION
+from gradport.operators.families.markers import MARK_DOMAIN
+from gradport.tracing import Region
+
+__all__ = [
+    "Border",
+    "Crossings",
+    "Named",
+    "argument_names",
+    "formal_outputs",
+    "kept_border",
+    "opaque_border",
+    "region_key",
+]
+
+Named = list[tuple[str, ir.Value | None]]
+
+
+@dataclasses.dataclass
+class Border:
+    """A function's signature at one call: (name, value) in order; None where something is absent."""
+
+    inputs: Named
+    outputs: Named
+
+
+@dataclasses.dataclass
+class Crossings:
+    """What crosses one Region's border.
+
+    Attributes:
+        enter, leave, save: the values marked there.
+        reads: values from outside that its nodes read, constants left out, in order of first use.
+        gives: values of its nodes that are read outside, in order.
+        makes: every value that its nodes make.
+    """
+
+    enter: list[ir.Value] = dataclasses.field(default_factory=list)
+    leave: list[ir.Value] = dataclasses.field(default_factory=list)
+    save: list[ir.Value] = dataclasses.field(default_factory=list)
+    reads: dict[ir.Value, None] = dataclasses.field(default_factory=dict)
+    gives: list[ir.Value] = dataclasses.field(default_factory=list)
+    makes: set[ir.Value] = dataclasses.field(default_factory=set)
+
+    @staticmethod
+    def of(
+        graph: ir.Graph, keys: Iterable[int], parents: Mapping[int, int | None], constants: set[ir.Value]
+    ) -> dict[int, Crossings]:
+        """The crossings of these Regions; takes the mark nodes out of the graph.
+
+        Args:
+            graph: the flat graph.
+            keys: the Regions that become functions.
+            parents: for each the one around it.
+            constants: initializers that do not cross, since each body has its own copy.
+        """
+        found = {key: Crossings() for key in keys}
+        for node in [node for node in graph if node.domain == MARK_DOMAIN]:
+            key = node.attributes["region"].as_int()
+            if key in found:
+                setattr(found[key], node.op_type, [value for value in node.inputs if value is not None])
+            graph.remove(node, safe=True)
+        for node in graph:
+            for key in _around(region_key(node), parents):
+                found[key].makes.update(node.outputs)
+        results = set(graph.outputs)
+        for node in graph:
+            _note_reads(node, parents, found, constants)
+            _note_gives(node, parents, found, results)
+        return found
+
+
+def region_key(node: ir.Node) -> int | None:
+    """The innermost Region of a node; a Constant belongs to none, for every Region copies those that it needs."""
+    if node.op_type == "Constant" and node.domain == "":
+        return None
+    key = node.metadata_props.get(REGION)
+    return None if key is None else int(key)
+
+
+def opaque_border(region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
+    """The signature of an opaque node, whose number of inputs and outputs never varies.
+
+    Forward: tensor arguments in order, to tensor outputs by position, then the saved values that are neither.
+    Backward: the saved values, then one cotangent for each tensor output, to one gradient for each tensor argument.
+    Whatever else crosses (a closure, the gradient of a parameter) follows after.
+    """
+    own = crossings[region.key]
+    if region.phase == "forward":
+        inputs = _forward_inputs(region, own)
+        outputs = _extended(_forward_outputs(region, own), "saved", [*_kept_back(own), *own.gives])
+    else:
+        saved = _saved(own, crossings.get(region.forward, own) if region.forward is not None else own)
+        inputs = [*saved, *_cotangents(region, own, regions)]
+        outputs = _extended(_gradients(region, own, regions), "captured_grad", own.gives)
+    return Border(_extended(inputs, "captured", own.reads), outputs)
+
+
+def formal_outputs(border: Border) -> Named:
+    """The outputs that a body has: all but the absent ones at the end, which ONNX Runtime drops from a node."""
+    outputs = list(border.outputs)
+    while outputs and outputs[-1][1] is None:
+        outputs.pop()
+    return outputs
+
+
+def kept_border(region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
+    """The signature of a kept function: what it is passed and returns, and of the rest what is really used."""
+    own = crossings[region.key]
+    border = opaque_border(region, crossings, regions)
+    used = {*own.reads, *own.enter}
+    given = {*own.gives, *own.leave}
+    return Border(
+        [(name, value) for name, value in border.inputs if value in used],
+        [(name, value) for name, value in border.outputs if value in given],
+    )
+
+
+def _note_reads(
+    node: ir.Node, parents: Mapping[int, int | None], found: dict[int, Crossings], constants: set[ir.Value]
+) -> None:
+    for value in _read_by(node):
+        for key in _around(region_key(node), parents):
+            if value not in found[key].makes and value not in constants:
+                found[key].reads[value] = None
+
+
+def _note_gives(
+    node: ir.Node, parents: Mapping[int, int | None], found: dict[int, Crossings], results: set[ir.Value]
+) -> None:
+    for value in node.outputs:
+        users = [set(_around(region_key(user), parents)) for user in value.consumers()]
+        for key in _around(region_key(node), parents):
+            if value in results or any(key not in user for user in users):
+                found[key].gives.append(value)
+
+
+def _read_by(node: ir.Node) -> Iterator[ir.Value]:
+    """What a node reads, the values that its subgraphs capture included; constants left out."""
+    for value in node.inputs:
+        if value is not None and not _made_by_constant(value):
+            yield value
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            inner = attribute.as_graph()
+            own = {*inner.inputs, *(value for inside in inner for value in inside.outputs)}
+            for inside in inner:
+                yield from (value for value in _read_by(inside) if value not in own)
+
+
+def _made_by_constant(value: ir.Value) -> bool:
+    producer = value.producer()
+    return producer is not None and producer.op_type == "Constant" and producer.domain == ""
+
+
+def _around(key: int | None, parents: Mapping[int, int | None]) -> Iterator[int]:
+    """A Region and those around it, innermost first."""
+    while key is not None:
+        yield key
+        key = parents[key]
+
+
+def _forward_inputs(region: Region, own: Crossings) -> Named:
+    names = argument_names(region.function, len(region.entered))
+    return [(name, own.enter[at]) for name, at in zip(names, region.entered, strict=True) if at is not None]
+
+
+def _forward_outputs(region: Region, own: Crossings) -> Named:
+    values = [own.leave[at] for at in region.left if at is not None]
+    return [("output" if len(values) == 1 else f"output_{index}", value) for index, value in enumerate(values)]
+
+
+def _kept_back(own: Crossings) -> list[ir.Value]:
+    """What a forward saves and neither takes nor gives anyway."""
+    return [value for value in own.save if value in own.makes and value not in own.leave]
+
+
+def _saved(own: Crossings, forward: Crossings) -> Named:
+    """What `save_for_backward` was given, then what the context carried otherwise."""
+    known = {*forward.enter, *forward.leave} | forward.makes
+    carried = [value for value in own.reads if value in known and value not in own.enter]
+    values = list(dict.fromkeys([*forward.save, *carried]))
+    return [(f"saved_{index}", value) for index, value in enumerate(values)]
+
+
+def _cotangents(region: Region, own: Crossings, regions: Mapping[int, Region]) -> Named:
+    outputs = regions[region.forward].left if region.forward is not None else ()
+    values = [None if at is None else own.enter[at] for at in region.entered]
+    if len(outputs) == len(values):
+        values = [value for value, output in zip(values, outputs, strict=True) if output is not None]
+    name = "cotangent_output"
+    return [(name if len(values) == 1 else f"{name}_{index}", value) for index, value in enumerate(values)]
+
+
+def _gradients(region: Region, own: Crossings, regions: Mapping[int, Region]) -> Named:
+    arguments = regions[region.forward].entered if region.forward is not None else region.left
+    values = [None if at is None else own.leave[at] for at in region.left]
+    named = zip(argument_names(region.function, len(values)), values, strict=True)
+    if len(arguments) != len(values):
+        return [(f"grad_{name}", value) for name, value in named]
+    return [(f"grad_{name}", value) for (name, value), at in zip(named, arguments, strict=True) if at is not None]
+
+
+def _extended(named: Named, prefix: str, values: Iterable[ir.Value]) -> Named:
+    present = {value for _, value in named}
+    extra = [value for value in dict.fromkeys(values) if value not in present]
+    return named + [(f"{prefix}_{index}", value) for index, value in enumerate(extra)]
+
+
+def argument_names(function: type, count: int) -> list[str]:
+    """Names of the forward's parameters, ctx left out; `args_<n>` where it has none."""
+    try:
+        parameters = list(inspect.signature(function.forward).parameters.values())  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        parameters = []
+    older_form = function.setup_context is torch.autograd.Function.setup_context  # type: ignore[attr-defined]
+    if older_form and parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+        parameters = parameters[1:]
+    names = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_POSITIONAL][:count]
+    return names + [f"args_{index}" for index in range(len(names), count)]

@@ -1,0 +1,122 @@
+"""The identity of a local function: its domain, its name, and the hash of its body that makes the name collision-proof.
+
+Equal (domain, name) means an equal body in every file ever exported, whatever the process, the order of imports or
+the hash seed: the hash covers everything that a runtime reads of the body, in an order that the body itself gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+
+import onnx_ir as ir
+
+from gradport.subject.names import unique
+from gradport.subject.signature import source_of
+
+__all__ = ["body_hash", "domain_of", "hashed_name", "rename_canonically"]
+
+
+def domain_of(function: type) -> str:
+    """The importable name of the module whose file defines the class.
+
+    The file's stem if it has none, the same when the file ran as `__main__`; `__main__` where there is no file.
+    """
+    if function.__module__ != "__main__":
+        return function.__module__
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)  # set by `python -m package.module`
+    if spec is not None:
+        return str(spec.name)
+    file, _ = source_of(function)
+    return _importable_name(file) if file and os.path.isfile(file) else "__main__"
+
+
+def hashed_name(function: type, phase: str, graph: ir.Graph) -> str:
+    """`<qualified name>.<phase>.<hash>` of a canonically named body."""
+    return f"{function.__qualname__}.{phase}.{body_hash(graph)}"
+
+
+def body_hash(graph: ir.Graph) -> str:
+    """Eight hex digits of a hash over inputs, outputs, opsets and nodes of a canonically named body."""
+    digest = hashlib.sha256()
+    for part in _described(graph):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()[:8]
+
+
+def rename_canonically(graph: ir.Graph, outputs: Iterable[str]) -> None:
+    """Gives every value and node of a body a name that only depends on the body and on its inputs' names."""
+    taken = {str(value.name) for value in graph.inputs}
+    for value, name in zip(graph.outputs, outputs, strict=True):
+        value.name = unique(name, taken)
+    named = {*graph.inputs, *graph.outputs}
+    _rename_nodes(graph, "", named, taken)
+
+
+def _rename_nodes(graph: ir.Graph, prefix: str, named: set[ir.Value], taken: set[str]) -> None:
+    """By position; those of a subgraph carry the position of the node that holds it."""
+    for count, node in enumerate(graph):
+        node.name = f"n{prefix}{count}"
+        for index, value in enumerate(node.outputs):
+            if value not in named and value.name != "":
+                stem = f"v{prefix}{count}"
+                value.name = unique(stem if len(node.outputs) == 1 else f"{stem}_{index}", taken)
+        inner = [attr.as_graph() for attr in node.attributes.values() if attr.type == ir.AttributeType.GRAPH]
+        for place, subgraph in enumerate(inner):
+            subgraph.name = f"g{prefix}{count}_{place}"
+            for index, value in enumerate(subgraph.inputs):
+                value.name = unique(f"i{prefix}{count}_{place}_{index}", taken)
+            _rename_nodes(subgraph, f"{prefix}{count}_{place}_", named, taken)
+
+
+def _described(graph: ir.Graph) -> Iterator[bytes]:
+    """The body as byte strings, in its own order; sets are sorted."""
+    yield "\n".join(str(value.name) for value in graph.inputs).encode()
+    yield "\n".join(str(value.name) for value in graph.outputs).encode()
+    yield repr(sorted(graph.opset_imports.items())).encode()
+    for initializer in sorted(graph.initializers):
+        yield initializer.encode()
+        constant = graph.initializers[initializer].const_value
+        assert constant is not None
+        yield from _tensor(constant)
+    for node in graph:
+        yield repr((node.domain, node.op_type, node.overload)).encode()
+        yield "\n".join("" if value is None else str(value.name) for value in node.inputs).encode()
+        yield "\n".join(str(value.name) for value in node.outputs).encode()
+        for name in sorted(node.attributes):
+            yield name.encode()
+            yield from _attribute(node.attributes[name])
+
+
+def _attribute(attribute: ir.Attr) -> Iterator[bytes]:
+    yield attribute.type.name.encode()
+    if attribute.type == ir.AttributeType.TENSOR:
+        yield from _tensor(attribute.as_tensor())
+    elif attribute.type == ir.AttributeType.GRAPH:
+        yield from _described(attribute.as_graph())
+    elif attribute.type in (ir.AttributeType.TENSORS, ir.AttributeType.GRAPHS):
+        parts = attribute.value
+        yield str(len(parts)).encode()
+        for part in parts:
+            yield from _described(part) if isinstance(part, ir.Graph) else _tensor(part)
+    else:
+        value = attribute.value
+        yield repr(tuple(value) if isinstance(value, (list, tuple)) else value).encode()
+
+
+def _tensor(tensor: ir.TensorProtocol) -> Iterator[bytes]:
+    yield repr((tensor.dtype.name, tuple(int(dim) for dim in tensor.shape))).encode()  # type: ignore[arg-type]
+    yield tensor.tobytes()
+
+
+def _importable_name(file: str) -> str:
+    """`/x/pkg/sub/mod.py` is `pkg.sub.mod` where `pkg` and `sub` are packages, else `mod`."""
+    folder, base = os.path.split(os.path.abspath(file))
+    parts = [os.path.splitext(base)[0]]
+    while os.path.isfile(os.path.join(folder, "__init__.py")):
+        folder, package = os.path.split(folder)
+        parts.insert(0, package)
+    return ".".join(parts)

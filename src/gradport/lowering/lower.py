@@ -1,0 +1,163 @@
+"""Capture to ONNX: one flat graph whose nodes know their Region and source line, its borders marked."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+import torch
+import torch.fx
+from onnx_ir.tensor_adapters import TorchTensor
+
+from gradport.compat.onnx_ir import remembered_signatures
+from gradport.compat.torch.exporter import has_lowering, translate
+from gradport.compat.torch.operators import is_operator
+from gradport.eager.control_flow import bodies
+from gradport.errors import ExportError
+from gradport.operators.table import registry
+from gradport.tracing import Capture
+from gradport.tracing.refusals import whose
+from gradport.tracing.regions import is_backward, module_of, place_of, recomputation_of, region_of
+
+__all__ = ["BACKWARD", "MODULE", "OPERATOR", "PLACE", "RECOMPUTED", "REGION", "Lowered", "hold", "lower"]
+
+REGION = "gradport.region"
+PLACE = "gradport.place"
+MODULE = "gradport.module"
+OPERATOR = "gradport.operator"
+BACKWARD = "gradport.backward"
+RECOMPUTED = "gradport.recomputed"
+
+
+@dataclasses.dataclass
+class Lowered:
+    """A flat ONNX model.
+
+    Attributes:
+        capture: what it came from.
+        model: the graph; `REGION`, `PLACE` and `MODULE` stand in the metadata of its nodes, `OPERATOR` in the memory
+            of a value that an operator of the capture gives.
+        inputs: the graph's inputs in the order of the capture's placeholders, parameters and buffers among them; what
+            is no initializer cannot be taken for a constant. Only constants of the subject's code are initializers.
+        opset_version: opset of ai.onnx.
+    """
+
+    capture: Capture
+    model: ir.Model
+    inputs: tuple[ir.Value, ...]
+    opset_version: int
+
+    def weights(self) -> set[ir.Value]:
+        """The inputs that are parameters, buffers and other state."""
+        kinds = ("parameter", "buffer", "state")
+        pairs = zip(self.capture.placeholders, self.inputs, strict=True)
+        return {value for placeholder, value in pairs if placeholder.kind in kinds}
+
+
+def lower(capture: Capture, opset_version: int) -> Lowered:
+    """Translates a capture at one opset.
+
+    Raises:
+        ExportError: an operator has no lowering; the message names it, its Function and its line.
+    """
+    table = registry(opset_version)
+    graph_module = capture.graph_module
+    _require_lowerings(capture, table)
+    try:
+        with remembered_signatures():
+            model: ir.Model = translate(graph_module, table)
+    except Exception as error:
+        raise _translation_refusal(capture, error) from error
+    inputs = _placeholder_values(capture, model)
+    for node in model.graph:
+        _annotate(node)
+    common.InlinePass()(model)
+    _restore_opset(model, opset_version)
+    return Lowered(capture, model, inputs, opset_version)
+
+
+def _annotate(node: ir.Node) -> None:
+    """Keeps the Region and the line as metadata: a function of torchlib that is inlined passes it to its nodes."""
+    source: torch.fx.Node | None = node.meta.get("node")
+    node.metadata_props.clear()
+    if source is None:
+        return
+    region, place, module = region_of(source), place_of(source), module_of(source)
+    if region is not None:
+        node.metadata_props[REGION] = str(region)
+    if place is not None:
+        node.metadata_props[PLACE] = str(place)
+    if module is not None:
+        node.metadata_props[MODULE] = module
+    if is_backward(source):
+        node.metadata_props[BACKWARD] = "1"
+    recomputed = recomputation_of(source)
+    if recomputed is not None:
+        node.metadata_props[RECOMPUTED] = str(recomputed)
+    for value in node.outputs:
+        if value.name == source.name:
+            value.meta[OPERATOR] = source.name
+
+
+def _placeholder_values(capture: Capture, model: ir.Model) -> tuple[ir.Value, ...]:
+    """The graph's inputs by placeholder; constants become initializers."""
+    nodes = [node.name for node in capture.graph_module.graph.nodes if node.op == "placeholder"]
+    by_node = dict(zip(nodes, list(model.graph.inputs), strict=True))
+    inputs = tuple(by_node[placeholder.node] for placeholder in capture.placeholders)
+    model.graph.inputs.clear()
+    model.graph.inputs.extend(inputs)
+    for constant in capture.constants:
+        hold(model.graph, by_node[constant.node], constant.tensor)
+    return inputs
+
+
+def hold(graph: ir.Graph, value: ir.Value, tensor: torch.Tensor) -> None:
+    """Makes a value an initializer with a copy of this tensor; complex numbers are pairs."""
+    tensor = tensor.detach()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    value.const_value = TorchTensor(tensor.clone(memory_format=torch.contiguous_format), name=value.name)
+    graph.initializers[str(value.name)] = value
+
+
+def _restore_opset(model: ir.Model, opset_version: int) -> None:
+    """Each function of torchlib imports an opset of its own; what is inlined must agree with what was asked for."""
+    model.graph.opset_imports[""] = opset_version
+
+
+def _require_lowerings(capture: Capture, table: object) -> None:
+    for node in (node for body in bodies(capture.graph_module) for node in body.graph.nodes):
+        if node.op != "call_function" or not is_operator(node.target):
+            continue
+        if not has_lowering(node, table):
+            raise _refusal(capture, node, f"calls {node.target}, which has no ONNX lowering")
+
+
+def _translation_refusal(capture: Capture, error: Exception) -> ExportError:
+    """Which node the exporter stopped at, and why."""
+    text = str(error)
+    for node in capture.graph_module.graph.nodes:
+        if node.op == "call_function" and f"%{node.name} :" in text:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            if "SymbolicTensor" in str(cause):
+                return _refusal(
+                    capture,
+                    node,
+                    f"calls {node.target} with a number that depends on a dynamic size, which its lowering cannot take",
+                    "give it as a tensor (torch.full), or leave that dimension static",
+                )
+            reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200].rstrip(".")
+            return _refusal(capture, node, f"calls {node.target}, whose ONNX lowering fails here ({reason})")
+    return ExportError(f"{capture.joint.subject.name} cannot be translated to ONNX: {text.splitlines()[0][:300]}.")
+
+
+def _refusal(
+    capture: Capture, node: torch.fx.Node, what: str, advice: str = "write it with operators that ONNX has"
+) -> ExportError:
+    region, place = region_of(node), place_of(node)
+    subject = whose(capture.joint, None if region is None else capture.regions[region])
+    at = f" at {place}" if place else ""
+    return ExportError(f"{subject} {what}{at}; {advice}.")

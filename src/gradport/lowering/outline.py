@@ -1,0 +1,280 @@
+"""Outlining: every Region of a flat graph that is not inlined becomes a call of a local function.
+
+Innermost Regions first, so that a Function inside a Function is a function of its own. Constants are copied into each
+body; everything else that crosses the border is an input or an output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import onnx_ir as ir
+
+from gradport.lowering.borders import Border, Crossings, Named, formal_outputs, region_key
+from gradport.lowering.identity import rename_canonically
+from gradport.lowering.lower import MODULE, PLACE, REGION, Lowered
+from gradport.tracing import Region
+
+__all__ = ["Outlined", "Style", "outline"]
+
+
+@dataclasses.dataclass
+class Outlined:
+    """One Region after its nodes moved into a body.
+
+    Attributes:
+        region: the Region.
+        call: the node that stands in its place, not named yet.
+        body: the function's graph, canonically named.
+        border: what the call takes and gives.
+    """
+
+    region: Region
+    call: ir.Node
+    body: ir.Graph
+    border: Border
+
+
+class Style(Protocol):
+    """How a Region's function is signed and named."""
+
+    def border(self, region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
+        """The function's signature at this call."""
+        ...
+
+    def place(self, lowered: Lowered, outlined: Outlined) -> list[ir.Node]:
+        """Names the call and adds the function to the model; gives the nodes that now stand for the Region."""
+        ...
+
+
+def outline(lowered: Lowered, styles: Mapping[int, Style]) -> None:
+    """Moves the nodes of every Region that has a style into a function of the model, in place.
+
+    A Region without a style is inlined: its nodes belong to the nearest Region around it that has one.
+    """
+    graph = lowered.model.graph
+    regions = {key: region for key, region in lowered.capture.regions.items() if key in styles}
+    parents = _effective_parents(lowered.capture.regions, styles)
+    constants = _constants(lowered)
+    _adopt(graph, parents, styles)
+    crossings = Crossings.of(graph, regions, parents, constants)
+    borders = {key: styles[key].border(region, crossings, lowered.capture.regions) for key, region in regions.items()}
+    members = _members(graph)
+    outliner = _Outliner(lowered, constants, {}, {node: index for index, node in enumerate(graph)})
+    for key in sorted(regions, key=lambda key: (-_depth(key, parents), key)):
+        outlined = outliner.outline(regions[key], borders[key], members.get(key, []))
+        standing = styles[key].place(lowered, outlined)
+        parent = parents[key]
+        for node in standing:
+            outliner.order.setdefault(node, outliner.order[outlined.call])
+            if parent is not None:
+                node.metadata_props[REGION] = str(parent)
+                members.setdefault(parent, []).append(node)
+
+
+def _effective_parents(regions: Mapping[int, Region], styles: Mapping[int, Style]) -> dict[int, int | None]:
+    """For every Region the nearest one around it that becomes a function."""
+    parents: dict[int, int | None] = {}
+    for key, region in regions.items():
+        parent = region.parent
+        while parent is not None and parent not in styles:
+            parent = regions[parent].parent
+        parents[key] = parent
+    return parents
+
+
+def _adopt(graph: ir.Graph, parents: dict[int, int | None], styles: Mapping[int, Style]) -> None:
+    """Gives the nodes of inlined Regions to the Region around them."""
+    for node in graph:
+        key = node.metadata_props.get(REGION)
+        if key is None or int(key) in styles:
+            continue
+        parent = parents[int(key)]
+        if parent is None:
+            del node.metadata_props[REGION]
+        else:
+            node.metadata_props[REGION] = str(parent)
+
+
+def _constants(lowered: Lowered) -> set[ir.Value]:
+    """The initializers that the subject's code made."""
+    initializers = lowered.model.graph.initializers
+    return {initializers[constant.node] for constant in lowered.capture.constants if constant.node in initializers}
+
+
+def _members(graph: ir.Graph) -> dict[int, list[ir.Node]]:
+    members: dict[int, list[ir.Node]] = {}
+    for node in graph:
+        key = region_key(node)
+        if key is not None:
+            members.setdefault(key, []).append(node)
+    return members
+
+
+def _depth(key: int, parents: dict[int, int | None]) -> int:
+    parent = parents[key]
+    return 0 if parent is None else 1 + _depth(parent, parents)
+
+
+@dataclasses.dataclass
+class _Outliner:
+    """Carries what earlier outlinings replaced, so that later ones find the values that stand there now."""
+
+    lowered: Lowered
+    constants: set[ir.Value]
+    replaced: dict[ir.Value, ir.Value]
+    order: dict[ir.Node, int]
+
+    def now(self, named: Named) -> Named:
+        """The values that stand where these stood in the flat graph."""
+        found: Named = []
+        for name, value in named:
+            while value is not None and value in self.replaced:
+                value = self.replaced[value]
+            found.append((name, value))
+        return found
+
+    def outline(self, region: Region, border: Border, members: list[ir.Node]) -> Outlined:
+        graph = self.lowered.model.graph
+        border = Border(self.now(border.inputs), self.now(border.outputs))
+        members = sorted(members, key=self.order.__getitem__)
+        call_outputs = [ir.Value(name="") if value is None else _twin(value) for _, value in border.outputs]
+        call = ir.Node("", "call", [value for _, value in border.inputs], outputs=call_outputs)
+        call.name = f"{region.function.__name__}_{region.phase}_{region.key}"
+        self._insert(call, members, border)
+        body = _Body(border.inputs, self.constants)
+        body.take(graph, members)
+        formal = formal_outputs(border)
+        body.give(formal)
+        self._reroute(border.outputs, call_outputs, body)
+        finished = body.graph(self.lowered)
+        rename_canonically(finished, [name for name, _ in formal])
+        return Outlined(region, call, finished, border)
+
+    def _insert(self, call: ir.Node, members: list[ir.Node], border: Border) -> None:
+        """After the last member, which is after everything that the call reads and before all that reads it."""
+        graph = self.lowered.model.graph
+        producers = [producer for _, value in border.inputs if value is not None and (producer := value.producer())]
+        anchors = members or producers
+        if anchors:
+            anchor = max(anchors, key=self.order.__getitem__)
+            graph.insert_after(anchor, call)
+            self.order[call] = self.order[anchor]
+        else:
+            graph.append(call) if not len(graph) else graph.insert_before(graph[0], call)
+            self.order[call] = -1
+
+    def _reroute(self, outputs: Named, call_outputs: list[ir.Value], body: _Body) -> None:
+        """Whoever read a value that moved into the body reads the call's output instead."""
+        graph = self.lowered.model.graph
+        for (_, value), output in zip(outputs, call_outputs, strict=True):
+            if value is None or value not in body.made or value in self.replaced:
+                continue
+            for node, index in list(value.uses()):
+                if node not in body.held:
+                    node.replace_input_with(index, output)
+            for index, result in enumerate(graph.outputs):
+                if result is value:
+                    graph.outputs[index] = output
+            self.replaced[value] = output
+
+
+class _Body:
+    """A function's body while it is put together."""
+
+    def __init__(self, inputs: Named, constants: set[ir.Value]) -> None:
+        self.inputs = [ir.Value(name=name) for name, _ in inputs]
+        self.outputs: list[ir.Value] = []
+        self.nodes: dict[ir.Node, None] = {}
+        self.made: set[ir.Value] = set()
+        self.held: set[ir.Node] = set()
+        self._constants = constants
+        self._local: dict[ir.Value, ir.Value] = {
+            value: formal
+            for (_, value), formal in zip(reversed(inputs), reversed(self.inputs), strict=True)
+            if value is not None
+        }
+
+    def take(self, graph: ir.Graph, members: list[ir.Node]) -> None:
+        """Moves the nodes here and makes them read the body's own values."""
+        for node in members:
+            self._bind(node)
+            graph.remove(node)
+            self.nodes[node] = None
+            self.held.update(_with_inner(node))
+            self.made.update(node.outputs)
+
+    def give(self, outputs: Named) -> None:
+        """Makes each output a value of its own: an input, a constant or an output that is there already is copied."""
+        for _, value in outputs:
+            if value is None:
+                self.outputs.append(self._constant(ir.tensor(0.0)))
+            elif value in self.made and value not in self.outputs:
+                self.outputs.append(value)
+            else:
+                node = ir.Node("", "Identity", [value if value in self.made else self._value(value)])
+                self.nodes[node] = None
+                self.held.add(node)
+                self.outputs.append(node.outputs[0])
+
+    def graph(self, lowered: Lowered) -> ir.Graph:
+        """The finished body; it carries no shapes and no metadata, so that equal bodies are equal in the file."""
+        imports = {"": lowered.opset_version}
+        for node in (inner for outer in self.nodes for inner in _with_inner(outer)):
+            node.doc_string = None
+            node.meta.update({key: node.metadata_props.get(key) for key in (PLACE, MODULE)})  # in memory alone
+            node.metadata_props.clear()
+            for value in node.outputs:
+                value.shape = value.type = None
+                value.metadata_props.clear()
+            if node.domain:
+                imports[node.domain] = 1
+        return ir.Graph(self.inputs, self.outputs, nodes=list(self.nodes), opset_imports=imports)
+
+    def _bind(self, node: ir.Node, own: frozenset[ir.Value] = frozenset()) -> None:
+        """Replaces what a node reads from outside, its subgraphs included."""
+        for index, value in enumerate(node.inputs):
+            if value is not None and value not in self.made and value not in own:
+                node.replace_input_with(index, self._value(value))
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                inner = attribute.as_graph()
+                made = own.union(inner.inputs, *(inside.outputs for inside in inner))
+                for inside in inner:
+                    self._bind(inside, made)
+
+    def _value(self, value: ir.Value) -> ir.Value:
+        """The body's own value for one from outside: a formal input, or a copied constant."""
+        if value in self._local:
+            return self._local[value]
+        producer = value.producer()
+        if value in self._constants:
+            assert value.const_value is not None
+            found = self._constant(value.const_value)
+        else:
+            assert producer is not None and producer.op_type == "Constant", f"{value.name} is not listed at the border"
+            copy = ir.Node("", "Constant", [], list(producer.attributes.values()))
+            self.nodes[copy] = None
+            found = copy.outputs[0]
+        self._local[value] = found
+        return found
+
+    def _constant(self, tensor: ir.TensorProtocol) -> ir.Value:
+        node = ir.Node("", "Constant", [], [ir.AttrTensor("value", ir.Tensor(tensor.numpy(), dtype=tensor.dtype))])
+        self.nodes[node] = None
+        return node.outputs[0]
+
+
+def _with_inner(node: ir.Node) -> Iterator[ir.Node]:
+    """A node and those of its subgraphs."""
+    yield node
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            for inner in attribute.as_graph():
+                yield from _with_inner(inner)
+
+
+def _twin(value: ir.Value) -> ir.Value:
+    return ir.Value(name=value.name, shape=value.shape, type=value.type)

@@ -1,0 +1,85 @@
+"""Operators on narrow integers and booleans that ONNX, or ONNX Runtime's CPU, does not have: they are computed in a
+wider type and cast back.
+
+A sum of booleans is true where it is not zero, as in torch: `or`; a product is `and`. `test/rewrite/test_narrow.py`
+asks the installed ONNX Runtime for each of them.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from gradport.lowering.passes.replacing import Replacement
+from gradport.lowering.passes.types import infer_types, signature
+
+__all__ = ["LACKING", "widen"]
+
+_BOOL, _INT8, _UINT8 = ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.UINT8
+_INT16, _UINT16, _UINT32 = ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.UINT32
+
+_WIDER = {
+    _BOOL: ir.DataType.INT32,
+    _INT8: ir.DataType.INT32,
+    _UINT8: ir.DataType.INT32,
+    _INT16: ir.DataType.INT32,
+    _UINT16: ir.DataType.INT32,
+    _UINT32: ir.DataType.INT64,
+}
+
+_SHORT = (_INT16, _UINT16)
+_NARROW = (_INT8, _UINT8, *_SHORT, _UINT32)
+
+LACKING: dict[str, tuple[ir.DataType, ...]] = {
+    **dict.fromkeys(("Add", "Mul", "Less", "Greater", "LessOrEqual", "GreaterOrEqual"), (_BOOL,)),
+    **dict.fromkeys(("Min", "Max", "Where"), (_BOOL, *_SHORT)),
+    **dict.fromkeys(("ReduceMax", "ReduceMin", "ArgMax", "ArgMin"), (_BOOL, *_SHORT, _UINT32)),
+    **dict.fromkeys(("ReduceSum", "ReduceProd", "CumSum", "Einsum"), (_BOOL, *_NARROW)),
+    "Neg": (_UINT8, _UINT16, _UINT32),
+    "Pow": _NARROW,
+    "Pad": _SHORT,
+    "TopK": (_BOOL, _UINT16, _UINT32),
+    "Trilu": _NARROW,
+    "MatMul": (_BOOL, _INT8, _UINT8, *_SHORT),
+    "NonZero": (_INT8, *_SHORT, _UINT32),
+}
+"""By operator, the types that it is not computed in."""
+
+
+def widen(model: ir.Model) -> None:
+    """Rewrites the nodes in place, those of subgraphs too."""
+    opset = model.opset_imports[""]
+    for graph in model.graphs():
+        for node in list(graph):
+            infer_types(node, opset)
+            if not node.domain and node.op_type in LACKING and isinstance(graph, ir.Graph):
+                _widen(graph, node, opset)
+
+
+def _widen(graph: ir.Graph, node: ir.Node, opset: int) -> None:
+    kinds, results = signature(node.op_type, opset)
+    at = 1 if node.op_type == "Where" else 0  # its condition stays a boolean
+    lacking = LACKING[node.op_type]
+    narrow = {
+        place: given.dtype
+        for place, given in enumerate(node.inputs)
+        if place >= at and given is not None and given.dtype in lacking
+    }
+    if not narrow:
+        return
+    made = Replacement(node)
+    inputs = [
+        made.add("Cast", [given], to=_WIDER[narrow[place]]) if place in narrow else given
+        for place, given in enumerate(node.inputs)
+    ]
+    outputs = made.copy(node, inputs)
+    own = {kinds[place]: dtype for place, dtype in narrow.items()}
+    found = []
+    for before, after, result in zip(node.outputs, outputs, results, strict=False):
+        if result in own:
+            after.type = ir.TensorType(_WIDER[own[result]])
+            found.append(made.add("Cast", [after], like=before, to=own[result]))
+        else:
+            found.append(after)
+    for before, after in zip(node.outputs, found, strict=True):
+        after.name = before.name  # within a subgraph nobody names it later
+    made.put(graph, *found)

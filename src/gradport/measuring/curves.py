@@ -1,0 +1,152 @@
+"""Curves: a Function along a line through its inputs - forward, its derivative by differences, and its own backward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from gradport.checking.bends import ROUND, bends
+from gradport.checking.differences import Slope, slope
+from gradport.eager.joint import Joint, Outcome, Slot, cast, copies
+from gradport.eager.run import run_eager
+from gradport.errors import Error
+
+__all__ = ["curves"]
+
+_POINTS = 121
+
+_REACH = 3.0
+
+_STEP = 1e-6
+
+_UNIT = torch.finfo(torch.float64).eps
+
+
+def curves(joint: Joint) -> dict[str, Any]:
+    """Forward, derivative and authored backward along a line from -3 to 3 through each argument, in float64.
+
+    Along the line every element of one argument is the same number, the other arguments stay at their example, and
+    all results are summed. Where that shows nothing (a softmax of equal numbers) one element of the argument is moved,
+    and the result's first element is looked at. Derivatives are central differences with a step of 1e-6; kinks and
+    jumps are looked for at round numbers and where the slope changes at once.
+
+    Args:
+        joint: with the gradients that are wanted.
+
+    Returns:
+        `t`, `forward`, `derivative`, `backward` (lists of numbers), `kinks` and `jumps` (places on the line) and
+        `along`, what is moved, for the first argument; in `others` the same for each further argument. Empty where
+        the Subject does not run there.
+    """
+    slots = [slot for slot in joint.wanted if slot.kind == "argument"]
+    start = cast(copies(joint.examples()), torch.float64)
+    drawn = [_along(joint, start, slot) for slot in slots if start[slot].numel()]
+    first, *others = [found for found in drawn if found] or [{}]
+    return {**first, "others": others} if others else first
+
+
+def _along(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> dict[str, Any]:
+    """The curve of one argument; empty where neither line shows anything."""
+    for line in (_every(joint, start, slot), _one(joint, start, slot)):
+        try:
+            found = line.drawn()
+        except Error:
+            continue
+        if len({round(value, 9) for value in found["forward"]}) > 1 or any(found["backward"]):
+            return found
+    return {}
+
+
+class _Line:
+    """A way through the inputs: what is moved, and what is read off."""
+
+    def __init__(
+        self,
+        joint: Joint,
+        along: str,
+        at: Callable[[float], Mapping[Slot, torch.Tensor]],
+        weigh: Callable[[torch.Tensor], torch.Tensor],
+        read: Callable[[Outcome], float],
+    ) -> None:
+        self.joint, self.along, self.at, self.weigh, self.read = joint, along, at, weigh, read
+
+    def run(self, t: float) -> Outcome:
+        return run_eager(self.joint, self.at(t), lambda name, output: self.weigh(output))
+
+    def height(self, t: float) -> float:
+        outcome = self.run(t)
+        found = [outcome.loss] if outcome.loss is not None else list(outcome.outputs.values())
+        return sum(float((v.detach().double() * self.weigh(v)).sum()) for v in found if v.is_floating_point())
+
+    def jumps(self, t: float) -> bool:
+        """Whether the two sides stay apart however near they come."""
+        wide, near = (abs(self.height(t + step) - self.height(t - step)) for step in (1e-4, 1e-10))
+        return near > 1e-6 * max(abs(self.height(t)), 1.0) and near > wide / 2
+
+    def slope(self, t: float) -> Slope:
+        here = self.height(t)
+
+        def change(step: float) -> torch.Tensor:
+            return torch.tensor([self.height(t + step) - here], dtype=torch.float64)
+
+        return slope(change, torch.ones(1, dtype=torch.float64), 1.0, _UNIT)
+
+    def drawn(self) -> dict[str, Any]:
+        line = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64).tolist()
+        bent = {nature: [] for nature in ("kink", "jump")}  # type: dict[str, list[float]]
+        for t in sorted({*(value for value in ROUND if abs(value) < _REACH), *bends(self.height)}):
+            nature = "jump" if self.jumps(t) else self.slope(t).nature
+            if nature in bent and not any(abs(t - other) < 0.02 for other in bent[nature]):
+                bent[nature].append(t)
+        derivative = [(self.height(t + _STEP) - self.height(t - _STEP)) / (2 * _STEP) for t in line]
+        return {
+            "along": self.along,
+            "t": [_rounded(t) for t in line],
+            "forward": [_rounded(self.height(t)) for t in line],
+            # across a jump the difference quotient says how high the jump is, and nothing of a slope
+            "derivative": [
+                math.nan if any(abs(t - place) <= _STEP for place in bent["jump"]) else _rounded(value)
+                for t, value in zip(line, derivative, strict=True)
+            ],
+            "backward": [_rounded(self.read(self.run(t))) for t in line],
+            "kinks": bent["kink"],
+            "jumps": bent["jump"],
+        }
+
+
+def _every(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:
+    def at(t: float) -> Mapping[Slot, torch.Tensor]:
+        return {**start, slot: torch.full_like(start[slot], t)}
+
+    def read(outcome: Outcome) -> float:
+        gradient = outcome.gradients[slot]
+        return 0.0 if gradient is None else float(gradient.detach().sum())
+
+    return _Line(joint, f"every element of {slot.name}, results summed", at, torch.ones_like, read)
+
+
+def _one(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:
+    def at(t: float) -> Mapping[Slot, torch.Tensor]:
+        moved = start[slot].clone()
+        moved.view(-1)[0] = t
+        return {**start, slot: moved}
+
+    def first(output: torch.Tensor) -> torch.Tensor:
+        weights = torch.zeros_like(output)
+        if weights.numel():
+            weights.view(-1)[0] = 1.0
+        return weights
+
+    def read(outcome: Outcome) -> float:
+        gradient = outcome.gradients[slot]
+        return 0.0 if gradient is None else float(gradient.reshape(-1)[0])
+
+    return _Line(joint, f"the first element of {slot.name}, first element of the result", at, first, read)
+
+
+def _rounded(value: float) -> float:
+    """As much as a drawing shows."""
+    return float(f"{value:.6g}")

@@ -1,0 +1,39 @@
+"""How far each operator's value in ONNX stands from the one in eager torch, along the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from gradport.eager.dimensions import Dimensions
+from gradport.eager.joint import Joint
+from gradport.exporting.export import written
+from gradport.lowering import decomposition_table, forms_of
+from gradport.proving.answers import reference
+from gradport.proving.divergence import departures
+from gradport.runtimes.ort import unoptimized
+from gradport.tracing import capture
+
+__all__ = ["divergence"]
+
+
+def divergence(joint: Joint, dimensions: Dimensions, opset: int, seed: int = 0) -> list[dict[str, Any]]:
+    """A row for each operator of the trace that has a value in the file, in graph order, on the example.
+
+    Returns:
+        `node`, `op`, `half`, `place` (the user's line, or None) and `relative`, the largest error over the largest
+        value.
+
+    Raises:
+        Error: it cannot be exported, or does not run.
+    """
+    captured = capture(joint, dimensions, decomposition_table(opset))
+    inline = written(captured, opset, forms_of("inline"), options={"finite_math": False})
+    generator = torch.Generator().manual_seed(seed)
+    answer = reference(joint, joint.examples(), generator)
+    found = departures(captured, inline, unoptimized, joint.examples(), answer)
+    return [
+        {"node": one.value, "op": one.operator, "half": one.half, "place": one.place, "relative": one.relative}
+        for one in found
+    ]

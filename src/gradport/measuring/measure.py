@@ -1,0 +1,113 @@
+"""A Function's card, measured: its checks, its ONNX beside eager, and everything that is drawn of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from gradport.checking import check
+from gradport.compat.quiet import quiet
+from gradport.eager.dimensions import resolve_dimensions
+from gradport.eager.inputs import with_every_gradient, with_example
+from gradport.eager.joint import Joint
+from gradport.eager.randomness import drawn_by
+from gradport.eager.run import ones, run_eager
+from gradport.errors import Error
+from gradport.evidence.evidence import Evidence, environment
+from gradport.exporting.export import export
+from gradport.measuring.curves import curves
+from gradport.measuring.divergence import divergence
+from gradport.measuring.errors import errors
+from gradport.measuring.forms import forms
+from gradport.measuring.jacobian import jacobian
+from gradport.measuring.nodes import nodes
+from gradport.measuring.snippet import snippet
+from gradport.measuring.timings import timings
+from gradport.subject.signature import source_of
+from gradport.subject.subject import Subject
+from gradport.verifying import verify
+
+__all__ = ["measure"]
+
+_PATIENT = 0.5
+"""Budget from which on torch.compile, which takes seconds, is timed too."""
+
+
+def measure(subject: Subject, *, budget: float = 1.0, progress: Callable[[str], None] = lambda what: None) -> Evidence:
+    """Everything that a card shows of one Subject.
+
+    Args:
+        subject: with example inputs; where it names no gradients, every one there is.
+        budget: factor of the amount of work of the check and of the verification; under 0.5 torch.compile is not timed.
+        progress: told what comes next.
+
+    Returns:
+        Evidence with the Findings of `check` and `verify`, and in `series` what each part of the survey found, by its
+        name: `curves`, `jacobian`, `onnx`, `errors`, `divergence`, `timings`, `forms`, `snippet`. A part that cannot
+        be had is left out, and `left_out` says why; where the export is refused, `refused` does.
+    """
+    described = with_every_gradient(with_example(subject))
+    joint = Joint(described)
+    part = _Parts(progress)
+    progress("checking")
+    checked = check(subject, budget=budget)
+    findings = checked.findings
+    if _draws(joint):
+        part.left_out |= dict.fromkeys(
+            ("curves", "jacobian"), "it draws random numbers, so it is another function each time"
+        )
+    else:
+        part("curves", lambda: curves(joint))
+        part("jacobian", lambda: jacobian(joint))
+    try:
+        program = export(described, verify=False)
+        progress("verifying")
+        findings += verify(program, described, budget=budget).findings
+    except Error as error:
+        part.found["refused"] = str(error)
+    else:
+        dimensions = resolve_dimensions(joint, described.dynamic_shapes)
+        part("onnx", lambda: nodes(program))
+        part("errors", lambda: errors(joint, dimensions, program))
+        part("divergence", lambda: divergence(joint, dimensions, program.opset))
+        part("forms", lambda: forms(described, progress=progress))
+        part("snippet", lambda: snippet(joint, program))
+        forward = export(described.replace(wrt=None, loss=None, targets=(), outputs=None), verify=False)
+        part("timings", lambda: timings(joint, dimensions, program, forward, compiled=budget >= _PATIENT))
+    file, line = source_of(subject.target)
+    return Evidence(
+        subject=subject.name,
+        findings=findings,
+        series={**part.found, "left_out": part.left_out},
+        source={"file": file, "line": line, "gradients": described.wrt},
+        environment=environment(),
+    )
+
+
+def _draws(joint: Joint) -> bool:
+    """Whether a call draws random numbers."""
+    generator = torch.Generator().manual_seed(0)
+    return bool(run_eager(joint, joint.examples(), ones, drawn_by(generator)).random)
+
+
+class _Parts:
+    """What was found, and what could not be had, part by part."""
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self.found: dict[str, Any] = {}
+        self.left_out: dict[str, str] = {}
+        self._progress = progress
+
+    def __call__(self, name: str, collect: Callable[[], Any]) -> None:
+        """Collects one part."""
+        self._progress(name)
+        try:
+            with quiet():
+                found = collect()
+        except Error as error:
+            self.left_out[name] = str(error)
+            return
+        if found:
+            self.found[name] = found

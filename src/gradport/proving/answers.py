@@ -1,0 +1,268 @@
+"""One set of inputs, and eager torch's answer to it: what a Program is held against."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+from collections.abc import Callable, Mapping
+
+import onnx_ir as ir
+import torch
+
+from gradport.eager.joint import Joint, Slot, cast
+from gradport.eager.randomness import Randomness, drawn_by, drawn_from
+from gradport.eager.run import Cotangent, Drawn, given, ones, run_eager
+from gradport.errors import Error, TargetError
+from gradport.evidence.tolerance import Comparison, compare
+from gradport.model.interface import interface
+from gradport.model.program import Program
+from gradport.subject.wrt import differentiable
+
+__all__ = [
+    "Case",
+    "CaseKind",
+    "Reference",
+    "ambient_of",
+    "answered",
+    "compared",
+    "gives_others",
+    "grain_of",
+    "moved_by_ulps",
+    "reference",
+]
+
+_MOVES = 6
+"""Runs of eager that say how far it goes from itself."""
+
+_ULPS = 8.0
+"""By how much their inputs move: what the operators of a deep network with other kernels make of them."""
+
+_HALVES = {
+    ir.DataType.FLOAT16: torch.finfo(torch.float16).eps,
+    ir.DataType.BFLOAT16: torch.finfo(torch.bfloat16).eps,
+}
+
+
+class CaseKind(enum.StrEnum):
+    """What a set of inputs is for."""
+
+    PLAIN = "plain"
+    EDGE = "edge"
+    TIES = "ties"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One set of inputs.
+
+    Attributes:
+        what: what it is.
+        tensors: by slot.
+        kind: whether it holds edge values (nan, infinities), or equal elements in many places, whose order torch
+            leaves open.
+        is_example: whether it is the Subject's own example, which eager has to take.
+        otherwise: the inputs to try where eager rejects these, or None.
+        cotangent: what becomes of each cotangent that is drawn.
+    """
+
+    what: str
+    tensors: dict[Slot, torch.Tensor]
+    kind: CaseKind = CaseKind.PLAIN
+    is_example: bool = False
+    otherwise: Callable[[], dict[Slot, torch.Tensor]] | None = None
+    cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn
+
+    @property
+    def edge(self) -> bool:
+        """Whether it stands where operators change their minds, so that float64 may go elsewhere."""
+        return self.kind is not CaseKind.PLAIN
+
+
+@dataclasses.dataclass(frozen=True)
+class _Again:
+    """The cotangents and random numbers of a call, for another one."""
+
+    cotangent: Cotangent
+    random: Callable[[], Randomness]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Eager's answer to one case, under the Subject's default names and in graph order.
+
+    Attributes:
+        feeds: the graph's inputs.
+        expected: what the graph should give.
+        roles: role of each output.
+        narrowest: the narrowest floating-point dtype among what went in, or None where none did.
+        oracle: the float64 values, or None where the subject does not run in float64; asked lazily.
+        spread: how far each value goes when all that goes in moves by a few ULPs; asked lazily.
+        again: what another call takes to be the same call.
+        new_state: of a training step.
+    """
+
+    feeds: dict[str, torch.Tensor]
+    expected: dict[str, torch.Tensor]
+    roles: dict[str, str]
+    narrowest: torch.dtype | None
+    oracle: Callable[[], dict[str, torch.Tensor] | None]
+    spread: Callable[[], dict[str, torch.Tensor]]
+    again: _Again
+    new_state: dict[Slot, torch.Tensor]
+
+
+def reference(
+    joint: Joint,
+    tensors: Mapping[Slot, torch.Tensor],
+    generator: torch.Generator,
+    random: Callable[[], Randomness] | None = None,
+    grain: float = 0.0,
+    cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn,
+) -> Reference:
+    """Runs eager, with cotangents drawn afresh, and random numbers too where `random` says nothing else.
+
+    Args:
+        joint: what runs.
+        tensors: a tensor for every slot.
+        generator: draws.
+        random: what eager's random numbers go through.
+        grain: what `grain_of` gives.
+        cotangent: what becomes of each cotangent that is drawn.
+
+    Raises:
+        TargetError: eager rejects these inputs.
+    """
+    drawn = Drawn(generator, cotangent)
+    outcome = run_eager(joint, tensors, drawn, random or drawn_by(generator))
+    again = _Again(given(drawn.cotangents), random or drawn_from(outcome.random))
+    listed = interface(joint, tensors, drawn.cotangents, outcome)
+    dtypes = [tensor.dtype.to_real() for tensor in tensors.values() if differentiable(tensor)]
+    narrowest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=None)
+    oracle = functools.cache(lambda: _oracle(joint, tensors, drawn.cotangents, again))
+    spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, again, listed.outputs, grain))
+    new_state = {slot: tensor.detach() for slot, tensor in outcome.new_state.items()}
+    return Reference(listed.inputs, listed.outputs, listed.roles, narrowest, oracle, spread, again, new_state)
+
+
+def answered(case: Case, ask: Callable[[Case], Reference]) -> tuple[Case, Reference] | None:
+    """The case and eager's answer; with its other choice of inputs where eager rejects the first, None where it rejects
+    those too: then there is nothing to agree with.
+
+    Raises:
+        TargetError: eager rejects the example.
+    """
+    try:
+        return case, ask(case)
+    except TargetError:
+        if case.is_example:
+            raise
+        if case.otherwise is None:
+            return None
+    return answered(dataclasses.replace(case, tensors={**case.tensors, **case.otherwise()}, otherwise=None), ask)
+
+
+def compared(
+    answer: Reference,
+    results: Mapping[str, torch.Tensor],
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+) -> dict[str, Comparison]:
+    """Every result against eager's, by name."""
+
+    def one(name: str) -> Callable[[], torch.Tensor | None]:
+        return lambda: (answer.oracle() or {}).get(name)
+
+    def usual(name: str) -> Callable[[], torch.Tensor | None]:
+        return lambda: answer.spread().get(name)
+
+    ambient = ambient_of(answer)
+    return {
+        name: compare(
+            results[name],
+            expected,
+            one(name),
+            spread=usual(name),
+            narrowest=answer.narrowest,
+            ambient=ambient,
+            squares=answer.roles[name] == "new_state",
+            rtol=rtol,
+            atol=atol,
+        )
+        for name, expected in answer.expected.items()
+    }
+
+
+def ambient_of(answer: Reference) -> float:
+    """The largest magnitude among everything that a call gave."""
+    floating = [t for t in answer.expected.values() if t.is_floating_point() and t.numel()]
+    return max((float(t.detach().abs().nan_to_num(0.0, 0.0, 0.0).max()) for t in floating), default=0.0)
+
+
+def grain_of(program: Program) -> float:
+    """The relative step of a half precision that the graph computes in between inputs and outputs that are wider, as
+    autocast does; else 0."""
+    graph = program.model.graph
+    given = {value.dtype for value in (*graph.inputs, *graph.outputs)}
+    made = {value.dtype for node in graph for value in node.outputs}
+    return max((step for dtype, step in _HALVES.items() if dtype in made and dtype not in given), default=0.0)
+
+
+def _oracle(
+    joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], again: _Again
+) -> dict[str, torch.Tensor] | None:
+    """The same call in float64; None where the subject does not run in it."""
+    wide = cast(tensors, torch.float64)
+    try:
+        return interface(joint, wide, cotangents, run_eager(joint, wide, again.cotangent, again.random)).outputs
+    except Error:
+        return None
+
+
+def _spread(
+    joint: Joint,
+    tensors: Mapping[Slot, torch.Tensor],
+    cotangents: Mapping[str, torch.Tensor],
+    again: _Again,
+    expected: Mapping[str, torch.Tensor],
+    grain: float,
+) -> dict[str, torch.Tensor]:
+    """How far eager goes from itself, in the worst of a few runs, when every element moves by up to a few ULPs, or by
+    half of one of the narrower dtype that it computes in; nothing where it does not even repeat itself."""
+    if gives_others(joint, tensors, again):
+        return {}  # then eager is no measure of itself
+    worst: dict[str, torch.Tensor] = {}
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(_MOVES):
+        moved = {slot: moved_by_ulps(tensor, generator, grain) for slot, tensor in tensors.items()}
+        moved_cotangents = {name: moved_by_ulps(tensor, generator, grain) for name, tensor in cotangents.items()}
+        try:
+            outcome = run_eager(joint, moved, given(moved_cotangents), again.random)
+            found = interface(joint, moved, moved_cotangents, outcome).outputs
+        except Error:
+            return {}
+        for name, value in expected.items():
+            gap = (found[name].detach().double() - value.detach().double()).abs()
+            worst[name] = torch.maximum(worst[name], gap) if name in worst else gap
+    return worst
+
+
+def moved_by_ulps(tensor: torch.Tensor, generator: torch.Generator, grain: float = 0.0) -> torch.Tensor:
+    """Every floating-point element moved by up to a few ULPs, or by half of the relative step `grain`."""
+    if tensor.is_complex():
+        pair = torch.view_as_real(tensor.detach().resolve_conj())
+        return torch.view_as_complex(moved_by_ulps(pair, generator, grain))
+    if not tensor.is_floating_point():
+        return tensor
+    noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
+    wide = tensor.detach().double()
+    reach = max(_ULPS * torch.finfo(tensor.dtype).eps, grain / 2)
+    return (wide * (1 + reach * noise)).to(tensor.dtype)
+
+
+def gives_others(joint: Joint, tensors: Mapping[Slot, torch.Tensor], again: _Again) -> bool:
+    """Whether a second call with the same inputs and random numbers gives other results."""
+    first, second = (run_eager(joint, tensors, ones, again.random) for _ in range(2))
+    pairs = zip(first.outputs.values(), second.outputs.values(), strict=True)
+    return any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)

@@ -1,0 +1,189 @@
+"""The first operator of a capture whose value departs in ONNX: the traced graph run node by node in eager torch, beside
+the values of the same names in the flat ONNX graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.fx
+
+from gradport.eager.joint import Slot
+from gradport.lowering.lower import OPERATOR
+from gradport.model.program import Program
+from gradport.proving.answers import Reference
+from gradport.proving.intermediates import Make, flat, taken
+from gradport.tracing import Capture
+from gradport.tracing.regions import module_of, place_of, region_of
+
+__all__ = ["Departure", "departures", "distance", "first_departure", "operator_values"]
+
+_STRICT = 64.0
+"""ULPs of a value's scale that an operator may be off where nothing stands further out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Departure:
+    """One operator of the capture whose value is another in ONNX.
+
+    Attributes:
+        value: its name, which the ONNX value has as well.
+        operator: as torch calls it.
+        function: the custom Function and phase that it belongs to, or None.
+        module: path of the module that calls it, or None.
+        half: "forward" or "backward": whether a result of the forward needs it.
+        place: the user's source line, or None.
+        relative: the largest error over the scale of the value.
+        wanted: the value in eager torch.
+    """
+
+    value: str
+    operator: str
+    function: str | None
+    module: str | None
+    half: str
+    place: str | None
+    relative: float
+    wanted: torch.Tensor
+
+    def __str__(self) -> str:
+        whose = f" in the {self.function}" if self.function else ""
+        where = f" of module {self.module!r}" if self.module else ""
+        return f"{self.operator}{whose}{where}{f' at {self.place}' if self.place else ''}"
+
+
+def first_departure(
+    captured: Capture, inline: Program, make: Make, tensors: Mapping[Slot, torch.Tensor], answer: Reference
+) -> Departure | None:
+    """The first operator that departs, in the order of the trace; None where none does.
+
+    Args:
+        captured: the trace.
+        inline: the same as a Program without functions, as it was made (its memory knows the operators).
+        make: the runtime.
+        tensors: the case, by slot.
+        answer: eager's answer to it.
+
+    Raises:
+        ProgramError: the runtime fails.
+    """
+    found = departures(captured, inline, make, tensors, answer)
+    for limit in (_coarse, _fine):
+        first = next((one for one in found if not one.relative <= limit(one.wanted.dtype)), None)
+        if first is not None:
+            return first
+    return None
+
+
+def departures(
+    captured: Capture, inline: Program, make: Make, tensors: Mapping[Slot, torch.Tensor], answer: Reference
+) -> list[Departure]:
+    """Every operator that ONNX has a value for, with how far that stands off, in the order of the trace."""
+    names = {
+        value.meta[OPERATOR]: str(value.name)
+        for node in inline.model.graph
+        for value in node.outputs
+        if OPERATOR in value.meta
+    }
+    eager = operator_values(captured, tensors, answer)
+    inputs = [spec.name for spec in inline.inputs]
+    feeds = dict(zip(inputs, answer.feeds.values(), strict=True))
+    whole = flat(inline.model)
+    given = taken(whole, make, feeds, list(names.values()))
+    late = whole.backward()
+    backward = {str(value.name) for node in whole.nodes() if node.name in late for value in node.outputs}
+    return [
+        _departure(captured, node, given[names[node.name]], eager[node.name], names[node.name] in backward)
+        for node in captured.graph_module.graph.nodes
+        if names.get(node.name) in given and node.name in eager
+    ]
+
+
+def operator_values(
+    captured: Capture, tensors: Mapping[Slot, torch.Tensor], answer: Reference
+) -> dict[str, torch.Tensor]:
+    """What each operator of the trace gives in eager torch, by its node's name."""
+    held = captured.joint.examples() | dict(tensors)
+    inputs: list[torch.Tensor] = []
+    nodes = {node.name: node for node in captured.graph_module.graph.nodes if node.op == "placeholder"}
+    random = [t for n, t in answer.feeds.items() if n.startswith("random_")]
+    for placeholder in captured.placeholders:
+        if placeholder.kind == "cotangent":
+            like = torch.empty(0, dtype=nodes[placeholder.node].meta["val"].dtype)
+            inputs.append(answer.again.cotangent(placeholder.name, like))
+        elif placeholder.kind == "random":
+            inputs.append(random.pop(0))
+        else:
+            inputs.append(held[Slot(placeholder.kind, placeholder.name)])
+    given = {p.node: t.detach() for p, t in zip(captured.placeholders, inputs, strict=True)}
+    given |= {constant.node: constant.tensor for constant in captured.constants}
+    interpreter = _Keeping(captured.graph_module)
+    with torch.no_grad():
+        interpreter.run(*(given[name].clone() for name in nodes))
+    return interpreter.values
+
+
+def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The largest error over the largest magnitude of what is wanted; inf where shape, dtype, nan or infinities
+    differ."""
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        return float("inf")
+    if not wanted.numel():
+        return 0.0
+    got, want = found.double(), wanted.detach().double()
+    same = (got == want) | (got.isnan() & want.isnan())
+    if (~same & ~(got.isfinite() & want.isfinite())).any():
+        return float("inf")
+    error = torch.where(same, 0.0, (got - want).abs())
+    scale = float(want[want.isfinite()].abs().max()) if want.isfinite().any() else 0.0
+    largest = float(error.max())
+    return largest / scale if scale else float("inf") if largest else 0.0
+
+
+class _Keeping(torch.fx.Interpreter):
+    """Keeps the value of every node. A view of a tensor with other strides than the trace's is a copy."""
+
+    def __init__(self, graph_module: torch.fx.GraphModule) -> None:
+        super().__init__(graph_module)
+        self.values: dict[str, torch.Tensor] = {}
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls one operator."""
+        if target is torch.ops.aten.view.default:
+            target = torch.ops.aten.reshape.default
+        return super().call_function(target, args, kwargs)
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        """Runs one node."""
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            self.values[n.name] = result.detach().clone()
+        return result
+
+
+def _departure(
+    captured: Capture, node: torch.fx.Node, found: torch.Tensor, wanted: torch.Tensor, backward: bool
+) -> Departure:
+    key, place = region_of(node), place_of(node)
+    region = None if key is None else captured.regions[key]
+    return Departure(
+        value=node.name,
+        operator=str(node.target),
+        function=f"{region.phase} of {region.function.__name__}" if region else None,
+        module=module_of(node),
+        half="backward" if backward else "forward",
+        place=str(place) if place else None,
+        relative=distance(found, wanted),
+        wanted=wanted,
+    )
+
+
+def _coarse(dtype: torch.dtype) -> float:
+    """Half of the digits: no rounding carries a value that far."""
+    return float(torch.finfo(dtype).eps ** 0.5) if dtype.is_floating_point else 0.0
+
+
+def _fine(dtype: torch.dtype) -> float:
+    return float(_STRICT * torch.finfo(dtype).eps) if dtype.is_floating_point else 0.0

@@ -1,0 +1,122 @@
+"""A training step run again and again: does the file go where torch goes?
+
+Every run starts, in the file and in eager, from the state that the file gave before, so that each run is held against
+the same step of torch: a rounding that an optimizer blows up (Adam divides a gradient that is zero by theory by its own
+size) does not add up to a difference. Beside it eager runs freely from its own state. Of that free run the loss and the
+scalars of the optimizer (its counters) must be followed, as far as torch follows itself from a start a few ULPs away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from gradport.eager.joint import Joint, Outcome, Slot
+from gradport.eager.run import ones, run_eager
+from gradport.errors import Error, ExportError
+from gradport.proving.answers import Case, Reference, moved_by_ulps
+
+__all__ = ["Following"]
+
+_CLOSE = 1e-3
+"""Relative distance between two free runs that needs no explanation."""
+
+_FACTOR = 16.0
+"""How much further from torch than torch from itself the file may go."""
+
+Tensors = dict[Slot, torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """One run without its state: what another start is put through as well."""
+
+    tensors: Tensors
+    answer: Reference
+
+
+class Following:
+    """Follows the runs of a training step.
+
+    Args:
+        joint: the step.
+    """
+
+    def __init__(self, joint: Joint) -> None:
+        self._joint = joint
+        self._state: Tensors = {}
+        self._free: Tensors = {}
+        self._runs: list[_Run] = []
+
+    def placed(self, case: Case) -> Case:
+        """The case from the state that the file gave last; every other run at half the learning rate."""
+        rates = {slot: tensor / 2 for slot, tensor in case.tensors.items() if slot.kind == "lr" and len(self._runs) % 2}
+        return dataclasses.replace(case, tensors={**case.tensors, **self._state, **rates})
+
+    def after(self, case: Case, answer: Reference, results: dict[str, torch.Tensor]) -> None:
+        """Notes what the file gave for a case.
+
+        Raises:
+            ExportError: the loss or a counter has left torch's.
+        """
+        names = [name for name, role in answer.roles.items() if role == "new_state"]
+        self._state = {slot: results[name] for slot, name in zip(answer.new_state, names, strict=True)}
+        inputs = {slot: tensor for slot, tensor in case.tensors.items() if slot not in self._state}
+        self._runs.append(_Run(inputs, answer))
+        outcome = self._step(self._runs[-1], self._free)
+        self._free = _detached(outcome)
+        loss = next((results[name] for name, role in answer.roles.items() if role == "loss"), None)
+        found = _scalars(self._state) | ({_LOSS: loss} if loss is not None else {})
+        for slot, value in _followed(outcome).items():
+            self._require_near(slot, float(found[slot]), float(value))
+
+    def _require_near(self, slot: Slot, found: float, wanted: float) -> None:
+        gap = abs(found - wanted)
+        if gap <= _CLOSE * max(abs(wanted), 1e-6) or (found != found and wanted != wanted):
+            return
+        if gap <= _FACTOR * self._drift(slot, wanted):
+            return
+        what = "the loss" if slot == _LOSS else f"the state {slot.name!r}"
+        raise ExportError(
+            f"{self._joint.subject.name} was not exported: after {len(self._runs)} runs one after the other, {what} is "
+            f"{found:.9g} in the file and {wanted:.9g} in torch. verify=False returns the Program without a proof."
+        )
+
+    def _drift(self, slot: Slot, wanted: float) -> float:
+        """How far torch is from itself after the same runs, when its parameters start a few ULPs away."""
+        generator = torch.Generator().manual_seed(0)
+        examples = self._joint.examples()
+        state = {
+            moving: moved_by_ulps(examples[moving], generator) if moving.kind == "parameter" else examples[moving]
+            for moving in self._free
+        }
+        outcome = None
+        for run in self._runs:
+            try:
+                outcome = self._step(run, state)
+            except Error:
+                return 0.0
+            state = _detached(outcome)
+        return 0.0 if outcome is None else abs(float(_followed(outcome)[slot]) - wanted)
+
+    def _step(self, run: _Run, state: Tensors) -> Outcome:
+        return run_eager(self._joint, {**self._joint.examples(), **run.tensors, **state}, ones, run.answer.again.random)
+
+
+_LOSS = Slot("loss", "loss")
+
+
+def _detached(outcome: Outcome) -> Tensors:
+    return {slot: tensor.detach() for slot, tensor in outcome.new_state.items()}
+
+
+def _followed(outcome: Outcome) -> Tensors:
+    """The numbers of a free run that must be followed."""
+    assert outcome.loss is not None
+    return {_LOSS: outcome.loss.detach()} | _scalars(_detached(outcome))
+
+
+def _scalars(state: Tensors) -> Tensors:
+    """The counters: whatever the optimizer keeps as a tensor without dimensions."""
+    return {slot: tensor for slot, tensor in state.items() if slot.kind == "state" and tensor.numel() == 1}

@@ -1,0 +1,194 @@
+"""One Program beside eager torch: what export asks before it hands a file out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from gradport.eager.dimensions import Dimensions, by_name
+from gradport.eager.inputs import fresh, fresh_within, sizes_of
+from gradport.eager.joint import Joint
+from gradport.eager.randomness import Randomness
+from gradport.errors import Error, ExportError, ProgramError
+from gradport.evidence.tolerance import Comparison
+from gradport.lowering.passes.generators import draws_as_inputs
+from gradport.model.program import Program
+from gradport.model.sessions import new_session, run_session, session_options
+from gradport.proving.answers import Case, Reference, answered, compared, gives_others, grain_of, reference
+from gradport.proving.draws import faults_of_draws
+from gradport.proving.following import Following
+from gradport.proving.weights import moved_constants, with_weights
+from gradport.tracing import SpecialSize
+
+__all__ = ["prove"]
+
+
+def prove(
+    program: Program,
+    joint: Joint,
+    dimensions: Dimensions,
+    *,
+    random: Callable[[], Randomness] | None = None,
+    locate: Callable[[Case, Reference], object] = lambda case, answer: None,
+    special_sizes: Sequence[SpecialSize] = (),
+    seed: int = 0,
+) -> None:
+    """Runs a Program in ONNX Runtime against eager: the example, moved inputs and weights, other sizes, fresh
+    cotangents; of a training step also one step after another.
+
+    Args:
+        program: what is proved.
+        joint: what it came from.
+        dimensions: the table of its dynamic dimensions.
+        random: what eager's random numbers go through; None: fresh draws, which the Program takes as inputs.
+        special_sizes: where a condition of the trace does not hold, so that the graph may be wrong there.
+        locate: asked for the first operator that departs, as a person would write it; None where it is not known.
+        seed: of inputs, cotangents and draws.
+
+    Raises:
+        ExportError: an output or gradient departs; the message names it, the input and by how much.
+        TargetError: eager rejects the example itself.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    cut = draws_as_inputs(program)
+    if cut is not program:
+        _require_good_draws(program, joint, generator)
+        program = cut
+    bench = _Bench(joint, generator, random, grain_of(program), locate)
+    weights = moved_constants(program, joint, generator)
+    if weights:
+        other = with_weights(program, joint, weights)
+        moved = fresh(joint, dimensions, sizes_of(joint, dimensions), generator)
+        bench.hold(other, Case("moved inputs and weights", moved | weights))
+    following = Following(joint) if joint.moving else None
+    refusals = {f"{special.name}={special.size}": special.refusal for special in special_sizes}
+    for case in _cases(joint, dimensions, generator, special_sizes, joint.proof_runs):
+        try:
+            held = bench.hold(program, case if following is None else following.placed(case))
+        except ExportError as error:
+            if case.what in refusals:
+                raise ExportError(refusals[case.what]) from error
+            raise
+        if held is not None and following is not None:
+            following.after(*held)
+
+
+def _require_good_draws(program: Program, joint: Joint, generator: torch.Generator) -> None:
+    """Tests the numbers that a Program draws by itself, at the example's sizes."""
+    answer = reference(joint, joint.examples(), generator)
+    inputs = [spec.name for spec in draws_as_inputs(program).inputs]
+    feeds = dict(zip(inputs, answer.feeds.values(), strict=True))
+    for name, fault in faults_of_draws(program, feeds).items():
+        raise ExportError(
+            f"{joint.subject.name} was not exported: ONNX Runtime does not draw {name!r} as it should: {fault}; "
+            "export with random='input' and feed the numbers of Program.draw."
+        )
+
+
+@dataclasses.dataclass
+class _Bench:
+    """Holds a Program against eager on one case."""
+
+    joint: Joint
+    generator: torch.Generator
+    random: Callable[[], Randomness] | None
+    grain: float
+    locate: Callable[[Case, Reference], object]
+
+    def hold(self, program: Program, case: Case) -> tuple[Case, Reference, dict[str, torch.Tensor]] | None:
+        """The case as it was run, eager's answer and the results; None where eager rejects the case.
+
+        Raises:
+            ExportError: a result departs.
+            TargetError: eager rejects the example.
+        """
+        found = answered(case, lambda one: reference(self.joint, one.tensors, self.generator, self.random, self.grain))
+        if found is None:
+            return None
+        case, answer = found
+        inputs = [spec.name for spec in program.inputs]
+        if len(inputs) != len(answer.feeds):
+            raise ExportError(
+                f"{self.joint.subject.name} was not exported: on {case.what} it draws other random tensors than on its "
+                "example; draw the same ones at every size."
+            )
+        try:
+            results = program.run_named(dict(zip(inputs, answer.feeds.values(), strict=True)))
+        except ProgramError as error:
+            raise ExportError(
+                f"{self.joint.subject.name} was not exported: on {case.what}, {error} "
+                "Write that part otherwise or in another dtype; verify=False returns the Program without a proof."
+            ) from error
+        results = dict(zip(answer.expected, results.values(), strict=True))
+        for name, comparison in compared(answer, results).items():
+            if not comparison.ok:
+                changed = _is_right_unoptimized(program, answer, name)
+                raise _refusal(self.joint, case, answer, name, comparison, self.locate, changed)
+        return case, answer, results
+
+
+def _is_right_unoptimized(program: Program, answer: Reference, name: str) -> bool:
+    """Whether ONNX Runtime gives this result right when it runs the graph as it is written."""
+    feeds = dict(zip((spec.name for spec in program.inputs), answer.feeds.values(), strict=True))
+    try:
+        results = run_session(new_session(program.model, session_options("ORT_DISABLE_ALL")), feeds)
+    except ProgramError:
+        return False
+    return compared(answer, dict(zip(answer.expected, results.values(), strict=True)))[name].ok
+
+
+def _cases(
+    joint: Joint, dimensions: Dimensions, generator: torch.Generator, special: Sequence[SpecialSize], runs: int
+) -> Iterator[Case]:
+    """The example; moved values at its sizes; then 1, two other and all special sizes of every dynamic dimension; then
+    moved values again until there were enough runs."""
+    sizes = sizes_of(joint, dimensions)
+    limits = by_name(dimensions)
+
+    def moved(what: str, at: dict[str, int]) -> Case:
+        within = functools.partial(fresh_within, joint, dimensions, at, generator)
+        return Case(what, fresh(joint, dimensions, at, generator), otherwise=within)
+
+    yield Case("the example", joint.examples(), is_example=True)
+    count = 3
+    yield moved("moved inputs", sizes)
+    yield moved("moved inputs", sizes)
+    for name, size in sizes.items():
+        for other in dict.fromkeys((1, 2, size + 3, *(one.size for one in special if one.name == name))):
+            if other != size and limits[name].admits(other):
+                count += 1
+                yield moved(f"{name}={other}", {**sizes, name: other})
+    for _ in range(count, runs):
+        yield moved("moved inputs", sizes)
+
+
+def _refusal(
+    joint: Joint,
+    case: Case,
+    answer: Reference,
+    name: str,
+    comparison: Comparison,
+    locate: Callable[[Case, Reference], object],
+    changed: bool,
+) -> Error:
+    if gives_others(joint, case.tensors, answer.again):
+        return ExportError(
+            f"{joint.subject.name} gives other results when it is called again with the same inputs, so it draws "
+            "random numbers or keeps state outside torch; pass what varies in as an argument."
+        )
+    found = None if changed else locate(case, answer)
+    first = (
+        "ONNX Runtime's graph optimizations change it, and without them it agrees; write that part otherwise"
+        if changed
+        else f"The first operator that departs is {found}; write that part otherwise"
+        if found is not None
+        else "Something in it became a constant"
+    )
+    return ExportError(
+        f"{joint.subject.name} was not exported: on {case.what}, the {answer.roles[name]} {name!r} differs from eager: "
+        f"{comparison.reason} ({comparison.ulps:.3g} ULPs of the largest value, relative {comparison.relative:.3g}). "
+        f"{first}; verify=False returns the Program without a proof."
+    )

@@ -1,0 +1,68 @@
+"""A model with other numbers in its initializers: the same graph, held against the same Subject with other weights.
+
+Norm layers start with ones and biases with zeros. At those values many a wrong gradient looks right, and a weight that
+is an initializer cannot be fed; so the graph is also tried with those weights moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from onnx_ir.tensor_adapters import TorchTensor
+
+from gradport.eager.inputs import moved_state
+from gradport.eager.joint import Joint, Slot
+from gradport.model.program import Program
+
+__all__ = ["moved_constants", "with_weights"]
+
+_PREFIX = {"parameter": "param", "buffer": "buffer"}
+
+
+def moved_constants(program: Program, joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
+    """New values for the weights all of whose elements are equal, as far as they are initializers of the program."""
+    constant = {slot for slot, tensor in joint.examples().items() if _is_constant(slot, tensor)}
+    moved = moved_state(joint, generator) if constant else {}
+    return {slot: tensor for slot, tensor in moved.items() if slot in constant and _initializer(program, joint, slot)}
+
+
+def with_weights(program: Program, joint: Joint, weights: Mapping[Slot, torch.Tensor]) -> Program:
+    """The same model with these weights; `program` stays as it is."""
+    model = program.model.clone()
+    for slot, tensor in weights.items():
+        name = _initializer(program, joint, slot)
+        assert name is not None
+        value = model.graph.initializers[name]
+        value.const_value = TorchTensor(tensor.detach().contiguous(), name=name)
+    return Program(model, program.state() if any(spec.role == "state" for spec in program.inputs) else None)
+
+
+def _is_constant(slot: Slot, tensor: torch.Tensor) -> bool:
+    if slot.kind not in _PREFIX or not tensor.is_floating_point() or not tensor.numel():
+        return False
+    flat = tensor.detach().reshape(-1)
+    return bool((flat == flat[0]).all())
+
+
+def _initializer(program: Program, joint: Joint, slot: Slot) -> str | None:
+    """The name of the initializer that holds a weight, told by its name and its values."""
+    tensor = joint.examples()[slot].detach()
+    for name in (slot.name, f"{_PREFIX[slot.kind]}.{slot.name}"):
+        value = program.model.graph.initializers.get(name)
+        if value is not None and _holds(value, tensor):
+            return name
+    return None
+
+
+def _holds(value: ir.Value, tensor: torch.Tensor) -> bool:
+    held = value.const_value
+    if (
+        held is None
+        or tuple(held.shape) != tuple(tensor.shape)
+        or value.dtype != ir.tensor_adapters.from_torch_dtype(tensor.dtype)
+    ):
+        return False
+    return bool(np.array_equal(held.numpy(), TorchTensor(tensor.contiguous()).numpy()))

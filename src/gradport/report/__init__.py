@@ -1,1 +1,0 @@
-"""Evidence for people to read. Nothing here ever runs a Subject."""

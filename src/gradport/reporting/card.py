@@ -1,0 +1,317 @@
+"""The page of a file: a card where it defines autograd Functions, a short page where it does not.
+
+A card has the sections of the project's founding page, each filled with what the survey found in the syntax tree and,
+for Functions that were measured, with what was measured.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from gradport.evidence.evidence import Evidence
+from gradport.reporting.document import (
+    Block,
+    Bullets,
+    Code,
+    Inline,
+    Line,
+    Link,
+    Listing,
+    Page,
+    Paragraph,
+    Section,
+    Table,
+    joined,
+)
+from gradport.reporting.measured import gradient_blocks, onnx_blocks, performance_blocks, usage_blocks
+
+__all__ = [
+    "Survey",
+    "card",
+    "docs_page",
+    "function_section",
+    "is_card",
+    "kw_page",
+    "opening",
+    "patterns",
+    "trail_of",
+]
+
+Survey = Mapping[str, Evidence]
+"""The Evidence of each file, by its path below the root."""
+
+NOT_MEASURED = "Not measured: no inputs given."
+
+
+def docs_page(path: str) -> str:
+    """The page of a file."""
+    return f"{path}_docs"
+
+
+def kw_page(path: str) -> str:
+    """The keywords of a file."""
+    return f"{path}_kw"
+
+
+def is_card(evidence: Evidence) -> bool:
+    """Whether a file defines a Function."""
+    return bool(evidence.source["autograd"])
+
+
+def card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]) -> Page:
+    """The page of one file.
+
+    Args:
+        path: of the file.
+        surveyed: all files.
+        measured: what was measured of each Function of the file, by its name.
+    """
+    evidence = surveyed[path]
+    sections = _card(path, surveyed, measured) if is_card(evidence) else _short(path, surveyed)
+    source = evidence.source
+    named = [entry["name"] for entry in (*source["classes"], *source["functions"])]
+    return Page(
+        docs_page(path),
+        posixpath.basename(path),
+        trail_of(path),
+        sections,
+        summary=f"{source['module']}. {opening(source['docstring'])}",
+        words=[path, *named],
+    )
+
+
+def trail_of(path: str) -> list[Link]:
+    """The indexes of the folders above a path."""
+    parts = posixpath.dirname(path).split("/") if posixpath.dirname(path) else []
+    return [Link("all", "index"), *(Link(part, "/".join([*parts[: n + 1], "index"])) for n, part in enumerate(parts))]
+
+
+def opening(text: str) -> str:
+    """The first line of a docstring, or nothing."""
+    return (text.strip().splitlines() or [""])[0]
+
+
+def patterns(entry: Mapping[str, Any]) -> list[str]:
+    """What of the habits of autograd Functions one follows."""
+    found = ["setup_context apart from forward" if "setup_context" in entry["has"] else "ctx in forward"]
+    found += ["saves tensors for backward"] if entry["saved"] else ["saves nothing for backward"]
+    found += ["keeps values on ctx"] if entry["kept_on_ctx"] else []
+    found += ["once differentiable"] if entry["once_differentiable"] else []
+    return found + [f"has {name}" for name in entry["has"] if name != "setup_context"]
+
+
+def _card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]) -> list[Section]:
+    evidence = surveyed[path]
+    source = evidence.source
+    return [
+        Section("File metadata", [_metadata(path, evidence)]),
+        Section("Purpose", [_purpose(source)]),
+        Section("Original source", [Listing(source["text"], "python", 1)]),
+        Section("High-level overview", _overview(path, source)),
+        Section("Detailed analysis", []),
+        *_functions(path, source, measured),
+        Section("Role in the architecture", _role(evidence)),
+        Section("Dependencies", [_imports(source)]),
+        Section("Code patterns", [_patterns(source)]),
+        Section("Performance", _each(path, source, measured, performance_blocks)),
+        Section("Security", [_security(path, evidence)]),
+        Section("Testing and usage", _testing(path, evidence, measured)),
+        Section("Related files", _related(path, surveyed)),
+        Section("Cross-references", [_cross_references(path)]),
+    ]
+
+
+def _short(path: str, surveyed: Survey) -> list[Section]:
+    evidence = surveyed[path]
+    return [
+        Section("File metadata", [_metadata(path, evidence)]),
+        Section("Purpose", [_purpose(evidence.source)]),
+        Section("Classes and functions", _described(evidence.source)),
+        Section("Role in the architecture", _role(evidence)),
+        Section("Dependencies", [_imports(evidence.source)]),
+        Section("Security", [_security(path, evidence)]),
+        Section("Cross-references", [_cross_references(path)]),
+    ]
+
+
+def _metadata(path: str, evidence: Evidence) -> Table:
+    source = evidence.source
+    called = sum(len(places) for places in evidence.series["called_by"].values())
+    rows: list[tuple[str, Line]] = [
+        ("path", (Code(path),)),
+        ("module", (Code(source["module"]),)),
+        ("size", (f"{source['bytes']} bytes, {source['lines']} lines",)),
+        ("classes", (str(len(source["classes"])),)),
+        ("functions", (str(len(source["functions"])),)),
+        ("imports", (str(len(source["imports"])),)),
+        ("imported by", (f"{len(evidence.series['imported_by'])} files here",)),
+    ]
+    if is_card(evidence):
+        rows += [
+            ("autograd Functions", joined([Code(entry["name"]) for entry in source["autograd"]])),
+            ("their apply", (f"stands in {called} places here",)),
+        ]
+    return Table(("", ""), [((name,), value) for name, value in rows])
+
+
+def _purpose(source: Mapping[str, Any]) -> Paragraph:
+    return Paragraph((source["docstring"] or "The file has no docstring.",))
+
+
+def _overview(path: str, source: Mapping[str, Any]) -> list[Block]:
+    items: list[Line] = []
+    for entry in source["classes"]:
+        bases = f"({', '.join(entry['bases'])})" if entry["bases"] else ""
+        items.append(("class ", Code(f"{entry['name']}{bases}"), ", ", _at(path, entry["line"]), _says(entry)))
+    for entry in source["functions"]:
+        code = Code(f"{entry['name']}{entry['signature']}")
+        items.append(("function ", code, ", ", _at(path, entry["line"]), _says(entry)))
+    return [Bullets(items)] if items else [Paragraph(("No classes and no functions.",))]
+
+
+def _described(source: Mapping[str, Any]) -> list[Block]:
+    """Classes with their methods, and functions, with what their docstrings say; nothing of them links to a source."""
+    items: list[Line] = []
+    for entry in source["classes"]:
+        bases = f"({', '.join(entry['bases'])})" if entry["bases"] else ""
+        items.append(("class ", Code(f"{entry['name']}{bases}"), f", line {entry['line']}", _says(entry)))
+        items += [
+            (Code(f"{entry['name']}.{method['name']}{method['signature']}"), f", line {method['line']}", _says(method))
+            for method in entry["methods"]
+        ]
+    for entry in source["functions"]:
+        items.append(
+            ("function ", Code(f"{entry['name']}{entry['signature']}"), f", line {entry['line']}", _says(entry))
+        )
+    return [Bullets(items)] if items else [Paragraph(("No classes and no functions.",))]
+
+
+def _says(entry: Mapping[str, Any]) -> str:
+    return f": {opening(entry['docstring'])}" if entry["docstring"] else ""
+
+
+def _at(path: str, line: int) -> Link:
+    return Link(f"line {line}", docs_page(path), line=line)
+
+
+def function_section(function: str, source: Mapping[str, Any], blocks: Sequence[Block] = ()) -> Section:
+    """The section about a Function; its own name might be that of another section, and two differ in case alone."""
+    title = f"class {function}"
+    before = [entry["name"] for entry in source["autograd"]]
+    before = before[: before.index(function)]
+    same = [one for one in before if Section(f"class {one}", ()).anchor == Section(title, ()).anchor]
+    return Section(title, blocks, level=3, again=len(same))
+
+
+def _functions(path: str, source: Mapping[str, Any], measured: Mapping[str, Sequence[Evidence]]) -> Iterator[Section]:
+    for entry in source["autograd"]:
+        blocks: list[Block] = [_what_it_is(path, entry)]
+        for evidence in measured.get(entry["name"], ()):
+            blocks += [*gradient_blocks(path, evidence), *onnx_blocks(path, evidence)]
+        if not measured.get(entry["name"]):
+            blocks.append(Paragraph((NOT_MEASURED,)))
+        yield function_section(entry["name"], source, blocks)
+
+
+def _what_it_is(path: str, entry: Mapping[str, Any]) -> Table:
+    rows: list[tuple[str, Line]] = [
+        ("forward", (Code(f"{entry['name']}.forward{entry['signature']}"), ", ", _at(path, entry["forward_line"]))),
+        ("arguments", joined([Code(name) for name in entry["arguments"]])),
+        ("takes a gradient", _differentiable(entry["differentiable"])),
+        ("saved for backward", joined([Code(name) for name in entry["saved"]])),
+        ("kept on ctx", joined([Code(name) for name in entry["kept_on_ctx"]])),
+        (
+            "twice differentiable",
+            ("no: once_differentiable" if entry["once_differentiable"] else "as far as its backward is",),
+        ),
+        ("has", joined([Code(name) for name in entry["has"]])),
+        ("calls", joined([Code(name) for name in entry["operators"]])),
+    ]
+    return Table(("", ""), [((name,), value) for name, value in rows])
+
+
+def _differentiable(arguments: Sequence[str] | None) -> Line:
+    if arguments is None:
+        return ("its returns do not say so by themselves",)
+    return joined([Code(name) for name in arguments])
+
+
+def _role(evidence: Evidence) -> list[Block]:
+    importers = [Link(other, docs_page(other)) for other in evidence.series["imported_by"]]
+    blocks: list[Block] = [
+        Paragraph(("Imported by ", *joined(importers), ".") if importers else ("Nothing here imports it.",))
+    ]
+    for function, places in evidence.series["called_by"].items():
+        calls = [Link(f"{p['file']}:{p['line']}", docs_page(p["file"])) for p in places]
+        where: Line = (" stands at ", *joined(calls), ".") if calls else (" stands nowhere here.",)
+        blocks.append(Paragraph((Code(f"{function}.apply"), *where)))
+    return blocks
+
+
+def _imports(source: Mapping[str, Any]) -> Block:
+    names = [
+        (Code(f"{entry['module']}{'.' if entry['name'] else ''}{entry['name']}"), f", line {entry['line']}")
+        for entry in source["imports"]
+    ]
+    return Bullets(names) if names else Paragraph(("It imports nothing.",))
+
+
+def _patterns(source: Mapping[str, Any]) -> Bullets:
+    return Bullets([(Code(entry["name"]), f": {'; '.join(patterns(entry))}") for entry in source["autograd"]])
+
+
+def _security(path: str, evidence: Evidence) -> Block:
+    stops = evidence.series["security"]
+    if not stops:
+        return Paragraph((f"None of these patterns: {', '.join(evidence.series['security_patterns'])}.",))
+    line = (lambda at: _at(path, at)) if is_card(evidence) else (lambda at: f"line {at}")
+    return Bullets([(line(stop["line"]), f", {stop['pattern']}: ", Code(stop["code"])) for stop in stops])
+
+
+def _testing(path: str, evidence: Evidence, measured: Mapping[str, Sequence[Evidence]]) -> list[Block]:
+    blocks: list[Block] = []
+    for function, tests in evidence.series["tested_by"].items():
+        names: list[Inline] = [Code(f"{test['file']}::{test['test']}") for test in tests]
+        where: Line = (" is exercised by ", *joined(names), ".") if names else (" stands in no test that was found.",)
+        blocks.append(Paragraph((Code(function), *where)))
+    return blocks + _each(path, evidence.source, measured, usage_blocks)
+
+
+def _each(
+    path: str, source: Mapping[str, Any], measured: Mapping[str, Sequence[Evidence]], blocks_of: Any
+) -> list[Block]:
+    """The blocks of every Function that was measured, and that the others were not."""
+    found: list[Block] = []
+    for entry in source["autograd"]:
+        for evidence in measured.get(entry["name"], ()):
+            found += blocks_of(path, evidence)
+        if not measured.get(entry["name"]):
+            found.append(Paragraph((Code(entry["name"]), f": {NOT_MEASURED}")))
+    return found
+
+
+def _related(path: str, surveyed: Survey) -> list[Block]:
+    blocks: list[Block] = []
+    for function, groups in surveyed[path].series["related"].items():
+        for what, places in groups.items():
+            if places:
+                links = [Link(place, docs_page(place.rpartition(":")[0])) for place in places]
+                said = "near duplicates of " if what == "near duplicates" else f"{what} as "
+                blocks.append(Paragraph((said, Code(function), ": ", *joined(links), ".")))
+    folder = posixpath.dirname(path)
+    neighbours = [other for other in surveyed if posixpath.dirname(other) == folder and other != path]
+    blocks.append(Bullets([(Link(other, docs_page(other)),) for other in neighbours]))
+    return blocks if neighbours else [*blocks[:-1], Paragraph(("No other file stands in the folder.",))]
+
+
+def _cross_references(path: str) -> Bullets:
+    folder = posixpath.dirname(path)
+    return Bullets(
+        [
+            (Link("keywords of this file", kw_page(path)),),
+            (Link("the folder", posixpath.join(folder, "index")),),
+            (Link("how it hangs together", posixpath.join(folder, "doc")),),
+        ]
+    )

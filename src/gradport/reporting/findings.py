@@ -1,0 +1,40 @@
+"""Findings as rows: what the outcome is called, the figure, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradport.evidence.evidence import Finding
+from gradport.reporting.document import Badge, Code, Line, Table
+
+__all__ = ["figure_of_finding", "findings_table", "said"]
+
+
+def findings_table(findings: Sequence[Finding], caption: str) -> Table:
+    """A row for each Finding."""
+    rows: list[list[Line]] = [
+        [
+            (Badge(said(finding)),),
+            (Code(finding.key),),
+            (finding.kind,),
+            (figure_of_finding(finding),),
+            _message(finding),
+        ]
+        for finding in findings
+    ]
+    return Table(("outcome", "finding", "kind", "figure", "what it says"), rows, len(rows) > 8, caption)
+
+
+def said(finding: Finding) -> str:
+    """The outcome, or that it is a warning."""
+    return "warning" if finding.outcome == "held" and finding.severity == "warning" else finding.outcome
+
+
+def figure_of_finding(finding: Finding) -> str:
+    """The number and its unit."""
+    return "" if finding.figure is None else f"{finding.figure:.3g} {finding.unit}".rstrip()
+
+
+def _message(finding: Finding) -> Line:
+    shown = f" Shown by {finding.input}." if finding.input and finding.outcome not in ("held", "skipped") else ""
+    return (f"{finding.message}{shown}",)

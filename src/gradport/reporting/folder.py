@@ -1,0 +1,175 @@
+"""The pages of a folder: its files, how they hang together, and the keywords of each file."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+
+from gradport.evidence.evidence import Evidence
+from gradport.reporting.card import Survey, docs_page, function_section, is_card, kw_page, opening, patterns, trail_of
+from gradport.reporting.document import (
+    Badge,
+    Block,
+    Bullets,
+    Code,
+    Inline,
+    Line,
+    Link,
+    Page,
+    Paragraph,
+    Section,
+    Table,
+    joined,
+)
+from gradport.reporting.graphs import Edge, graph_figure
+
+__all__ = ["folders_of", "index", "keywords", "overview"]
+
+Measured = Mapping[str, Sequence[Evidence]]
+
+
+def folders_of(surveyed: Survey) -> dict[str, list[str]]:
+    """The files of each folder, the folders above them included."""
+    found: dict[str, list[str]] = {"": []}
+    for path in surveyed:
+        folder = posixpath.dirname(path)
+        parts = folder.split("/") if folder else []
+        for count in range(len(parts)):
+            found.setdefault("/".join(parts[: count + 1]), [])
+        found[folder].append(path)
+    return found
+
+
+def index(folder: str, folders: Mapping[str, Sequence[str]], surveyed: Survey, measured: Measured) -> Page:
+    """The files of a folder, one line each, with outcomes; then the folders in it."""
+    rows: list[list[Line]] = [
+        [
+            (Link(posixpath.basename(path), docs_page(path)),),
+            (opening(surveyed[path].source["docstring"]),),
+            joined(_functions(path, surveyed[path]), none=""),
+            _outcome(path, surveyed[path], measured),
+        ]
+        for path in sorted(folders[folder], key=lambda path: (not is_card(surveyed[path]), path))
+    ]
+    inside = sorted(other for other in folders if other and posixpath.dirname(other) == folder)
+    blocks: list[Block] = []
+    if rows:
+        blocks.append(Table(("file", "what it is", "Functions", "outcome"), rows, searchable=len(rows) > 5))
+    if inside:
+        rows = [
+            [
+                (Link(f"{posixpath.basename(other)}/", posixpath.join(other, "index")),),
+                *_below(other, surveyed, measured),
+            ]
+            for other in inside
+        ]
+        blocks.append(Table(("folder", "Functions below it", "outcome"), rows))
+    blocks.append(Paragraph((Link("how it hangs together", posixpath.join(folder, "doc")),)))
+    return Page(posixpath.join(folder, "index"), _title(folder), _trail(folder), [Section("", blocks)], "a folder")
+
+
+def overview(folder: str, surveyed: Survey) -> Page:
+    """What a folder is for, and who imports whom in it."""
+    inside = {path: evidence for path, evidence in surveyed.items() if posixpath.dirname(path) == folder}
+    edges = [
+        Edge(posixpath.basename(importer), posixpath.basename(path))
+        for path, evidence in inside.items()
+        for importer in evidence.series["imported_by"]
+        if importer in inside
+    ]
+    purpose = next((e.source["docstring"] for p, e in inside.items() if posixpath.basename(p) == "__init__.py"), "")
+    blocks: list[Block] = [_imports(folder, edges)]
+    if edges and not isinstance(blocks[0], Bullets):
+        said = f"{len(edges)} imports between {len({e.start for e in edges} | {e.end for e in edges})} files."
+        blocks.append(Paragraph((said,)))
+    sections = [
+        Section("What it is for", [Paragraph((purpose or "Its __init__.py says nothing.",))]),
+        Section("Who imports whom", blocks),
+        Section("Cross-references", [Bullets([(Link("its files", posixpath.join(folder, "index")),)])]),
+    ]
+    title = f"How {_title(folder)} hangs together"
+    return Page(posixpath.join(folder, "doc"), title, _trail(folder), sections, opening(purpose))
+
+
+def keywords(path: str, evidence: Evidence) -> Page:
+    """Every class, function, operator and concept of a file, with where it stands."""
+    source = evidence.source
+    shown = is_card(evidence)
+
+    def place(line: int) -> Link:
+        return Link(f"line {line}", docs_page(path), line=line if shown else None)
+
+    words: list[tuple[str, Line]] = []
+    for entry in source["classes"]:
+        words.append((entry["name"], (Code(entry["name"]), " (class): ", place(entry["line"]))))
+        for method in entry["methods"]:
+            name = f"{entry['name']}.{method['name']}"
+            words.append((name, (Code(name), " (method): ", place(method["line"]))))
+    for entry in source["functions"]:
+        words.append((entry["name"], (Code(entry["name"]), " (function): ", place(entry["line"]))))
+    operators: dict[str, list[str]] = {}
+    for entry in source["autograd"]:
+        for name in entry["operators"]:
+            operators.setdefault(name, []).append(entry["name"])
+    for name, users in operators.items():
+        line = (Code(name), " (operator): ", *joined([_about(u, path, evidence) for u in users]))
+        words.append((name, line))
+    for concept in sorted({pattern for entry in source["autograd"] for pattern in patterns(entry)}):
+        words.append((concept, (f"{concept} (concept): ", Link("the card", docs_page(path), "code-patterns"))))
+    items = [line for _, line in sorted(words, key=lambda word: word[0].lower())]
+    blocks: list[Block] = [Bullets(items) if items else Paragraph(("It defines nothing.",))]
+    blocks.append(Bullets([(Link("the page of the file", docs_page(path)),)]))
+    title = f"Keywords of {posixpath.basename(path)}"
+    return Page(kw_page(path), title, trail_of(path), [Section("", blocks)], "keywords", [w for w, _ in words])
+
+
+def _title(folder: str) -> str:
+    return folder or "all files"
+
+
+def _trail(folder: str) -> list[Link]:
+    return trail_of(folder) if folder else []
+
+
+def _about(function: str, path: str, evidence: Evidence) -> Link:
+    return Link(function, docs_page(path), function_section(function, evidence.source).anchor)
+
+
+def _functions(path: str, evidence: Evidence) -> list[Inline]:
+    return [_about(entry["name"], path, evidence) for entry in evidence.source["autograd"]]
+
+
+def _outcome(path: str, evidence: Evidence, measured: Measured) -> Line:
+    names = [entry["name"] for entry in evidence.source["autograd"]]
+    return _held([one for name in names for one in measured.get(f"{path}:{name}", ())]) if names else ("",)
+
+
+def _held(found: Sequence[Evidence]) -> Line:
+    """How many of what was measured hold."""
+    if not found:
+        return ("not measured",)
+    return (Badge("held" if all(one.ok for one in found) else "failed"), f" {sum(o.ok for o in found)} of {len(found)}")
+
+
+def _below(folder: str, surveyed: Survey, measured: Measured) -> tuple[Line, Line]:
+    """How many Functions stand below a folder, and how many of those that were measured hold."""
+    count = sum(len(e.source["autograd"]) for path, e in surveyed.items() if path.startswith(f"{folder}/"))
+    found = [one for key, ones in measured.items() if key.startswith(f"{folder}/") for one in ones]
+    return (str(count) if count else "",), _held(found) if count else ("",)
+
+
+def _imports(folder: str, edges: Sequence[Edge]) -> Block:
+    if not edges:
+        return Paragraph(("Its files do not import each other.",))
+    boxes = list(dict.fromkeys(name for edge in edges for name in (edge.start, edge.end)))
+    name = posixpath.join(folder, "doc.svg")
+    description = f"Who imports whom in {_title(folder)}: an arrow leads to what is imported."
+    figure = graph_figure(name, boxes, edges, description)
+    if figure is not None:
+        return figure
+    return Bullets(
+        [
+            (Code(start), " imports ", *joined([Code(edge.end) for edge in edges if edge.start == start]))
+            for start in dict.fromkeys(edge.start for edge in edges)
+        ]
+    )

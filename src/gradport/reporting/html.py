@@ -1,0 +1,111 @@
+"""Pages as HTML: one that stands alone, or one of a site. Neither asks anything of any network.
+
+Jinja2 escapes whatever stands in a page; code is coloured by Pygments, which escapes it too.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+import posixpath
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from gradport.reporting.document import Link, Listing, Page
+from gradport.reporting.text import plain
+
+__all__ = ["ASSETS", "alone", "of_site", "search_index"]
+
+ASSETS = ("site.css", "site.js")
+"""Files that every page of a site takes from its root's `assets` folder."""
+
+
+def alone(page: Page) -> str:
+    """The page with style, script and drawings inside it."""
+    style, script = (markupsafe.Markup(asset(name)) for name in ASSETS)
+    return _rendered("alone.html.j2", page, style=style, script=script)
+
+
+def of_site(page: Page) -> str:
+    """The page as one of a site, whose assets lie in `assets/` at the root, with `search.js` as `search_index` gives
+    it."""
+    return _rendered("site.html.j2", page)
+
+
+def search_index(pages: Iterable[Page]) -> str:
+    """A script that holds what each page is found by; a script, since a page from a disk may fetch nothing else."""
+    entries = [[page.title, f"{page.path}.html", page.summary, " ".join(page.words)] for page in pages]
+    text = json.dumps([[plain(part) for part in entry] for entry in entries], ensure_ascii=True, separators=(",", ":"))
+    return "window.GRADPORT_SEARCH = " + text.replace("<", "\\u003c") + ";\n"
+
+
+@functools.cache
+def asset(name: str) -> str:
+    """The text of a file that pages are made with."""
+    return (importlib.resources.files("gradport.reporting") / "templates" / name).read_text("utf-8")
+
+
+def _rendered(template: str, page: Page, **rest: Any) -> str:
+    up = posixpath.relpath(".", posixpath.dirname(page.path) or ".")
+    context = _environment().get_template(template)
+    return context.render(page=page, up="" if up == "." else f"{up}/", href=functools.partial(_href, page), **rest)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("gradport.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
+    )
+    environment.filters |= {
+        "kind": lambda item: "Text" if isinstance(item, str) else type(item).__name__,
+        "coloured": _coloured,
+        "share": _share,
+        "drawn": markupsafe.Markup,
+    }
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Text that goes into a page loses its control characters; what is already HTML was made from such text."""
+    return value if isinstance(value, markupsafe.Markup) or not isinstance(value, str) else plain(value)
+
+
+def _href(page: Page, item: Any) -> str:
+    here = posixpath.dirname(page.path) or "."
+    if not isinstance(item, Link):
+        return urllib.parse.quote(posixpath.relpath(item.path, here))
+    anchor = f"L-{item.line}" if item.line is not None else item.anchor
+    where = urllib.parse.quote(posixpath.relpath(f"{item.page}.html", here)) if item.page else ""
+    return f"{where}#{urllib.parse.quote(anchor)}" if anchor else where
+
+
+def _coloured(listing: Listing) -> markupsafe.Markup:
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import get_lexer_by_name
+
+    class Bare(HtmlFormatter):  # type: ignore[misc]
+        """Without a box of its own: the page has one."""
+
+        def wrap(self, source: Any) -> Any:
+            return source
+
+    spans = "" if listing.first is None else listing.prefix
+    formatter = Bare(linespans=spans, linenostart=listing.first or 1, classprefix="t-")
+    lexer = get_lexer_by_name(listing.language, stripnl=False)
+    return markupsafe.Markup(highlight(plain(listing.text), lexer, formatter))
+
+
+def _share(counts: Mapping[str, int]) -> list[tuple[str, int, float]]:
+    total = sum(counts.values()) or 1
+    return [(outcome, count, 100 * count / total) for outcome, count in counts.items() if count]

@@ -1,0 +1,279 @@
+"""What was measured of one Function, as blocks of a page: its gradient, its ONNX, its speed, and how to have it again.
+
+Each figure has a sentence that says what it shows; its numbers lie in the Evidence beside the page.
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from gradport.errors import first_line
+from gradport.evidence.evidence import Evidence, line_of
+from gradport.reporting.document import (
+    Badge,
+    Block,
+    Code,
+    Details,
+    Figure,
+    FileLink,
+    Line,
+    Listing,
+    Paragraph,
+    Table,
+    joined,
+)
+from gradport.reporting.findings import findings_table, said
+from gradport.reporting.graphs import Edge, graph_figure
+from gradport.reporting.plots import (
+    curve_plot,
+    describe_divergence,
+    divergence_plot,
+    error_plot,
+    jacobian_plot,
+    timing_plot,
+)
+
+__all__ = [
+    "divergence_figure",
+    "drawn",
+    "evidence_file",
+    "gradient_blocks",
+    "onnx_blocks",
+    "performance_blocks",
+    "usage_blocks",
+]
+
+
+_LONGEST = 80
+"""Letters of a Subject's name in the name of a file; disks take no more than some 250 in all."""
+
+
+def evidence_file(path: str, evidence: Evidence) -> str:
+    """Where the Evidence of a Function lies, below the root."""
+    return f"{_stem(path, evidence)}.json"
+
+
+def drawn(what: str, make: Callable[[], Iterable[Block]]) -> list[Block]:
+    """The blocks, or a sentence where the Evidence, which may be anybody's, does not have what they are drawn from."""
+    try:
+        return list(make())
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        return [Paragraph((f"The {what} cannot be drawn from this Evidence: {first_line(error, 120)}.",))]
+
+
+def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
+    """What the gradient is: its kind, its curves, its Jacobian's error, and every Finding."""
+    kinds = [finding for finding in evidence.findings if finding.rule == "differences"]
+    for finding in kinds:
+        yield Paragraph((Badge(finding.outcome), ": ", finding.message))
+    series = evidence.series
+    if series.get("curves"):
+        yield from drawn("curves", lambda: _curves(path, evidence))
+    if series.get("jacobian"):
+        yield from drawn("Jacobian", lambda: [_jacobian(path, evidence)])
+    counts = collections.Counter(said(finding) for finding in evidence.findings)
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    told = findings_table(evidence.findings, f"What was found of {evidence.subject}")
+    yield Details((f"{len(evidence.findings)} findings: {summary}",), [told], open=not evidence.ok)
+    yield from (Paragraph((f"Without {name}: {why}",)) for name, why in series.get("left_out", {}).items())
+
+
+def onnx_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
+    """The ONNX: its functions drawn, its size, its errors beside eager's, and the forms it can take."""
+    series = evidence.series
+    if series.get("refused"):
+        yield Paragraph((Badge("refused"), ": ", series["refused"]))
+        return
+    if "onnx" in series:
+        yield from drawn("structure", lambda: _structure(path, evidence))
+    if "errors" in series:
+        yield from drawn("errors", lambda: [_errors(path, evidence)])
+    if "divergence" in series:
+        name = f"{_stem(path, evidence)}.divergence.svg"
+        yield from drawn("divergence", lambda: [divergence_figure(name, evidence, _line_of(evidence))])
+    if "forms" in series:
+        yield from drawn("forms", lambda: _forms(series["forms"]))
+
+
+def _line_of(evidence: Evidence) -> Callable[[str], str]:
+    """From `file:line` to the anchor of that line on the card, which shows the file that the Function stands in."""
+
+    def href(place: str) -> str:
+        file, line = line_of(place) or ("", 0)
+        return f"#L-{line}" if file and file == evidence.source.get("file") else ""
+
+    return href
+
+
+def performance_blocks(path: str, evidence: Evidence) -> list[Block]:
+    """Time over size, memory, and the floor that the machine's memory sets."""
+    if evidence.series.get("timings"):
+        return drawn("timings", lambda: _timings(path, evidence))
+    why = evidence.series.get("left_out", {}).get("timings") or evidence.series.get("refused") or "it was left out"
+    return [Paragraph((Code(evidence.subject), f": not measured: {why}"))]
+
+
+def _timings(path: str, evidence: Evidence) -> list[Block]:
+    timings = evidence.series["timings"]
+    ways = list(dict.fromkeys(row["way"] for row in timings["rows"]))
+    sizes = sorted({row["bytes"] for row in timings["rows"]})
+    description = (
+        f"{evidence.subject}: milliseconds of forward, and of forward and backward, over the bytes that go in and out, "
+        f"on {timings['threads']} thread; dotted, the time to move them once at "
+        f"{timings['bandwidth'] / 1e9:.1f} GB/s, which this machine's memory copies at."
+    )
+    found: list[Block] = [
+        Figure(f"{_stem(path, evidence)}.timings.svg", timing_plot(description, timings), description),
+        Table(
+            ("bytes", *(f"{way}, {said}" for way in ways for said in ("forward", "both"))),
+            [[(f"{size:,}",), *_times(timings, ways, size)] for size in sizes],
+            caption=f"Milliseconds of {evidence.subject}, the least of five rounds taken in turns",
+        ),
+    ]
+    if timings["memory"]:
+        used = ", ".join(f"{way} {used / 2**20:.1f} MiB" for way, used in timings["memory"].items())
+        found.append(Paragraph((f"Memory at the largest size, above what the process held: {used}.",)))
+    return found
+
+
+def usage_blocks(path: str, evidence: Evidence) -> list[Block]:
+    """A snippet that was run, the commands that make the figures, and the Evidence as a file."""
+    blocks: list[Block] = []
+    ran = evidence.series.get("snippet", {})
+    if ran.get("ok") and "code" in ran:
+        blocks += [Listing(ran["code"]), Paragraph(("It was run when this was measured, and printed:",))]
+        blocks.append(Listing(ran.get("printed", ""), "text"))
+    elif ran:
+        blocks.append(Paragraph((f"No snippet: {ran.get('reason', 'it did not run')}.",)))
+    commands = evidence.source.get("commands", [])
+    if commands:
+        blocks.append(Paragraph(("Every figure of it comes from these commands:",)))
+        blocks.append(Listing("\n".join(f"$ {command}" for command in commands), "console"))
+    versions = ", ".join(f"{name} {version}" for name, version in evidence.environment.items())
+    its_file = FileLink("Its Evidence", evidence_file(path, evidence))
+    return [*blocks, Paragraph((f"Measured with {versions}. ", its_file))]
+
+
+def divergence_figure(name: str, evidence: Evidence, href: Callable[[str], str]) -> Figure:
+    """Error along the graph; `href` gives what the mark of the first node leads to, from the user's line."""
+    series = evidence.series["divergence"]
+    first = next((node for node in series if node.get("first")), None)
+    place = str(first.get("place") or "") if first else ""
+    description = f"{evidence.subject}: {describe_divergence(series)}"
+    return Figure(name, divergence_plot(description, series, href(place) if place else ""), description)
+
+
+def _stem(path: str, evidence: Evidence) -> str:
+    """Of the files about one Evidence: its Function and, where that is another, its own name, as far as a file's name
+    can hold them; a checksum tells apart what that makes equal."""
+    function = str(evidence.source.get("card", "")).rpartition(":")[2]
+    whole = evidence.subject if evidence.subject.startswith(function) else f"{function}.{evidence.subject}"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", whole)[:_LONGEST]
+    return f"{path}_{name}" if name == whole else f"{path}_{name}-{zlib.crc32(whole.encode('utf-8', 'replace')):08x}"
+
+
+def _curves(path: str, evidence: Evidence) -> list[Figure]:
+    """One for each argument."""
+    first = evidence.series["curves"]
+    every = enumerate([first, *first.get("others", ())])
+    return [_curve(f"{_stem(path, evidence)}.curves{number or ''}.svg", evidence, found) for number, found in every]
+
+
+def _curve(name: str, evidence: Evidence, curves: Mapping[str, Any]) -> Figure:
+    marks = [
+        f"{what} at {', '.join(f'{place:g}' for place in curves.get(what, ()))}"
+        for what in ("kinks", "jumps")
+        if curves.get(what)
+    ]
+    description = (
+        f"{evidence.subject}: forward, its derivative by differences and the authored backward along a line "
+        f"({curves['along']}); {' and '.join(marks) or 'no kink and no jump was met'}."
+    )
+    return Figure(name, curve_plot(description, curves), description)
+
+
+def _jacobian(path: str, evidence: Evidence) -> Figure:
+    jacobian = evidence.series["jacobian"]
+    errors = [abs(float(error)) for row in jacobian["errors"] for error in row]
+    description = (
+        f"{evidence.subject}: error of each entry of the authored Jacobian of {jacobian['output']} by "
+        f"{jacobian['argument']} against differences of the forward, over the largest entry; "
+        f"the largest error of {len(errors)} is {max(errors):.2g}."
+    )
+    return Figure(f"{_stem(path, evidence)}.jacobian.svg", jacobian_plot(description, jacobian), description)
+
+
+def _structure(path: str, evidence: Evidence) -> Iterator[Block]:
+    onnx = evidence.series["onnx"]
+    yield Paragraph(
+        (
+            f"ONNX at opset {onnx['opset']}: {onnx['nodes']} nodes, {onnx['bytes']} bytes; takes ",
+            *joined([Code(name) for name in onnx["inputs"]]),
+            ", gives ",
+            *joined([Code(name) for name in onnx["outputs"]]),
+            "; operators ",
+            *joined([Code(f"{name} x{count}" if count > 1 else name) for name, count in onnx["operators"].items()]),
+            ".",
+        )
+    )
+    boxes: dict[str, str] = {}
+    for function in onnx["functions"]:
+        box = f"{_short(function['name'])}, {function['nodes']} nodes"
+        boxes[function["name"]] = f"{box} ({len(boxes)})" if box in boxes.values() else box
+    edges = [
+        Edge(boxes[function["name"]], boxes[reader], ", ".join(handed))
+        for function in onnx["functions"]
+        for reader, handed in function["passes"].items()
+        if reader in boxes
+    ]
+    description = f"{evidence.subject}: its local functions, and what a forward hands to its backward."
+    graph = graph_figure(f"{_stem(path, evidence)}.functions.svg", list(boxes.values()), edges, description)
+    if graph is not None:
+        yield graph
+
+
+def _short(name: str) -> str:
+    """A function's name without the hash of its body."""
+    return re.sub(r"\.[0-9a-f]{8}$", "", name)
+
+
+def _errors(path: str, evidence: Evidence) -> Figure:
+    errors = evidence.series["errors"]
+    worst = {name: _worst(errors["edges"], errors[name]) for name in ("eager", "onnxruntime")}
+    description = (
+        f"{evidence.subject}: how many of {sum(errors['eager'])} elements of all results stand how many ULPs of the "
+        f"largest value from float64; eager at most {worst['eager']:g}, ONNX Runtime at most {worst['onnxruntime']:g}."
+    )
+    shown = {**errors, "edges": [float(edge) for edge in errors["edges"]]}
+    return Figure(f"{_stem(path, evidence)}.errors.svg", error_plot(description, shown), description)
+
+
+def _worst(edges: Sequence[Any], counts: Sequence[int]) -> float:
+    """The upper end of the last bin that holds an element."""
+    return next((float(edge) for edge, count in reversed([*zip(edges, counts, strict=True)]) if count), 0.0)
+
+
+def _forms(cells: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
+    opsets = sorted({cell["opset"] for cell in cells})
+    kinds = list(dict.fromkeys(cell["functions"] for cell in cells))
+    by_place = {(cell["functions"], cell["opset"]): cell for cell in cells}
+    rows: list[list[Line]] = [
+        [(kind,), *((Badge(by_place[kind, opset]["outcome"]),) for opset in opsets)] for kind in kinds
+    ]
+    caption = "Forms and opsets: exported, and proved beside eager"
+    yield Table(("form", *(f"opset {opset}" for opset in opsets)), rows, caption=caption)
+    reasons = dict.fromkeys(cell["message"] for cell in cells if cell["message"])
+    if reasons:
+        yield Details(("Why some are refused",), [Paragraph((reason,)) for reason in reasons])
+
+
+def _times(timings: Mapping[str, Any], ways: Sequence[str], size: int) -> Iterator[Line]:
+    known = {(r["way"], r["phase"], r["bytes"]): r["milliseconds"] for r in timings["rows"]}
+    for way in ways:
+        for phase in ("forward", "both"):
+            taken = known.get((way, phase, size))
+            yield ("" if taken is None else f"{taken:.3g}",)

@@ -1,0 +1,109 @@
+"""ONNX Runtime as a runtime: its CPU provider at each optimization level, and CUDA where it is."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from gradport.errors import ProgramError
+from gradport.model.program import Program, require_fitting
+from gradport.model.sessions import new_session, run_session, session_options
+
+__all__ = ["LEVELS", "Absent", "NoKernel", "at_level", "cpu", "cuda", "cuda_is_absent", "unoptimized"]
+
+LEVELS = {"disabled": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
+"""Names of the levels below the one that sessions have by default (https://onnxruntime.ai/docs/performance/
+model-optimizations/graph-optimizations.html)."""
+
+Runner = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
+
+
+class NoKernel(ProgramError):
+    """The runtime knows the operator and has no kernel for this dtype or opset: neither right nor wrong."""
+
+
+class Absent(ProgramError):
+    """The runtime is not on this machine."""
+
+
+def cpu(program: Program) -> Runner:
+    """ONNX Runtime's CPU provider, as `Program.run` uses it."""
+    _told_apart(program.session)
+    return lambda tensors: _told_apart(lambda: program.run_named(tensors))
+
+
+def at_level(program: Program, level: str) -> Runner:
+    """ONNX Runtime's CPU provider at one of `LEVELS`."""
+    options = session_options(LEVELS[level])
+    session = _told_apart(lambda: new_session(program.model, options))
+    return _runner(program, session)
+
+
+def unoptimized(program: Program) -> Runner:
+    """ONNX Runtime's CPU provider, every node as it stands in the file."""
+    return at_level(program, "disabled")
+
+
+def cuda_is_absent() -> str | None:
+    """Why there is no CUDA provider here, or None."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return "The installed ONNX Runtime has no CUDA provider (onnxruntime-gpu has)."
+    return None if torch.cuda.is_available() else "This machine has no CUDA device."
+
+
+def cuda(program: Program) -> Runner:
+    """ONNX Runtime's CUDA provider; each run must show in the profile that CUDA ran nodes of it."""
+
+    def run(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        with tempfile.TemporaryDirectory() as folder:
+            options = session_options()
+            options.enable_profiling = True
+            options.profile_file_prefix = str(pathlib.Path(folder) / "profile")
+            session = _told_apart(
+                lambda: new_session(program.model, options, ("CUDAExecutionProvider", "CPUExecutionProvider"))
+            )
+            results = _runner(program, session)(tensors)
+            by_provider = nodes_by_provider(pathlib.Path(session.end_profiling()))
+        if not by_provider.get("CUDAExecutionProvider"):
+            raise ProgramError(f"The CUDA provider ran none of the nodes ({by_provider or 'no node ran'}).")
+        return results
+
+    return run
+
+
+def nodes_by_provider(profile: pathlib.Path) -> dict[str, int]:
+    """How many nodes each provider ran, as ONNX Runtime's profile says."""
+    counts: dict[str, int] = {}
+    for event in json.loads(profile.read_text("utf-8")):
+        provider = event.get("args", {}).get("provider")
+        if event.get("cat") == "Node" and provider:
+            counts[provider] = counts.get(provider, 0) + 1
+    return counts
+
+
+def _runner(program: Program, session: Any) -> Runner:
+    specs = program.inputs
+
+    def run(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        given = tuple(spec for spec in specs if spec.name in tensors)
+        require_fitting(given, tensors)
+        return run_session(session, {spec.name: tensors[spec.name] for spec in given})
+
+    return run
+
+
+def _told_apart(attempt: Callable[[], Any]) -> Any:
+    """A kernel that is not there is no failure of the model."""
+    try:
+        return attempt()
+    except ProgramError as error:
+        if "NOT_IMPLEMENTED" in str(error):
+            raise NoKernel(str(error)) from error
+        raise

@@ -1,0 +1,346 @@
+"""Capture: the ATen-level FX graph of a Subject, forward alone or forward and backward jointly, Regions marked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.fx
+
+from gradport.compat.quiet import quiet
+from gradport.compat.torch.promotion import promote_types
+from gradport.compat.torch.sizes import ShapeAssumptions, require_equal
+from gradport.compat.torch.tracing import fake_mode, fake_tensor, trace
+from gradport.eager.control_flow import bodies
+from gradport.eager.custom_operators import CustomOperators
+from gradport.eager.dimensions import Dimension, Dimensions, by_name
+from gradport.eager.inputs import sizes_of
+from gradport.eager.joint import Joint, Outcome, Slot
+from gradport.eager.randomness import Expected, Randomness, Supplied
+from gradport.errors import Error, ExportError
+from gradport.operators import markers
+from gradport.operators.written import Written, averages_written
+from gradport.subject.user_code import here
+from gradport.tracing.complex_numbers import write_complex_as_pairs
+from gradport.tracing.constants import KnownConstants
+from gradport.tracing.guards import SizeRefusal, SpecialSize, require_honest_dimensions
+from gradport.tracing.identities import distinct_results, drop_identities
+from gradport.tracing.indexing import IndexByTensor
+from gradport.tracing.python_numbers import symbolic_numbers
+from gradport.tracing.refusals import refuse_random_numbers, trace_refusal
+from gradport.tracing.regions import Region, Regions
+from gradport.tracing.sizes import keep_sizes_local
+
+__all__ = ["Capture", "Constant", "Output", "Placeholder", "capture"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Placeholder:
+    """One input of the graph: the node's name, what it is for (argument, target, parameter, buffer, cotangent, random,
+    state, lr) and the name that this has there (for a cotangent, its output's)."""
+
+    node: str
+    kind: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """A tensor that the subject's code made or reached, lifted out of the graph."""
+
+    node: str
+    tensor: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """One result of the graph: kind is loss, output, activation, gradient or new_state; `name` is the output's, the
+    activation's or the slot's; `of` is the kind of that slot, or of what has none the kind again."""
+
+    kind: str
+    name: str
+    of: str
+
+
+@dataclasses.dataclass
+class Capture:
+    """A traced Subject.
+
+    Attributes:
+        joint: what was traced.
+        graph_module: the graph; its nodes carry Regions and source lines, its borders are `gradport::mark` nodes.
+        placeholders: the graph's inputs in order, constants left out.
+        constants: lifted tensors; placeholders too, after the others.
+        outputs: the graph's results in order.
+        regions: by key.
+        symbols: torch's symbol of each dynamic dimension.
+        special_sizes: where the proof has to look, since a condition of the trace does not hold there.
+        missing_gradients: wanted slots that the backward gives no gradient for.
+        dropped_updates: buffers that the subject changes.
+        distributions: of each random input, by name.
+        recomputed: for each checkpoint that is run anew, by number, the key of the Region around it.
+    """
+
+    joint: Joint
+    graph_module: torch.fx.GraphModule
+    placeholders: tuple[Placeholder, ...]
+    constants: tuple[Constant, ...]
+    outputs: tuple[Output, ...]
+    regions: dict[int, Region]
+    symbols: dict[str, Dimension]
+    special_sizes: tuple[SpecialSize, ...]
+    missing_gradients: tuple[str, ...]
+    dropped_updates: tuple[str, ...]
+    distributions: dict[str, str]
+    recomputed: dict[int, int | None]
+
+
+def capture(
+    joint: Joint, dimensions: Dimensions, decompositions: Mapping[Any, Any], *, expected: bool = False
+) -> Capture:
+    """Traces a Subject once, forward and (where gradients are wanted) backward.
+
+    Args:
+        joint: what is traced.
+        dimensions: the table of its dynamic dimensions.
+        decompositions: by operator.
+        expected: whether random numbers are replaced by their means; else they become inputs.
+
+    Raises:
+        ExportError: the subject does something that no graph can carry; the message names it and its line.
+        TargetError: the subject rejects its own example.
+    """
+    _require_dense(joint, joint.examples())
+    refusals = []
+    for sizes in _trace_sizes(joint, dimensions):
+        try:
+            return _traced(joint, dimensions, sizes, decompositions, expected=expected)
+        except (SizeRefusal, _RefusedElsewhere) as refusal:
+            refusals.append(refusal)
+    first = next(refusal for refusal in refusals if isinstance(refusal, SizeRefusal))
+    raise ExportError(str(first)) from first
+
+
+class _RefusedElsewhere(Exception):
+    """The subject cannot be traced at sizes that are not its example's, which says nothing of the example's."""
+
+
+def _trace_sizes(joint: Joint, dimensions: Dimensions) -> Iterator[dict[str, int]]:
+    """The sizes of dynamic dimensions to trace at, until one leaves them all free: the example's, where 0, 1 and 2 are
+    replaced, since torch treats them (and what is left of them in a slice) as constants; then larger ones."""
+    own = sizes_of(joint, dimensions)
+    limits = by_name(dimensions)
+
+    def admitted(sizes: Mapping[str, int]) -> dict[str, int]:
+        return {name: size if limits[name].admits(size) else own[name] for name, size in sizes.items()}
+
+    plain = admitted({name: size if size > 2 else 5 + at for at, (name, size) in enumerate(own.items())})
+    tried = []
+    for sizes in (plain, own, admitted({name: 2 * size + 7 for name, size in own.items()})):
+        if sizes not in tried:
+            tried.append(sizes)
+            yield sizes
+
+
+def _traced(
+    joint: Joint,
+    dimensions: Dimensions,
+    sizes: Mapping[str, int],
+    decompositions: Mapping[Any, Any],
+    *,
+    expected: bool,
+) -> Capture:
+    """Traces at these sizes of dynamic dimensions.
+
+    Raises:
+        SizeRefusal: the trace leaves a dynamic dimension not free.
+        _RefusedElsewhere: it stops, at sizes that are not the example's.
+        ExportError, TargetError: as `capture`.
+    """
+    examples = joint.examples()
+    mode = fake_mode()
+    fakes, symbolic = _fakes(mode, examples, dimensions, sizes)
+    assumptions = ShapeAssumptions(mode, here)
+    tracing = _Tracing(joint, list(examples), Expected if expected else _random_inputs)
+    try:
+        with quiet():
+            graph_module = trace(tracing, fakes, mode, decompositions)
+    except Error:
+        raise
+    except Exception as error:
+        if sizes != sizes_of(joint, dimensions):
+            raise _RefusedElsewhere from error
+        raise trace_refusal(joint, tracing.regions, error) from error
+    refuse_random_numbers(joint, graph_module, tracing.regions)
+    write_complex_as_pairs(graph_module, mode, decompositions, joint.subject.name)
+    constants = _lift_constants(graph_module)
+    placeholders = _inputs(graph_module, list(examples), {constant.node for constant in constants})
+    symbols, special = require_honest_dimensions(joint, dimensions, assumptions, symbolic)
+    for body in bodies(graph_module):
+        promote_types(body)  # before copies are dropped: it runs what changes, and views depend on strides
+        drop_identities(body)
+        if body is not graph_module:
+            distinct_results(body)
+    keep_sizes_local(graph_module, tracing.regions.found)
+    assert tracing.outcome is not None
+    return Capture(
+        joint=joint,
+        graph_module=graph_module,
+        placeholders=placeholders,
+        constants=constants,
+        outputs=tracing.outputs,
+        regions=tracing.regions.found,
+        symbols=symbols,
+        special_sizes=special,
+        missing_gradients=tracing.missing,
+        dropped_updates=tracing.outcome.updates,
+        distributions=tracing.outcome.distributions,
+        recomputed=tracing.regions.recomputed,
+    )
+
+
+class _Tracing:
+    """The function that is traced: flat tensors in, flat tensors out; what it learns on the way stays on it."""
+
+    def __init__(self, joint: Joint, slots: list[Slot], random: Callable[[], Randomness]) -> None:
+        self.joint = joint
+        self.random = random
+        self.slots = slots
+        self.regions = Regions(joint.state.modules())
+        self.outcome: Outcome | None = None
+        self.outputs: tuple[Output, ...] = ()
+        self.missing: tuple[str, ...] = ()
+        self.__name__ = "joint"
+
+    def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with (
+            self.regions.observing(),
+            KnownConstants(),
+            averages_written(),
+            Written(),
+            IndexByTensor(),
+            symbolic_numbers(),
+            CustomOperators(self.regions),
+        ):
+            outcome = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent, self.random)
+        self.outcome = outcome
+        results = self._results(outcome)
+        self.outputs = tuple(results)
+        return tuple(tensor.detach() for tensor in results.values())
+
+    def _results(self, outcome: Outcome) -> dict[Output, torch.Tensor]:
+        results: dict[Output, torch.Tensor] = {}
+        if outcome.loss is not None:
+            results[Output("loss", "loss", "loss")] = outcome.loss.reshape(())
+        for name, value in self.joint.chosen(outcome).items():
+            kind = "activation" if name in outcome.activations else "output"
+            results[Output(kind, name, kind)] = value
+        missing = []
+        for slot, gradient in outcome.gradients.items():
+            if gradient is None:
+                missing.append(slot.name)
+            else:
+                results[Output("gradient", slot.name, slot.kind)] = gradient
+        for slot, value in outcome.new_state.items():
+            results[Output("new_state", slot.name, slot.kind)] = value
+        self.missing = tuple(missing)
+        return results
+
+
+def _cotangent(name: str, output: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return markers.cotangent(output, name)
+
+
+def _require_dense(joint: Joint, examples: Mapping[Slot, torch.Tensor]) -> None:
+    for slot, tensor in examples.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+            layout = str(tensor.layout).removeprefix("torch.")
+            raise ExportError(
+                f"The {slot.kind} {slot.name!r} of {joint.subject.name} is a {layout} tensor, quantized or nested; "
+                "ONNX has dense ones alone, so give it dense."
+            )
+
+
+def _random_inputs() -> Randomness:
+    return Supplied(lambda name, distribution, shape, dtype: _draw(name, shape, dtype))
+
+
+def _draw(name: str, shape: Sequence[Any], dtype: torch.dtype) -> torch.Tensor:
+    with torch.no_grad():
+        return markers.random(list(shape), name, dtype)
+
+
+def _fakes(
+    mode: Any, examples: Mapping[Slot, torch.Tensor], dimensions: Dimensions, sizes: Mapping[str, int]
+) -> tuple[list[torch.Tensor], dict[Dimension, list[Any]]]:
+    """A stand-in for every slot at these sizes of dynamic dimensions, and the symbolic sizes of each, made equal where
+    the name is."""
+    fakes = []
+    symbolic: dict[Dimension, list[Any]] = {}
+    for slot, tensor in examples.items():
+        axes = dimensions.get(slot.name, {}) if slot.kind in ("argument", "target") else {}
+        fake = fake_tensor(mode, _resized(tensor, axes, sizes), tuple(axes))
+        for axis, dimension in axes.items():
+            symbolic.setdefault(dimension, []).append(fake.shape[axis])
+        fakes.append(fake)
+    for first, *others in symbolic.values():
+        for other in others:
+            require_equal(first, other)
+    return fakes, symbolic
+
+
+def _resized(tensor: torch.Tensor, axes: Mapping[int, Dimension], sizes: Mapping[str, int]) -> torch.Tensor:
+    """The example, or where it has other sizes a tensor like it with these; its values are not looked at."""
+    shape = [sizes[axes[at].name] if at in axes else size for at, size in enumerate(tensor.shape)]
+    if shape == list(tensor.shape):
+        return tensor
+    return torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+
+
+def _lift_constants(graph_module: torch.fx.GraphModule) -> tuple[Constant, ...]:
+    """Turns every `get_attr` into a placeholder and returns the tensors that they held."""
+    graph = graph_module.graph
+    constants: dict[str, Constant] = {}
+    lifted: dict[str, torch.fx.Node] = {}
+    last = (
+        [node for node in graph.nodes if node.op == "placeholder"][-1]
+        if any(node.op == "placeholder" for node in graph.nodes)
+        else None
+    )
+    for node in list(graph.nodes):
+        if node.op != "get_attr":
+            continue
+        if node.target not in lifted:
+            tensor = getattr(graph_module, node.target)
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            place = graph.inserting_after(last) if last is not None else graph.inserting_before(next(iter(graph.nodes)))
+            with place:
+                placeholder = graph.placeholder(f"constant_{len(lifted)}")
+            placeholder.meta["val"] = node.meta.get("val", tensor)
+            lifted[node.target] = last = placeholder
+            constants[node.target] = Constant(placeholder.name, tensor.detach())
+        node.replace_all_uses_with(lifted[node.target])
+        graph.erase_node(node)
+    return tuple(constants.values())
+
+
+def _inputs(graph_module: torch.fx.GraphModule, slots: list[Slot], constants: set[str]) -> tuple[Placeholder, ...]:
+    """Names the placeholders; the markers that stand for cotangents and random numbers become placeholders as well."""
+    graph = graph_module.graph
+    nodes = [node for node in graph.nodes if node.op == "placeholder" and node.name not in constants]
+    found = [Placeholder(node.name, slot.kind, slot.name) for node, slot in zip(nodes, slots, strict=True)]
+    for node in list(graph.nodes):
+        kind = {markers.cotangent: "cotangent", markers.random: "random"}.get(node.target)
+        if kind is None:
+            continue
+        with graph.inserting_before(next(iter(graph.nodes))):
+            placeholder = graph.placeholder(f"{kind}_{len(found)}")
+        placeholder.meta["val"] = node.meta["val"]
+        node.replace_all_uses_with(placeholder)
+        found.append(Placeholder(placeholder.name, kind, node.args[1]))
+        graph.erase_node(node)
+    return tuple(found)

@@ -1,0 +1,100 @@
+"""Keeps sizes local: a Region reads the sizes it needs from its own tensors.
+
+A trace computes the size of a dimension once and uses the number everywhere. Cut into functions that would be a
+scalar passed from Region to Region; read anew from a tensor that the Region has anyway, it is none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.fx
+
+from gradport.compat.torch.sizes import expression_of
+from gradport.operators.markers import mark
+from gradport.tracing.regions import _REGION, Region, region_of
+
+__all__ = ["keep_sizes_local"]
+
+_SIZE = torch.ops.aten.sym_size.int
+
+
+def keep_sizes_local(graph_module: torch.fx.GraphModule, regions: dict[int, Region]) -> None:
+    """Rewrites, in place, every use of a size that was read in another Region."""
+    graph = graph_module.graph
+    tensors = _tensors_at_hand(graph)
+    local: dict[tuple[torch.fx.Node, int | None], torch.fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op != "call_function" or node.target is mark or _is_size(node):
+            continue
+        region = region_of(node)
+        for used in node.all_input_nodes:
+            if not _is_size(used) or region_of(used) == region:
+                continue
+            with graph.inserting_before(node):
+                twin = _localised(graph, used, region, tensors.get(region, []), local)
+            if twin is not None:
+                node.replace_input_with(used, twin)
+    graph.eliminate_dead_code()
+    graph_module.recompile()
+
+
+def _tensors_at_hand(graph: torch.fx.Graph) -> dict[int | None, list[torch.fx.Node]]:
+    """For each Region the tensors it is given anyway: what enters it, then what its nodes read from outside."""
+    found: dict[int | None, list[torch.fx.Node]] = {None: [n for n in graph.nodes if n.op == "placeholder"]}
+    for node in graph.nodes:
+        if node.target is mark and node.args[2] == "enter":
+            found.setdefault(node.args[1], []).extend(node.args[0])
+    for node in graph.nodes:
+        region = region_of(node)
+        if region is None or node.target is mark:
+            continue
+        for used in node.all_input_nodes:
+            if region_of(used) != region and isinstance(used.meta.get("val"), torch.Tensor):
+                found.setdefault(region, []).append(used)
+    return found
+
+
+def _is_size(node: torch.fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.SymInt)
+
+
+def _localised(
+    graph: torch.fx.Graph,
+    size: torch.fx.Node,
+    region: int | None,
+    tensors: list[torch.fx.Node],
+    local: dict[tuple[torch.fx.Node, int | None], torch.fx.Node],
+) -> torch.fx.Node | None:
+    """The same number, computed inside `region`; None where it cannot be."""
+    if (size, region) in local:
+        return local[size, region]
+    if region_of(size) == region:
+        return size
+    twin = None
+    read = _read_from(size, tensors)
+    if read is not None:
+        twin = graph.call_function(_SIZE, read)
+    elif size.op == "call_function" and all(_is_size(used) for used in size.all_input_nodes):
+        parts = {used: _localised(graph, used, region, tensors, local) for used in size.all_input_nodes}
+        if all(part is not None for part in parts.values()):
+            twin = graph.node_copy(size, lambda used: parts[used] or used)
+    if twin is None:
+        return None
+    twin.meta = {**size.meta, _REGION: region} if region is not None else _without_region(size.meta)
+    local[size, region] = twin
+    return twin
+
+
+def _read_from(size: torch.fx.Node, tensors: list[torch.fx.Node]) -> tuple[torch.fx.Node, int] | None:
+    expression = expression_of(size.meta["val"])
+    for tensor in tensors:
+        for axis, length in enumerate(getattr(tensor.meta.get("val"), "shape", ())):
+            if isinstance(length, torch.SymInt) and expression_of(length) == expression:
+                return tensor, axis
+    return None
+
+
+def _without_region(meta: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in meta.items() if key != _REGION}

@@ -1,0 +1,117 @@
+"""The inputs that a model is held against eager with, plain ones first; one row a case."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+
+from gradport.eager.dimensions import Dimensions, by_name
+from gradport.eager.inputs import edges, fresh, fresh_within, in_one_element, layouts, shape_at, sizes_of, ties
+from gradport.eager.joint import Joint
+from gradport.errors import SpecError
+from gradport.proving.answers import Case, CaseKind
+
+__all__ = ["case_sizes", "cases"]
+
+_SIZES = (1, 2, 7, 0)
+
+_LARGE = 257
+"""A prime beyond every block that a kernel works in."""
+
+_ELEMENTS = 1 << 22
+"""Inputs of more elements are not made larger."""
+
+
+def case_sizes(
+    joint: Joint, dimensions: Dimensions, wanted: Mapping[str, Sequence[int]] | None
+) -> dict[str, tuple[int, ...]]:
+    """The sizes to try of every dynamic dimension: those that were asked for, or 1, 2, a prime, 0 and a large one.
+
+    Raises:
+        SpecError: a dimension that is none.
+    """
+    limits = by_name(dimensions)
+    for name in wanted or {}:
+        if name not in limits:
+            raise SpecError(
+                f"sizes names {name!r}, which is no dynamic dimension of {joint.subject.name}; "
+                f"it has {', '.join(limits) or 'none'}."
+            )
+    own = sizes_of(joint, dimensions)
+    given = sum(argument.value.numel() for argument in (*joint.arguments, *joint.targets))
+    return {
+        name: tuple(
+            size
+            for size in (wanted or {}).get(name, (*_SIZES, *([_LARGE] * _is_small(given, own[name]))))
+            if limit.admits(size)
+        )
+        for name, limit in limits.items()
+    }
+
+
+def cases(
+    joint: Joint,
+    dimensions: Dimensions,
+    wanted: Mapping[str, Sequence[int]],
+    generator: torch.Generator,
+    *,
+    fresh_ones: int = 3,
+    overflowing: bool = True,
+) -> Iterator[Case]:
+    """The example, fresh values at its sizes, each size of each dimension, where there are several all at once, other
+    strides, and edge values in what goes in and in the cotangents.
+
+    Args:
+        joint: whose inputs they are.
+        dimensions: which are dynamic.
+        wanted: the sizes of each.
+        generator: draws.
+        fresh_ones: how many sets of fresh values there are.
+        overflowing: whether edge values may be the largest number, which leaves no room for a tolerance.
+    """
+    yield Case("the example", joint.examples(), is_example=True)
+    at_example = sizes_of(joint, dimensions)
+
+    def moved(what: str, sizes: dict[str, int], *, empty: bool = False) -> Case:
+        within = functools.partial(fresh_within, joint, dimensions, sizes, generator)
+        kind = CaseKind.EDGE if empty else CaseKind.PLAIN  # an empty mean is nan, or what a runtime makes of it
+        return Case(what, fresh(joint, dimensions, sizes, generator), kind, otherwise=within)
+
+    for count in range(fresh_ones):
+        yield moved(f"fresh values {count + 1}", at_example)
+    for name, sizes in wanted.items():
+        for size in sizes:
+            yield moved(f"{name}={size}", {**at_example, name: size}, empty=size == 0)
+    if len(wanted) > 1:
+        for sizes in zip(*wanted.values(), strict=False):
+            said = dict(zip(wanted, sizes, strict=True))
+            if _elements(joint, dimensions, said) > _ELEMENTS:
+                continue
+            what = ", ".join(f"{n}={s}" for n, s in said.items())
+            yield moved(what, said, empty=0 in said.values())
+    plain = fresh_within(joint, dimensions, at_example, generator)
+    for what, tensors in layouts(plain):
+        yield Case(what, tensors)
+    for what, tensors in ties(joint, plain, generator):
+        yield Case(what, tensors, CaseKind.TIES)
+    for what, tensors in edges(joint, plain, generator, overflowing=overflowing):
+        yield Case(what, tensors, CaseKind.EDGE)
+    if joint.wanted and joint.subject.loss is None:
+        for special in ("nan", "inf"):
+            yield Case(f"{special} in the cotangents", plain, CaseKind.EDGE, cotangent=_holding(float(special)))
+
+
+def _holding(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda drawn: in_one_element(drawn, value, torch.Generator().manual_seed(0))
+
+
+def _elements(joint: Joint, dimensions: Dimensions, sizes: Mapping[str, int]) -> int:
+    """How many elements the inputs have at these sizes."""
+    return sum(math.prod(shape_at(a, dimensions, sizes)) for a in (*joint.arguments, *joint.targets))
+
+
+def _is_small(elements: int, size: int) -> bool:
+    return elements * _LARGE <= _ELEMENTS * max(size, 1)

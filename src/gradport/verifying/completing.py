@@ -1,0 +1,74 @@
+"""What a Subject leaves open and the model knows: gradients, outputs, dynamic dimensions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from gradport.eager.inputs import with_example
+from gradport.eager.joint import Joint
+from gradport.errors import SpecError
+from gradport.model.loading import load
+from gradport.model.program import Program
+from gradport.subject.subject import Subject
+
+__all__ = ["as_program", "completed"]
+
+
+def as_program(program: Program | ir.Model | str | os.PathLike[str]) -> Program:
+    """A Program, whatever it was given as.
+
+    Raises:
+        ProgramError: the file cannot be read.
+    """
+    if isinstance(program, Program):
+        return program
+    if isinstance(program, ir.Model):
+        return Program(program)
+    return load(program)
+
+
+def completed(subject: Subject, program: Program) -> Subject:
+    """The Subject with what it leaves open.
+
+    Raises:
+        SpecError: the model gives a loss and the Subject has none.
+    """
+    changes: dict[str, Any] = {}
+    roles = {role: [spec for spec in program.outputs if spec.role == role] for role in ("loss", "output", "gradient")}
+    if roles["loss"] and subject.loss is None:
+        raise SpecError(
+            f"The program gives the loss {roles['loss'][0].name!r}; give verify the same loss= to compare with."
+        )
+    wanted = program.provenance.get("wrt")
+    if subject.wrt is None and wanted:
+        missing = set(program.missing_gradients)
+        changes["wrt"] = [name for name in wanted if name.removeprefix("param.") not in missing]
+    outputs = program.provenance.get("outputs")
+    if subject.outputs is None and outputs is not None and program.provenance:
+        changes["outputs"] = outputs
+    if subject.dynamic_shapes is None and not _has_specs(subject):
+        named = {spec.name: _dynamic(spec.shape) for spec in program.inputs if spec.role in ("argument", "target")}
+        if any(named.values()):
+            changes["dynamic_shapes"] = _by_default_name(subject, named)
+    return subject.replace(**changes) if changes else subject
+
+
+def _has_specs(subject: Subject) -> bool:
+    return with_example(subject) is not subject
+
+
+def _dynamic(shape: Sequence[int | str]) -> dict[int, str]:
+    return {axis: size for axis, size in enumerate(shape) if isinstance(size, str) and size.isidentifier()}
+
+
+def _by_default_name(subject: Subject, named: Mapping[str, dict[int, str]]) -> dict[str, dict[int, str]] | None:
+    """The dimensions under the Subject's own names, where the model's inputs are its arguments one for one."""
+    joint = Joint(subject.replace(wrt=None))
+    leaves = [leaf.name for leaf in (*joint.arguments, *joint.targets)]
+    if set(named) <= set(leaves):
+        return dict(named)
+    return dict(zip(leaves, named.values(), strict=True)) if len(leaves) == len(named) else None

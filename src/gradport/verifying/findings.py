@@ -1,0 +1,251 @@
+"""A Trial's Findings: what each runtime made of each result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradport.errors import ProgramError
+from gradport.evidence.evidence import Finding
+from gradport.evidence.tolerance import UNDECIDED
+from gradport.isolation.effort import Deadline
+from gradport.runtimes.ort import Absent, NoKernel
+from gradport.subject.signature import source_of
+from gradport.verifying.found import Found
+from gradport.verifying.rules import VerifyRule
+from gradport.verifying.trial import Trial, Worst
+from gradport.verifying.vote import Verdict
+
+__all__ = [
+    "agreement",
+    "deadly",
+    "draw",
+    "edge_values",
+    "first_node",
+    "not_reached",
+    "nothing_compared",
+    "running",
+    "stumbles",
+    "too_late",
+    "where",
+    "who_is_wrong",
+]
+
+
+def where(trial: Trial) -> str | None:
+    """The source line that a Finding about the whole Subject is about."""
+    file, line = source_of(trial.joint.subject.target)
+    return f"{file}:{line}" if file else None
+
+
+def _about(
+    trial: Trial,
+    key: str,
+    outcome: str,
+    kind: str,
+    severity: str,
+    message: str,
+    *,
+    figure: float | None = None,
+    unit: str = "",
+    input: str | None = None,
+    place: str | None = None,
+) -> Finding:
+    """A Finding whose rule its key begins with, about the Subject's own line where no other place is known."""
+    rule = key.partition("/")[0]
+    return Finding(key, rule, outcome, kind, severity, figure, unit, input, place or where(trial), message)
+
+
+def running(trial: Trial) -> Iterator[Finding]:
+    """A Finding for each runtime that does not run the model, or runs it on some cases alone."""
+    for name, runner in trial.runners.items():
+        reason = runner if isinstance(runner, ProgramError) else trial.broken.get(name)
+        if reason is not None:
+            yield _not_run(trial, name, reason)
+        elif trial.is_slow(name):
+            said = f"{name} is slow on a model of this size, so it was asked about the example alone."
+            yield _about(trial, f"runs/{name}", "skipped", "slow", "info", said)
+
+
+def nothing_compared(trial: Trial) -> Iterator[Finding]:
+    """A Finding where no runtime ran the model: then nothing is known of it."""
+    if not trial.plain and not trial.edge:
+        said = f"No result was compared: none of {', '.join(trial.rows) or 'no runtime'} ran the model."
+        yield _about(trial, "runs/nothing", "undecided", "nothing compared", "warning", said)
+
+
+def draw(trial: Trial, name: str, fault: str | None) -> Finding:
+    """What is said of one random tensor that the model draws by itself in ONNX Runtime."""
+    if fault is None:
+        said = f"The model draws {name!r} with the right distribution, and each run anew."
+        return _about(trial, f"draws/{name}", "held", "draws", "info", said)
+    return _about(trial, f"draws/{name}", "failed", "draws", "error", f"The model draws {name!r} wrongly: {fault}.")
+
+
+def stumbles(trial: Trial) -> Iterator[Finding]:
+    """A Finding for each runtime that fails on a case which eager takes, and on the example it did not."""
+    for name, failures in trial.stumbled.items():
+        error, case = failures[0]
+        others = [other for other in trial.working() if other not in trial.stumbled]
+        alone = bool(others) or name == "reference" or all(case.edge for _, case in failures)
+        said = (
+            f"{name} fails on {'; '.join(case.what for _, case in failures)}"
+            f"{', where ' + ', '.join(others) + ' runs' if others else ''}: {error}"
+        )
+        judged = ("held", "runtime deviation", "warning") if alone else ("failed", "fails", "error")
+        figure = float(len(failures))
+        yield _about(trial, f"runs/{name}/cases", *judged, said, figure=figure, unit="cases", input=case.what)
+
+
+def agreement(trial: Trial, runtime: str, result: str) -> Finding | None:
+    """What the plain cases say of one result in one runtime; None where it ran none."""
+    worst = trial.plain.get((runtime, result))
+    if worst is None:
+        return None
+    comparison, what = worst.comparison, f"{trial.roles[result]} {result!r}"
+    share, branches = trial.shares.get(result, 0.0), trial.branches
+    said = ""
+    if share:
+        decided = (
+            "" if branches is None else f" (it decides otherwise in {branches:.2%} of all roundings and comparisons)"
+        )
+        said = f" In {share:.2%} of its elements float64 takes another branch{decided}; there eager is the measure."
+    if trial.runs_in_float64 is False and not trial.given:
+        said += " The subject does not run in float64, so beyond the floor torch.testing's rtol and atol decide."
+    outcome, severity = "held", "info"
+    if not comparison.ok:
+        outcome, severity = "failed", "error"
+        message = (
+            f"The {what} differs from eager in {runtime} on {worst.case.what}: {comparison.reason} "
+            f"({comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}).{said}"
+        )
+    elif result not in trial.finite:
+        outcome, severity = "undecided", "warning"
+        message = (
+            f"The {what} is nan or infinite in every element on every input, so nothing was compared in {runtime}."
+        )
+    elif share > UNDECIDED and (branches is None or branches > UNDECIDED):
+        outcome, severity = "undecided", "warning"
+        message = (
+            f"The {what} agrees with eager in {runtime}, but there is no oracle for more than {UNDECIDED:.0%} of its "
+            f"elements: give inputs off the ties, or rtol and atol.{said}"
+        )
+    else:
+        at = f" ({comparison.worst})" if comparison.worst else ""
+        message = (
+            f"The {what} agrees with eager in {runtime} on {_plain_count(trial)} inputs: "
+            f"at most {comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}{at}.{said}"
+        )
+    key, kind = f"agrees-with-eager/{runtime}/{result}", trial.roles[result]
+    return _of(trial, key, outcome, kind, severity, message, worst)
+
+
+def edge_values(
+    trial: Trial, rule: VerifyRule, runtime: str, result: str, worst: Worst, judged: list[tuple[Worst, Verdict]]
+) -> Finding:
+    """What the cases with edge values or ties say: held, a runtime's own deviation, an overflow of eager's, or a
+    failure.
+
+    Args:
+        worst: the worst of them.
+        judged: the cases that differ, each with what the vote says of it.
+    """
+    what = f"the {trial.roles[result]} {result!r}"
+    outcome, severity, kind = "held", "info", trial.roles[result]
+    hold = "equal elements" if rule is VerifyRule.TIES else "nan, inf and zeros"
+    message = f"{what} agrees with eager in {runtime} where inputs hold {hold}."
+    if judged:
+        matters = [(_matter(worst, verdict, runtime), worst, verdict) for worst, verdict in judged]
+        matter, worst, verdict = max(matters, key=lambda one: _ORDER.index(one[0]))
+        outcome, named, severity, lead = _MATTERS[matter]
+        kind = named or kind
+        message = f"{lead.format(what=what, runtime=runtime)} with {worst.case.what}: {worst.comparison.reason}. "
+        message += verdict.sentence
+        if rule is VerifyRule.TIES and outcome != "held":
+            message += " Torch leaves open which of several equal elements is taken; if that is the cause, skip='ties'."
+    message = message[0].upper() + message[1:]
+    return _of(trial, f"{rule}/{runtime}/{result}", outcome, kind, severity, message, worst)
+
+
+def _of(trial: Trial, key: str, outcome: str, kind: str, severity: str, message: str, worst: Worst) -> Finding:
+    """A Finding about the worst comparison of a result."""
+    figure, case = worst.comparison.ulps, worst.case.what
+    return _about(trial, key, outcome, kind, severity, message, figure=figure, unit="ULP", input=case)
+
+
+def who_is_wrong(trial: Trial, result: str, worst: Worst, verdict: Verdict) -> Finding:
+    """Whom the vote names for a result that differs."""
+    judged = ("failed", verdict.culprit, "error") if verdict.culprit else ("undecided", "tie", "warning")
+    said = f"{trial.roles[result].capitalize()} {result!r}: {verdict.sentence}"
+    return _about(trial, f"who-is-wrong/{result}", *judged, said, input=worst.case.what)
+
+
+def first_node(trial: Trial, result: str, worst: Worst, found: Found) -> Finding:
+    """The node at which a result begins to depart."""
+    key, kind, case = f"first-node/{result}", f"{found.half} {found.op_type}", worst.case.what
+    return _about(trial, key, "failed", kind, "error", found.sentence, input=case, place=found.place)
+
+
+def deadly(trial: Trial, cases: list[str]) -> Iterator[Finding]:
+    """A Finding where eager itself kills its process, so that there is nothing to compare with."""
+    if cases:
+        said = f"The subject kills its process in eager torch on {'; '.join(cases)}, so these were left out."
+        left_out = ("skipped", "eager crashes", "warning")
+        yield _about(trial, "runs/eager", *left_out, said, figure=float(len(cases)), unit="cases", input=cases[0])
+
+
+def not_reached(trial: Trial, left: list[str]) -> Finding:
+    """The cases that the budget did not reach."""
+    said = f"The budget does not reach these inputs; a larger one does: {'; '.join(left)}."
+    judged = ("skipped", "not reached", "warning")
+    return _about(trial, "budget/not-reached", *judged, said, figure=float(len(left)), unit="cases")
+
+
+def too_late(trial: Trial, left: list[str], deadline: Deadline) -> Finding:
+    """The cases that the time limit kept from being tried."""
+    said = f"The time limit of {deadline.seconds:g} s was over before these inputs: {'; '.join(left)}."
+    judged = ("undecided", "not reached", "warning")
+    return _about(trial, "time-limit/not-reached", *judged, said, figure=float(len(left)), unit="cases")
+
+
+_MATTERS = {
+    "range": ("held", "overflow", "info", "At the end of its dtype's range {what} overflows elsewhere than in eager"),
+    "eager": ("held", "eager departs", "warning", "Eager alone departs from float64 in {what}"),
+    "loud": ("held", "nan spreads", "warning", "In {what} nan or inf stands where eager has another value,"),
+    "deviation": ("held", "runtime deviation", "warning", "alone {runtime} departs from ONNX's definition of {what}"),
+    "tie": ("undecided", "", "warning", "{what} differs from eager in {runtime}"),
+    "graph": ("failed", "", "error", "{what} differs from eager in {runtime}"),
+}
+"""What may be the matter with a result on edge values: outcome, kind, severity and how the message begins."""
+
+_ORDER = list(_MATTERS)
+
+
+def _matter(worst: Worst, verdict: Verdict, runtime: str) -> str:
+    if "largest" in worst.case.what:
+        return "range"
+    if verdict.culprit == "eager":
+        return "eager"
+    if worst.comparison.loud:
+        return "loud"  # nothing is swallowed: 0 times inf, where eager leaves the product out
+    if verdict.culprit is None:
+        return "tie"
+    return "graph" if verdict.culprit == "the exported graph" or runtime not in _named(verdict) else "deviation"
+
+
+def _named(verdict: Verdict) -> set[str]:
+    """The runtimes of the families that the vote names."""
+    return {voice.name for voice in verdict.voices if voice.family in (verdict.culprit or "").split(" and ")}
+
+
+def _not_run(trial: Trial, runtime: str, reason: ProgramError) -> Finding:
+    """ONNX Runtime is what the model is for; the second opinion may lack an operator."""
+    kind = "no kernel" if isinstance(reason, NoKernel) else "absent" if isinstance(reason, Absent) else "fails"
+    needed = kind == "fails" and runtime != "reference"
+    outcome = "failed" if needed else "skipped"
+    severity = "error" if needed else "info" if kind == "absent" else "warning"
+    case = trial.cases[0] if trial.cases and kind == "fails" else None
+    return _about(trial, f"runs/{runtime}", outcome, kind, severity, str(reason), input=case)
+
+
+def _plain_count(trial: Trial) -> int:
+    return len(trial.cases) - trial.edge_count

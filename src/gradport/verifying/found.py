@@ -1,0 +1,114 @@
+"""The first node that departs, as it is told: where it stands, where it comes from, and what it should give."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+import torch
+
+from gradport.proving.intermediates import Flat, Make, taken
+
+__all__ = ["Found", "by_place", "series", "told"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The first node that departs.
+
+    Attributes:
+        node: its name in the graph or function that holds it.
+        op_type: its operator.
+        function: domain and name of the local function that holds it, or None.
+        half: "forward" or "backward".
+        module: path of the module that it comes from, or None.
+        place: the user's source line, or None.
+        values: how far each node's value stands off, in the order of the graph: for a plot.
+        model: the flat graph.
+        flat_name: the node's name in it.
+        feeds: what the flat graph was given.
+        expected: what the node's values should be, by name; empty where that is not known.
+        culprit: who is wrong, as the vote says.
+        sentence: it as a person would say it.
+    """
+
+    node: str
+    op_type: str
+    function: tuple[str, str] | None
+    half: str
+    module: str | None
+    place: str | None
+    values: tuple[dict[str, object], ...]
+    model: Flat
+    flat_name: str
+    feeds: dict[str, torch.Tensor]
+    expected: dict[str, torch.Tensor]
+    culprit: str
+    sentence: str
+
+
+def told(
+    given: Flat,
+    feeds: dict[str, torch.Tensor],
+    found: tuple[ir.Node, Sequence[dict[str, object]]],
+    truth: Make | None,
+    beside: Flat,
+    why: str,
+    culprit: str,
+) -> Found:
+    """Describes a node; `beside` in the runtime `truth` knows better what its values are."""
+    node, series = found
+    name = str(node.name)
+    origin = given.origins[name]
+    known_better = beside.origins.get(name, origin)
+    half = "backward" if name in given.backward() else "forward"
+    inside = f" of the function {'::'.join(origin.function)}" if origin.function else ""
+    module, place = origin.module or known_better.module, origin.place or known_better.place
+    if place is None:  # a constant stands where it is read
+        readers = [beside.origins.get(str(use.node.name)) for value in node.outputs for use in value.uses()]
+        place = next((reader.place for reader in readers if reader is not None and reader.place), None)
+    where = (f" in module {module!r}" if module else "") + (f" at {place}" if place else "")
+    expected: dict[str, torch.Tensor] = {}
+    if truth is not None:
+        expected = taken(
+            beside, truth, by_place(feeds, beside), [str(value.name) for value in node.outputs if value.name]
+        )
+    return Found(
+        node=origin.name,
+        op_type=node.op_type,
+        function=origin.function,
+        half=half,
+        module=module,
+        place=place,
+        values=tuple(dict(entry) for entry in series),
+        model=given,
+        flat_name=name,
+        feeds=feeds,
+        expected=expected,
+        culprit=culprit,
+        sentence=f"The first node that departs is {origin.name!r} ({node.op_type}){inside}, in the {half} half{where}: "
+        f"{why}.",
+    )
+
+
+def by_place(feeds: Mapping[str, torch.Tensor], model: Flat) -> dict[str, torch.Tensor]:
+    """What goes into one model, under the names of another that takes the same in the same order."""
+    renamed = dict(zip(feeds, (str(value.name) for value in model.model.graph.inputs), strict=False))
+    return {renamed.get(name, name): tensor for name, tensor in feeds.items()}
+
+
+def series(model: Flat, nodes: Sequence[ir.Node], far: Sequence[float], first: ir.Node) -> list[dict[str, object]]:
+    """What Evidence says of every node: how far it stands off, where it comes from, and which is the first."""
+    backward = model.backward()
+    return [
+        {
+            "node": str(node.name),
+            "op": node.op_type,
+            "half": "backward" if node.name in backward else "forward",
+            "place": model.origins[str(node.name)].place,
+            "relative": relative,
+            "first": node is first,
+        }
+        for node, relative in zip(nodes, far, strict=True)
+    ]

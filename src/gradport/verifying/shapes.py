@@ -1,0 +1,280 @@
+"""Shapes and types: what the model declares and what ONNX infers, against those that runs give at several sizes.
+
+The inlined model goes through ONNX's shape inference (strict, with data propagation), and every call of a local
+function through `onnx.shape_inference.infer_function_output_types`. A dimension that a run contradicts is wrong; one
+that is a number and moves with a dynamic dimension is over-specialised; one that is neither declared nor inferred is
+missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx
+import onnx.checker
+import onnx.helper
+import onnx.shape_inference
+import onnx_ir as ir
+import torch
+
+from gradport.errors import ProgramError, TargetError, first_line
+from gradport.evidence.evidence import Finding
+from gradport.proving.answers import Case
+from gradport.proving.intermediates import Flat, flat, taken
+from gradport.runtimes.ort import unoptimized
+from gradport.verifying.trial import Trial
+
+__all__ = ["shapes_and_types"]
+
+Shape = tuple[int | str | None, ...]
+
+_LISTED = 4
+
+_VALUES = 4000
+"""Nodes above which the values inside are not fetched; the graph's inputs and outputs always are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """The shape and type that a run gave a value."""
+
+    case: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def shapes_and_types(trial: Trial, cases: Sequence[Case], place: str | None) -> Iterator[Finding]:
+    """Findings of the checker, of the versions that the file states, and of its shapes.
+
+    Args:
+        trial: the model and the Subject.
+        cases: at two sizes at least, where a dimension is dynamic.
+        place: the Subject's source line.
+    """
+    model = trial.program.model
+    yield _checked(model, place)
+    yield _versions(trial, place)
+    try:
+        flat_model = flat(model)
+    except Exception as error:
+        yield _finding(
+            "shapes", "skipped", f"Its functions cannot be inlined, so no shape was inferred: {error}", place
+        )
+        return
+    seen = _seen(trial, flat_model, cases)
+    inside = [value for node in model.graph for value in node.outputs]
+    every = {str(v.name): v for v in [*model.graph.inputs, *model.graph.outputs, *inside] if v.shape is not None}
+    declared = {name: _declared(value) for name, value in every.items()}
+    yield _judged("shapes/declared", "The shapes that the file declares", declared, seen, place)
+    yield _inference(flat_model, seen, place)
+    yield from _calls(model, place)
+
+
+def _inference(flat_model: Flat, seen: Mapping[str, Sequence[_Seen]], place: str | None) -> Finding:
+    """What ONNX infers from the inputs alone. Where it is at odds with the runs the model is at fault only if a
+    dimension became a number that moves; of the rest (a pool with ceil_mode) inference itself is."""
+    proto = ir.to_proto(flat_model.model)
+    del proto.graph.value_info[:]
+    said = ""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    except Exception as error:
+        said = f" Strict inference fails: {first_line(error)}"
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    infos = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
+    found = _judged(
+        "shapes/inferred", "The shapes that ONNX infers", {i.name: _inferred(i) for i in infos}, seen, place
+    )
+    odd = bool(said) or (found.outcome == "failed" and found.kind != "over-specialised")
+    if not odd:
+        return found
+    outcome = "failed" if found.kind == "over-specialised" else "held"
+    return dataclasses.replace(
+        found,
+        outcome=outcome,
+        kind=found.kind if outcome == "failed" else "inference",
+        severity="error" if outcome == "failed" else "warning",
+        message=found.message + said,
+    )
+
+
+def _checked(model: ir.Model, place: str | None) -> Finding:
+    try:
+        onnx.checker.check_model(ir.to_proto(model))
+    except Exception as error:
+        return _finding("checker", "failed", f"onnx.checker refuses the model: {first_line(error)}", place)
+    return _finding("checker", "held", "onnx.checker takes the model.", place)
+
+
+def _versions(trial: Trial, place: str | None) -> Finding:
+    """The opset that was asked for is the one that stands there, every function agrees, and the IR version knows it."""
+    model = trial.program.model
+    asked = trial.program.provenance.get("options", {}).get("opset_version")
+    opset = trial.program.opset
+    wrong = []
+    if asked is not None and asked != opset:
+        wrong.append(f"opset {asked} was asked for and {opset} stands in the file")
+    for function in model.functions.values():
+        own = function.opset_imports.get("", opset)
+        if own != opset:
+            wrong.append(f"the function {function.name} imports opset {own}, the model {opset}")
+    needed = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)], ignore_unknown=True)
+    if (model.ir_version or 0) < needed:
+        wrong.append(f"IR version {model.ir_version} is older than opset {opset}, which needs {needed}")
+    if wrong:
+        return _finding("versions", "failed", f"Versions do not fit: {'; '.join(wrong)}.", place)
+    return _finding("versions", "held", f"Opset {opset} and IR version {model.ir_version} fit.", place)
+
+
+def _seen(trial: Trial, flat_model: Flat, cases: Sequence[Case]) -> dict[str, list[_Seen]]:
+    """The shapes that runs give every value; those of the graph's outputs are eager's."""
+    assert trial.matched is not None
+    seen: dict[str, list[_Seen]] = {}
+
+    def note(name: str, case: Case, tensor: torch.Tensor) -> None:
+        seen.setdefault(name, []).append(_Seen(case.what, tuple(tensor.shape), tensor.dtype))
+
+    inside = [str(v.name) for node in flat_model.nodes() for v in node.outputs if v.name]
+    outputs = set(trial.matched.outputs.values())
+    for case in cases:
+        try:
+            answer = trial.answer(case)
+        except TargetError:  # sizes that eager does not take
+            continue
+        feeds = trial.feeds(answer)
+        for name, tensor in feeds.items():
+            note(name, case, tensor)
+        for ours, theirs in trial.matched.outputs.items():
+            note(theirs, case, answer.expected[ours])
+        if len(inside) > _VALUES:
+            continue
+        try:
+            found = taken(flat_model, unoptimized, feeds, [name for name in inside if name not in outputs])
+        except ProgramError:
+            continue
+        for name, tensor in found.items():
+            note(name, case, tensor)
+    return seen
+
+
+def _judged(
+    key: str,
+    what: str,
+    said: Mapping[str, tuple[Shape | None, int]],
+    seen: Mapping[str, Sequence[_Seen]],
+    place: str | None,
+) -> Finding:
+    wrong, missing = [], 0
+    for name, (shape, elem_type) in said.items():
+        runs = seen.get(name, ())
+        if not runs:
+            continue
+        if shape is None:
+            missing += 1
+            continue
+        complaint = _complaint(name, shape, elem_type, runs)
+        if complaint:
+            wrong.append(complaint)
+        missing += sum(dim is None for dim in shape)
+    if wrong:
+        kind = "over-specialised" if any("over-specialised" in text for text in wrong) else "wrong"
+        listed = "; ".join(wrong[:_LISTED]) + (f"; and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else "")
+        return _finding(key, "failed", f"{what} are wrong: {listed}.", place, kind, float(len(wrong)))
+    if missing and key == "shapes/declared":
+        return _finding(
+            key, "held", f"{what} leave {missing} dimensions open.", place, "missing", float(missing), "warning"
+        )
+    return _finding(key, "held", f"{what} agree with {len(seen)} values at every size that ran.", place)
+
+
+def _complaint(name: str, shape: Shape, elem_type: int, runs: Sequence[_Seen]) -> str | None:
+    first = runs[0]
+    wanted = int(ir.tensor_adapters.from_torch_dtype(first.dtype))
+    if elem_type and elem_type != wanted:
+        return f"{name!r} is {ir.DataType(elem_type).name} and a run gives {ir.DataType(wanted).name}"
+    for run in runs:
+        if len(run.shape) != len(shape):
+            return f"{name!r} has rank {len(shape)}, on {run.case} {len(run.shape)}"
+    for axis, dim in enumerate(shape):
+        sizes = {run.shape[axis] for run in runs}
+        if isinstance(dim, int) and sizes != {dim}:
+            other = next(run for run in runs if run.shape[axis] != dim)
+            verdict = "over-specialised: it is" if len(sizes) > 1 else "wrong: it is"
+            return f"dimension {axis} of {name!r} is {verdict} {dim}, on {other.case} {other.shape[axis]}"
+    return None
+
+
+def _calls(model: ir.Model, place: str | None) -> Iterator[Finding]:
+    """Every call of a local function: the types of its outputs follow from those of its inputs."""
+    protos = {key: ir.to_proto(function) for key, function in model.functions.items()}
+    if not protos:
+        return
+    failed, asked = [], 0
+    for node in model.graph:
+        proto = protos.get(node.op_identifier())
+        if proto is None or any(v is not None and v.type is None for v in node.inputs):
+            continue
+        if any(inner.op_identifier() in protos for inner in model.functions[node.op_identifier()]):
+            continue  # ONNX infers through one level
+        asked += 1
+        inputs = [_type(value) for value in node.inputs]
+        attributes = [ir.to_proto(attribute) for attribute in node.attributes.values()]
+        try:
+            types = onnx.shape_inference.infer_function_output_types(proto, inputs, attributes)
+        except Exception as error:
+            failed.append(f"{node.name}: {first_line(error)}")
+            continue
+        for value, found in zip(node.outputs, types, strict=False):
+            wanted = value.dtype
+            if wanted is not None and found.HasField("tensor_type") and found.tensor_type.elem_type != wanted:
+                name = ir.DataType(found.tensor_type.elem_type).name
+                failed.append(f"{node.name} gives {name} where {value.name!r} is {wanted.name}")
+    if failed:
+        yield _finding("shapes/functions", "failed", f"Calls of local functions: {'; '.join(failed[:_LISTED])}.", place)
+    elif asked:
+        yield _finding("shapes/functions", "held", f"The types of {asked} calls of local functions follow.", place)
+
+
+def _type(value: ir.Value | None) -> onnx.TypeProto:
+    if value is None or value.dtype is None:
+        return onnx.TypeProto()
+    shape = None if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape]
+    return onnx.helper.make_tensor_type_proto(value.dtype.value, shape)
+
+
+def _declared(value: ir.Value) -> tuple[Shape | None, int]:
+    shape = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape or ())
+    return shape, 0 if value.dtype is None else value.dtype.value
+
+
+def _inferred(info: onnx.ValueInfoProto) -> tuple[Shape | None, int]:
+    tensor = info.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None, tensor.elem_type
+    dims: list[int | str | None] = []
+    for dim in tensor.shape.dim:
+        dims.append(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None)
+    return tuple(dims), tensor.elem_type
+
+
+def _finding(
+    key: str,
+    outcome: str,
+    message: str,
+    place: str | None,
+    kind: str = "",
+    figure: float | None = None,
+    severity: str | None = None,
+) -> Finding:
+    return Finding(
+        key=key,
+        rule=key.partition("/")[0],
+        outcome=outcome,
+        kind=kind,
+        severity=severity or ("error" if outcome == "failed" else "info"),
+        figure=figure,
+        unit="dimensions" if figure is not None else "",
+        where=place,
+        message=message,
+    )

@@ -1,0 +1,99 @@
+"""Inputs that make a model depart from eager: looked for, and made small, by Hypothesis."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+
+from gradport.eager.inputs import Space, specials, strategy_at
+from gradport.eager.inputs.memory import Memory
+from gradport.eager.inputs.search import shown_by, written
+from gradport.eager.joint import Slot
+from gradport.proving.answers import Case
+from gradport.verifying.trial import Trial
+
+__all__ = ["explored", "smallest"]
+
+_LARGEST = (1, 2, 5, 13)
+"""Limits of the dynamic sizes, one after the other: what fails at a small size is shown at a small size."""
+
+_EXPLORE = 6
+"""Inputs that are drawn at each limit where nothing is known to fail."""
+
+
+_TIED = 4096
+"""Elements above which some are equal by chance."""
+
+
+def explored(trial: Trial, space: Space, most: int) -> Case | None:
+    """A case on which the first result fails in the first runtime that works, at values and sizes from Hypothesis;
+    None where none of at most `most` inputs shows one."""
+    names = trial.working()
+    if not names or most <= 0 or not trial.roles:
+        return None
+    first = next(iter(trial.roles))
+
+    def fails(case: Case) -> bool:
+        return _is_distinct(case) and trial.failing(names[0], first, case) is not None
+
+    return _found(trial, space, "explored", Case("", {}), fails, examples=_EXPLORE, most=most)
+
+
+def smallest(trial: Trial, space: Space, runtime: str, result: str, failed: Case, most: int) -> Case:
+    """The smallest case found on which a result fails in the same way; the given one where none of at most
+    `most` inputs is smaller."""
+    first = trial.failing(runtime, result, failed)
+    if first is None or callable(trial.joint.subject.inputs):
+        return failed
+
+    distinct = _is_distinct(failed)
+
+    def fails(case: Case) -> bool:
+        if distinct and not _is_distinct(case):
+            return False
+        found = trial.failing(runtime, result, case)
+        return found is not None and found.special == first.special
+
+    found = _found(trial, space, f"{runtime} {result}", failed, fails, examples=60, most=most)
+    return failed if found is None or _size(found) > _size(failed) else found
+
+
+def _found(
+    trial: Trial,
+    space: Space,
+    question: str,
+    like: Case,
+    fails: Callable[[Case], bool],
+    *,
+    examples: int,
+    most: int,
+) -> Case | None:
+    """A case that fails; edge values may stand in it, and its cotangents are changed, as in the one that it is like."""
+    special = tuple(specials(torch.float32).values()) if like.edge else ()
+    rest = {slot: t for slot, t in trial.joint.examples().items() if slot.kind not in ("argument", "target")}
+
+    def case(tensors: dict[Slot, torch.Tensor]) -> Case:
+        return dataclasses.replace(like, what=written(tensors), tensors=rest | tensors)
+
+    limits = _LARGEST if space.dimensions else _LARGEST[:1]  # they hold for dynamic sizes alone
+    found = shown_by(
+        (strategy_at(trial.joint, space, largest, special) for largest in limits),
+        lambda tensors: fails(case(tensors)),
+        memory=Memory(trial.joint, f"verify {question} {sorted(space.sizes.items())}"),
+        examples=examples,
+        most=most,
+        seed=trial.seed,
+    )
+    return None if found is None else case(found)
+
+
+def _is_distinct(case: Case) -> bool:
+    """Whether no two elements of a floating-point input are equal: what ties show is no matter of plain values."""
+    floating = [t for slot, t in case.tensors.items() if slot.kind in ("argument", "target") and t.is_floating_point()]
+    return all(tensor.unique().numel() == tensor.numel() for tensor in floating if tensor.numel() <= _TIED)
+
+
+def _size(case: Case) -> int:
+    return sum(tensor.numel() for slot, tensor in case.tensors.items() if slot.kind in ("argument", "target"))

@@ -1,0 +1,226 @@
+"""Sweeps: one Subject exported and verified under many settings, as a matrix."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from gradport.eager.inputs import with_example
+from gradport.errors import Error, SpecError
+from gradport.evidence.evidence import Evidence, Finding, environment
+from gradport.exporting.export import export
+from gradport.isolation.effort import Deadline, as_seconds
+from gradport.subject.leaves import mapped
+from gradport.subject.signature import source_of
+from gradport.subject.spec import DTYPES, short_dtype
+from gradport.subject.subject import ABOUT, Subject, as_subject
+from gradport.verifying.verify import verify
+
+__all__ = ["Setting", "settings", "sweep"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One cell of a sweep; what is None is left as the Subject has it."""
+
+    opset: int | None = None
+    dtype: torch.dtype | None = None
+    dynamic: bool | None = None
+    functions: str | None = None
+    runtime: str | None = None
+
+    def __str__(self) -> str:
+        said = [
+            f"opset{self.opset}" if self.opset is not None else "",
+            short_dtype(self.dtype) if self.dtype is not None else "",
+            {True: "dynamic", False: "static", None: ""}[self.dynamic],
+            self.functions or "",
+            self.runtime or "",
+        ]
+        return "-".join(filter(None, said)) or "default"
+
+    def applied(self, subject: Subject) -> Subject:
+        """The Subject in this setting's dtype, static where the setting says so.
+
+        Raises:
+            SpecError: it is to be dynamic, and no dimension of it is.
+        """
+        subject = with_example(subject)
+        if self.dtype is not None:
+            subject = _in_dtype(subject, self.dtype)
+        if self.dynamic is False:
+            return subject.replace(dynamic_shapes=None)
+        if self.dynamic and not subject.dynamic_shapes:
+            raise SpecError(f"{subject.name} has no dynamic dimension; give dynamic_shapes, or leave dynamic out.")
+        return subject
+
+    def exported(self, subject: Subject, **options: Any) -> Any:
+        """The Program of a Subject that was `applied`."""
+        if self.opset is not None:
+            options["opset_version"] = self.opset
+        if self.functions is not None:
+            options["functions"] = self.functions
+        return export(subject, **options)
+
+
+def settings(
+    opsets: Sequence[int] = (),
+    dtypes: Sequence[torch.dtype | str] = (),
+    dynamic: Sequence[bool] = (),
+    functions: Sequence[str] = (),
+    runtimes: Sequence[str] = (),
+) -> list[Setting]:
+    """Every combination; an axis that is empty is left as the Subject has it. A dtype may be a short name (`f16`).
+
+    Raises:
+        SpecError: a dtype that is none.
+    """
+    known = [_dtype(dtype) for dtype in dtypes]
+    axes: list[list[Any]] = [list(axis) or [None] for axis in (opsets, known, dynamic, functions, runtimes)]
+    return [Setting(*cell) for cell in itertools.product(*axes)]
+
+
+def sweep(
+    subject: Any,
+    args: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    opsets: Sequence[int] = (),
+    dtypes: Sequence[torch.dtype] = (),
+    dynamic: Sequence[bool] = (),
+    functions: Sequence[str] = (),
+    runtimes: Sequence[str] = (),
+    budget: float = 1.0,
+    time_limit: float | str | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda what: None,
+    **export_options: Any,
+) -> Evidence:
+    """Exports and verifies a Subject under every combination of settings.
+
+    Args:
+        subject, args, kwargs: as for `export`.
+        opsets, dtypes, dynamic, functions, runtimes: the axes; an empty one is left as the Subject has it.
+        budget: factor of the amount of work for each cell.
+        time_limit: seconds, or a text such as "30s", after which no further cell is begun; those that were not tried
+            are undecided.
+        seed: of the inputs.
+        progress: told of each cell before it begins.
+        **export_options: what else `export` takes (wrt, loss, targets, random, ...).
+
+    Returns:
+        Evidence with one Finding for each cell and the matrix in `series["sweep"]`: a list of cells with the value
+        on each axis, the outcome ("held", "failed", "undecided", "refused", "no kernel"), the worst figure in ULPs
+        and the reason.
+    """
+    about = {key: export_options.pop(key) for key in ABOUT if key in export_options}
+    described = as_subject(subject, args, kwargs, **about)
+    cells = settings(opsets, dtypes, dynamic, functions, runtimes)
+    deadline = Deadline(as_seconds(time_limit))
+    found = []
+    for setting in cells:
+        if deadline.is_over:
+            found.append(_late(setting, deadline))
+            continue
+        progress(str(setting))
+        found.append(_cell(described, setting, budget, seed, export_options))
+    file, line = source_of(described.target)
+    return Evidence(
+        subject=described.name,
+        findings=tuple(_findings(found, f"{file}:{line}" if file else None)),
+        series={"sweep": found},
+        source={"file": file, "line": line},
+        environment=environment(),
+    )
+
+
+def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+    found = getattr(torch, DTYPES.get(dtype, dtype), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype):
+        raise SpecError(f"{dtype!r} is no dtype; known are {', '.join(DTYPES)}.")
+    return found
+
+
+def _axes(setting: Setting) -> dict[str, Any]:
+    return {
+        "opset": setting.opset,
+        "dtype": None if setting.dtype is None else short_dtype(setting.dtype),
+        "dynamic": setting.dynamic,
+        "functions": setting.functions,
+        "runtime": setting.runtime,
+    }
+
+
+def _late(setting: Setting, deadline: Deadline) -> dict[str, Any]:
+    message = f"The time limit of {deadline.seconds:g} s was over before this cell."
+    return {**_axes(setting), "cell": str(setting), "outcome": "undecided", "figure": None, "message": message}
+
+
+def _cell(subject: Subject, setting: Setting, budget: float, seed: int, options: dict[str, Any]) -> dict[str, Any]:
+    axes = _axes(setting)
+    try:
+        applied = setting.applied(subject)
+        # proved by `verify` right below, where a runtime may lack a kernel without being wrong
+        program = setting.exported(applied, verify=False, **options)
+        names = None if setting.runtime is None else [setting.runtime]
+        evidence = verify(program, applied, runtimes=names, budget=budget, seed=seed)
+    except Error as error:
+        return {**axes, "cell": str(setting), "outcome": "refused", "figure": None, "message": str(error)}
+    return {**axes, "cell": str(setting), **_outcome(evidence)}
+
+
+def _outcome(evidence: Evidence) -> dict[str, Any]:
+    compared = [f for f in evidence.findings if f.rule == "agrees-with-eager"]
+    figures = [f.figure for f in compared if f.figure is not None]
+    worst = next((f for o in ("failed", "error", "undecided") for f in evidence.findings if f.outcome == o), None)
+    lacking = next((f for f in evidence.findings if f.kind == "no kernel"), None)
+    if lacking is not None and (worst is None or not compared):
+        return {"outcome": "no kernel", "figure": None, "message": lacking.message}
+    if worst is not None:
+        return {"outcome": worst.outcome, "figure": max(figures, default=None), "message": worst.message}
+    if not compared:
+        return {"outcome": "skipped", "figure": None, "message": evidence.findings[0].message}
+    return {"outcome": "held", "figure": max(figures, default=None), "message": ""}
+
+
+def _findings(cells: Sequence[Mapping[str, Any]], place: str | None) -> Iterator[Finding]:
+    outcomes = {"held": "held", "failed": "failed", "undecided": "undecided", "error": "error", "refused": "failed"}
+    for cell in cells:
+        outcome = outcomes.get(cell["outcome"], "skipped")
+        said = "Exported and verified." if outcome == "held" else cell["message"]
+        yield Finding(
+            key=f"sweep/{cell['cell']}",
+            rule="sweep",
+            outcome=outcome,
+            kind=cell["outcome"],
+            severity="error" if outcome in ("failed", "error") else "info" if outcome == "held" else "warning",
+            figure=cell["figure"],
+            unit="ULP" if cell["figure"] is not None else "",
+            where=place,
+            message=said,
+        )
+
+
+def _in_dtype(subject: Subject, dtype: torch.dtype) -> Subject:
+    """Every floating-point tensor of the arguments, targets and the module in a dtype; the module is a copy."""
+
+    def cast(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
+            return leaf
+        return leaf.detach().to(dtype).requires_grad_(leaf.requires_grad)
+
+    target = subject.target
+    if isinstance(target, torch.nn.Module):
+        target = copy.deepcopy(target).to(dtype)
+    return subject.replace(
+        target=target,
+        name=subject.name,
+        args=mapped(cast, subject.args),
+        kwargs=mapped(cast, subject.kwargs),
+        targets=mapped(cast, subject.targets),
+    )

@@ -1,0 +1,341 @@
+"""verify: (Subject, Program) to Evidence. Eager torch against every runtime, outputs and gradients, on many inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from gradport.eager.dimensions import Dimensions, by_name, resolve_dimensions
+from gradport.eager.inputs import Space, fresh, sizes_of, with_example
+from gradport.eager.joint import Joint
+from gradport.eager.randomness import Expected
+from gradport.errors import ProgramError
+from gradport.evidence.evidence import Evidence, Finding, environment
+from gradport.evidence.settings import Command, settings_of
+from gradport.evidence.tolerance import CRITERION
+from gradport.isolation.effort import Deadline, Profile, as_effort, as_seconds
+from gradport.lowering.passes.generators import draws_as_inputs
+from gradport.model.program import Program
+from gradport.proving.answers import Case, CaseKind
+from gradport.proving.draws import faults_of_draws
+from gradport.proving.weights import moved_constants, with_weights
+from gradport.runtimes.table import chosen
+from gradport.subject.signature import source_of
+from gradport.subject.subject import as_subject
+from gradport.verifying import findings
+from gradport.verifying.cases import case_sizes, cases
+from gradport.verifying.completing import as_program, completed
+from gradport.verifying.localise import localise
+from gradport.verifying.reproducer import write_reproducer
+from gradport.verifying.rules import VerifyRule, chosen_rules
+from gradport.verifying.shapes import shapes_and_types
+from gradport.verifying.shrinking import explored, smallest
+from gradport.verifying.surviving import crashing
+from gradport.verifying.trial import Trial, Worst
+from gradport.verifying.vote import Jury
+from gradport.verifying.work import Allowance, work_of
+
+__all__ = ["verify"]
+
+_SHRUNK = 3
+"""So many failures are made small."""
+
+
+def verify(
+    program: Program | ir.Model | str | os.PathLike[str],
+    subject: Any,
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    wrt: Any = None,
+    loss: Any = None,
+    targets: Any = None,
+    dynamic_shapes: Any = None,
+    sizes: Mapping[str, Sequence[int]] | None = None,
+    inputs: Any = None,
+    runtimes: Sequence[str] | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    budget: float = 1.0,
+    time_limit: float | str | None = None,
+    seed: int = 0,
+    rtol: float | None = None,
+    atol: float | None = None,
+    reproducer: str | os.PathLike[str] | None = None,
+) -> Evidence:
+    """Holds an ONNX model against eager torch: every output and gradient, in every runtime.
+
+    It runs on the example, on fresh values at the example's sizes, at several sizes of every dynamic dimension, with
+    other strides and with edge values, each time with fresh cotangents; Hypothesis looks for more, and makes small
+    what fails. The figure of a Finding is the largest error in units in the last place (ULPs) of the tensor's largest
+    value; what is too much stands in `gradport.evidence.tolerance`.
+
+    Args:
+        program: a Program, an `onnx_ir.Model` or the path of a model.
+        subject, args, kwargs, wrt, loss, targets: as for `export`; what the Subject leaves out is read from the
+            Program where gradport wrote it.
+        dynamic_shapes: as for `export`; None: the dimensions that are dynamic in the model.
+        sizes: sizes to try for a dynamic dimension, e.g. `{"batch": (1, 2, 7)}`; None: 1, 2, 7, 257 and, where the
+            Subject takes it, 0.
+        inputs: where fresh inputs come from; edge values go only where nothing is said.
+        runtimes: names of runtimes; None: "onnxruntime", "reference", "onnxruntime-cuda" where it is, and those that
+            registered themselves (see `gradport.runtimes`).
+        only, skip: names of rules, see `gradport.verifying.rules`.
+        budget: factor of the amount of work: 0.2, 1, 5. Cases with edge values that a large model leaves no work for
+            are listed as skipped. A verdict does not depend on how busy the machine is.
+        time_limit: seconds, or a text such as "30s", after which no further case is begun; those that were not tried
+            are listed, and the result is undecided. None: no limit.
+        seed: of the fresh inputs and cotangents.
+        rtol, atol: take the place of gradport's criterion.
+        reproducer: a folder that is made where something departs at a node that is known: that node as a model, its
+            inputs and expected outputs as in ONNX's backend tests, and a script that needs onnxruntime alone.
+
+    What `[tool.gradport.verify."module:Name"]` in the nearest pyproject.toml says (`skip`, `rtol`, `atol`, `reason`)
+    holds where the call says nothing.
+
+    Returns:
+        Evidence with a Finding for each runtime and result, and for what else was asked.
+
+    Raises:
+        SpecError: the model and the subject do not match, or an option does not hold together.
+        TargetError: the subject rejects its own example.
+        ProgramError: the file cannot be read.
+    """
+    program = as_program(program)
+    described = as_subject(
+        subject,
+        () if args is None else args,
+        kwargs,
+        wrt=wrt,
+        loss=loss,
+        targets=targets,
+        dynamic_shapes=dynamic_shapes,
+        inputs=inputs,
+    )
+    joint = Joint(with_example(completed(described, program)))
+    said = settings_of(joint.subject, Command.VERIFY, list(VerifyRule))
+    if rtol is None and atol is None:
+        rtol, atol = said.rtol, said.atol
+    dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
+    drawing = program.provenance.get("options", {}).get("random")
+    random = Expected if drawing == "off" else None
+    cut = draws_as_inputs(program)
+    trial = Trial(cut, joint, chosen(runtimes), rtol=rtol, atol=atol, random=random, seed=seed)
+    plan = _Plan(
+        rules=chosen_rules(only, (*skip, *said.skip)),
+        allowance=Allowance(work_of(joint), as_effort(Profile.DEFAULT, budget)),
+        deadline=Deadline(as_seconds(time_limit)),
+        reproducer=reproducer,
+    )
+    found = _tried(trial, dimensions, case_sizes(joint, dimensions, sizes), plan)
+    judged = list(_judged(trial, Space(dimensions, sizes or {}), plan))
+    judged = _replaced(judged, _with_other_weights(trial, dimensions, plan))
+    shapes = shapes_and_types(trial, _at_sizes(trial, dimensions), findings.where(trial))
+    draws = _draws(trial, program) if cut is not program else []
+    every = [*judged, *draws, *found, *shapes]
+    return _evidence(trial, [*said.findings(), *(finding for finding in every if plan.asks(finding.rule))])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is asked, and how much is done for it.
+
+    Attributes:
+        rules: that are asked.
+        allowance: of work.
+        deadline: after it nothing is begun.
+        reproducer: the folder for one, or None.
+    """
+
+    rules: frozenset[VerifyRule]
+    allowance: Allowance
+    deadline: Deadline
+    reproducer: str | os.PathLike[str] | None
+
+    def asks(self, rule: str) -> bool:
+        """Whether Findings of this name are wanted; those that no rule gives are about the runs themselves."""
+        return rule not in list(VerifyRule) or rule in self.rules
+
+    def tries(self, case: Case) -> bool:
+        """Whether some rule that is asked looks at a case."""
+        return case.is_example or _RULE_OF[case.kind] in self.rules
+
+
+_RULE_OF = {
+    CaseKind.PLAIN: VerifyRule.AGREES,
+    CaseKind.EDGE: VerifyRule.EDGE_VALUES,
+    CaseKind.TIES: VerifyRule.TIES,
+}
+
+
+def _draws(trial: Trial, program: Program) -> list[Finding]:
+    """What is said of the numbers that a file draws by itself; everything else is held against eager with the draws as
+    inputs."""
+    if trial.matched is None:
+        return []
+    feeds = trial.feeds(trial.answer(Case("the example", trial.joint.examples())))
+    try:
+        faults = faults_of_draws(program, feeds)
+    except ProgramError as error:
+        faults = {"random": str(error)}
+    return [findings.draw(trial, name, faults.get(name)) for name in program.provenance["distributions"]]
+
+
+def _with_other_weights(trial: Trial, dimensions: Dimensions, plan: _Plan) -> list[Finding]:
+    """What departs when the weights all of whose elements are equal hold other values; nothing where a result departs
+    already, where there are no such weights, or where they are not initializers of the model under their names."""
+    generator = torch.Generator().manual_seed(trial.seed)
+    weights = moved_constants(trial.program, trial.joint, generator)
+    if not weights or not all(worst.comparison.ok for worst in trial.plain.values()):
+        return []
+    twin = trial.with_program(with_weights(trial.program, trial.joint, weights))
+    tensors = fresh(trial.joint, dimensions, sizes_of(trial.joint, dimensions), generator)
+    twin.run(Case("fresh values and other weights", tensors | weights))
+    failed = {key: worst for key, worst in twin.plain.items() if not worst.comparison.ok}
+    found = [findings.agreement(twin, runtime, result) for runtime, result in failed]
+    blamed = _blamed(twin, failed, plan, compiled=False)
+    return [*(finding for finding in found if finding is not None), *blamed]
+
+
+def _replaced(found: Sequence[Finding], later: Sequence[Finding]) -> list[Finding]:
+    """The Findings, those with a later one of the same key replaced by it."""
+    keys = {finding.key for finding in later}
+    return [*(finding for finding in found if finding.key not in keys), *later]
+
+
+def _tried(trial: Trial, dimensions: Dimensions, sizes: Mapping[str, tuple[int, ...]], plan: _Plan) -> list[Finding]:
+    """Runs the cases that there is work and time left for; what was not tried, and what a runtime failed on."""
+    generator = torch.Generator().manual_seed(trial.seed)
+    late: list[str] = []
+    spent: list[str] = []
+    deadly: list[str] = []
+    trial.large = plan.allowance.is_large
+    fresh_ones = plan.allowance.effort.count(1, 3, 10)
+    every = cases(trial.joint, dimensions, sizes, generator, fresh_ones=fresh_ones, overflowing=not trial.given)
+    example = Case("the example", trial.joint.examples())
+    for case in _survivors(trial, (case for case in every if plan.tries(case)), deadly):
+        if trial.cases and plan.deadline.is_over:
+            late.append(case.what)
+        elif trial.cases and not plan.allowance.takes(case, example):
+            spent.append(case.what)
+        else:
+            trial.run(case)
+    found = [findings.not_reached(trial, spent)] if spent else []
+    found += [findings.too_late(trial, late, plan.deadline)] if late else []
+    return [*findings.stumbles(trial), *found, *findings.deadly(trial, deadly)]
+
+
+def _survivors(trial: Trial, every: Iterator[Case], deadly: list[str]) -> Iterator[Case]:
+    """The cases without those on which eager kills its process, whose names go to `deadly`."""
+    for case in every:
+        if not case.edge:
+            yield case
+            continue
+        rest = [case, *every]
+        deadly += crashing(trial, [one for one in rest if one.edge])
+        yield from (one for one in rest if one.what not in deadly)
+
+
+def _judged(trial: Trial, space: Space, plan: _Plan) -> Iterator[Finding]:
+    """Every result in every runtime; what differs is made small and put to the vote."""
+    if all(worst.comparison.ok for worst in trial.plain.values()) and not plan.deadline.is_over:
+        found = explored(trial, space, plan.allowance.explored)
+        if found is not None:
+            trial.run(found)
+    yield from findings.running(trial)
+    yield from findings.nothing_compared(trial)
+    failed = {key: worst for key, worst in trial.plain.items() if not worst.comparison.ok}
+    for runtime, result in list(failed)[:_SHRUNK] if not plan.deadline.is_over else ():
+        case = smallest(trial, space, runtime, result, failed[runtime, result].case, plan.allowance.shrunk)
+        comparison = trial.failing(runtime, result, case)
+        if comparison is not None:
+            trial.plain[runtime, result] = failed[runtime, result] = Worst(comparison, case)
+    for runtime, result in ((runtime, result) for runtime in trial.runners for result in trial.roles):
+        finding = findings.agreement(trial, runtime, result)
+        if finding is not None:
+            yield finding
+    yield from _blamed(trial, failed, plan, compiled=plan.allowance.effort.budget >= 1)
+    yield from _edges(trial)
+
+
+def _blamed(
+    trial: Trial,
+    failed: Mapping[tuple[str, str], Worst],
+    plan: _Plan,
+    *,
+    compiled: bool,
+) -> Iterator[Finding]:
+    """Who is wrong about each result that differs, and the first node that departs for each who is."""
+    juries: dict[str, Jury] = {}
+    located: set[str | None] = set()
+    for result in dict.fromkeys(result for _, result in failed):
+        worst = next(worst for (_, name), worst in failed.items() if name == result)
+        what = worst.case.what
+        if what not in juries and len(juries) < _SHRUNK:
+            juries[what] = Jury(trial, worst.case, compiled=compiled and not juries)
+        if what not in juries:
+            continue
+        verdict = juries[what].verdict(result)
+        yield findings.who_is_wrong(trial, result, worst, verdict)
+        if verdict.culprit in located:
+            continue
+        located.add(verdict.culprit)
+        node = localise(trial, worst.case, verdict)
+        if node is None:
+            continue
+        trial.divergence = trial.divergence or node.values
+        yield findings.first_node(trial, result, worst, node)
+        if plan.reproducer is not None and node.expected and not trial.reproducer:
+            trial.reproducer = str(write_reproducer(node, plan.reproducer))
+
+
+def _edges(trial: Trial) -> Iterator[Finding]:
+    """What edge values show, of the results that plain values hold for."""
+    juries: dict[str, Jury] = {}
+    for (kind, runtime, result), tried in trial.edge.items():
+        plain = trial.plain.get((runtime, result))
+        if plain is not None and not plain.comparison.ok:
+            continue
+        judged = []
+        for worst in (worst for worst in tried if not worst.comparison.ok):
+            if worst.case.what not in juries:
+                juries[worst.case.what] = Jury(trial, worst.case, compiled=False)
+            judged.append((worst, juries[worst.case.what].verdict(result)))
+        finding = findings.edge_values(trial, _RULE_OF[kind], runtime, result, tried[0], judged)
+        if finding is not None:
+            yield finding
+
+
+def _at_sizes(trial: Trial, dimensions: Dimensions) -> list[Case]:
+    """The example, and where something is dynamic the same with every dynamic dimension at another size."""
+    joint = trial.joint
+    found = [Case("the example", joint.examples())]
+    sizes = sizes_of(joint, dimensions)
+    limits = by_name(dimensions)
+    larger = {name: size + step for step, (name, size) in enumerate(sizes.items(), 2)}
+    if larger and all(limits[name].admits(size) for name, size in larger.items()):
+        said = ", ".join(f"{name}={size}" for name, size in larger.items())
+        found.append(Case(said, fresh(joint, dimensions, larger, torch.Generator().manual_seed(trial.seed))))
+    return found
+
+
+def _evidence(trial: Trial, found: Sequence[Finding]) -> Evidence:
+    file, line = source_of(trial.joint.subject.target)
+    return Evidence(
+        subject=trial.joint.subject.name,
+        findings=tuple(found),
+        series={
+            "cases": trial.cases,
+            "matched": trial.matched.how if trial.matched else "",
+            "criterion": CRITERION,
+            **({"divergence": list(trial.divergence)} if trial.divergence else {}),
+            **({"reproducer": trial.reproducer} if trial.reproducer else {}),
+        },
+        source={"file": file, "line": line},
+        environment=environment(),
+    )
