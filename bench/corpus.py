@@ -134,7 +134,7 @@ def verdict(judge: Callable[[], gradport.Evidence]) -> tuple[str, str]:
             evidence = judge()
     except Exception as error:
         return "refused", said(error)
-    failed = [finding.message for finding in evidence.findings if finding.outcome not in ("held", "skipped")]
+    failed = [finding.message for finding in evidence.findings if finding.outcome not in ("ok", "skipped")]
     return ("wrong", failed[0][:400]) if failed else ("right", "")
 
 

@@ -80,7 +80,7 @@ def timed(judge: Any) -> tuple[str, str, float]:
     """A verdict, its reason and how long it took."""
     started = time.monotonic()
     try:
-        failed = [finding.message for finding in judge().findings if finding.outcome != "held"]
+        failed = [finding.message for finding in judge().findings if finding.outcome != "ok"]
         verdict, reason = ("wrong", failed[0]) if failed else ("right", "")
     except Exception as error:
         cause: BaseException = error

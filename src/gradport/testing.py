@@ -229,7 +229,7 @@ def not_held(evidence: Evidence) -> str:
     """What does not hold, as a failing test prints it: a Finding each, with its input and line."""
     lines = []
     for finding in evidence.findings:
-        if finding.outcome not in ("held", "skipped"):
+        if not finding.outcome.passes:
             lines.append(f"{finding.outcome} {finding.key}: {finding.message}")
             lines += [f"  shown by {finding.input}"] if finding.input else []
             lines += [f"  at {finding.where}"] if finding.where else []

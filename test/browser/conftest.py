@@ -137,7 +137,7 @@ def report(tmp_path_factory):
 def _evidence(number):
     findings = [
         gradport.Finding(
-            f"rule{n}/x", f"rule{n}", "held", "derivative", "info", float(n), "ULP", message="It holds. " * 6
+            f"rule{n}/x", f"rule{n}", "ok", "derivative", "info", float(n), "ULP", message="It holds. " * 6
         )
         for n in range(30)
     ]

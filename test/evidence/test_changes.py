@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import gradport
 from gradport.cli.main import app
 
-FINDING = gradport.Finding("a", "rule", "held", figure=1.0, unit="ULP", message="It holds.")
+FINDING = gradport.Finding("a", "rule", "ok", figure=1.0, unit="ULP", message="It holds.")
 
 
 def evidence(*findings):

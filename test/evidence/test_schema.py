@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradport
-from gradport.evidence.evidence import SCHEMA_VERSION, schema
+from gradport.evidence import Outcome, schema
+from gradport.evidence.evidence import SCHEMA_VERSION
 
 OLD = pathlib.Path(__file__).with_name("version_1.json")
 
@@ -21,7 +22,7 @@ FINDINGS = st.builds(
     gradport.Finding,
     key=TEXT,
     rule=TEXT,
-    outcome=st.sampled_from(["held", "failed", "skipped", "undecided", "error"]),
+    outcome=st.sampled_from(["ok", "failed", "skipped", "undecided", "error"]),
     kind=TEXT,
     severity=st.sampled_from(["info", "warning", "error"]),
     figure=FIGURES,
@@ -66,6 +67,16 @@ def test_an_old_file_opens():
     valid(evidence)
 
 
+def test_a_file_of_version_2_opens_and_what_held_is_ok():
+    text = pathlib.Path(__file__).with_name("version_2.json").read_text()
+    assert json.loads(text)["schema_version"] == 2
+    evidence = gradport.Evidence.from_json(text)
+    assert evidence.ok and {finding.outcome for finding in evidence.findings} == {Outcome.OK, Outcome.SKIPPED}
+    assert [row["outcome"] for row in evidence.series["forms"]] == ["ok", "refused"]
+    assert {cell["outcome"] for cell in evidence.series["sweep"]} == {"ok"}
+    valid(evidence)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -81,7 +92,7 @@ def test_what_is_no_evidence_is_refused(text, said):
 
 
 def test_a_finding_with_an_unknown_outcome_is_refused_at_its_place():
-    data = json.loads(gradport.Evidence("s", (gradport.Finding("k", "r", "held"),)).to_json())
+    data = json.loads(gradport.Evidence("s", (gradport.Finding("k", "r", "ok"),)).to_json())
     data["findings"][0]["outcome"] = "fine"
     with pytest.raises(gradport.SpecError, match=r"at findings\[0\]\.outcome, 'fine' is not one of"):
         gradport.Evidence.from_json(json.dumps(data))

@@ -83,7 +83,7 @@ def test_verify_holds_them_at_every_batch():
 
 
 def test_the_reference_evaluator_takes_them_as_well():
-    assert finding(verified(swish(), runtimes=["reference"]), "agrees-with-eager/reference/grad_x").outcome == "held"
+    assert finding(verified(swish(), runtimes=["reference"]), "agrees-with-eager/reference/grad_x").outcome == "ok"
 
 
 def test_several_outputs_and_a_saved_value():
@@ -100,7 +100,7 @@ def test_a_symbolic_that_names_an_onnxscript_function_runs_with_it():
 
 def test_a_backward_that_computes_something_else_is_found():
     evidence = verified(swish(backward=half_as_steep))
-    assert finding(evidence, "agrees-with-eager/onnxruntime/output").outcome == "held"
+    assert finding(evidence, "agrees-with-eager/onnxruntime/output").outcome == "ok"
     assert finding(evidence, "agrees-with-eager/onnxruntime/grad_x").outcome == "failed"
 
 

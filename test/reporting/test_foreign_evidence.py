@@ -21,7 +21,7 @@ SERIES = [
     {"divergence": [{"node": "n", "relative": 10**400}]},
     {"timings": {"rows": [], "memory": {}, "bandwidth": 0, "threads": 1}},
     {"onnx": {"opset": 18, "nodes": 1, "inputs": [], "outputs": [], "functions": []}},
-    {"forms": [{"opset": 18, "functions": [], "outcome": "held", "message": ""}]},
+    {"forms": [{"opset": 18, "functions": [], "outcome": "ok", "message": ""}]},
     {"snippet": {"ok": True}},
     {"snippet": {}},
     {"sweep": 5},
@@ -65,7 +65,7 @@ EMPTY = {"schema_version": 2, "subject": "s", "series": {}, "source": {}, "envir
         '{"schema_version": 1, "series": [1]}',
         '{"schema_version": 1, "series": {"timings": 1, "left_out": "x"}}',
         json.dumps({**EMPTY, "source": {"card": 5}}),
-        json.dumps({**EMPTY, "findings": [{"key": "k", "rule": "r", "outcome": "held", "figure": 10**400}]}),
+        json.dumps({**EMPTY, "findings": [{"key": "k", "rule": "r", "outcome": "ok", "figure": 10**400}]}),
     ],
     ids=["brackets", "nested", "list", "left out", "card", "figure"],
 )
@@ -84,5 +84,5 @@ def test_half_a_surrogate_pair_goes_through_a_file(tmp_path):
 
 @pytest.mark.parametrize("figure", [float("inf"), float("nan")])
 def test_what_is_not_finite_twice_has_not_changed(figure):
-    one = gradport.Evidence("s", (gradport.Finding("k", "r", "held", figure=figure),))
+    one = gradport.Evidence("s", (gradport.Finding("k", "r", "ok", figure=figure),))
     assert gradport.compare(one, one) == ()

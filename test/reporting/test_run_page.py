@@ -16,7 +16,7 @@ from gradport.reporting.difference import difference_html
 from gradport.reporting.plots import divergence_plot
 from gradport.reporting.run import run_html
 
-HELD = gradport.Finding("rule/held", "rule", "held", "derivative", "info", 2.5, "ULP", message="It holds.")
+HELD = gradport.Finding("rule/held", "rule", "ok", "derivative", "info", 2.5, "ULP", message="It holds.")
 FAILED = gradport.Finding(
     "rule/failed", "rule", "failed", severity="error", where=f"{__file__}:5", message="It does not."
 )
@@ -29,13 +29,13 @@ def evidence(*findings, name="subject", **series):
 def test_one_that_holds_says_so():
     page = run_html("title", [("here", evidence(HELD))])
     assert "All that was asked of subject holds." in page
-    assert 'aria-label="1 held"' in page
+    assert 'aria-label="1 ok"' in page
 
 
 def test_one_that_does_not_says_what_in_one_sentence():
     page = run_html("title", [("here", evidence(HELD, FAILED))])
     assert "subject does not hold: It does not." in page
-    assert 'aria-label="1 failed, 1 held"' in page
+    assert 'aria-label="1 failed, 1 ok"' in page
 
 
 def test_many_are_counted_and_linked():

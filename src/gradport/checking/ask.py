@@ -9,7 +9,7 @@ from gradport.checking.search import remembered, shrunk
 from gradport.checking.trial import Trial
 from gradport.eager.joint import Joint
 from gradport.errors import Error, TargetError
-from gradport.evidence.evidence import Finding
+from gradport.evidence.evidence import Finding, Outcome, Severity
 from gradport.isolation.effort import Deadline
 from gradport.isolation.limit import TimeUp, limited
 from gradport.subject.signature import place_of_gradient
@@ -34,7 +34,7 @@ def asked(trial: Trial, rule: Rule, limit: float) -> list[Finding]:
 def _at_its_smallest(trial: Trial, rule: Rule) -> list[Finding]:
     """What a rule finds, its first failure at the smallest input that shows it."""
     found = list(rule.answer(trial))
-    at = next((at for at, finding in enumerate(found) if finding.outcome == "failed"), None)
+    at = next((at for at, finding in enumerate(found) if finding.outcome == Outcome.FAILED), None)
     if not rule.shrinks:
         return found
     if at is None:
@@ -53,8 +53,8 @@ def endless(rule: str, joint: Joint, limit: float) -> Finding:
     return Finding(
         key=f"{rule}/time",
         rule=rule,
-        outcome="undecided",
-        severity="warning",
+        outcome=Outcome.UNDECIDED,
+        severity=Severity.WARNING,
         figure=limit,
         unit="s",
         where=place_of_gradient(joint.subject.target),
@@ -65,16 +65,18 @@ def endless(rule: str, joint: Joint, limit: float) -> Finding:
 def late(rule: str, deadline: Deadline) -> Finding:
     """A rule that the time limit did not let begin."""
     message = f"The time limit of {deadline.seconds:g} s was over before this rule."
-    return Finding(key=f"{rule}/time-limit", rule=rule, outcome="undecided", severity="warning", message=message)
+    return Finding(
+        key=f"{rule}/time-limit", rule=rule, outcome=Outcome.UNDECIDED, severity=Severity.WARNING, message=message
+    )
 
 
 def _broken(rule: str, error: Error, trial: Trial) -> Finding:
     return Finding(
         key=f"{rule}/runs",
         rule=rule,
-        outcome="failed",
+        outcome=Outcome.FAILED,
         kind="wrong",
-        severity="error",
+        severity=Severity.ERROR,
         where=trial.where(),
         message=str(error),
     )
@@ -89,5 +91,10 @@ def _fault(rule: str, error: Exception, trial: Trial) -> Finding:
         "asked."
     )
     return Finding(
-        key=f"{rule}/fault", rule=rule, outcome="error", severity="error", where=trial.where(), message=message
+        key=f"{rule}/fault",
+        rule=rule,
+        outcome=Outcome.ERROR,
+        severity=Severity.ERROR,
+        where=trial.where(),
+        message=message,
     )

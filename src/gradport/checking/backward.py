@@ -17,7 +17,7 @@ from gradport.checking.samples import Call, Sample, by_differences, by_operators
 from gradport.checking.trial import Trial
 from gradport.eager.joint import Slot
 from gradport.errors import SpecError
-from gradport.evidence.evidence import Finding
+from gradport.evidence.evidence import Finding, Outcome, Severity
 from gradport.subject.leaves import replaced
 
 __all__ = ["backward_against_differences", "backward_against_operators"]
@@ -139,9 +139,9 @@ def _finding(
     return Finding(
         key=f"{rule_name}/{slot.name}",
         rule=rule_name,
-        outcome="held" if held else "failed",
+        outcome=Outcome.OK if held else Outcome.FAILED,
         kind=kind.name,
-        severity="info" if held else "error",
+        severity=Severity.INFO if held else Severity.ERROR,
         figure=kind.figure,
         unit="relative",
         input=_place(slot, kind.worst) if kind.worst is not None else None,
@@ -218,9 +218,9 @@ def _against_callable(
         yield Finding(
             key=f"differences/{slot.name}",
             rule="differences",
-            outcome="held" if held else "failed",
+            outcome=Outcome.OK if held else Outcome.FAILED,
             kind=kind,
-            severity="info" if held else "error",
+            severity=Severity.INFO if held else Severity.ERROR,
             figure=figure,
             unit="relative",
             where=trial.where(),
@@ -273,8 +273,8 @@ def _undecided(rule_name: str, trial: Trial, slot: Slot) -> Finding:
     return Finding(
         key=f"{rule_name}/{slot.name}",
         rule=rule_name,
-        outcome="undecided",
-        severity="warning",
+        outcome=Outcome.UNDECIDED,
+        severity=Severity.WARNING,
         where=trial.where(),
         message=f"No element of {slot.name} that was looked at is a smooth point of the forward; give other inputs.",
     )
@@ -285,7 +285,7 @@ def _skipped(trial: Trial, reason: str, slot: Slot | None = None) -> Finding:
     return Finding(
         key=f"operators{about}",
         rule="operators",
-        outcome="skipped",
+        outcome=Outcome.SKIPPED,
         where=trial.where(),
         message=f"Not compared{f' for {slot.name}' if slot else ''}: {reason}.",
     )

@@ -8,11 +8,11 @@ from typing import Any
 from gradport.checking.expectation import expectations
 from gradport.checking.parts import in_real_parts
 from gradport.checking.rules import RULES, Rule, chosen
-from gradport.checking.workers import Examination, Outcome, examine
+from gradport.checking.workers import Examination, RuleResults, examine
 from gradport.compat.torch.selftest import require_hooks
 from gradport.eager.inputs import with_example
 from gradport.eager.joint import Joint, every_gradient
-from gradport.evidence.evidence import Evidence, Finding, environment
+from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
 from gradport.evidence.settings import Command, settings_of
 from gradport.isolation.effort import Deadline, Effort, as_effort, as_seconds
 from gradport.subject.signature import place_of_gradient, source_of
@@ -83,9 +83,9 @@ def check(
         expectations(joint, described.expect)
     examination = Examination(joint, seed, effort, Deadline(as_seconds(time_limit)), LIMIT)
     asking = [rule for rule in rules if effort.profile in rule.profiles]
-    outcome = examine(examination, asking)
+    results = examine(examination, asking)
     findings = said.findings()
-    findings += _none_asked(joint, rules, outcome.broken) if outcome.broken else _in_order(rules, outcome, effort)
+    findings += _none_asked(joint, rules, results.broken) if results.broken else _in_order(rules, results, effort)
     file, line = source_of(described.target)
     return Evidence(
         subject=described.name,
@@ -95,25 +95,27 @@ def check(
     )
 
 
-def _in_order(rules: Sequence[Rule], outcome: Outcome, effort: Effort) -> list[Finding]:
+def _in_order(rules: Sequence[Rule], results: RuleResults, effort: Effort) -> list[Finding]:
     """Every rule's Findings, in the table's order."""
-    found = {rule.name: outcome.findings.get(rule.name, [_left_out(rule, effort)]) for rule in rules}
+    found = {rule.name: results.findings.get(rule.name, [_left_out(rule, effort)]) for rule in rules}
     return [finding for rule in rules for finding in found[rule.name]]
 
 
 def _left_out(rule: Rule, effort: Effort) -> Finding:
     profile = rule.profiles[0]
     message = f"Skipped: the profile {str(effort.profile)!r} leaves it out; ask for profile={str(profile)!r}."
-    return Finding(key=f"{rule.name}/profile", rule=rule.name, outcome="skipped", message=message)
+    return Finding(key=f"{rule.name}/profile", rule=rule.name, outcome=Outcome.SKIPPED, message=message)
 
 
 def _none_asked(joint: Joint, rules: Sequence[Rule], broken: str) -> list[Finding]:
     """One failed Finding; the rules have nothing to look at."""
     where = place_of_gradient(joint.subject.target)
-    failed = Finding("contract/returns", "contract", "failed", "returns", "error", where=where, message=broken)
+    failed = Finding(
+        "contract/returns", "contract", Outcome.FAILED, "returns", Severity.ERROR, where=where, message=broken
+    )
     reason = "Skipped: the backward fails."
     return [failed] + [
-        Finding(rule.name, rule.name, "skipped", where=where, message=reason)
+        Finding(rule.name, rule.name, Outcome.SKIPPED, where=where, message=reason)
         for rule in rules
         if rule.name != "contract"
     ]

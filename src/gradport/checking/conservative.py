@@ -15,7 +15,7 @@ from gradport.checking.trial import Trial
 from gradport.eager.inputs import with_example
 from gradport.eager.joint import Joint, Slot
 from gradport.errors import Error, SpecError
-from gradport.evidence.evidence import Evidence, Finding, environment
+from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
 from gradport.isolation.effort import Deadline, as_effort, as_seconds
 from gradport.subject.signature import source_of
 from gradport.subject.subject import as_subject
@@ -168,7 +168,9 @@ def _names(trial: Trial, outputs: Mapping[str, torch.Tensor]) -> tuple[str, str]
 def _not_tried(inputs: int, deadline: Deadline) -> Iterator[Finding]:
     if inputs:
         message = f"The time limit of {deadline.seconds:g} s was over before {inputs} more inputs were tried."
-        yield Finding("conservative/time-limit", "conservative", "undecided", severity="warning", message=message)
+        yield Finding(
+            "conservative/time-limit", "conservative", Outcome.UNDECIDED, severity=Severity.WARNING, message=message
+        )
 
 
 def _findings(along: list[float], asymmetry: list[float], where: str | None) -> Iterator[Finding]:
@@ -191,8 +193,8 @@ def _findings(along: list[float], asymmetry: list[float], where: str | None) -> 
         yield Finding(
             key=f"conservative/{name}",
             rule="conservative",
-            outcome="held" if held else "failed",
-            severity="info" if held else "error",
+            outcome=Outcome.OK if held else Outcome.FAILED,
+            severity=Severity.INFO if held else Severity.ERROR,
             figure=worst,
             unit="relative",
             where=where,

@@ -19,7 +19,7 @@ from gradport.checking.samples import by_differences, is_piecewise_constant
 from gradport.checking.trial import Trial
 from gradport.eager.joint import Slot
 from gradport.errors import TargetError
-from gradport.evidence.evidence import Finding
+from gradport.evidence.evidence import Finding, Outcome
 
 __all__ = ["EDGES", "edge_values"]
 
@@ -61,7 +61,7 @@ def edge_values(trial: Trial) -> Iterator[Finding]:
             found = _at(trial, slot, name, value)
             wrong += [found] if found is not None else []
         yield from wrong
-        if all(finding.outcome == "held" for finding in wrong):
+        if all(finding.outcome == Outcome.OK for finding in wrong):
             message = f"At {', '.join(edges)} the gradient of {slot.name} is finite wherever its operators' is."
             yield judged(trial, "edge-values", slot.name, True, message, kind="edges")
     yield _empty(trial)

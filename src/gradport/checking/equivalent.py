@@ -15,7 +15,7 @@ from gradport.eager.joint import Joint, Slot, cast
 from gradport.eager.randomness import seeded
 from gradport.eager.run import Drawn, given, run_eager
 from gradport.errors import SpecError, TargetError
-from gradport.evidence.evidence import Evidence, Finding, environment
+from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
 from gradport.evidence.tolerance import Comparison, compare
 from gradport.isolation.effort import Deadline, as_effort, as_seconds
 from gradport.model.interface import Interface, interface
@@ -158,8 +158,8 @@ class _Pair:
             yield Finding(
                 key=f"equivalent/{name}",
                 rule="equivalent",
-                outcome="held" if comparison.ok else "failed",
-                severity="info" if comparison.ok else "error",
+                outcome=Outcome.OK if comparison.ok else Outcome.FAILED,
+                severity=Severity.INFO if comparison.ok else Severity.ERROR,
                 figure=comparison.ulps,
                 unit="ULP",
                 input=worst.case,
@@ -169,7 +169,14 @@ class _Pair:
         if self._one_sided is not None:
             case, message = self._one_sided
             yield Finding(
-                "equivalent/runs", "equivalent", "failed", "raises", "error", input=case, where=where, message=message
+                "equivalent/runs",
+                "equivalent",
+                Outcome.FAILED,
+                "raises",
+                Severity.ERROR,
+                input=case,
+                where=where,
+                message=message,
             )
 
     def _second_on(
@@ -216,7 +223,9 @@ class _Pair:
 def _not_tried(left: Sequence[str], deadline: Deadline) -> Iterator[Finding]:
     if left:
         message = f"The time limit of {deadline.seconds:g} s was over before {', '.join(left)}."
-        yield Finding("equivalent/time-limit", "equivalent", "undecided", severity="warning", message=message)
+        yield Finding(
+            "equivalent/time-limit", "equivalent", Outcome.UNDECIDED, severity=Severity.WARNING, message=message
+        )
 
 
 def _cases(

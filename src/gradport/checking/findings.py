@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradport.checking.trial import Trial
-from gradport.evidence.evidence import Finding
+from gradport.evidence.evidence import Finding, Outcome, Severity
 
 __all__ = ["judged", "noted", "skipped", "warned"]
 
@@ -24,9 +24,9 @@ def judged(
     return Finding(
         key=f"{rule}/{about}" if about else rule,
         rule=rule,
-        outcome="held" if held else "failed",
+        outcome=Outcome.OK if held else Outcome.FAILED,
         kind=kind,
-        severity="info" if held else "error",
+        severity=Severity.INFO if held else Severity.ERROR,
         figure=figure,
         unit=unit,
         input=input,
@@ -37,15 +37,19 @@ def judged(
 
 def noted(trial: Trial, rule: str, about: str, message: str, *, kind: str = "", figure: float | None = None) -> Finding:
     """Something that is worth knowing and wrong in no way."""
-    return Finding(f"{rule}/{about}", rule, "held", kind, "info", figure, where=trial.where(), message=message)
+    return Finding(
+        f"{rule}/{about}", rule, Outcome.OK, kind, Severity.INFO, figure, where=trial.where(), message=message
+    )
 
 
 def warned(trial: Trial, rule: str, about: str, message: str, *, kind: str, figure: float | None = None) -> Finding:
     """Something that goes wrong elsewhere, and is no mistake of the author's."""
-    return Finding(f"{rule}/{about}", rule, "held", kind, "warning", figure, where=trial.where(), message=message)
+    return Finding(
+        f"{rule}/{about}", rule, Outcome.OK, kind, Severity.WARNING, figure, where=trial.where(), message=message
+    )
 
 
 def skipped(trial: Trial, rule: str, about: str, reason: str) -> Finding:
     """Something that was not looked at, and why."""
     key = f"{rule}/{about}" if about else rule
-    return Finding(key, rule, "skipped", where=trial.where(), message=f"Not looked at: {reason}.")
+    return Finding(key, rule, Outcome.SKIPPED, where=trial.where(), message=f"Not looked at: {reason}.")

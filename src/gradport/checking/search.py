@@ -14,7 +14,7 @@ from gradport.eager.inputs.memory import HOW_TO_FORGET, Memory, packed
 from gradport.eager.inputs.search import written
 from gradport.eager.joint import Slot
 from gradport.errors import Error
-from gradport.evidence.evidence import Finding
+from gradport.evidence.evidence import Finding, Outcome
 
 __all__ = ["remembered", "shown_by", "shrunk"]
 
@@ -49,7 +49,7 @@ def shrunk(trial: Trial, rule: Rule, failed: Finding) -> Finding:
 
     def fails(tensors: Tensors) -> bool:
         for finding in _findings(trial, rule, tensors):
-            if (finding.key, finding.outcome) == (failed.key, "failed"):
+            if (finding.key, finding.outcome) == (failed.key, Outcome.FAILED):
                 at[packed(tensors)] = finding
                 return True
         return False
@@ -68,7 +68,7 @@ def remembered(trial: Trial, rule: Rule) -> Finding | None:
 
     def fails(tensors: Tensors) -> bool:
         for finding in _findings(trial, rule, tensors):
-            if finding.outcome == "failed":
+            if finding.outcome == Outcome.FAILED:
                 at[packed(tensors)] = finding
                 return True
         return False

@@ -9,7 +9,7 @@ import torch
 
 from gradport.compat.quiet import quiet
 from gradport.eager.inputs import fresh, fresh_within, moved_state
-from gradport.eager.joint import Joint, Outcome, Slot, cast, copies
+from gradport.eager.joint import CallResults, Joint, Slot, cast, copies
 from gradport.eager.randomness import seeded
 from gradport.eager.run import Cotangent, given, ones, rejection, run_eager
 from gradport.errors import Error
@@ -107,13 +107,13 @@ class Trial:
         Raises:
             TargetError: the subject rejects these inputs.
         """
-        return self.results(self._call(self._forward, tensors, {}))
+        return self.results_of(self._call(self._forward, tensors, {}))
 
-    def results(self, outcome: Outcome) -> dict[str, torch.Tensor]:
+    def results_of(self, results: CallResults) -> dict[str, torch.Tensor]:
         """The loss where there is one, else the floating-point outputs."""
-        if outcome.loss is not None:
-            return {LOSS: outcome.loss.detach()}
-        return {name: value.detach() for name, value in outcome.outputs.items() if value.is_floating_point()}
+        if results.loss is not None:
+            return {LOSS: results.loss.detach()}
+        return {name: value.detach() for name, value in results.outputs.items() if value.is_floating_point()}
 
     def gradients(
         self, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]
@@ -169,8 +169,8 @@ class Trial:
 
     def _results_with_seed(self, seed: int) -> list[torch.Tensor]:
         with seeded(seed):
-            outcome = run_eager(self.joint, self.inputs[0], ones)
-        found = [*self.results(outcome).values(), *outcome.gradients.values()]
+            results = run_eager(self.joint, self.inputs[0], ones)
+        found = [*self.results_of(results).values(), *results.gradients.values()]
         return [tensor.detach() for tensor in found if tensor is not None]
 
     def where(self) -> str | None:
@@ -179,9 +179,9 @@ class Trial:
 
     def _call(
         self, joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]
-    ) -> Outcome:
+    ) -> CallResults:
         return self._seeded_call(joint, tensors, given(cotangents))
 
-    def _seeded_call(self, joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangent: Cotangent) -> Outcome:
+    def _seeded_call(self, joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangent: Cotangent) -> CallResults:
         with seeded(self.seed):
             return run_eager(joint, tensors, cotangent)

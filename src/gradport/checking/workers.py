@@ -30,12 +30,12 @@ from gradport.compat.quiet import quiet
 from gradport.eager.inputs import memory
 from gradport.eager.joint import Joint
 from gradport.errors import Error, TargetError
-from gradport.evidence.evidence import Finding
+from gradport.evidence.evidence import Finding, Outcome, Severity
 from gradport.isolation.child import Watch, limit_processor_time, settle
 from gradport.isolation.effort import Deadline, Effort
 from gradport.subject.signature import place_of_gradient
 
-__all__ = ["Examination", "Outcome", "examine"]
+__all__ = ["Examination", "RuleResults", "examine"]
 
 _SLOW_RULE = 3000.0
 """Processor time that a rule may take, in times of one call of the example; a rule makes some hundreds."""
@@ -64,7 +64,7 @@ class Examination:
 
 
 @dataclasses.dataclass
-class Outcome:
+class RuleResults:
     """What came of it.
 
     Attributes:
@@ -76,13 +76,13 @@ class Outcome:
     broken: str = ""
 
 
-def examine(examination: Examination, rules: Sequence[Rule]) -> Outcome:
+def examine(examination: Examination, rules: Sequence[Rule]) -> RuleResults:
     """Asks the rules.
 
     Raises:
         TargetError: the subject rejects its own example.
     """
-    found = Outcome()
+    found = RuleResults()
     if _can_fork(examination.joint):
         if any(rule.compiles for rule in rules):
             warm_up()
@@ -138,7 +138,7 @@ def _ask_here(examination: Examination, rules: Sequence[Rule], tell: Callable[[M
         tell(("told", rule.name, findings, memories))
 
 
-def _take(message: Message, found: Outcome) -> None:
+def _take(message: Message, found: RuleResults) -> None:
     """Notes what a worker said.
 
     Raises:
@@ -158,7 +158,7 @@ def _take(message: Message, found: Outcome) -> None:
 class _Parent:
     """Makes workers, listens to them, and makes new ones where they die."""
 
-    def __init__(self, examination: Examination, found: Outcome) -> None:
+    def __init__(self, examination: Examination, found: RuleResults) -> None:
         self._examination = examination
         self._found = found
         self._workers: list[_Worker] = []
@@ -303,9 +303,9 @@ def _lost(rule: str, end: str | None, joint: Joint, limit: float) -> Finding:
     return Finding(
         key=f"{rule}/crash",
         rule=rule,
-        outcome="failed",
+        outcome=Outcome.FAILED,
         kind="crash",
-        severity="error",
+        severity=Severity.ERROR,
         where=place_of_gradient(joint.subject.target),
         message=_died(joint, end, "on the inputs of this rule"),
     )

@@ -29,7 +29,7 @@ def with_excerpts(evidence: Evidence) -> Evidence:
 def _places(evidence: Evidence) -> Iterator[tuple[str, int]]:
     if evidence.source.get("file") and evidence.source.get("line"):
         yield evidence.source["file"], int(evidence.source["line"])
-    told = [finding.where for finding in evidence.findings if finding.outcome not in ("held", "skipped")]
+    told = [finding.where for finding in evidence.findings if not finding.outcome.passes]
     told += [node.get("place") for node in evidence.series.get("divergence", []) if node.get("first")]
     yield from (found for place in told if (found := line_of(place)) is not None)
 

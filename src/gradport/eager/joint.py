@@ -27,14 +27,14 @@ from gradport.subject.slots import Slot
 from gradport.subject.subject import Subject
 from gradport.subject.wrt import Reached, differentiable, resolve_wrt
 
-__all__ = ["Joint", "Outcome", "Slot", "cast", "copies", "every_gradient"]
+__all__ = ["CallResults", "Joint", "Slot", "cast", "copies", "every_gradient"]
 
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class CallResults:
     """What one call gave.
 
     Attributes:
@@ -132,7 +132,7 @@ class Joint:
         tensors: Mapping[Slot, torch.Tensor],
         cotangent: Callable[[str, torch.Tensor], torch.Tensor],
         random: Callable[[], Randomness] | None = None,
-    ) -> Outcome:
+    ) -> CallResults:
         """Runs forward and, where gradients are wanted, backward.
 
         Args:
@@ -167,7 +167,7 @@ class Joint:
         )
         leaves |= {slot: activations[slot.name] for slot in wanted}
         gradients = {slot: self._gradient(slot, leaves[slot]) for slot in self.wanted}
-        return Outcome(
+        return CallResults(
             outputs,
             loss,
             gradients,
@@ -179,7 +179,7 @@ class Joint:
             drawn.distributions if drawn is not None else {},
         )
 
-    def chosen(self, outcome: Outcome) -> dict[str, torch.Tensor]:
+    def chosen(self, results: CallResults) -> dict[str, torch.Tensor]:
         """The outputs that the graph gives: all without a loss, none with it, or those asked for, activations too.
 
         Raises:
@@ -187,15 +187,15 @@ class Joint:
         """
         wanted = self.subject.outputs
         if wanted is None:
-            return {} if outcome.loss is not None else dict(outcome.outputs)
+            return {} if results.loss is not None else dict(results.outputs)
         if wanted == "all":
-            return dict(outcome.outputs)
-        known = {**outcome.outputs, **outcome.activations}
+            return dict(results.outputs)
+        known = {**results.outputs, **results.activations}
         for name in _as_list(wanted):
             if name not in known:
                 raise SpecError(
                     f"outputs names {name!r}, which is no output of {self.subject.name}; "
-                    f"its outputs are {', '.join(outcome.outputs)}."
+                    f"its outputs are {', '.join(results.outputs)}."
                 )
         return {name: known[name] for name in _as_list(wanted)}
 

@@ -13,7 +13,7 @@ import torch
 from gradport.compat.quiet import quiet
 from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls
 from gradport.eager.custom_operators import ReferencedOperators, has_operator_references
-from gradport.eager.joint import Joint, Outcome, Slot, copies
+from gradport.eager.joint import CallResults, Joint, Slot, copies
 from gradport.eager.randomness import Randomness
 from gradport.eager.references import ReferenceHooks
 from gradport.errors import Error, TargetError
@@ -36,7 +36,7 @@ def run_eager(
     random: Callable[[], Randomness] | None = None,
     hooks: Hooks | None = None,
     operators: contextlib.AbstractContextManager[Any] | None = None,
-) -> Outcome:
+) -> CallResults:
     """One eager call on copies of `tensors`; nothing the subject writes into is the caller's.
 
     Args:

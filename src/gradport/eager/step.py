@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gradport.compat.torch.functions import function_calls
-from gradport.eager.joint import Joint, Outcome, Slot, copies
+from gradport.eager.joint import CallResults, Joint, Slot, copies
 from gradport.eager.optimizers import eager_step, group_names, require_carried, starting_state, traced_step
 from gradport.eager.randomness import Expected, Randomness
 from gradport.eager.references import ReferenceHooks
@@ -95,17 +95,17 @@ class Step(Joint):
         tensors: Mapping[Slot, torch.Tensor],
         cotangent: Callable[[str, torch.Tensor], torch.Tensor],
         random: Callable[[], Randomness] | None = None,
-    ) -> Outcome:
+    ) -> CallResults:
         """Runs forward, backward and the optimizer."""
-        outcome = super().__call__(tensors, cotangent, random)
+        results = super().__call__(tensors, cotangent, random)
         placed = self.examples() | dict(tensors)
-        gradients = {slot.name: gradient for slot, gradient in outcome.gradients.items() if gradient is not None}
+        gradients = {slot.name: gradient for slot, gradient in results.gradients.items() if gradient is not None}
         with torch.no_grad():
             moved = self._moved(placed, gradients)
-        new = {slot: outcome.buffers[slot.name] for slot in self.moving if slot.kind == "buffer"} | moved
-        missing: dict[Slot, torch.Tensor | None] = {s: None for s, grad in outcome.gradients.items() if grad is None}
+        new = {slot: results.buffers[slot.name] for slot in self.moving if slot.kind == "buffer"} | moved
+        missing: dict[Slot, torch.Tensor | None] = {s: None for s, grad in results.gradients.items() if grad is None}
         ordered = {slot: new[slot] for slot in self.state_slots()}
-        return dataclasses.replace(outcome, gradients=missing, updates=(), new_state=ordered)
+        return dataclasses.replace(results, gradients=missing, updates=(), new_state=ordered)
 
     def state_slots(self) -> list[Slot]:
         """What a step moves, in graph order: parameters, buffers, the optimizer's, what is accumulated."""
@@ -170,14 +170,14 @@ class Step(Joint):
         tensors = Joint.examples(self)
         try:
             with function_calls(ReferenceHooks(always=False)):
-                outcome = Joint.__call__(self, copies(tensors), lambda name, value: torch.ones_like(value), Expected)
+                results = Joint.__call__(self, copies(tensors), lambda name, value: torch.ones_like(value), Expected)
         except Error:
             raise
         except Exception as error:
             raise rejection(self, tensors, error) from error
-        moving = {slot for slot, gradient in outcome.gradients.items() if gradient is not None}
-        changed = [n for n, new in outcome.buffers.items() if not torch.equal(new, self.state.buffers[n])]
-        return frozenset(moving | {Slot("buffer", name) for name in {*outcome.updates, *changed}})
+        moving = {slot for slot, gradient in results.gradients.items() if gradient is not None}
+        changed = [n for n, new in results.buffers.items() if not torch.equal(new, self.state.buffers[n])]
+        return frozenset(moving | {Slot("buffer", name) for name in {*results.updates, *changed}})
 
     def _find_state(self) -> None:
         state = starting_state(self.optimizer)

@@ -3,6 +3,6 @@
 In: figures and sentences. Out: Evidence, as JSON too. Never: a call of a Subject or a run of a model.
 """
 
-from gradport.evidence.evidence import Evidence, Finding, environment, schema
+from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment, schema
 
-__all__ = ["Evidence", "Finding", "environment", "schema"]
+__all__ = ["Evidence", "Finding", "Outcome", "Severity", "environment", "schema"]

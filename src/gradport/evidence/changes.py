@@ -7,14 +7,14 @@ import math
 import statistics
 from collections.abc import Iterator
 
-from gradport.evidence.evidence import Evidence, Finding
+from gradport.evidence.evidence import Evidence, Finding, Outcome
 
 __all__ = ["KINDS", "Change", "compare"]
 
 KINDS = ("worse", "gone", "slower", "new", "larger", "smaller", "faster", "better")
 """Kinds of changes, the worst first."""
 
-_RANK = {"held": 3, "skipped": 2, "undecided": 1, "failed": 0, "error": 0}
+_RANK = {Outcome.OK: 3, Outcome.SKIPPED: 2, Outcome.UNDECIDED: 1, Outcome.FAILED: 0, Outcome.ERROR: 0}
 
 _PACE = 1.5
 """Times that differ less are what a busy machine makes of the same code."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 import importlib.resources
 import json
@@ -12,11 +13,32 @@ from typing import Any
 
 from gradport.errors import SpecError, first_line
 
-__all__ = ["SCHEMA_VERSION", "Evidence", "Finding", "environment", "line_of", "schema"]
+__all__ = ["SCHEMA_VERSION", "Evidence", "Finding", "Outcome", "Severity", "environment", "line_of", "schema"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-OUTCOMES = ("held", "failed", "skipped", "undecided", "error")
+
+class Outcome(enum.StrEnum):
+    """What came of a question."""
+
+    OK = "ok"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UNDECIDED = "undecided"
+    ERROR = "error"
+
+    @property
+    def passes(self) -> bool:
+        """Whether Evidence with it may be ok."""
+        return self in (Outcome.OK, Outcome.SKIPPED)
+
+
+class Severity(enum.StrEnum):
+    """How much a Finding matters to its reader."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +48,7 @@ class Finding:
     Attributes:
         key: stable across runs, made of the rule and what it is about.
         rule: the rule's name.
-        outcome: held, failed, skipped, undecided or error.
+        outcome: ok, failed, skipped, undecided or error.
         kind: what was found (derivative, straight-through, agrees, ...).
         severity: info, warning or error.
         figure: the number that was measured, or None.
@@ -38,14 +60,18 @@ class Finding:
 
     key: str
     rule: str
-    outcome: str
+    outcome: Outcome
     kind: str = ""
-    severity: str = "info"
+    severity: Severity = Severity.INFO
     figure: float | None = None
     unit: str = ""
     input: str | None = None
     where: str | None = None
     message: str = ""
+
+    def __post_init__(self) -> None:  # a text with the value of an enum's member is that member
+        object.__setattr__(self, "outcome", Outcome(self.outcome))
+        object.__setattr__(self, "severity", Severity(self.severity))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +97,7 @@ class Evidence:
     @property
     def ok(self) -> bool:
         """Whether nothing failed, stayed undecided or broke."""
-        return all(finding.outcome in ("held", "skipped") for finding in self.findings)
+        return all(finding.outcome.passes for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
         """What `to_json` writes, as plain dicts and lists; nan and infinities are strings."""
@@ -131,6 +157,7 @@ def _current(data: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         data = _from_version_1(data) if data["schema_version"] == 1 else data
+        data = _from_version_2(data) if data["schema_version"] == 2 else data
         fault = _fault(data)
     except (RecursionError, TypeError, ValueError):  # a version 1 was never held against a schema
         fault = "it is nested too deeply, or has another form than its version."
@@ -157,6 +184,21 @@ def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
         del series["timings"]
         series["left_out"] = {**series.get("left_out", {}), "timings": "an older gradport kept them without sizes"}
     return {**data, "series": series, "schema_version": 2}
+
+
+def _from_version_2(data: dict[str, Any]) -> dict[str, Any]:
+    """`ok` was `held`, of Findings, of the forms of a card and of the cells of a sweep."""
+    series = dict(data.get("series") or {})
+    for name in ("forms", "sweep"):
+        if isinstance(series.get(name), list):
+            series[name] = [_with_ok(row) for row in series[name]]
+    findings = data.get("findings")
+    renamed = {"findings": [_with_ok(one) for one in findings]} if isinstance(findings, list) else {}
+    return {**data, **renamed, "series": series, "schema_version": 3}
+
+
+def _with_ok(row: Any) -> Any:
+    return {**row, "outcome": "ok"} if isinstance(row, dict) and row.get("outcome") == "held" else row
 
 
 def line_of(place: str | None) -> tuple[str, int] | None:

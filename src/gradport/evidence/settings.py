@@ -20,7 +20,7 @@ from collections.abc import Collection
 from typing import Any
 
 from gradport.errors import SpecError
-from gradport.evidence.evidence import Finding
+from gradport.evidence.evidence import Finding, Outcome
 from gradport.subject.subject import Subject
 
 __all__ = ["Command", "Settings", "settings_of"]
@@ -59,14 +59,14 @@ class Settings:
         """What the report repeats."""
         said = f"{pathlib.Path(self.file).name} says so: {self.reason}"
         found = [
-            Finding(f"{name}/settings", name, "skipped", where=self.file, message=f"Not looked at; {said}.")
+            Finding(f"{name}/settings", name, Outcome.SKIPPED, where=self.file, message=f"Not looked at; {said}.")
             for name in self.skip
         ]
         for name in ("expect", "rtol", "atol"):
             value = getattr(self, name)
             if value is not None:
                 message = f"{name}={value!r}; {said}."
-                found.insert(0, Finding(f"settings/{name}", "settings", "held", where=self.file, message=message))
+                found.insert(0, Finding(f"settings/{name}", "settings", Outcome.OK, where=self.file, message=message))
         return found
 
 

@@ -10,7 +10,7 @@ import torch
 
 from gradport.checking.bends import ROUND, bends
 from gradport.checking.differences import Slope, slope
-from gradport.eager.joint import Joint, Outcome, Slot, cast, copies
+from gradport.eager.joint import CallResults, Joint, Slot, cast, copies
 from gradport.eager.run import run_eager
 from gradport.errors import Error
 
@@ -69,16 +69,16 @@ class _Line:
         along: str,
         at: Callable[[float], Mapping[Slot, torch.Tensor]],
         weigh: Callable[[torch.Tensor], torch.Tensor],
-        read: Callable[[Outcome], float],
+        read: Callable[[CallResults], float],
     ) -> None:
         self.joint, self.along, self.at, self.weigh, self.read = joint, along, at, weigh, read
 
-    def run(self, t: float) -> Outcome:
+    def run(self, t: float) -> CallResults:
         return run_eager(self.joint, self.at(t), lambda name, output: self.weigh(output))
 
     def height(self, t: float) -> float:
-        outcome = self.run(t)
-        found = [outcome.loss] if outcome.loss is not None else list(outcome.outputs.values())
+        results = self.run(t)
+        found = [results.loss] if results.loss is not None else list(results.outputs.values())
         return sum(float((v.detach().double() * self.weigh(v)).sum()) for v in found if v.is_floating_point())
 
     def jumps(self, t: float) -> bool:
@@ -121,8 +121,8 @@ def _every(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Lin
     def at(t: float) -> Mapping[Slot, torch.Tensor]:
         return {**start, slot: torch.full_like(start[slot], t)}
 
-    def read(outcome: Outcome) -> float:
-        gradient = outcome.gradients[slot]
+    def read(results: CallResults) -> float:
+        gradient = results.gradients[slot]
         return 0.0 if gradient is None else float(gradient.detach().sum())
 
     return _Line(joint, f"every element of {slot.name}, results summed", at, torch.ones_like, read)
@@ -140,8 +140,8 @@ def _one(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:
             weights.view(-1)[0] = 1.0
         return weights
 
-    def read(outcome: Outcome) -> float:
-        gradient = outcome.gradients[slot]
+    def read(results: CallResults) -> float:
+        gradient = results.gradients[slot]
         return 0.0 if gradient is None else float(gradient.reshape(-1)[0])
 
     return _Line(joint, f"the first element of {slot.name}, first element of the result", at, first, read)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradport.errors import Error
@@ -13,15 +13,22 @@ from gradport.subject.subject import Subject
 __all__ = ["forms"]
 
 
-def forms(subject: Subject, *, progress: Callable[[str], None] = lambda what: None) -> list[dict[str, Any]]:
+def forms(
+    subject: Subject, opsets: Sequence[int] = OPSETS, *, progress: Callable[[str], None] = lambda what: None
+) -> list[dict[str, Any]]:
     """A cell for each opset and form: exported and proved beside eager, or why not.
 
+    Args:
+        subject: what is exported.
+        opsets: the opsets that are tried.
+        progress: told what comes next.
+
     Returns:
-        `opset`, `functions`, `outcome` ("held" or "refused") and `message`.
+        `opset`, `functions`, `outcome` ("ok" or "refused") and `message`.
     """
     found = []
     for functions in ("keep", "inline", "opaque"):
-        for opset in OPSETS:
+        for opset in opsets:
             progress(f"opset {opset}, {functions}")
             found.append({"opset": opset, "functions": functions, **_cell(subject, opset, functions)})
     return found
@@ -32,4 +39,4 @@ def _cell(subject: Subject, opset: int, functions: str) -> dict[str, str]:
         export(subject, opset_version=opset, functions=functions)
     except Error as error:
         return {"outcome": "refused", "message": str(error)}
-    return {"outcome": "held", "message": ""}
+    return {"outcome": "ok", "message": ""}

@@ -17,6 +17,7 @@ from gradport.eager.run import ones, run_eager
 from gradport.errors import Error
 from gradport.evidence.evidence import Evidence, environment
 from gradport.exporting.export import export
+from gradport.lowering import OPSETS
 from gradport.measuring.curves import curves
 from gradport.measuring.divergence import divergence
 from gradport.measuring.errors import errors
@@ -32,7 +33,7 @@ from gradport.verifying import verify
 __all__ = ["measure"]
 
 _PATIENT = 0.5
-"""Budget from which on torch.compile, which takes seconds, is timed too."""
+"""Budget from which on torch.compile, which takes seconds, is timed too, and every opset is tried."""
 
 
 def measure(subject: Subject, *, budget: float = 1.0, progress: Callable[[str], None] = lambda what: None) -> Evidence:
@@ -40,7 +41,8 @@ def measure(subject: Subject, *, budget: float = 1.0, progress: Callable[[str], 
 
     Args:
         subject: with example inputs; where it names no gradients, every one there is.
-        budget: factor of the amount of work of the check and of the verification; under 0.5 torch.compile is not timed.
+        budget: factor of the amount of work of the check and of the verification; under 0.5 torch.compile
+            is not timed and the forms are tried at the lowest and the newest opset only.
         progress: told what comes next.
 
     Returns:
@@ -72,7 +74,8 @@ def measure(subject: Subject, *, budget: float = 1.0, progress: Callable[[str], 
         part("onnx", lambda: nodes(program))
         part("errors", lambda: errors(joint, dimensions, program))
         part("divergence", lambda: divergence(joint, dimensions, program.opset))
-        part("forms", lambda: forms(described, progress=progress))
+        opsets = OPSETS if budget >= _PATIENT else (OPSETS[0], OPSETS[-1])
+        part("forms", lambda: forms(described, opsets, progress=progress))
         part("snippet", lambda: snippet(joint, program))
         forward = export(described.replace(wrt=None, loss=None, targets=(), outputs=None), verify=False)
         part("timings", lambda: timings(joint, dimensions, program, forward, compiled=budget >= _PATIENT))

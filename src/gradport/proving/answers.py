@@ -62,6 +62,8 @@ class Case:
         kind: whether it holds edge values (nan, infinities), or equal elements in many places, whose order torch
             leaves open.
         is_example: whether it is the Subject's own example, which eager has to take.
+        overflows: whether it holds the largest number of its dtype, which leaves no room for a tolerance.
+        seed: of its cotangents and random numbers.
         otherwise: the inputs to try where eager rejects these, or None.
         cotangent: what becomes of each cotangent that is drawn.
     """
@@ -70,8 +72,15 @@ class Case:
     tensors: dict[Slot, torch.Tensor]
     kind: CaseKind = CaseKind.PLAIN
     is_example: bool = False
+    overflows: bool = False
+    seed: int = 0
     otherwise: Callable[[], dict[Slot, torch.Tensor]] | None = None
     cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn
+
+    @classmethod
+    def example(cls, joint: Joint) -> Case:
+        """The Subject's own inputs."""
+        return cls("the example", joint.examples(), is_example=True)
 
     @property
     def edge(self) -> bool:
@@ -95,6 +104,7 @@ class Reference:
         feeds: the graph's inputs.
         expected: what the graph should give.
         roles: role of each output.
+        input_roles: role of each input.
         narrowest: the narrowest floating-point dtype among what went in, or None where none did.
         oracle: the float64 values, or None where the subject does not run in float64; asked lazily.
         spread: how far each value goes when all that goes in moves by a few ULPs; asked lazily.
@@ -105,6 +115,7 @@ class Reference:
     feeds: dict[str, torch.Tensor]
     expected: dict[str, torch.Tensor]
     roles: dict[str, str]
+    input_roles: dict[str, str]
     narrowest: torch.dtype | None
     oracle: Callable[[], dict[str, torch.Tensor] | None]
     spread: Callable[[], dict[str, torch.Tensor]]
@@ -142,7 +153,9 @@ def reference(
     oracle = functools.cache(lambda: _oracle(joint, tensors, drawn.cotangents, again))
     spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, again, listed.outputs, grain))
     new_state = {slot: tensor.detach() for slot, tensor in outcome.new_state.items()}
-    return Reference(listed.inputs, listed.outputs, listed.roles, narrowest, oracle, spread, again, new_state)
+    return Reference(
+        listed.inputs, listed.outputs, listed.roles, listed.input_roles, narrowest, oracle, spread, again, new_state
+    )
 
 
 def answered(case: Case, ask: Callable[[Case], Reference]) -> tuple[Case, Reference] | None:

@@ -108,7 +108,7 @@ def operator_values(
     held = captured.joint.examples() | dict(tensors)
     inputs: list[torch.Tensor] = []
     nodes = {node.name: node for node in captured.graph_module.graph.nodes if node.op == "placeholder"}
-    random = [t for n, t in answer.feeds.items() if n.startswith("random_")]
+    random = [t for n, t in answer.feeds.items() if answer.input_roles[n] == "random"]
     for placeholder in captured.placeholders:
         if placeholder.kind == "cotangent":
             like = torch.empty(0, dtype=nodes[placeholder.node].meta["val"].dtype)

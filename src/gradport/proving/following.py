@@ -12,7 +12,7 @@ import dataclasses
 
 import torch
 
-from gradport.eager.joint import Joint, Outcome, Slot
+from gradport.eager.joint import CallResults, Joint, Slot
 from gradport.eager.run import ones, run_eager
 from gradport.errors import Error, ExportError
 from gradport.proving.answers import Case, Reference, moved_by_ulps
@@ -64,11 +64,11 @@ class Following:
         self._state = {slot: results[name] for slot, name in zip(answer.new_state, names, strict=True)}
         inputs = {slot: tensor for slot, tensor in case.tensors.items() if slot not in self._state}
         self._runs.append(_Run(inputs, answer))
-        outcome = self._step(self._runs[-1], self._free)
-        self._free = _detached(outcome)
+        call_results = self._step(self._runs[-1], self._free)
+        self._free = _detached(call_results)
         loss = next((results[name] for name, role in answer.roles.items() if role == "loss"), None)
         found = _scalars(self._state) | ({_LOSS: loss} if loss is not None else {})
-        for slot, value in _followed(outcome).items():
+        for slot, value in _followed(call_results).items():
             self._require_near(slot, float(found[slot]), float(value))
 
     def _require_near(self, slot: Slot, found: float, wanted: float) -> None:
@@ -91,30 +91,30 @@ class Following:
             moving: moved_by_ulps(examples[moving], generator) if moving.kind == "parameter" else examples[moving]
             for moving in self._free
         }
-        outcome = None
+        call_results = None
         for run in self._runs:
             try:
-                outcome = self._step(run, state)
+                call_results = self._step(run, state)
             except Error:
                 return 0.0
-            state = _detached(outcome)
-        return 0.0 if outcome is None else abs(float(_followed(outcome)[slot]) - wanted)
+            state = _detached(call_results)
+        return 0.0 if call_results is None else abs(float(_followed(call_results)[slot]) - wanted)
 
-    def _step(self, run: _Run, state: Tensors) -> Outcome:
+    def _step(self, run: _Run, state: Tensors) -> CallResults:
         return run_eager(self._joint, {**self._joint.examples(), **run.tensors, **state}, ones, run.answer.again.random)
 
 
 _LOSS = Slot("loss", "loss")
 
 
-def _detached(outcome: Outcome) -> Tensors:
-    return {slot: tensor.detach() for slot, tensor in outcome.new_state.items()}
+def _detached(call_results: CallResults) -> Tensors:
+    return {slot: tensor.detach() for slot, tensor in call_results.new_state.items()}
 
 
-def _followed(outcome: Outcome) -> Tensors:
+def _followed(call_results: CallResults) -> Tensors:
     """The numbers of a free run that must be followed."""
-    assert outcome.loss is not None
-    return {_LOSS: outcome.loss.detach()} | _scalars(_detached(outcome))
+    assert call_results.loss is not None
+    return {_LOSS: call_results.loss.detach()} | _scalars(_detached(call_results))
 
 
 def _scalars(state: Tensors) -> Tensors:

@@ -152,7 +152,7 @@ def _cases(
         within = functools.partial(fresh_within, joint, dimensions, at, generator)
         return Case(what, fresh(joint, dimensions, at, generator), otherwise=within)
 
-    yield Case("the example", joint.examples(), is_example=True)
+    yield Case.example(joint)
     count = 3
     yield moved("moved inputs", sizes)
     yield moved("moved inputs", sizes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradport.evidence.evidence import Finding
+from gradport.evidence.evidence import Finding, Outcome, Severity
 from gradport.reporting.document import Badge, Code, Line, Table
 
 __all__ = ["figure_of_finding", "findings_table", "said"]
@@ -27,7 +27,8 @@ def findings_table(findings: Sequence[Finding], caption: str) -> Table:
 
 def said(finding: Finding) -> str:
     """The outcome, or that it is a warning."""
-    return "warning" if finding.outcome == "held" and finding.severity == "warning" else finding.outcome
+    warns = finding.outcome is Outcome.OK and finding.severity is Severity.WARNING
+    return Severity.WARNING if warns else finding.outcome
 
 
 def figure_of_finding(finding: Finding) -> str:
@@ -36,5 +37,5 @@ def figure_of_finding(finding: Finding) -> str:
 
 
 def _message(finding: Finding) -> Line:
-    shown = f" Shown by {finding.input}." if finding.input and finding.outcome not in ("held", "skipped") else ""
+    shown = f" Shown by {finding.input}." if finding.input and not finding.outcome.passes else ""
     return (f"{finding.message}{shown}",)

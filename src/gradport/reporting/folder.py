@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping, Sequence
 
-from gradport.evidence.evidence import Evidence
+from gradport.evidence.evidence import Evidence, Outcome
 from gradport.reporting.card import Survey, docs_page, function_section, is_card, kw_page, opening, patterns, trail_of
 from gradport.reporting.document import (
     Badge,
@@ -148,7 +148,10 @@ def _held(found: Sequence[Evidence]) -> Line:
     """How many of what was measured hold."""
     if not found:
         return ("not measured",)
-    return (Badge("held" if all(one.ok for one in found) else "failed"), f" {sum(o.ok for o in found)} of {len(found)}")
+    return (
+        Badge(Outcome.OK if all(one.ok for one in found) else Outcome.FAILED),
+        f" {sum(o.ok for o in found)} of {len(found)}",
+    )
 
 
 def _below(folder: str, surveyed: Survey, measured: Measured) -> tuple[Line, Line]:

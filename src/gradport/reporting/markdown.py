@@ -6,6 +6,7 @@ import posixpath
 import re
 import urllib.parse
 
+from gradport.evidence.evidence import Outcome
 from gradport.reporting.document import (
     Badge,
     Bar,
@@ -72,7 +73,11 @@ def _inline(item: Inline, page: Page) -> str:
         case Code(text):
             return _code(text)
         case Badge(outcome):
-            return f"**{_text(outcome)}**" if outcome in ("failed", "error", "undecided") else _text(outcome)
+            return (
+                f"**{_text(outcome)}**"
+                if outcome in (Outcome.FAILED, Outcome.ERROR, Outcome.UNDECIDED)
+                else _text(outcome)
+            )
         case Link(label):
             return f"[{_code(label)}]({_target(item, page)})"
         case FileLink(label, path):

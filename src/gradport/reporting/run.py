@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gradport.evidence.evidence import Evidence, Finding, line_of
+from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, line_of
 from gradport.reporting.document import (
     Badge,
     Bar,
@@ -32,7 +32,7 @@ from gradport.reporting.measured import divergence_figure, drawn
 
 __all__ = ["run_html", "run_page"]
 
-_OUTCOMES = ("failed", "error", "undecided", "warning", "held", "skipped")
+_OUTCOMES = (Outcome.FAILED, Outcome.ERROR, Outcome.UNDECIDED, Severity.WARNING, Outcome.OK, Outcome.SKIPPED)
 
 Named = Sequence[tuple[str, Evidence]]
 """Evidences, each with what it comes from: a command, or the id of a test."""
@@ -58,7 +58,7 @@ def run_page(title: str, found: Named, *, model: str = "") -> Page:
     for number, (source, evidence) in enumerate(found, 1):
         blocks = list(_subject(number, evidence, places))
         folded = Details((f"{len(evidence.findings)} findings",), blocks, open=not evidence.ok or len(found) == 1)
-        lead = Paragraph((Badge("ok" if evidence.ok else "failed"), f" {source}"))
+        lead = Paragraph((Badge(Outcome.OK if evidence.ok else Outcome.FAILED), f" {source}"))
         sections.append(Section(_heading(number, evidence), [lead, folded]))
     if found:
         sections.append(Section("Environment", [_environment(found)]))
@@ -82,8 +82,8 @@ def _summary(found: Named) -> Iterator[Block]:
         names = ", ".join(evidence.subject for evidence in bad[:3]) + (" and others" if len(bad) > 3 else "")
         does = "does" if len(bad) == 1 else "do"
         yield Paragraph((f"{len(found) - len(bad)} of {len(found)} hold" + (f"; {names} {does} not." if bad else "."),))
-        counts = collections.Counter("ok" if evidence.ok else "failed" for _, evidence in found)
-    yield Bar({name: counts[name] for name in ("ok", *_OUTCOMES) if counts[name]})
+        counts = collections.Counter(Outcome.OK if evidence.ok else Outcome.FAILED for _, evidence in found)
+    yield Bar({name: counts[name] for name in _OUTCOMES if counts[name]})
 
 
 def _of_one(evidence: Evidence) -> str:
@@ -94,7 +94,7 @@ def _of_one(evidence: Evidence) -> str:
 
 
 def _first_bad(evidence: Evidence) -> Finding | None:
-    return next((f for f in evidence.findings if f.outcome in ("failed", "error", "undecided")), None)
+    return next((f for f in evidence.findings if not f.outcome.passes), None)
 
 
 def _model(model: str) -> list[Block]:
@@ -108,9 +108,9 @@ def _table(found: Named) -> Table:
     rows: list[list[Line]] = []
     for number, (source, evidence) in enumerate(found, 1):
         first = _first_bad(evidence)
-        outcome = "ok" if evidence.ok else first.outcome if first else "failed"
+        outcome = Outcome.OK if evidence.ok else first.outcome if first else Outcome.FAILED
         link = Link(evidence.subject, anchor=Section(_heading(number, evidence), ()).anchor)
-        held = sum(finding.outcome == "held" for finding in evidence.findings)
+        held = sum(finding.outcome == Outcome.OK for finding in evidence.findings)
         kinds = dict.fromkeys(f.kind for f in evidence.findings if f.rule == "differences" and f.kind)
         worst = max((f.figure for f in evidence.findings if f.unit == "ULP" and f.figure is not None), default=None)
         rows.append(
@@ -124,7 +124,7 @@ def _table(found: Named) -> Table:
                 (first.message if first else "",),
             ]
         )
-    head = ("subject", "outcome", "gradient", "held", "worst ULPs", "from", "what does not hold")
+    head = ("subject", "outcome", "gradient", "ok", "worst ULPs", "from", "what does not hold")
     return Table(head, rows, searchable=True)
 
 
@@ -150,7 +150,7 @@ def _subject(number: int, evidence: Evidence, places: _Places) -> Iterator[Block
         yield from drawn("matrix", lambda: [_matrix(evidence.series["sweep"])])
     for finding in evidence.findings:
         place = anchor(finding.where or "")
-        if finding.outcome in ("failed", "error", "undecided") and finding.where:
+        if not finding.outcome.passes and finding.where:
             where = Link(_brief(finding.where), anchor=place) if place else Code(_brief(finding.where))
             shown = f" Shown by {finding.input}." if finding.input else ""
             yield Paragraph((Badge(finding.outcome), f" {finding.message}{shown} At ", where, "."))

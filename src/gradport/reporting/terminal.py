@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gradport.evidence.evidence import Evidence, Finding
+from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity
 from gradport.reporting.findings import said
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["evidence_table", "functions_table", "interface_table", "rules_table", "sweep_table"]
 
-_MARKS = {
-    "held": ("ok", "green"),
-    "failed": ("FAILED", "bold red"),
-    "error": ("ERROR", "bold red"),
-    "undecided": ("undecided", "yellow"),
-    "skipped": ("skipped", "dim"),
-    "warning": ("warning", "yellow"),
+_MARKS: dict[str, tuple[str, str]] = {
+    Outcome.OK: ("ok", "green"),
+    Outcome.FAILED: ("FAILED", "bold red"),
+    Outcome.ERROR: ("ERROR", "bold red"),
+    Outcome.UNDECIDED: ("undecided", "yellow"),
+    Outcome.SKIPPED: ("skipped", "dim"),
+    Severity.WARNING: ("warning", "yellow"),
 }
 
 
@@ -36,7 +36,7 @@ def evidence_table(title: str, evidence: Evidence) -> RenderableType:
     for finding in evidence.findings:
         mark, style = _mark(finding)
         table.add_row(Text(mark, style), finding.rule, _about(finding), finding.kind, _figure(finding))
-    told = [f for f in evidence.findings if f.outcome != "held" or f.severity == "warning"]
+    told = [f for f in evidence.findings if f.outcome != Outcome.OK or f.severity == Severity.WARNING]
     judged = evidence.series.get("criterion")
     criterion = (
         [Text(f"\nright: {judged['factor']:g} times eager's error against float64, or {judged['floor']}", "dim")]
@@ -142,7 +142,7 @@ def _mark(finding: Finding) -> tuple[str, str]:
 def _paragraph(finding: Finding) -> Text:
     mark, style = _mark(finding)
     lines = [f"{mark} {finding.key}: {finding.message}"]
-    if finding.outcome != "skipped":
+    if finding.outcome != Outcome.SKIPPED:
         lines += [f"   shown by {finding.input}"] if finding.input else []
         lines += [f"   at {finding.where}"] if finding.where else []
         lines[0] = "\n" + lines[0]

@@ -17,7 +17,7 @@ from gradport.eager.control_flow import bodies
 from gradport.eager.custom_operators import CustomOperators
 from gradport.eager.dimensions import Dimension, Dimensions, by_name
 from gradport.eager.inputs import sizes_of
-from gradport.eager.joint import Joint, Outcome, Slot
+from gradport.eager.joint import CallResults, Joint, Slot
 from gradport.eager.randomness import Expected, Randomness, Supplied
 from gradport.errors import Error, ExportError
 from gradport.operators import markers
@@ -184,7 +184,7 @@ def _traced(
         if body is not graph_module:
             distinct_results(body)
     keep_sizes_local(graph_module, tracing.regions.found)
-    assert tracing.outcome is not None
+    assert tracing.call_results is not None
     return Capture(
         joint=joint,
         graph_module=graph_module,
@@ -195,8 +195,8 @@ def _traced(
         symbols=symbols,
         special_sizes=special,
         missing_gradients=tracing.missing,
-        dropped_updates=tracing.outcome.updates,
-        distributions=tracing.outcome.distributions,
+        dropped_updates=tracing.call_results.updates,
+        distributions=tracing.call_results.distributions,
         recomputed=tracing.regions.recomputed,
     )
 
@@ -209,7 +209,7 @@ class _Tracing:
         self.random = random
         self.slots = slots
         self.regions = Regions(joint.state.modules())
-        self.outcome: Outcome | None = None
+        self.call_results: CallResults | None = None
         self.outputs: tuple[Output, ...] = ()
         self.missing: tuple[str, ...] = ()
         self.__name__ = "joint"
@@ -224,26 +224,26 @@ class _Tracing:
             symbolic_numbers(),
             CustomOperators(self.regions),
         ):
-            outcome = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent, self.random)
-        self.outcome = outcome
-        results = self._results(outcome)
+            call_results = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent, self.random)
+        self.call_results = call_results
+        results = self._results(call_results)
         self.outputs = tuple(results)
         return tuple(tensor.detach() for tensor in results.values())
 
-    def _results(self, outcome: Outcome) -> dict[Output, torch.Tensor]:
+    def _results(self, call_results: CallResults) -> dict[Output, torch.Tensor]:
         results: dict[Output, torch.Tensor] = {}
-        if outcome.loss is not None:
-            results[Output("loss", "loss", "loss")] = outcome.loss.reshape(())
-        for name, value in self.joint.chosen(outcome).items():
-            kind = "activation" if name in outcome.activations else "output"
+        if call_results.loss is not None:
+            results[Output("loss", "loss", "loss")] = call_results.loss.reshape(())
+        for name, value in self.joint.chosen(call_results).items():
+            kind = "activation" if name in call_results.activations else "output"
             results[Output(kind, name, kind)] = value
         missing = []
-        for slot, gradient in outcome.gradients.items():
+        for slot, gradient in call_results.gradients.items():
             if gradient is None:
                 missing.append(slot.name)
             else:
                 results[Output("gradient", slot.name, slot.kind)] = gradient
-        for slot, value in outcome.new_state.items():
+        for slot, value in call_results.new_state.items():
             results[Output("new_state", slot.name, slot.kind)] = value
         self.missing = tuple(missing)
         return results

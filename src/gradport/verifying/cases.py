@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 
 from gradport.eager.dimensions import Dimensions, by_name
-from gradport.eager.inputs import edges, fresh, fresh_within, in_one_element, layouts, shape_at, sizes_of, ties
+from gradport.eager.inputs import (
+    edges,
+    fresh,
+    fresh_within,
+    in_one_element,
+    largest,
+    layouts,
+    shape_at,
+    sizes_of,
+    specials,
+    ties,
+)
 from gradport.eager.joint import Joint
 from gradport.errors import SpecError
 from gradport.proving.answers import Case, CaseKind
@@ -72,7 +84,19 @@ def cases(
         fresh_ones: how many sets of fresh values there are.
         overflowing: whether edge values may be the largest number, which leaves no room for a tolerance.
     """
-    yield Case("the example", joint.examples(), is_example=True)
+    for seed, case in enumerate(_listed(joint, dimensions, wanted, generator, fresh_ones, overflowing)):
+        yield dataclasses.replace(case, seed=seed)
+
+
+def _listed(
+    joint: Joint,
+    dimensions: Dimensions,
+    wanted: Mapping[str, Sequence[int]],
+    generator: torch.Generator,
+    fresh_ones: int,
+    overflowing: bool,
+) -> Iterator[Case]:
+    yield Case.example(joint)
     at_example = sizes_of(joint, dimensions)
 
     def moved(what: str, sizes: dict[str, int], *, empty: bool = False) -> Case:
@@ -97,8 +121,10 @@ def cases(
         yield Case(what, tensors)
     for what, tensors in ties(joint, plain, generator):
         yield Case(what, tensors, CaseKind.TIES)
-    for what, tensors in edges(joint, plain, generator, overflowing=overflowing):
+    for what, tensors in edges(joint, plain, generator, specials):
         yield Case(what, tensors, CaseKind.EDGE)
+    for what, tensors in edges(joint, plain, generator, largest) if overflowing else ():
+        yield Case(what, tensors, CaseKind.EDGE, overflows=True)
     if joint.wanted and joint.subject.loss is None:
         for special in ("nan", "inf"):
             yield Case(f"{special} in the cotangents", plain, CaseKind.EDGE, cotangent=_holding(float(special)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradport.errors import ProgramError
-from gradport.evidence.evidence import Finding
+from gradport.evidence.evidence import Finding, Outcome, Severity
 from gradport.evidence.tolerance import UNDECIDED
 from gradport.isolation.effort import Deadline
 from gradport.runtimes.ort import Absent, NoKernel
@@ -40,9 +40,9 @@ def where(trial: Trial) -> str | None:
 def _about(
     trial: Trial,
     key: str,
-    outcome: str,
+    outcome: Outcome,
     kind: str,
-    severity: str,
+    severity: Severity,
     message: str,
     *,
     figure: float | None = None,
@@ -63,22 +63,24 @@ def running(trial: Trial) -> Iterator[Finding]:
             yield _not_run(trial, name, reason)
         elif trial.is_slow(name):
             said = f"{name} is slow on a model of this size, so it was asked about the example alone."
-            yield _about(trial, f"runs/{name}", "skipped", "slow", "info", said)
+            yield _about(trial, f"runs/{name}", Outcome.SKIPPED, "slow", Severity.INFO, said)
 
 
 def nothing_compared(trial: Trial) -> Iterator[Finding]:
     """A Finding where no runtime ran the model: then nothing is known of it."""
     if not trial.plain and not trial.edge:
         said = f"No result was compared: none of {', '.join(trial.rows) or 'no runtime'} ran the model."
-        yield _about(trial, "runs/nothing", "undecided", "nothing compared", "warning", said)
+        yield _about(trial, "runs/nothing", Outcome.UNDECIDED, "nothing compared", Severity.WARNING, said)
 
 
 def draw(trial: Trial, name: str, fault: str | None) -> Finding:
     """What is said of one random tensor that the model draws by itself in ONNX Runtime."""
     if fault is None:
         said = f"The model draws {name!r} with the right distribution, and each run anew."
-        return _about(trial, f"draws/{name}", "held", "draws", "info", said)
-    return _about(trial, f"draws/{name}", "failed", "draws", "error", f"The model draws {name!r} wrongly: {fault}.")
+        return _about(trial, f"draws/{name}", Outcome.OK, "draws", Severity.INFO, said)
+    return _about(
+        trial, f"draws/{name}", Outcome.FAILED, "draws", Severity.ERROR, f"The model draws {name!r} wrongly: {fault}."
+    )
 
 
 def stumbles(trial: Trial) -> Iterator[Finding]:
@@ -91,7 +93,9 @@ def stumbles(trial: Trial) -> Iterator[Finding]:
             f"{name} fails on {'; '.join(case.what for _, case in failures)}"
             f"{', where ' + ', '.join(others) + ' runs' if others else ''}: {error}"
         )
-        judged = ("held", "runtime deviation", "warning") if alone else ("failed", "fails", "error")
+        judged = (
+            (Outcome.OK, "runtime deviation", Severity.WARNING) if alone else (Outcome.FAILED, "fails", Severity.ERROR)
+        )
         figure = float(len(failures))
         yield _about(trial, f"runs/{name}/cases", *judged, said, figure=figure, unit="cases", input=case.what)
 
@@ -111,20 +115,20 @@ def agreement(trial: Trial, runtime: str, result: str) -> Finding | None:
         said = f" In {share:.2%} of its elements float64 takes another branch{decided}; there eager is the measure."
     if trial.runs_in_float64 is False and not trial.given:
         said += " The subject does not run in float64, so beyond the floor torch.testing's rtol and atol decide."
-    outcome, severity = "held", "info"
+    outcome, severity = Outcome.OK, Severity.INFO
     if not comparison.ok:
-        outcome, severity = "failed", "error"
+        outcome, severity = Outcome.FAILED, Severity.ERROR
         message = (
             f"The {what} differs from eager in {runtime} on {worst.case.what}: {comparison.reason} "
             f"({comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}).{said}"
         )
     elif result not in trial.finite:
-        outcome, severity = "undecided", "warning"
+        outcome, severity = Outcome.UNDECIDED, Severity.WARNING
         message = (
             f"The {what} is nan or infinite in every element on every input, so nothing was compared in {runtime}."
         )
     elif share > UNDECIDED and (branches is None or branches > UNDECIDED):
-        outcome, severity = "undecided", "warning"
+        outcome, severity = Outcome.UNDECIDED, Severity.WARNING
         message = (
             f"The {what} agrees with eager in {runtime}, but there is no oracle for more than {UNDECIDED:.0%} of its "
             f"elements: give inputs off the ties, or rtol and atol.{said}"
@@ -150,7 +154,7 @@ def edge_values(
         judged: the cases that differ, each with what the vote says of it.
     """
     what = f"the {trial.roles[result]} {result!r}"
-    outcome, severity, kind = "held", "info", trial.roles[result]
+    outcome, severity, kind = Outcome.OK, Severity.INFO, trial.roles[result]
     hold = "equal elements" if rule is VerifyRule.TIES else "nan, inf and zeros"
     message = f"{what} agrees with eager in {runtime} where inputs hold {hold}."
     if judged:
@@ -160,13 +164,13 @@ def edge_values(
         kind = named or kind
         message = f"{lead.format(what=what, runtime=runtime)} with {worst.case.what}: {worst.comparison.reason}. "
         message += verdict.sentence
-        if rule is VerifyRule.TIES and outcome != "held":
+        if rule is VerifyRule.TIES and outcome != Outcome.OK:
             message += " Torch leaves open which of several equal elements is taken; if that is the cause, skip='ties'."
     message = message[0].upper() + message[1:]
     return _of(trial, f"{rule}/{runtime}/{result}", outcome, kind, severity, message, worst)
 
 
-def _of(trial: Trial, key: str, outcome: str, kind: str, severity: str, message: str, worst: Worst) -> Finding:
+def _of(trial: Trial, key: str, outcome: Outcome, kind: str, severity: Severity, message: str, worst: Worst) -> Finding:
     """A Finding about the worst comparison of a result."""
     figure, case = worst.comparison.ulps, worst.case.what
     return _about(trial, key, outcome, kind, severity, message, figure=figure, unit="ULP", input=case)
@@ -174,7 +178,11 @@ def _of(trial: Trial, key: str, outcome: str, kind: str, severity: str, message:
 
 def who_is_wrong(trial: Trial, result: str, worst: Worst, verdict: Verdict) -> Finding:
     """Whom the vote names for a result that differs."""
-    judged = ("failed", verdict.culprit, "error") if verdict.culprit else ("undecided", "tie", "warning")
+    judged = (
+        (Outcome.FAILED, verdict.culprit, Severity.ERROR)
+        if verdict.culprit
+        else (Outcome.UNDECIDED, "tie", Severity.WARNING)
+    )
     said = f"{trial.roles[result].capitalize()} {result!r}: {verdict.sentence}"
     return _about(trial, f"who-is-wrong/{result}", *judged, said, input=worst.case.what)
 
@@ -182,38 +190,48 @@ def who_is_wrong(trial: Trial, result: str, worst: Worst, verdict: Verdict) -> F
 def first_node(trial: Trial, result: str, worst: Worst, found: Found) -> Finding:
     """The node at which a result begins to depart."""
     key, kind, case = f"first-node/{result}", f"{found.half} {found.op_type}", worst.case.what
-    return _about(trial, key, "failed", kind, "error", found.sentence, input=case, place=found.place)
+    return _about(trial, key, Outcome.FAILED, kind, Severity.ERROR, found.sentence, input=case, place=found.place)
 
 
 def deadly(trial: Trial, cases: list[str]) -> Iterator[Finding]:
     """A Finding where eager itself kills its process, so that there is nothing to compare with."""
     if cases:
         said = f"The subject kills its process in eager torch on {'; '.join(cases)}, so these were left out."
-        left_out = ("skipped", "eager crashes", "warning")
+        left_out = (Outcome.SKIPPED, "eager crashes", Severity.WARNING)
         yield _about(trial, "runs/eager", *left_out, said, figure=float(len(cases)), unit="cases", input=cases[0])
 
 
 def not_reached(trial: Trial, left: list[str]) -> Finding:
     """The cases that the budget did not reach."""
     said = f"The budget does not reach these inputs; a larger one does: {'; '.join(left)}."
-    judged = ("skipped", "not reached", "warning")
+    judged = (Outcome.SKIPPED, "not reached", Severity.WARNING)
     return _about(trial, "budget/not-reached", *judged, said, figure=float(len(left)), unit="cases")
 
 
 def too_late(trial: Trial, left: list[str], deadline: Deadline) -> Finding:
     """The cases that the time limit kept from being tried."""
     said = f"The time limit of {deadline.seconds:g} s was over before these inputs: {'; '.join(left)}."
-    judged = ("undecided", "not reached", "warning")
+    judged = (Outcome.UNDECIDED, "not reached", Severity.WARNING)
     return _about(trial, "time-limit/not-reached", *judged, said, figure=float(len(left)), unit="cases")
 
 
 _MATTERS = {
-    "range": ("held", "overflow", "info", "At the end of its dtype's range {what} overflows elsewhere than in eager"),
-    "eager": ("held", "eager departs", "warning", "Eager alone departs from float64 in {what}"),
-    "loud": ("held", "nan spreads", "warning", "In {what} nan or inf stands where eager has another value,"),
-    "deviation": ("held", "runtime deviation", "warning", "alone {runtime} departs from ONNX's definition of {what}"),
-    "tie": ("undecided", "", "warning", "{what} differs from eager in {runtime}"),
-    "graph": ("failed", "", "error", "{what} differs from eager in {runtime}"),
+    "range": (
+        Outcome.OK,
+        "overflow",
+        Severity.INFO,
+        "At the end of its dtype's range {what} overflows elsewhere than in eager",
+    ),
+    "eager": (Outcome.OK, "eager departs", Severity.WARNING, "Eager alone departs from float64 in {what}"),
+    "loud": (Outcome.OK, "nan spreads", Severity.WARNING, "In {what} nan or inf stands where eager has another value,"),
+    "deviation": (
+        Outcome.OK,
+        "runtime deviation",
+        Severity.WARNING,
+        "alone {runtime} departs from ONNX's definition of {what}",
+    ),
+    "tie": (Outcome.UNDECIDED, "", Severity.WARNING, "{what} differs from eager in {runtime}"),
+    "graph": (Outcome.FAILED, "", Severity.ERROR, "{what} differs from eager in {runtime}"),
 }
 """What may be the matter with a result on edge values: outcome, kind, severity and how the message begins."""
 
@@ -221,7 +239,7 @@ _ORDER = list(_MATTERS)
 
 
 def _matter(worst: Worst, verdict: Verdict, runtime: str) -> str:
-    if "largest" in worst.case.what:
+    if worst.case.overflows:
         return "range"
     if verdict.culprit == "eager":
         return "eager"
@@ -241,8 +259,8 @@ def _not_run(trial: Trial, runtime: str, reason: ProgramError) -> Finding:
     """ONNX Runtime is what the model is for; the second opinion may lack an operator."""
     kind = "no kernel" if isinstance(reason, NoKernel) else "absent" if isinstance(reason, Absent) else "fails"
     needed = kind == "fails" and runtime != "reference"
-    outcome = "failed" if needed else "skipped"
-    severity = "error" if needed else "info" if kind == "absent" else "warning"
+    outcome = Outcome.FAILED if needed else Outcome.SKIPPED
+    severity = Severity.ERROR if needed else Severity.INFO if kind == "absent" else Severity.WARNING
     case = trial.cases[0] if trial.cases and kind == "fails" else None
     return _about(trial, f"runs/{runtime}", outcome, kind, severity, str(reason), input=case)
 

@@ -19,7 +19,7 @@ import onnx_ir as ir
 import torch
 
 from gradport.errors import ProgramError, TargetError, first_line
-from gradport.evidence.evidence import Finding
+from gradport.evidence.evidence import Finding, Outcome, Severity
 from gradport.proving.answers import Case
 from gradport.proving.intermediates import Flat, flat, taken
 from gradport.runtimes.ort import unoptimized
@@ -59,7 +59,7 @@ def shapes_and_types(trial: Trial, cases: Sequence[Case], place: str | None) -> 
         flat_model = flat(model)
     except Exception as error:
         yield _finding(
-            "shapes", "skipped", f"Its functions cannot be inlined, so no shape was inferred: {error}", place
+            "shapes", Outcome.SKIPPED, f"Its functions cannot be inlined, so no shape was inferred: {error}", place
         )
         return
     seen = _seen(trial, flat_model, cases)
@@ -86,15 +86,15 @@ def _inference(flat_model: Flat, seen: Mapping[str, Sequence[_Seen]], place: str
     found = _judged(
         "shapes/inferred", "The shapes that ONNX infers", {i.name: _inferred(i) for i in infos}, seen, place
     )
-    odd = bool(said) or (found.outcome == "failed" and found.kind != "over-specialised")
+    odd = bool(said) or (found.outcome == Outcome.FAILED and found.kind != "over-specialised")
     if not odd:
         return found
-    outcome = "failed" if found.kind == "over-specialised" else "held"
+    outcome = Outcome.FAILED if found.kind == "over-specialised" else Outcome.OK
     return dataclasses.replace(
         found,
         outcome=outcome,
-        kind=found.kind if outcome == "failed" else "inference",
-        severity="error" if outcome == "failed" else "warning",
+        kind=found.kind if outcome == Outcome.FAILED else "inference",
+        severity=Severity.ERROR if outcome == Outcome.FAILED else Severity.WARNING,
         message=found.message + said,
     )
 
@@ -103,8 +103,8 @@ def _checked(model: ir.Model, place: str | None) -> Finding:
     try:
         onnx.checker.check_model(ir.to_proto(model))
     except Exception as error:
-        return _finding("checker", "failed", f"onnx.checker refuses the model: {first_line(error)}", place)
-    return _finding("checker", "held", "onnx.checker takes the model.", place)
+        return _finding("checker", Outcome.FAILED, f"onnx.checker refuses the model: {first_line(error)}", place)
+    return _finding("checker", Outcome.OK, "onnx.checker takes the model.", place)
 
 
 def _versions(trial: Trial, place: str | None) -> Finding:
@@ -123,8 +123,8 @@ def _versions(trial: Trial, place: str | None) -> Finding:
     if (model.ir_version or 0) < needed:
         wrong.append(f"IR version {model.ir_version} is older than opset {opset}, which needs {needed}")
     if wrong:
-        return _finding("versions", "failed", f"Versions do not fit: {'; '.join(wrong)}.", place)
-    return _finding("versions", "held", f"Opset {opset} and IR version {model.ir_version} fit.", place)
+        return _finding("versions", Outcome.FAILED, f"Versions do not fit: {'; '.join(wrong)}.", place)
+    return _finding("versions", Outcome.OK, f"Opset {opset} and IR version {model.ir_version} fit.", place)
 
 
 def _seen(trial: Trial, flat_model: Flat, cases: Sequence[Case]) -> dict[str, list[_Seen]]:
@@ -180,12 +180,18 @@ def _judged(
     if wrong:
         kind = "over-specialised" if any("over-specialised" in text for text in wrong) else "wrong"
         listed = "; ".join(wrong[:_LISTED]) + (f"; and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else "")
-        return _finding(key, "failed", f"{what} are wrong: {listed}.", place, kind, float(len(wrong)))
+        return _finding(key, Outcome.FAILED, f"{what} are wrong: {listed}.", place, kind, float(len(wrong)))
     if missing and key == "shapes/declared":
         return _finding(
-            key, "held", f"{what} leave {missing} dimensions open.", place, "missing", float(missing), "warning"
+            key,
+            Outcome.OK,
+            f"{what} leave {missing} dimensions open.",
+            place,
+            "missing",
+            float(missing),
+            Severity.WARNING,
         )
-    return _finding(key, "held", f"{what} agree with {len(seen)} values at every size that ran.", place)
+    return _finding(key, Outcome.OK, f"{what} agree with {len(seen)} values at every size that ran.", place)
 
 
 def _complaint(name: str, shape: Shape, elem_type: int, runs: Sequence[_Seen]) -> str | None:
@@ -231,9 +237,11 @@ def _calls(model: ir.Model, place: str | None) -> Iterator[Finding]:
                 name = ir.DataType(found.tensor_type.elem_type).name
                 failed.append(f"{node.name} gives {name} where {value.name!r} is {wanted.name}")
     if failed:
-        yield _finding("shapes/functions", "failed", f"Calls of local functions: {'; '.join(failed[:_LISTED])}.", place)
+        yield _finding(
+            "shapes/functions", Outcome.FAILED, f"Calls of local functions: {'; '.join(failed[:_LISTED])}.", place
+        )
     elif asked:
-        yield _finding("shapes/functions", "held", f"The types of {asked} calls of local functions follow.", place)
+        yield _finding("shapes/functions", Outcome.OK, f"The types of {asked} calls of local functions follow.", place)
 
 
 def _type(value: ir.Value | None) -> onnx.TypeProto:
@@ -260,19 +268,19 @@ def _inferred(info: onnx.ValueInfoProto) -> tuple[Shape | None, int]:
 
 def _finding(
     key: str,
-    outcome: str,
+    outcome: Outcome,
     message: str,
     place: str | None,
     kind: str = "",
     figure: float | None = None,
-    severity: str | None = None,
+    severity: Severity | None = None,
 ) -> Finding:
     return Finding(
         key=key,
         rule=key.partition("/")[0],
         outcome=outcome,
         kind=kind,
-        severity=severity or ("error" if outcome == "failed" else "info"),
+        severity=severity or (Severity.ERROR if outcome == Outcome.FAILED else Severity.INFO),
         figure=figure,
         unit="dimensions" if figure is not None else "",
         where=place,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from gradport.eager.inputs import Space, specials, strategy_at
+from gradport.eager.inputs import Space, largest, specials, strategy_at
 from gradport.eager.inputs.memory import Memory
 from gradport.eager.inputs.search import shown_by, written
 from gradport.eager.joint import Slot
@@ -71,7 +71,7 @@ def _found(
     most: int,
 ) -> Case | None:
     """A case that fails; edge values may stand in it, and its cotangents are changed, as in the one that it is like."""
-    special = tuple(specials(torch.float32).values()) if like.edge else ()
+    special = (*specials(torch.float32).values(), *largest(torch.float32).values()) if like.edge else ()
     rest = {slot: t for slot, t in trial.joint.examples().items() if slot.kind not in ("argument", "target")}
 
     def case(tensors: dict[Slot, torch.Tensor]) -> Case:

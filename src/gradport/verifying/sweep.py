@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import enum
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from gradport.eager.inputs import with_example
 from gradport.errors import Error, SpecError
-from gradport.evidence.evidence import Evidence, Finding, environment
+from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
 from gradport.exporting.export import export
 from gradport.isolation.effort import Deadline, as_seconds
 from gradport.subject.leaves import mapped
@@ -21,7 +22,19 @@ from gradport.subject.spec import DTYPES, short_dtype
 from gradport.subject.subject import ABOUT, Subject, as_subject
 from gradport.verifying.verify import verify
 
-__all__ = ["Setting", "settings", "sweep"]
+__all__ = ["CellOutcome", "Setting", "settings", "sweep"]
+
+
+class CellOutcome(enum.StrEnum):
+    """What came of one cell: an Outcome, or the reason why there was none."""
+
+    OK = "ok"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UNDECIDED = "undecided"
+    ERROR = "error"
+    REFUSED = "refused"
+    NO_KERNEL = "no kernel"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +128,7 @@ def sweep(
 
     Returns:
         Evidence with one Finding for each cell and the matrix in `series["sweep"]`: a list of cells with the value
-        on each axis, the outcome ("held", "failed", "undecided", "refused", "no kernel"), the worst figure in ULPs
+        on each axis, the outcome ("ok", "failed", "undecided", "refused", "no kernel"), the worst figure in ULPs
         and the reason.
     """
     about = {key: export_options.pop(key) for key in ABOUT if key in export_options}
@@ -158,7 +171,13 @@ def _axes(setting: Setting) -> dict[str, Any]:
 
 def _late(setting: Setting, deadline: Deadline) -> dict[str, Any]:
     message = f"The time limit of {deadline.seconds:g} s was over before this cell."
-    return {**_axes(setting), "cell": str(setting), "outcome": "undecided", "figure": None, "message": message}
+    return {
+        **_axes(setting),
+        "cell": str(setting),
+        "outcome": CellOutcome.UNDECIDED,
+        "figure": None,
+        "message": message,
+    }
 
 
 def _cell(subject: Subject, setting: Setting, budget: float, seed: int, options: dict[str, Any]) -> dict[str, Any]:
@@ -170,35 +189,51 @@ def _cell(subject: Subject, setting: Setting, budget: float, seed: int, options:
         names = None if setting.runtime is None else [setting.runtime]
         evidence = verify(program, applied, runtimes=names, budget=budget, seed=seed)
     except Error as error:
-        return {**axes, "cell": str(setting), "outcome": "refused", "figure": None, "message": str(error)}
+        return {**axes, "cell": str(setting), "outcome": CellOutcome.REFUSED, "figure": None, "message": str(error)}
     return {**axes, "cell": str(setting), **_outcome(evidence)}
 
 
 def _outcome(evidence: Evidence) -> dict[str, Any]:
     compared = [f for f in evidence.findings if f.rule == "agrees-with-eager"]
     figures = [f.figure for f in compared if f.figure is not None]
-    worst = next((f for o in ("failed", "error", "undecided") for f in evidence.findings if f.outcome == o), None)
+    worst = next(
+        (f for o in (Outcome.FAILED, Outcome.ERROR, Outcome.UNDECIDED) for f in evidence.findings if f.outcome == o),
+        None,
+    )
     lacking = next((f for f in evidence.findings if f.kind == "no kernel"), None)
     if lacking is not None and (worst is None or not compared):
-        return {"outcome": "no kernel", "figure": None, "message": lacking.message}
+        return {"outcome": CellOutcome.NO_KERNEL, "figure": None, "message": lacking.message}
     if worst is not None:
-        return {"outcome": worst.outcome, "figure": max(figures, default=None), "message": worst.message}
+        return {"outcome": CellOutcome(worst.outcome), "figure": max(figures, default=None), "message": worst.message}
     if not compared:
-        return {"outcome": "skipped", "figure": None, "message": evidence.findings[0].message}
-    return {"outcome": "held", "figure": max(figures, default=None), "message": ""}
+        return {"outcome": CellOutcome.SKIPPED, "figure": None, "message": evidence.findings[0].message}
+    return {"outcome": CellOutcome.OK, "figure": max(figures, default=None), "message": ""}
+
+
+_OUTCOMES = {
+    **{CellOutcome(outcome): outcome for outcome in Outcome},
+    CellOutcome.REFUSED: Outcome.FAILED,
+    CellOutcome.NO_KERNEL: Outcome.SKIPPED,
+}
+_SEVERITIES = {
+    Outcome.OK: Severity.INFO,
+    Outcome.SKIPPED: Severity.WARNING,
+    Outcome.UNDECIDED: Severity.WARNING,
+    Outcome.FAILED: Severity.ERROR,
+    Outcome.ERROR: Severity.ERROR,
+}
 
 
 def _findings(cells: Sequence[Mapping[str, Any]], place: str | None) -> Iterator[Finding]:
-    outcomes = {"held": "held", "failed": "failed", "undecided": "undecided", "error": "error", "refused": "failed"}
     for cell in cells:
-        outcome = outcomes.get(cell["outcome"], "skipped")
-        said = "Exported and verified." if outcome == "held" else cell["message"]
+        outcome = _OUTCOMES[cell["outcome"]]
+        said = "Exported and verified." if outcome == Outcome.OK else cell["message"]
         yield Finding(
             key=f"sweep/{cell['cell']}",
             rule="sweep",
             outcome=outcome,
             kind=cell["outcome"],
-            severity="error" if outcome in ("failed", "error") else "info" if outcome == "held" else "warning",
+            severity=_SEVERITIES[outcome],
             figure=cell["figure"],
             unit="ULP" if cell["figure"] is not None else "",
             where=place,

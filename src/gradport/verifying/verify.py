@@ -178,7 +178,7 @@ def _draws(trial: Trial, program: Program) -> list[Finding]:
     inputs."""
     if trial.matched is None:
         return []
-    feeds = trial.feeds(trial.answer(Case("the example", trial.joint.examples())))
+    feeds = trial.feeds(trial.answer(Case.example(trial.joint)))
     try:
         faults = faults_of_draws(program, feeds)
     except ProgramError as error:
@@ -217,7 +217,7 @@ def _tried(trial: Trial, dimensions: Dimensions, sizes: Mapping[str, tuple[int, 
     trial.large = plan.allowance.is_large
     fresh_ones = plan.allowance.effort.count(1, 3, 10)
     every = cases(trial.joint, dimensions, sizes, generator, fresh_ones=fresh_ones, overflowing=not trial.given)
-    example = Case("the example", trial.joint.examples())
+    example = Case.example(trial.joint)
     for case in _survivors(trial, (case for case in every if plan.tries(case)), deadly):
         if trial.cases and plan.deadline.is_over:
             late.append(case.what)
@@ -314,7 +314,7 @@ def _edges(trial: Trial) -> Iterator[Finding]:
 def _at_sizes(trial: Trial, dimensions: Dimensions) -> list[Case]:
     """The example, and where something is dynamic the same with every dynamic dimension at another size."""
     joint = trial.joint
-    found = [Case("the example", joint.examples())]
+    found = [Case.example(joint)]
     sizes = sizes_of(joint, dimensions)
     limits = by_name(dimensions)
     larger = {name: size + step for step, (name, size) in enumerate(sizes.items(), 2)}

@@ -1,6 +1,6 @@
 """Specs and examples to tensors: the first ones, and fresh ones at other values and other sizes."""
 
-from gradport.eager.inputs.edges import edges, in_one_element, layouts, specials, ties
+from gradport.eager.inputs.edges import edges, in_one_element, largest, layouts, specials, ties
 from gradport.eager.inputs.example import with_every_gradient, with_example
 from gradport.eager.inputs.fresh import fresh, fresh_within, moved_state, shape_at, sizes_of
 from gradport.eager.inputs.strategies import Space, strategy, strategy_at
@@ -11,6 +11,7 @@ __all__ = [
     "fresh",
     "fresh_within",
     "in_one_element",
+    "largest",
     "layouts",
     "moved_state",
     "shape_at",

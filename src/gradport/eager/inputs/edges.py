@@ -13,7 +13,7 @@ import torch
 
 from gradport.eager.joint import Joint, Slot
 
-__all__ = ["edges", "in_one_element", "layouts", "specials", "ties"]
+__all__ = ["edges", "in_one_element", "largest", "layouts", "specials", "ties"]
 
 Tensors = dict[Slot, torch.Tensor]
 Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -28,14 +28,21 @@ def specials(dtype: torch.dtype) -> dict[str, float]:
         "nan": float("nan"),
         "inf": float("inf"),
         "-inf": float("-inf"),
-        "the largest number": limits.max,
-        "the largest negative number": limits.min,
         "a subnormal": limits.smallest_normal / 4,
     }
 
 
+def largest(dtype: torch.dtype) -> dict[str, float]:
+    """The ends of the range of a floating-point dtype, by what they are called."""
+    limits = torch.finfo(dtype)
+    return {"the largest number": limits.max, "the largest negative number": limits.min}
+
+
 def edges(
-    joint: Joint, plain: Mapping[Slot, torch.Tensor], generator: torch.Generator, *, overflowing: bool = True
+    joint: Joint,
+    plain: Mapping[Slot, torch.Tensor],
+    generator: torch.Generator,
+    values: Callable[[torch.dtype], Mapping[str, float]],
 ) -> Iterator[tuple[str, Tensors]]:
     """Sets of inputs with an edge value in one element, and what each holds; none where the Subject's `inputs` is a
     callable.
@@ -44,10 +51,9 @@ def edges(
         joint: whose inputs they are.
         plain: a set without edge values.
         generator: draws the places.
-        overflowing: whether the largest numbers are among them.
+        values: `specials` or `largest`.
     """
-    names = [name for name in specials(torch.float32) if overflowing or "largest" not in name]
-    yield from _changed(joint, plain, generator, {name: _special(name) for name in names})
+    yield from _changed(joint, plain, generator, {name: _special(name, values) for name in values(torch.float32)})
 
 
 def ties(joint: Joint, plain: Mapping[Slot, torch.Tensor], generator: torch.Generator) -> Iterator[tuple[str, Tensors]]:
@@ -104,8 +110,8 @@ def _free(joint: Joint, plain: Mapping[Slot, torch.Tensor]) -> list[Slot]:
     ]
 
 
-def _special(name: str) -> Change:
-    return lambda tensor, generator: in_one_element(tensor.contiguous(), specials(tensor.dtype)[name], generator)
+def _special(name: str, values: Callable[[torch.dtype], Mapping[str, float]]) -> Change:
+    return lambda tensor, generator: in_one_element(tensor.contiguous(), values(tensor.dtype)[name], generator)
 
 
 def _in_half(tensor: torch.Tensor, value: float, generator: torch.Generator) -> torch.Tensor:
