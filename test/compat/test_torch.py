@@ -40,6 +40,8 @@ bound_early = Double.apply
         "torch._subclasses.functional_tensor.FunctionalTensor.__new__",
         "onnx_ir.schemas.OpSignature.from_op_schema",
         "onnxscript.evaluator.default",
+        "onnxscript.values.TracedOnnxFunction.function_ir",
+        "torch.onnx._internal.exporter._schemas.op_signature_from_function",
         "onnxruntime.OrtValue.ortvalue_from_numpy",
         "torch._ops.OpOverload",
         "torch._ops.HigherOrderOperator",
@@ -88,6 +90,19 @@ def test_private_name_is_where_it_was(path):
             found = getattr(found, name)
         return
     pytest.fail(f"{path} is gone")
+
+
+def test_a_registry_is_the_one_that_parsed_sources_would_give():
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    from gradport.compat.torch import exporter
+
+    ours, theirs = exporter.lowerings(20), ONNXRegistry.from_torchlib(20)
+    assert ours.functions.keys() == theirs.functions.keys()
+    for name, metas in theirs.functions.items():
+        for one, other in zip(ours.functions[name], metas, strict=True):
+            assert one.onnx_function is other.onnx_function and one.is_complex == other.is_complex
+            assert str(one.signature) == str(other.signature)
 
 
 class Log(functions.Hooks):

@@ -1,16 +1,19 @@
 """The translation inside torch's exporter: its registry of lowerings, its table of decompositions, FX to onnx-ir.
 
-Private in torch, and used here: `torch.onnx._internal.exporter` and `torch.onnx._constants`.
+Private in torch, and used here: `torch.onnx._internal.exporter` and `torch.onnx._constants`. Replaced while a registry
+is made: `_schemas.op_signature_from_function`, so that a signature is worked out once and not once an opset.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 import torch.fx
 
+from gradport.compat.onnxscript import unparsed_lowerings
 from gradport.compat.quiet import quiet
 from gradport.compat.torch.tracing import without_collection
 
@@ -28,8 +31,29 @@ def lowerings(opset_version: int) -> Any:
     """A new copy of the exporter's registry of lowerings at one opset."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-    with quiet():
+    with quiet(), unparsed_lowerings(), _remembered_signatures():
         return ONNXRegistry.from_torchlib(opset_version)
+
+
+@contextlib.contextmanager
+def _remembered_signatures() -> Iterator[None]:
+    from torch.onnx._internal.exporter import _schemas
+
+    work_out = _schemas.op_signature_from_function
+
+    def remembered(function: Any, *args: Any, **options: Any) -> Any:
+        if function not in _SIGNATURES:
+            _SIGNATURES[function] = work_out(function, *args, **options)
+        return _SIGNATURES[function]
+
+    _schemas.op_signature_from_function = remembered
+    try:
+        yield
+    finally:
+        _schemas.op_signature_from_function = work_out
+
+
+_SIGNATURES: dict[Any, Any] = {}
 
 
 def decompositions(registry: Any, left_out: Iterable[Any]) -> dict[Any, Any]:
