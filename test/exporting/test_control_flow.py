@@ -116,7 +116,8 @@ def test_scan_of_a_dynamic_length():
     subject = gradport.Subject(Cell(), torch.randn(2, 5, 3), wrt="all", dynamic_shapes=shapes)
     program = gradport.export(subject, functions="inline")
     assert "Scan" in operators(program)
-    assert gradport.verify(program, subject, sizes={"batch": (1, 3), "time": (1, 2, 11)}, budget=0.05).ok
+    sizes = {"batch": (1, 3), "time": (1, 2, 11)}
+    assert gradport.verify(program, subject, sizes=sizes, only=["agrees-with-eager"], budget=0.05).ok
 
 
 def test_scan_in_reverse():
@@ -124,7 +125,13 @@ def test_scan_in_reverse():
         return scan(lambda total, row: (total * 0.5 + row, (total * row).sin()), start, x, reverse=True)
 
     subject = gradport.Subject(running, (torch.randn(3), torch.randn(4, 3)), wrt="inputs")
-    assert gradport.verify(gradport.export(subject), subject).ok
+    assert gradport.verify(gradport.export(subject), subject, only=["agrees-with-eager"], budget=0.05).ok
+
+
+@pytest.mark.slow
+def test_edge_values_in_a_scan():
+    subject = gradport.Subject(Cell(), torch.randn(2, 5, 3), wrt="all")
+    assert gradport.verify(gradport.export(subject, functions="inline"), subject).ok
 
 
 def halved(x):
