@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 HEAVY = ("onnx", "onnxscript", "onnxruntime", "onnx_ir", "hypothesis")
 
 
@@ -45,7 +47,7 @@ def test_help_answers_in_under_half_the_time_of_importing_torch():
             times.append(time.perf_counter() - started)
         return min(times)
 
-    main = "from gradport.cli.main import main; main()"
+    main = "from gradport.__main__ import main; main()"
     assert best([sys.executable, "-c", main, "--help"]) < 0.5 * best([sys.executable, "-c", "import torch"])
 
 
@@ -54,6 +56,57 @@ def test_no_room_has_the_name_of_a_public_function():
 
     folder = pathlib.Path(gradport.__file__).parent
     assert {path.stem for path in folder.iterdir()} & set(gradport.__all__) == set()
+
+
+CORE = """
+import sys
+sys.modules.update(dict.fromkeys(("jinja2", "matplotlib", "pygments", "jsonschema", "rich", "typer", "pytest")))
+import torch, gradport
+
+class Half(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x / 2
+
+    @staticmethod
+    def backward(ctx, g):
+        return g / 2
+
+x = torch.randn(3)
+program = gradport.export(Half, x, wrt="inputs")
+program.save("half.onnx")
+assert gradport.check(Half, x, budget=0.1, only=("differences",)).ok
+assert gradport.verify("half.onnx", Half, x, budget=0.1).ok
+wrong = gradport.verify("half.onnx", lambda x: x / 3, x, wrt="inputs", budget=0.1, reproducer="here")
+assert not wrong.ok and wrong.to_json()
+"""
+
+
+def test_export_check_and_verify_need_no_extra(tmp_path):
+    done = subprocess.run([sys.executable, "-c", CORE], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lacks", "code", "extra"),
+    [
+        ("typer", "from gradport.__main__ import main; main()", "cli"),
+        ("jinja2", "import gradport.reporting.run", "pages"),
+        ("jsonschema", "import gradport; gradport.Evidence.from_json(gradport.Evidence('s').to_json())", "pages"),
+        ("matplotlib", "from gradport.reporting.plots import figure_of; figure_of('a', 1, 1).__enter__()", "pages"),
+    ],
+)
+def test_a_missing_extra_is_named(lacks, code, extra):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.modules[{lacks!r}] = None; {code}"], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert f"need {lacks}, which is not installed" in done.stderr and f"gradport[{extra}]" in done.stderr
+
+
+def test_an_export_does_not_import_hypothesis():
+    code = "import torch, gradport; gradport.export(torch.nn.Tanh(), torch.ones(2), wrt='inputs')"
+    assert "hypothesis" not in loaded_after(code)
 
 
 def test_every_public_name_is_there():

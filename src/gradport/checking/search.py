@@ -9,9 +9,10 @@ import torch
 
 from gradport.checking.rules import Rule
 from gradport.checking.trial import Trial
-from gradport.eager.inputs import search, strategy
+from gradport.eager.inputs import search
 from gradport.eager.inputs.memory import HOW_TO_FORGET, Memory, packed
 from gradport.eager.inputs.search import written
+from gradport.eager.inputs.strategies import strategy
 from gradport.eager.joint import Slot
 from gradport.errors import Error
 from gradport.evidence.evidence import Finding, Outcome

@@ -17,7 +17,7 @@ from gradport.cli.sweep import sweep
 from gradport.cli.verify import verify
 from gradport.cli.view import view
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 
 def _show_versions(asked: bool) -> None:
@@ -51,9 +51,3 @@ def gradport(
 
 for _command in (run, check, export, verify, sweep, functions, docs, compare, view):
     app.command()(_command)
-
-
-def main() -> None:
-    """Entry point. Exits with 0 ok, 1 not ok, 2 usage, 3 refused (cannot be exported), 70 a fault of gradport,
-    130 interrupted."""
-    app()

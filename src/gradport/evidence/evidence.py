@@ -11,6 +11,7 @@ import math
 import platform
 from typing import Any
 
+from gradport.compat.extras import Extra, extra
 from gradport.errors import SpecError, first_line
 
 __all__ = ["SCHEMA_VERSION", "Evidence", "Finding", "Outcome", "Severity", "environment", "line_of", "schema"]
@@ -168,7 +169,8 @@ def _current(data: dict[str, Any]) -> dict[str, Any]:
 
 def _fault(data: dict[str, Any]) -> str:
     """Where it departs from the schema, and how; nothing where it does not."""
-    import jsonschema
+    with extra(Extra.PAGES, "Evidence files"):
+        import jsonschema
 
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(data))
     if error is None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from gradport.compat.extras import Extra, extra
 from gradport.reporting.document import Figure
 from gradport.reporting.plots import figure_of, svg
 from gradport.reporting.text import plain
@@ -47,7 +48,8 @@ def _word(text: str) -> str:
 
 
 def _drawn(boxes: Sequence[str], edges: Sequence[Edge], description: str) -> str:
-    import networkx
+    with extra(Extra.PAGES, "Pages with graphs"):
+        import networkx
 
     graph = networkx.DiGraph()
     graph.add_nodes_from(boxes)

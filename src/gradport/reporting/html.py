@@ -13,11 +13,13 @@ import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jinja2
-import markupsafe
-
+from gradport.compat.extras import Extra, extra
 from gradport.reporting.document import Link, Listing, Page
 from gradport.reporting.text import plain
+
+with extra(Extra.PAGES, "Pages"):
+    import jinja2
+    import markupsafe
 
 __all__ = ["ASSETS", "alone", "of_site", "search_index"]
 
@@ -90,9 +92,10 @@ def _href(page: Page, item: Any) -> str:
 
 
 def _coloured(listing: Listing) -> markupsafe.Markup:
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import get_lexer_by_name
+    with extra(Extra.PAGES, "Pages with code"):
+        from pygments import highlight
+        from pygments.formatters import HtmlFormatter
+        from pygments.lexers import get_lexer_by_name
 
     class Bare(HtmlFormatter):  # type: ignore[misc]
         """Without a box of its own: the page has one."""

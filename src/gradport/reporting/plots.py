@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from gradport.compat.extras import Extra, extra
 from gradport.reporting.text import plain
 
 __all__ = [
@@ -182,7 +183,8 @@ def _seen(relative: Any) -> float:
 @contextlib.contextmanager
 def figure_of(title: str, width: float, height: float) -> Iterator[Any]:
     """An empty figure of so many inches, in the style of all of them."""
-    import matplotlib
+    with extra(Extra.PAGES, "Pages with plots"):
+        import matplotlib
 
     style: Any = {**_STYLE, "svg.hashsalt": title}
     with matplotlib.rc_context(style):

@@ -11,11 +11,11 @@ import json
 import os
 import pathlib
 import shutil
+import string
 import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
 import numpy as np
 import onnx
 import onnx.numpy_helper
@@ -33,8 +33,8 @@ __all__ = ["write_reproducer"]
 _WRITTEN_OUT = 64
 """Elements up to which repro.py spells an array out."""
 
-_SCRIPT = jinja2.Template(
-    '''"""{{ op_type }}, ai.onnx opset {{ opset }}: what ONNX Runtime gives beside what it should; needs it alone."""
+_SCRIPT = string.Template(
+    '''"""$op_type, ai.onnx opset $opset: what ONNX Runtime gives beside what it should; needs it alone."""
 
 import pathlib
 import sys
@@ -45,11 +45,9 @@ import onnxruntime
 here = pathlib.Path(__file__).parent
 nan, inf = float("nan"), float("inf")
 inputs = {
-{% for name, code in inputs %}    "{{ name }}": {{ code }},
-{% endfor %}}
+$inputs}
 expected = {
-{% for name, code in outputs %}    "{{ name }}": {{ code }},
-{% endfor %}}
+$outputs}
 session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
 results = dict(zip(expected, session.run(list(expected), inputs)))
 print("onnxruntime", onnxruntime.__version__)
@@ -60,8 +58,7 @@ for name, wanted in expected.items():
     same &= found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-3, atol=1e-5, equal_nan=True)
 print("agrees" if same else "DIFFERS")
 sys.exit(not same)
-''',
-    keep_trailing_newline=True,
+'''
 )
 
 
@@ -138,15 +135,20 @@ def _fill(
     for kind, arrays in (("input", inputs), ("output", outputs)):
         for index, (name, array) in enumerate(arrays.items()):
             onnx.save_tensor(onnx.numpy_helper.from_array(array, name), str(data / f"{kind}_{index}.pb"))
-    script = _SCRIPT.render(
+    script = _SCRIPT.substitute(
         op_type=found.op_type,
         opset=model.opset_imports.get("", 0),
-        inputs=[(name, _code(name, array, folder)) for name, array in inputs.items()],
-        outputs=[(name, _code(name, array, folder)) for name, array in outputs.items()],
+        inputs=_entries(inputs, folder),
+        outputs=_entries(outputs, folder),
     )
     (folder / "repro.py").write_text(script, "utf-8")
     said = {"operator": found.op_type, "half": found.half, "who": found.culprit, "versions": environment()}
     (folder / "versions.json").write_text(json.dumps(said, indent=1) + "\n", "utf-8")
+
+
+def _entries(arrays: Mapping[str, np.ndarray], folder: pathlib.Path) -> str:
+    """Lines of a dict of arrays."""
+    return "".join(f'    "{name}": {_code(name, array, folder)},\n' for name, array in arrays.items())
 
 
 def _code(name: str, array: np.ndarray, folder: pathlib.Path) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import torch
 
-from gradport.eager.inputs import Space, largest, specials, strategy_at
+from gradport.eager.inputs import largest, specials
 from gradport.eager.inputs.memory import Memory
 from gradport.eager.inputs.search import shown_by, written
+from gradport.eager.inputs.strategies import Space, strategy_at
 from gradport.eager.joint import Slot
 from gradport.proving.answers import Case
 from gradport.verifying.trial import Trial

@@ -11,7 +11,8 @@ import onnx_ir as ir
 import torch
 
 from gradport.eager.dimensions import Dimensions, by_name, resolve_dimensions
-from gradport.eager.inputs import Space, fresh, sizes_of, with_example
+from gradport.eager.inputs import fresh, sizes_of, with_example
+from gradport.eager.inputs.strategies import Space
 from gradport.eager.joint import Joint
 from gradport.eager.randomness import Expected
 from gradport.errors import ProgramError

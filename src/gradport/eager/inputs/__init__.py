@@ -3,10 +3,8 @@
 from gradport.eager.inputs.edges import edges, in_one_element, largest, layouts, specials, ties
 from gradport.eager.inputs.example import with_every_gradient, with_example
 from gradport.eager.inputs.fresh import fresh, fresh_within, moved_state, shape_at, sizes_of
-from gradport.eager.inputs.strategies import Space, strategy, strategy_at
 
 __all__ = [
-    "Space",
     "edges",
     "fresh",
     "fresh_within",
@@ -17,8 +15,6 @@ __all__ = [
     "shape_at",
     "sizes_of",
     "specials",
-    "strategy",
-    "strategy_at",
     "ties",
     "with_every_gradient",
     "with_example",
