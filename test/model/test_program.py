@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import gradport
+from gradport.model.program import TensorSpec
+from gradport.subject.ports import Role
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 
@@ -17,7 +19,7 @@ def program():
 
 
 def test_specs_say_name_dtype_shape_and_role(program):
-    assert program.inputs[0] == gradport.program.TensorSpec("x", torch.float32, ("batch", 3), "argument", None)
+    assert program.inputs[0] == TensorSpec("x", torch.float32, ("batch", 3), Role.ARGUMENT, None)
     assert program.outputs[1].of == "x"
     assert program.opset == program.model.graph.opset_imports[""]
 

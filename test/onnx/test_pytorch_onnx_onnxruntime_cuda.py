@@ -11,8 +11,8 @@ from onnx_test_common import finding, subject_of
 from pytorch_test_common import Swish
 
 import gradport
+from gradport.runtimes import ort
 from gradport.testing import assert_exports, needs_runtime
-from gradport.verifying import ort
 
 CUDA = "onnxruntime-cuda"
 X = torch.linspace(-2, 2, 12).reshape(4, 3)

@@ -19,6 +19,7 @@ from gradport.eager.joint import Slot
 from gradport.errors import SpecError
 from gradport.evidence.evidence import Finding, Outcome, Severity
 from gradport.subject.leaves import replaced
+from gradport.subject.ports import Role
 
 __all__ = ["backward_against_differences", "backward_against_operators"]
 
@@ -241,7 +242,7 @@ def _declared_gradients(
         SpecError: it does not give one gradient for each argument, or for each argument that has one.
     """
     subject = trial.joint.subject
-    by_path = {a.path: tensors[Slot("argument", a.name)] for a in trial.joint.arguments}
+    by_path = {a.path: tensors[Slot(Role.ARGUMENT, a.name)] for a in trial.joint.arguments}
     given = replaced({"args": subject.args, "kwargs": subject.kwargs}, by_path)
     cotangent: Any = tuple(cotangents.values())
     result = expected(cotangent[0] if len(cotangent) == 1 else cotangent, *given["args"], **given["kwargs"])

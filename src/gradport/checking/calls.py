@@ -11,6 +11,7 @@ import torch
 from gradport.checking.trial import LOSS, Trial
 from gradport.eager.joint import Slot
 from gradport.errors import Error
+from gradport.subject.ports import Role
 
 __all__ = ["Call", "Layout", "call", "cotangents_for", "gradients", "is_own", "runs"]
 
@@ -74,7 +75,7 @@ def call(
     for slot, tensor in tensors.items():
         if slot in wanted:
             leaves[slot] = tensor.detach().clone().requires_grad_()
-            given[slot] = leaves[slot] if slot.kind == "parameter" else _Relay.apply(leaves[slot], layout)
+            given[slot] = leaves[slot] if slot.role == Role.PARAMETER else _Relay.apply(leaves[slot], layout)
         else:
             given[slot] = layout(tensor.detach()) if slot in trial.joint.wanted else tensor.detach().clone()
     outputs, loss = trial.guarded(tensors, lambda: trial.joint.forward(given))

@@ -17,6 +17,7 @@ from gradport.eager.joint import Joint, Slot
 from gradport.errors import Error, SpecError
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
 from gradport.isolation.effort import Deadline, as_effort, as_seconds
+from gradport.subject.ports import Role
 from gradport.subject.signature import source_of
 from gradport.subject.subject import as_subject
 
@@ -141,7 +142,7 @@ class _Field:
                 f"{self._trial.joint.subject.name} gives forces of shape {tuple(shape)}, and "
                 f"{'no argument has it' if wrt is None else f'{wrt!r} is no argument'}; give wrt= the positions' name."
             )
-        return Slot("argument", str(name))
+        return Slot(Role.ARGUMENT, str(name))
 
 
 def _runs_wide(trial: Trial) -> bool:

@@ -22,6 +22,7 @@ from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls
 from gradport.eager.joint import Slot, copies
 from gradport.errors import TargetError
 from gradport.evidence.evidence import Finding
+from gradport.subject.ports import Role
 
 __all__ = ["contract"]
 
@@ -222,7 +223,9 @@ def _alone(trial: Trial) -> Iterator[Finding]:
     wanted = trial.joint.wanted
     if len(wanted) < 2:
         return
-    biases = [slot for slot in wanted if slot.kind == "parameter" and slot.name.rpartition(".")[2].startswith("bias")]
+    biases = [
+        slot for slot in wanted if slot.role == Role.PARAMETER and slot.name.rpartition(".")[2].startswith("bias")
+    ]
     groups = {f"{slot.name} alone": [slot] for slot in wanted[: trial.effort.count(4, 16, 256)]}
     if 1 < len(biases) < len(wanted):
         groups["the biases alone"] = biases

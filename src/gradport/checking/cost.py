@@ -28,6 +28,7 @@ from gradport.eager.joint import Slot
 from gradport.errors import Error
 from gradport.evidence.evidence import Finding
 from gradport.isolation.effort import Profile
+from gradport.subject.ports import Role
 
 __all__ = ["cost"]
 
@@ -123,7 +124,7 @@ def _given(trial: Trial) -> dict[Slot, torch.Tensor]:
     """Arguments that take a gradient; no leaves, so that a subject may write into them."""
     wanted = trial.joint.wanted
     leaves = {s: t.detach().clone().requires_grad_(s in wanted) for s, t in trial.inputs[0].items()}
-    return {slot: leaf * 1 if slot in wanted and slot.kind != "parameter" else leaf for slot, leaf in leaves.items()}
+    return {slot: leaf * 1 if slot in wanted and slot.role != Role.PARAMETER else leaf for slot, leaf in leaves.items()}
 
 
 def _forward(trial: Trial, given: dict[Slot, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from gradport.checking.trial import Trial
 from gradport.eager.joint import Slot
 from gradport.errors import TargetError
 from gradport.evidence.evidence import Finding, Outcome
+from gradport.subject.ports import Role
 
 __all__ = ["EDGES", "edge_values"]
 
@@ -132,10 +133,10 @@ def _operators_are_sound(trial: Trial, slot: Slot) -> bool:
 
 def _empty(trial: Trial) -> Finding:
     """A batch of none, where the first dimension of every argument is the same."""
-    firsts = {t.shape[0] for s, t in trial.inputs[0].items() if s.kind == "argument" and t.dim()}
+    firsts = {t.shape[0] for s, t in trial.inputs[0].items() if s.role == Role.ARGUMENT and t.dim()}
     if len(firsts) != 1:
         return skipped(trial, "edge-values", "empty", "the arguments have no first dimension in common")
-    empty = {s: t[:0] if s.kind in ("argument", "target") and t.dim() else t for s, t in trial.inputs[0].items()}
+    empty = {s: t[:0] if s.role in (Role.ARGUMENT, Role.TARGET) and t.dim() else t for s, t in trial.inputs[0].items()}
     if runs(lambda: trial.outputs(empty)) is None:
         return skipped(trial, "edge-values", "empty", "the forward does not take an empty batch")
     try:
@@ -143,5 +144,5 @@ def _empty(trial: Trial) -> Finding:
     except TargetError as error:
         message = f"The forward takes an empty batch and the backward does not: {error}"
         return judged(trial, "edge-values", "empty", False, message, kind="edges")
-    right = all(g is None or s.kind == "parameter" or g.shape == empty[s].shape for s, g in found.items())
+    right = all(g is None or s.role == Role.PARAMETER or g.shape == empty[s].shape for s, g in found.items())
     return judged(trial, "edge-values", "empty", right, "An empty batch gives an empty gradient.", kind="edges")

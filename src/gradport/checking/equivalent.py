@@ -19,6 +19,7 @@ from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, env
 from gradport.evidence.tolerance import Comparison, compare
 from gradport.isolation.effort import Deadline, as_effort, as_seconds
 from gradport.model.interface import Interface, interface
+from gradport.subject.ports import Role
 from gradport.subject.signature import source_of
 from gradport.subject.subject import as_function, as_subject
 
@@ -183,8 +184,8 @@ class _Pair:
         self, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], seed: int
     ) -> Interface:
         """The other's results, its arguments and outputs taken by position."""
-        own = [Slot("argument", argument.name) for argument in self._second.arguments]
-        mine = dict(zip(own, (t for s, t in tensors.items() if s.kind == "argument"), strict=True))
+        own = [Slot(Role.ARGUMENT, argument.name) for argument in self._second.arguments]
+        mine = dict(zip(own, (t for s, t in tensors.items() if s.role == Role.ARGUMENT), strict=True))
         order = iter(cotangents.values())
         used: dict[str, torch.Tensor] = {}
 

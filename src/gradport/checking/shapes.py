@@ -26,6 +26,7 @@ from gradport.eager.joint import Slot, cast
 from gradport.errors import Error, TargetError
 from gradport.evidence.evidence import Finding
 from gradport.isolation.effort import Profile
+from gradport.subject.ports import Role
 
 __all__ = ["shapes"]
 
@@ -140,7 +141,7 @@ def _broadcast(trial: Trial) -> Iterator[Finding]:
     """Each argument with one dimension cut to 1, where another has the full size. Authors may not have meant it, and
     the forward takes it all the same: worth a warning."""
     tensors = trial.inputs[0]
-    wanted = [slot for slot in trial.joint.wanted if slot.kind == "argument"]
+    wanted = [slot for slot in trial.joint.wanted if slot.role == Role.ARGUMENT]
     for slot in wanted:
         x = tensors[slot]
         alike = [other for other in wanted if other != slot and tensors[other].shape == x.shape]
@@ -171,7 +172,7 @@ def _broadcast(trial: Trial) -> Iterator[Finding]:
 def _given_twice(trial: Trial) -> Iterator[Finding]:
     """One tensor for two arguments: its gradient is the sum of theirs."""
     tensors = trial.inputs[0]
-    wanted = [slot for slot in trial.joint.wanted if slot.kind == "argument"]
+    wanted = [slot for slot in trial.joint.wanted if slot.role == Role.ARGUMENT]
     for one, other in itertools.combinations(wanted, 2):
         if tensors[one].shape != tensors[other].shape:
             continue

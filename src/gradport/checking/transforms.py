@@ -25,6 +25,7 @@ from gradport.eager.joint import Joint, Slot
 from gradport.errors import Error
 from gradport.evidence.evidence import Finding
 from gradport.isolation.effort import Profile
+from gradport.subject.ports import Role
 
 __all__ = ["transforms"]
 
@@ -174,7 +175,7 @@ def _flattened(trial: Trial) -> _Flat | None:
     """None where an examined argument is nested, by keyword or a parameter, or where a loss is in the way."""
     joint = trial.joint
     by_name = {argument.name: argument for argument in joint.arguments}
-    wanted = [by_name.get(slot.name) if slot.kind == "argument" else None for slot in joint.wanted]
+    wanted = [by_name.get(slot.name) if slot.role == Role.ARGUMENT else None for slot in joint.wanted]
     if joint.subject.loss is not None or any(a is None or len(a.path) != 2 or a.path[0] != "args" for a in wanted):
         return None
     at = [int(argument.path[1]) for argument in wanted if argument is not None]
@@ -182,7 +183,7 @@ def _flattened(trial: Trial) -> _Flat | None:
     base = list(joint.subject.args)
     for argument in joint.arguments:
         if len(argument.path) == 2 and argument.path[0] == "args":
-            base[int(argument.path[1])] = examples[Slot("argument", argument.name)].detach().clone()
+            base[int(argument.path[1])] = examples[Slot(Role.ARGUMENT, argument.name)].detach().clone()
     for prepared in (_as_is, _as_non_leaf):  # the latter for a subject that writes into what it is given
         every = _caller(joint, base, at, prepared)
         flat = _with_eager(trial, every, tuple(base[position] for position in at))

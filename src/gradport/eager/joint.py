@@ -22,8 +22,8 @@ from gradport.eager.randomness import Randomness
 from gradport.eager.state import State, find_state
 from gradport.errors import ExportError, SpecError
 from gradport.subject.leaves import replaced
+from gradport.subject.ports import Port, Role, Slot
 from gradport.subject.signature import Argument, Bound, bind, output_leaves, source_of
-from gradport.subject.slots import Slot
 from gradport.subject.subject import Subject
 from gradport.subject.wrt import Reached, differentiable, resolve_wrt
 
@@ -109,15 +109,15 @@ class Joint:
 
     def examples(self) -> dict[Slot, torch.Tensor]:
         """Every slot with its example tensor, in graph order: arguments, targets, parameters, buffers."""
-        slots = {Slot("argument", argument.name): argument.value for argument in self.arguments}
-        slots |= {Slot("target", argument.name): argument.value for argument in self.targets}
-        slots |= {Slot("parameter", name): tensor for name, tensor in self.state.parameters.items()}
-        slots |= {Slot("buffer", name): tensor for name, tensor in self.state.buffers.items()}
+        slots = {Slot(Role.ARGUMENT, argument.name): argument.value for argument in self.arguments}
+        slots |= {Slot(Role.TARGET, argument.name): argument.value for argument in self.targets}
+        slots |= {Slot(Role.PARAMETER, name): tensor for name, tensor in self.state.parameters.items()}
+        slots |= {Slot(Role.BUFFER, name): tensor for name, tensor in self.state.buffers.items()}
         return slots
 
     def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Joint:
         """The same with these tensors as its example; absent slots keep theirs, and so does what is wanted."""
-        wanted = [f"param.{slot.name}" if slot.kind == "parameter" else slot.name for slot in self.wanted]
+        wanted = [f"param.{slot.name}" if slot.role == Role.PARAMETER else slot.name for slot in self.wanted]
         made = Joint(self._subject_at(tensors).replace(wrt=wanted or None))
         made.explicit = self.explicit
         return made
@@ -144,7 +144,7 @@ class Joint:
             ExportError: no gradient can be asked for (nothing differentiable, a loss that is no scalar).
         """
         leaves = {slot: self._leaf(slot, tensor) for slot, tensor in (self.examples() | dict(tensors)).items()}
-        given = {slot.name: leaf for slot, leaf in leaves.items() if slot.kind in ("parameter", "buffer")}
+        given = {slot.name: leaf for slot, leaf in leaves.items() if slot.role in (Role.PARAMETER, Role.BUFFER)}
         versions = {name: version_of(given[name]) for name in self.state.buffers}
         state = dict(given)
         drawn = random() if random is not None else None
@@ -179,6 +179,16 @@ class Joint:
             drawn.distributions if drawn is not None else {},
         )
 
+    def listed(self, results: CallResults) -> dict[Port, torch.Tensor]:
+        """The outputs of a graph of this call, in their order: loss, outputs, gradients, new state."""
+        found = {} if results.loss is None else {Port.own(Role.LOSS, "loss"): results.loss.reshape(())}
+        for name, value in self.chosen(results).items():
+            found[Port.own(Role.ACTIVATION if name in results.activations else Role.OUTPUT, name)] = value
+        found |= {
+            Port(Role.GRADIENT, slot): gradient for slot, gradient in results.gradients.items() if gradient is not None
+        }
+        return found | {Port(Role.NEW_STATE, slot): value for slot, value in results.new_state.items()}
+
     def chosen(self, results: CallResults) -> dict[str, torch.Tensor]:
         """The outputs that the graph gives: all without a loss, none with it, or those asked for, activations too.
 
@@ -205,7 +215,7 @@ class Joint:
 
     def _activations(self) -> tuple[dict[Slot, Activation], list[Activation]]:
         """Those that are differentiated by, and those that `outputs` names."""
-        by_slot = {slot: self.activation(slot.name) for slot in self.wanted if slot.kind == "activation"}
+        by_slot = {slot: self.activation(slot.name) for slot in self.wanted if slot.role == Role.ACTIVATION}
         outputs = [] if self.subject.outputs in (None, "all") else _as_list(self.subject.outputs)
         named = [found for name in outputs if (found := self.activation(name)) is not None]
         return {slot: found for slot, found in by_slot.items() if found is not None}, named
@@ -217,9 +227,9 @@ class Joint:
 
     def _leaf(self, slot: Slot, tensor: torch.Tensor) -> torch.Tensor:
         leaf = tensor.detach()
-        if slot in self.wanted or (slot.name in self._marked and slot.kind == "argument"):
+        if slot in self.wanted or (slot.name in self._marked and slot.role == Role.ARGUMENT):
             return leaf.requires_grad_()
-        return leaf.clone() if slot.kind == "buffer" else leaf
+        return leaf.clone() if slot.role == Role.BUFFER else leaf
 
     def _run(
         self,
@@ -228,7 +238,7 @@ class Joint:
         require_all: Callable[[], None],
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None, tuple[str, ...]]:
         # a fresh tensor each call: the subject may write into what it is given, as into any non-leaf
-        given = {s: leaf.clone() if s.kind in ("argument", "target") else leaf for s, leaf in leaves.items()}
+        given = {s: leaf.clone() if s.role in (Role.ARGUMENT, Role.TARGET) else leaf for s, leaf in leaves.items()}
         outputs, loss = self._evaluated(given)
         require_all()
         if not self.wanted:
@@ -254,7 +264,7 @@ class Joint:
 
     def with_state(self, tensors: Mapping[Slot, torch.Tensor], body: Callable[[], T]) -> T:
         """Runs `body` while the parameters and buffers among `tensors` stand in for the subject's own."""
-        state = {slot.name: tensor for slot, tensor in tensors.items() if slot.kind in ("parameter", "buffer")}
+        state = {slot.name: tensor for slot, tensor in tensors.items() if slot.role in (Role.PARAMETER, Role.BUFFER)}
         result: T = self.state.call(state, body)
         return result
 
@@ -266,9 +276,9 @@ class Joint:
 
     def _placed(self, leaves: Mapping[Slot, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
         by_path: dict[Any, object] = {}
-        for kind, arguments in (("argument", self.arguments), ("target", self.targets)):
+        for kind, arguments in ((Role.ARGUMENT, self.arguments), (Role.TARGET, self.targets)):
             for argument in arguments:
-                path = argument.path if kind == "argument" else ("targets", *argument.path)
+                path = argument.path if kind == Role.ARGUMENT else ("targets", *argument.path)
                 by_path[path] = leaves[Slot(kind, argument.name)]
         structure = replaced(self._example, by_path)
         return structure["args"], structure["kwargs"], structure["targets"]

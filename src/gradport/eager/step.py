@@ -19,6 +19,7 @@ from gradport.eager.randomness import Expected, Randomness
 from gradport.eager.references import ReferenceHooks
 from gradport.eager.run import rejection
 from gradport.errors import Error, SpecError
+from gradport.subject.ports import Role
 from gradport.subject.subject import Subject
 
 __all__ = ["COUNT", "Step"]
@@ -69,7 +70,7 @@ class Step(Joint):
             raise SpecError("The optimizer holds no parameter that requires a gradient.")
         self.optimizer = optimizer
         self._extra: dict[Slot, torch.Tensor] = {}
-        self._rates = [Slot("lr", name) for name in group_names(optimizer)]
+        self._rates = [Slot(Role.LEARNING_RATE, name) for name in group_names(optimizer)]
         super().__init__(subject.replace(wrt=[f"param.{name}" for name in trained]))
         self.explicit = frozenset()
         self._clip = clip_grad_norm
@@ -102,7 +103,7 @@ class Step(Joint):
         gradients = {slot.name: gradient for slot, gradient in results.gradients.items() if gradient is not None}
         with torch.no_grad():
             moved = self._moved(placed, gradients)
-        new = {slot: results.buffers[slot.name] for slot in self.moving if slot.kind == "buffer"} | moved
+        new = {slot: results.buffers[slot.name] for slot in self.moving if slot.role == Role.BUFFER} | moved
         missing: dict[Slot, torch.Tensor | None] = {s: None for s, grad in results.gradients.items() if grad is None}
         ordered = {slot: new[slot] for slot in self.state_slots()}
         return dataclasses.replace(results, gradients=missing, updates=(), new_state=ordered)
@@ -117,13 +118,15 @@ class Step(Joint):
         """Parameters and optimizer state after the step, or what is accumulated for a later one."""
         if self._accumulate == 1:
             return self._stepped(placed, gradients)
-        sums = {name: placed[Slot("state", f"accumulated.{name}")] + gradient for name, gradient in gradients.items()}
-        count = placed[Slot("state", COUNT)] + 1
+        sums = {
+            name: placed[Slot(Role.STATE, f"accumulated.{name}")] + gradient for name, gradient in gradients.items()
+        }
+        count = placed[Slot(Role.STATE, COUNT)] + 1
         full = count >= self._accumulate
         new = {slot: torch.where(full, value, placed[slot]) for slot, value in self._stepped(placed, sums).items()}
         for name, total in sums.items():
-            new[Slot("state", f"accumulated.{name}")] = torch.where(full, torch.zeros_like(total), total)
-        new[Slot("state", COUNT)] = torch.where(full, torch.zeros_like(count), count)
+            new[Slot(Role.STATE, f"accumulated.{name}")] = torch.where(full, torch.zeros_like(total), total)
+        new[Slot(Role.STATE, COUNT)] = torch.where(full, torch.zeros_like(count), count)
         return new
 
     def _stepped(
@@ -133,14 +136,14 @@ class Step(Joint):
         state: dict[torch.Tensor, dict[str, Any]] = {}
         for name, gradient in gradients.items():
             parameter = self._trained[name]
-            moving = placed[Slot("parameter", name)].detach().clone().requires_grad_()
+            moving = placed[Slot(Role.PARAMETER, name)].detach().clone().requires_grad_()
             moving.grad = gradient.detach().clone()
             tensors[parameter] = moving
             state[parameter] = self._static.get(name, {}) | self._entries(name, placed)
         rates = [placed[slot] for slot in self._rates]
         tracing = torch.compiler.is_compiling()
         stepped = (traced_step if tracing else eager_step)(self.optimizer, tensors, state, rates, self._clip)
-        new = {Slot("parameter", name): tensors[self._trained[name]].detach() for name in gradients}
+        new = {Slot(Role.PARAMETER, name): tensors[self._trained[name]].detach() for name in gradients}
         for slot, example in self._extra.items():
             name, key = _split(slot.name, gradients)
             if name:
@@ -177,18 +180,18 @@ class Step(Joint):
             raise rejection(self, tensors, error) from error
         moving = {slot for slot, gradient in results.gradients.items() if gradient is not None}
         changed = [n for n, new in results.buffers.items() if not torch.equal(new, self.state.buffers[n])]
-        return frozenset(moving | {Slot("buffer", name) for name in {*results.updates, *changed}})
+        return frozenset(moving | {Slot(Role.BUFFER, name) for name in {*results.updates, *changed}})
 
     def _find_state(self) -> None:
         state = starting_state(self.optimizer)
-        moving = [name for name in self._trained if Slot("parameter", name) in self.moving]
+        moving = [name for name in self._trained if Slot(Role.PARAMETER, name) in self.moving]
         for name in moving:
             for key, value in state.get(self._trained[name], {}).items():
                 full = f"optim.{name}.{key}"
                 if isinstance(value, torch.Tensor):
-                    self._extra[Slot("state", full)] = value.detach()
+                    self._extra[Slot(Role.STATE, full)] = value.detach()
                 elif isinstance(value, (int, float)) and not isinstance(value, bool):
-                    self._extra[Slot("state", full)] = torch.tensor(
+                    self._extra[Slot(Role.STATE, full)] = torch.tensor(
                         value, dtype=torch.int64 if isinstance(value, int) else torch.float64
                     )
                     self._numbers[full] = type(value)
@@ -196,8 +199,8 @@ class Step(Joint):
                     self._static.setdefault(name, {})[key] = value
         if self._accumulate > 1:
             for name in moving:
-                self._extra[Slot("state", f"accumulated.{name}")] = torch.zeros_like(self._trained[name]).detach()
-            self._extra[Slot("state", COUNT)] = torch.zeros((), dtype=torch.int64)
+                self._extra[Slot(Role.STATE, f"accumulated.{name}")] = torch.zeros_like(self._trained[name]).detach()
+            self._extra[Slot(Role.STATE, COUNT)] = torch.zeros((), dtype=torch.int64)
 
 
 def _split(name: str, parameters: Mapping[str, Any]) -> tuple[str, str]:

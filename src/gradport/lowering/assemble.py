@@ -22,14 +22,13 @@ from gradport.eager.references import ReferenceHooks, has_reference
 from gradport.eager.run import ones, run_eager
 from gradport.lowering.lower import BACKWARD, RECOMPUTED, REGION, Lowered, hold
 from gradport.model.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PROVENANCE, Program
-from gradport.subject.names import Entry, Taken, allot, renamed, unique
+from gradport.subject.names import Taken, allot, renamed, unique
 from gradport.subject.paths import portable, without_machine
+from gradport.subject.ports import GraphSignature, Port, Role
 from gradport.subject.signature import source_of, source_of_backward
 from gradport.tracing import Capture
 
 __all__ = ["assemble"]
-
-_ROLE_ORDER = ("argument", "target", "cotangent", "random", "state", "lr")
 
 
 def assemble(
@@ -46,58 +45,54 @@ def assemble(
     """
     model = lowered.model
     capture = lowered.capture
-    placeholders = _settle_inputs(lowered)
+    signature = capture.signature
+    values = _settle_inputs(lowered)
     _own_outputs(model.graph)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
-    inputs = [entry for entry, _ in placeholders]
-    outputs = [Entry(output.kind, output.of, output.name) for output in capture.outputs]
-    renames = renamed(inputs, input_names, "input_names") | renamed(outputs, output_names, "output_names")
-    in_names, out_names, taken = allot(inputs, outputs, renames)
-    values = [value for _, value in placeholders]
+    renames = renamed(signature.inputs, input_names, "input_names")
+    renames |= renamed(signature.outputs, output_names, "output_names")
+    in_names, out_names, taken = allot(signature, renames)
     initializers = _name_initializers(lowered, taken)
     for value in {*values, *model.graph.outputs, *model.graph.initializers.values()}:
         taken.claim(str(value.name), "internal")  # so that no internal keeps a name that is given away below
     _name(model, [*zip(values, in_names, strict=True), *zip(model.graph.outputs, out_names, strict=True)], initializers)
     _name_dimensions(model.graph, capture)
-    random = {entry.source: name for entry, name in zip(inputs, in_names, strict=True) if entry.role == "random"}
+    random = {
+        port.slot.name: name for port, name in zip(signature.inputs, in_names, strict=True) if port.role is Role.RANDOM
+    }
     model.metadata_props[FORMAT] = str(FORMAT_VERSION)
-    model.metadata_props[NAMES] = json.dumps(_roles(inputs, in_names, outputs, out_names), ensure_ascii=False)
+    model.metadata_props[NAMES] = json.dumps(_roles(signature, in_names, out_names), ensure_ascii=False)
     model.metadata_props[FUNCTIONS] = json.dumps(_functions(model), ensure_ascii=False)
     model.metadata_props[PROVENANCE] = json.dumps(
         _provenance(lowered, options, random), ensure_ascii=False, default=repr
     )
     _finish(model, lowered.opset_version)
-    return Program(model, _starting_state(capture.joint, inputs, in_names))
+    return Program(model, _starting_state(capture.joint, signature, in_names))
 
 
-def _settle_inputs(lowered: Lowered) -> list[tuple[Entry, ir.Value]]:
-    """Decides which inputs of the flat graph stay inputs, in graph order; the others become initializers."""
-    joint, graph = lowered.capture.joint, lowered.model.graph
-    moving = {(slot.kind, slot.name) for slot in joint.moving}
-    examples = {(slot.kind, slot.name): tensor for slot, tensor in joint.examples().items()}
-    kept = []
+def _settle_inputs(lowered: Lowered) -> list[ir.Value]:
+    """The inputs of the flat graph in the order of the signature; the others become initializers."""
+    capture, graph = lowered.capture, lowered.model.graph
+    examples = capture.joint.examples()
+    values: dict[Port, ir.Value] = {}
     graph.inputs.clear()
-    for placeholder, value in zip(lowered.capture.placeholders, lowered.inputs, strict=True):
-        kind, name = placeholder.kind, placeholder.name
-        if (kind, name) in moving:
-            kept.append((Entry("state", kind, name), value))
-        elif kind in _ROLE_ORDER:
-            kept.append((Entry(kind, kind, name), value))
+    for placeholder, value in zip(capture.placeholders, lowered.inputs, strict=True):
+        if placeholder.port is None:
+            hold(graph, value, examples[placeholder.slot])
         else:
-            hold(graph, value, examples[kind, name])
-    kept.sort(key=lambda pair: _ROLE_ORDER.index(pair[0].role))
-    graph.inputs.extend(value for _, value in kept)
-    return kept
+            values[placeholder.port] = value
+    graph.inputs.extend(values[port] for port in capture.signature.inputs)
+    return list(graph.inputs)
 
 
-def _starting_state(joint: Joint, inputs: list[Entry], names: list[str]) -> dict[str, torch.Tensor]:
+def _starting_state(joint: Joint, signature: GraphSignature, names: list[str]) -> dict[str, torch.Tensor]:
     """What each state input holds before the first step, by its name in the file."""
-    examples = {(slot.kind, slot.name): tensor for slot, tensor in joint.examples().items()}
+    examples = joint.examples()
     found = {}
-    for entry, name in zip(inputs, names, strict=True):
-        if entry.role == "state":
-            tensor = examples[entry.kind, entry.source].detach()
+    for port, name in zip(signature.inputs, names, strict=True):
+        if port.role is Role.STATE:
+            tensor = examples[port.slot].detach()
             found[name] = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).clone()
     return found
 
@@ -119,8 +114,8 @@ def _name_initializers(lowered: Lowered, taken: Taken) -> dict[ir.Value, str]:
     inputs = set(lowered.model.graph.inputs)
     names: dict[ir.Value, str] = {}
     for placeholder, value in zip(lowered.capture.placeholders, lowered.inputs, strict=True):
-        if placeholder.kind in ("parameter", "buffer") and value not in inputs:
-            names[value] = taken.claim(placeholder.name, placeholder.kind)
+        if placeholder.port is None:
+            names[value] = taken.claim(placeholder.slot.name, placeholder.slot.role)
     for value in lowered.model.graph.initializers.values():
         if value not in names and value not in inputs:
             names[value] = taken.claim(str(value.name), "constant")
@@ -186,21 +181,23 @@ def _entering(attribute: ir.Attr) -> Sequence[ir.Value]:
     return attribute.as_graph().inputs if attribute.type == ir.AttributeType.GRAPH else ()
 
 
-def _roles(
-    inputs: list[Entry], in_names: list[str], outputs: list[Entry], out_names: list[str]
-) -> list[dict[str, str | None]]:
-    by_entry = {(e.kind, e.source): name for e, name in zip(inputs, in_names, strict=True)}
-    by_output = {e.source: name for e, name in zip(outputs, out_names, strict=True) if e.role == "output"}
+def _roles(signature: GraphSignature, in_names: Sequence[str], out_names: Sequence[str]) -> list[dict[str, str | None]]:
+    by_slot = {port.slot: name for port, name in zip(signature.inputs, in_names, strict=True)}
+    by_output = {
+        port.slot.name: name
+        for port, name in zip(signature.outputs, out_names, strict=True)
+        if port.role is Role.OUTPUT
+    }
 
-    def belongs(entry: Entry) -> str | None:
-        if entry.role == "cotangent":
-            return by_output.get(entry.source, entry.source)
-        if entry.role in ("gradient", "new_state"):
-            return by_entry.get((entry.kind, entry.source), entry.source)
+    def belongs(port: Port) -> str | None:
+        if port.role is Role.COTANGENT:
+            return by_output.get(port.slot.name, port.slot.name)
+        if port.role in (Role.GRADIENT, Role.NEW_STATE):
+            return by_slot.get(port.slot, port.slot.name)
         return None
 
-    pairs = [*zip(inputs, in_names, strict=True), *zip(outputs, out_names, strict=True)]
-    return [{"name": name, "role": entry.role, "of": belongs(entry)} for entry, name in pairs]
+    pairs = [*zip(signature.inputs, in_names, strict=True), *zip(signature.outputs, out_names, strict=True)]
+    return [{"name": name, "role": port.role, "of": belongs(port)} for port, name in pairs]
 
 
 def _functions(model: ir.Model) -> list[dict[str, Any]]:
@@ -232,8 +229,10 @@ def _provenance(lowered: Lowered, options: Mapping[str, Any], random: Mapping[st
         "subject": joint.subject.name,
         "source": f"{portable(file)}:{line}" if file else None,
         "static_arguments": {argument.name: without_machine(repr(argument.value))[:200] for argument in joint.statics},
-        "wrt": [f"param.{slot.name}" if slot.kind == "parameter" else slot.name for slot in joint.wanted],
-        "outputs": [output.name for output in lowered.capture.outputs if output.kind in ("output", "activation")],
+        "wrt": [f"param.{slot.name}" if slot.role == Role.PARAMETER else slot.name for slot in joint.wanted],
+        "outputs": [
+            port.slot.name for port in lowered.capture.signature.outputs if port.role in (Role.OUTPUT, Role.ACTIVATION)
+        ],
         "missing_gradients": list(lowered.capture.missing_gradients),
         "dropped_updates": list(lowered.capture.dropped_updates),
         "distributions": {name: lowered.capture.distributions[source] for source, name in random.items()},

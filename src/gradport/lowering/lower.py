@@ -16,6 +16,7 @@ from gradport.compat.torch.operators import is_operator
 from gradport.eager.control_flow import bodies
 from gradport.errors import ExportError
 from gradport.operators.table import registry
+from gradport.subject.ports import Role
 from gradport.tracing import Capture
 from gradport.tracing.refusals import whose
 from gradport.tracing.regions import is_backward, module_of, place_of, recomputation_of, region_of
@@ -50,9 +51,9 @@ class Lowered:
 
     def weights(self) -> set[ir.Value]:
         """The inputs that are parameters, buffers and other state."""
-        kinds = ("parameter", "buffer", "state")
+        roles = (Role.PARAMETER, Role.BUFFER, Role.STATE)
         pairs = zip(self.capture.placeholders, self.inputs, strict=True)
-        return {value for placeholder, value in pairs if placeholder.kind in kinds}
+        return {value for placeholder, value in pairs if placeholder.slot.role in roles}
 
 
 def lower(capture: Capture, opset_version: int) -> Lowered:

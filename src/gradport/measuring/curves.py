@@ -13,6 +13,7 @@ from gradport.checking.differences import Slope, slope
 from gradport.eager.joint import CallResults, Joint, Slot, cast, copies
 from gradport.eager.run import run_eager
 from gradport.errors import Error
+from gradport.subject.ports import Role
 
 __all__ = ["curves"]
 
@@ -41,7 +42,7 @@ def curves(joint: Joint) -> dict[str, Any]:
         `along`, what is moved, for the first argument; in `others` the same for each further argument. Empty where
         the Subject does not run there.
     """
-    slots = [slot for slot in joint.wanted if slot.kind == "argument"]
+    slots = [slot for slot in joint.wanted if slot.role == Role.ARGUMENT]
     start = cast(copies(joint.examples()), torch.float64)
     drawn = [_along(joint, start, slot) for slot in slots if start[slot].numel()]
     first, *others = [found for found in drawn if found] or [{}]

@@ -8,6 +8,7 @@ import torch
 
 from gradport.eager.joint import Joint, Slot, cast, copies
 from gradport.eager.run import run_eager
+from gradport.subject.ports import Role
 
 __all__ = ["jacobian"]
 
@@ -31,7 +32,7 @@ def jacobian(joint: Joint) -> dict[str, Any]:
         Error: the Subject does not run in float64.
     """
     start = cast(copies(joint.examples()), torch.float64)
-    slot = next((s for s in joint.wanted if s.kind == "argument" and s in start), None)
+    slot = next((s for s in joint.wanted if s.role == Role.ARGUMENT and s in start), None)
     if slot is None or not 0 < start[slot].numel() <= _MOST:
         return {}
     seeded = run_eager(joint, start, lambda name, output: torch.ones_like(output)).seeded

@@ -11,6 +11,7 @@ import torch
 
 from gradport.eager.joint import Joint
 from gradport.model.program import Program
+from gradport.subject.ports import Role
 from gradport.subject.spec import short_dtype
 from gradport.subject.subject import Subject
 
@@ -52,8 +53,8 @@ def _code(joint: Joint, program: Program) -> str | ValueError:
     args = f"({given[0]},)" if len(given) == 1 else f"({', '.join(given)})"
     lines.append(f"program = gradport.export({target}, {args}{wanted})")
     lines.append(f"output = {_call(subject, target)}({', '.join(given)})")
-    variables = [_variable(spec.name) for spec in program.inputs if spec.role == "argument"]
-    variables += [_cotangent(str(spec.of)) for spec in program.inputs if spec.role == "cotangent"]
+    variables = [_variable(spec.name) for spec in program.inputs if spec.role == Role.ARGUMENT]
+    variables += [_cotangent(str(spec.of)) for spec in program.inputs if spec.role == Role.COTANGENT]
     variables += ["*program.draw(0)"] if program.random else []
     lines.append(f"results = program.run({', '.join(variables)})")
     lines.append("for spec, result in zip(program.outputs, results, strict=True):")

@@ -26,6 +26,7 @@ from gradport.isolation.child import written_by_child
 from gradport.model.program import Program
 from gradport.model.sessions import run_session
 from gradport.proving.answers import reference
+from gradport.subject.ports import Role
 
 __all__ = ["timings"]
 
@@ -107,7 +108,7 @@ def _inputs(
             tensors = fresh(joint, dimensions, sizes, generator)
         except Error:
             return
-        if 4 * sum(_weight(t) for s, t in tensors.items() if s.kind == "argument") > _LARGEST:
+        if 4 * sum(_weight(t) for s, t in tensors.items() if s.role == Role.ARGUMENT) > _LARGEST:
             return
         yield sizes, tensors
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import torch
 
 from gradport.eager.joint import CallResults, Joint, Slot
-from gradport.subject.names import Entry, allot
+from gradport.subject.names import allot
+from gradport.subject.ports import GraphSignature, Port, Role, in_graph_order
 
 __all__ = ["Interface", "interface"]
 
@@ -29,41 +30,37 @@ class Interface:
 
     inputs: dict[str, torch.Tensor]
     outputs: dict[str, torch.Tensor]
-    roles: dict[str, str]
-    input_roles: dict[str, str]
+    roles: dict[str, Role]
+    input_roles: dict[str, Role]
 
 
 def interface(
     joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], results: CallResults
 ) -> Interface:
     """Lists what went in and came out of `results`, a call on `tensors` and `cotangents` (by output name)."""
-    ins = [
-        (Entry(slot.kind, slot.kind, slot.name), tensor)
-        for kind in ("argument", "target")
-        for slot, tensor in tensors.items()
-        if slot.kind == kind
-    ]
-    ins += [(Entry("cotangent", "cotangent", name), cotangents[name]) for name in results.seeded]
-    ins += [(Entry("random", "random", name), tensor) for name, tensor in results.random.items()]
-    ins += [(Entry("state", slot.kind, slot.name), tensors[slot]) for slot in results.new_state]
-    ins += [(Entry("lr", "lr", slot.name), tensor) for slot, tensor in tensors.items() if slot.kind == "lr"]
-    outs = [(Entry("loss", "loss", "loss"), results.loss.reshape(()))] if results.loss is not None else []
-    for name, tensor in joint.chosen(results).items():
-        kind = "activation" if name in results.activations else "output"
-        outs.append((Entry(kind, kind, name), tensor))
-    outs += [
-        (Entry("gradient", slot.kind, slot.name), gradient)
-        for slot, gradient in results.gradients.items()
-        if gradient is not None
-    ]
-    outs += [(Entry("new_state", slot.kind, slot.name), value) for slot, value in results.new_state.items()]
-    in_names, out_names, _ = allot([entry for entry, _ in ins], [entry for entry, _ in outs], {})
+    inputs = _taken(tensors, cotangents, results)
+    outputs = joint.listed(results)
+    signature = GraphSignature(tuple(in_graph_order(inputs)), tuple(outputs))
+    in_names, out_names, _ = allot(signature, {})
     return Interface(
-        {name: _in_a_file(tensor) for name, (_, tensor) in zip(in_names, ins, strict=True)},
-        {name: _in_a_file(tensor) for name, (_, tensor) in zip(out_names, outs, strict=True)},
-        {name: entry.role for name, (entry, _) in zip(out_names, outs, strict=True)},
-        {name: entry.role for name, (entry, _) in zip(in_names, ins, strict=True)},
+        {name: _in_a_file(inputs[port]) for name, port in zip(in_names, signature.inputs, strict=True)},
+        {name: _in_a_file(outputs[port]) for name, port in zip(out_names, signature.outputs, strict=True)},
+        {name: port.role for name, port in zip(out_names, signature.outputs, strict=True)},
+        {name: port.role for name, port in zip(in_names, signature.inputs, strict=True)},
     )
+
+
+def _taken(
+    tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], results: CallResults
+) -> dict[Port, torch.Tensor]:
+    """What went into a call, parameters and buffers that it did not change left out."""
+    found = {Port(slot.role, slot): tensor for slot, tensor in tensors.items() if slot.role in _GIVEN}
+    found |= {Port.own(Role.COTANGENT, name): cotangents[name] for name in results.seeded}
+    found |= {Port.own(Role.RANDOM, name): tensor for name, tensor in results.random.items()}
+    return found | {Port(Role.STATE, slot): tensors[slot] for slot in results.new_state}
+
+
+_GIVEN = (Role.ARGUMENT, Role.TARGET, Role.LEARNING_RATE)
 
 
 def _in_a_file(tensor: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from gradport.errors import ProgramError, first_line
 from gradport.model.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PROVENANCE, Program, require_fitting
 from gradport.model.sessions import weight
 from gradport.model.state_files import read_state, state_file_of
+from gradport.subject.ports import Role
 
 __all__ = ["load"]
 
@@ -68,7 +69,7 @@ def load(path: str | os.PathLike[str]) -> Program:
 
 def _with_state(model: ir.Model, path: str) -> Program:
     """The Program with the starting state of its state inputs."""
-    state = {spec.name: spec for spec in Program(model).inputs if spec.role == "state"}
+    state = {spec.name: spec for spec in Program(model).inputs if spec.role == Role.STATE}
     if not state:
         return Program(model)
     held = {name: model.graph.initializers[name] for name in state if name in model.graph.initializers}
@@ -105,6 +106,7 @@ def _require_readable(model: ir.Model) -> None:
     for key, wanted in ((NAMES, ("name", "role", "of")), (FUNCTIONS, ("domain", "name", "overload", "phase"))):
         for entry in json.loads(model.metadata_props.get(key, "[]")):
             _ = [entry[part] for part in wanted]
+            _ = Role(entry.get("role", Role.OUTPUT))  # a role that this version does not know is no role
     version = int(model.metadata_props.get(FORMAT, "1"))
     if version > FORMAT_VERSION:
         raise ValueError(f"it has format {version}, and this gradport reads {FORMAT_VERSION}; update gradport")

@@ -20,6 +20,7 @@ from gradport.errors import OutputError, ProgramError, SpecError
 from gradport.model.sessions import PROTOBUF_LIMIT, new_session, run_session, weight
 from gradport.model.state_files import require_replaceable, state_file_of, write_state
 from gradport.subject.expressions import evaluate, names_in, parse
+from gradport.subject.ports import Role
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -55,7 +56,7 @@ class TensorSpec:
     name: str
     dtype: torch.dtype
     shape: tuple[int | str, ...]
-    role: str
+    role: Role
     of: str | None
 
 
@@ -101,12 +102,12 @@ class Program:
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Graph inputs in order."""
-        return self._specs(self.model.graph.inputs, "argument")
+        return self._specs(self.model.graph.inputs, Role.ARGUMENT)
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """Graph outputs in order."""
-        return self._specs(self.model.graph.outputs, "output")
+        return self._specs(self.model.graph.outputs, Role.OUTPUT)
 
     @property
     def functions(self) -> tuple[FunctionInfo, ...]:
@@ -131,7 +132,7 @@ class Program:
     def random(self) -> tuple[RandomSpec, ...]:
         """The random tensors among the inputs."""
         kinds = self.provenance.get("distributions", {})
-        return tuple(RandomSpec(s.name, kinds[s.name], s.shape, s.dtype) for s in self.inputs if s.role == "random")
+        return tuple(RandomSpec(s.name, kinds[s.name], s.shape, s.dtype) for s in self.inputs if s.role == Role.RANDOM)
 
     @property
     def opset(self) -> int:
@@ -176,7 +177,7 @@ class Program:
         defaults = self._defaults()
         given = {name: tensor for name, tensor in self._state.items() if name not in tensors} | dict(tensors)
         specs = tuple(spec for spec in self.inputs if spec.name in given or spec.name not in defaults)
-        if self._without_state and any(spec.role == "state" and spec.name not in given for spec in specs):
+        if self._without_state and any(spec.role == Role.STATE and spec.name not in given for spec in specs):
             raise ProgramError(self._without_state)
         fitting = require_fitting(specs, given)
         return run_session(self.session(), {spec.name: fitting[spec.name] for spec in specs})
@@ -254,7 +255,7 @@ class Program:
         outs = ", ".join(spec.name for spec in self.outputs)
         return f"Program({ins} -> {outs})"
 
-    def _specs(self, values: Iterable[ir.Value], role: str) -> tuple[TensorSpec, ...]:
+    def _specs(self, values: Iterable[ir.Value], role: Role) -> tuple[TensorSpec, ...]:
         known = {entry["name"]: entry for entry in self._json(NAMES, [])}
         return tuple(_spec(value, known.get(value.name, {"role": role, "of": None})) for value in values)
 
@@ -265,7 +266,7 @@ class Program:
 
     def _known_inputs(self) -> set[str]:
         """The inputs that `run` may be called without: state, and those with a default."""
-        return self._defaults() | {spec.name for spec in self.inputs if spec.role == "state"}
+        return self._defaults() | {spec.name for spec in self.inputs if spec.role == Role.STATE}
 
     def _uses(self) -> dict[tuple[str, str, str], int]:
         uses: dict[tuple[str, str, str], int] = {}
@@ -304,7 +305,7 @@ def _spec(value: ir.Value, entry: Mapping[str, Any]) -> TensorSpec:
     if value.dtype is None or isinstance(value.type, (ir.SequenceType, ir.OptionalType)):
         raise ProgramError(f"{value.name!r} is no tensor, or has no dtype, in this model.")
     shape = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in (value.shape or ()))
-    return TensorSpec(str(value.name), to_torch_dtype(value.dtype), shape, entry["role"], entry["of"])
+    return TensorSpec(str(value.name), to_torch_dtype(value.dtype), shape, Role(entry["role"]), entry["of"])
 
 
 Given = torch.Tensor | np.ndarray | float

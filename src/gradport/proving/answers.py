@@ -17,6 +17,7 @@ from gradport.errors import Error, TargetError
 from gradport.evidence.tolerance import Comparison, compare
 from gradport.model.interface import interface
 from gradport.model.program import Program
+from gradport.subject.ports import Role
 from gradport.subject.wrt import differentiable
 
 __all__ = [
@@ -114,8 +115,8 @@ class Reference:
 
     feeds: dict[str, torch.Tensor]
     expected: dict[str, torch.Tensor]
-    roles: dict[str, str]
-    input_roles: dict[str, str]
+    roles: dict[str, Role]
+    input_roles: dict[str, Role]
     narrowest: torch.dtype | None
     oracle: Callable[[], dict[str, torch.Tensor] | None]
     spread: Callable[[], dict[str, torch.Tensor]]
@@ -199,7 +200,7 @@ def compared(
             spread=usual(name),
             narrowest=answer.narrowest,
             ambient=ambient,
-            squares=answer.roles[name] == "new_state",
+            squares=answer.roles[name] == Role.NEW_STATE,
             rtol=rtol,
             atol=atol,
         )

@@ -15,6 +15,7 @@ from gradport.lowering.lower import OPERATOR
 from gradport.model.program import Program
 from gradport.proving.answers import Reference
 from gradport.proving.intermediates import Make, flat, taken
+from gradport.subject.ports import Role
 from gradport.tracing import Capture
 from gradport.tracing.regions import module_of, place_of, region_of
 
@@ -108,15 +109,15 @@ def operator_values(
     held = captured.joint.examples() | dict(tensors)
     inputs: list[torch.Tensor] = []
     nodes = {node.name: node for node in captured.graph_module.graph.nodes if node.op == "placeholder"}
-    random = [t for n, t in answer.feeds.items() if answer.input_roles[n] == "random"]
+    random = [t for n, t in answer.feeds.items() if answer.input_roles[n] == Role.RANDOM]
     for placeholder in captured.placeholders:
-        if placeholder.kind == "cotangent":
+        if placeholder.slot.role is Role.COTANGENT:
             like = torch.empty(0, dtype=nodes[placeholder.node].meta["val"].dtype)
-            inputs.append(answer.again.cotangent(placeholder.name, like))
-        elif placeholder.kind == "random":
+            inputs.append(answer.again.cotangent(placeholder.slot.name, like))
+        elif placeholder.slot.role is Role.RANDOM:
             inputs.append(random.pop(0))
         else:
-            inputs.append(held[Slot(placeholder.kind, placeholder.name)])
+            inputs.append(held[placeholder.slot])
     given = {p.node: t.detach() for p, t in zip(captured.placeholders, inputs, strict=True)}
     given |= {constant.node: constant.tensor for constant in captured.constants}
     interpreter = _Keeping(captured.graph_module)

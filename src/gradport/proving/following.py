@@ -16,6 +16,7 @@ from gradport.eager.joint import CallResults, Joint, Slot
 from gradport.eager.run import ones, run_eager
 from gradport.errors import Error, ExportError
 from gradport.proving.answers import Case, Reference, moved_by_ulps
+from gradport.subject.ports import Role
 
 __all__ = ["Following"]
 
@@ -51,7 +52,11 @@ class Following:
 
     def placed(self, case: Case) -> Case:
         """The case from the state that the file gave last; every other run at half the learning rate."""
-        rates = {slot: tensor / 2 for slot, tensor in case.tensors.items() if slot.kind == "lr" and len(self._runs) % 2}
+        rates = {
+            slot: tensor / 2
+            for slot, tensor in case.tensors.items()
+            if slot.role == Role.LEARNING_RATE and len(self._runs) % 2
+        }
         return dataclasses.replace(case, tensors={**case.tensors, **self._state, **rates})
 
     def after(self, case: Case, answer: Reference, results: dict[str, torch.Tensor]) -> None:
@@ -60,13 +65,13 @@ class Following:
         Raises:
             ExportError: the loss or a counter has left torch's.
         """
-        names = [name for name, role in answer.roles.items() if role == "new_state"]
+        names = [name for name, role in answer.roles.items() if role == Role.NEW_STATE]
         self._state = {slot: results[name] for slot, name in zip(answer.new_state, names, strict=True)}
         inputs = {slot: tensor for slot, tensor in case.tensors.items() if slot not in self._state}
         self._runs.append(_Run(inputs, answer))
         call_results = self._step(self._runs[-1], self._free)
         self._free = _detached(call_results)
-        loss = next((results[name] for name, role in answer.roles.items() if role == "loss"), None)
+        loss = next((results[name] for name, role in answer.roles.items() if role == Role.LOSS), None)
         found = _scalars(self._state) | ({_LOSS: loss} if loss is not None else {})
         for slot, value in _followed(call_results).items():
             self._require_near(slot, float(found[slot]), float(value))
@@ -88,7 +93,7 @@ class Following:
         generator = torch.Generator().manual_seed(0)
         examples = self._joint.examples()
         state = {
-            moving: moved_by_ulps(examples[moving], generator) if moving.kind == "parameter" else examples[moving]
+            moving: moved_by_ulps(examples[moving], generator) if moving.role == Role.PARAMETER else examples[moving]
             for moving in self._free
         }
         call_results = None
@@ -104,7 +109,7 @@ class Following:
         return run_eager(self._joint, {**self._joint.examples(), **run.tensors, **state}, ones, run.answer.again.random)
 
 
-_LOSS = Slot("loss", "loss")
+_LOSS = Slot(Role.LOSS, "loss")
 
 
 def _detached(call_results: CallResults) -> Tensors:
@@ -119,4 +124,4 @@ def _followed(call_results: CallResults) -> Tensors:
 
 def _scalars(state: Tensors) -> Tensors:
     """The counters: whatever the optimizer keeps as a tensor without dimensions."""
-    return {slot: tensor for slot, tensor in state.items() if slot.kind == "state" and tensor.numel() == 1}
+    return {slot: tensor for slot, tensor in state.items() if slot.role == Role.STATE and tensor.numel() == 1}

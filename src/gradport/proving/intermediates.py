@@ -15,6 +15,7 @@ import torch
 
 from gradport.lowering.lower import MODULE, PLACE
 from gradport.model.program import FUNCTIONS, NAMES, Program
+from gradport.subject.ports import Role
 
 __all__ = ["Flat", "Origin", "flat", "taken"]
 
@@ -66,7 +67,9 @@ class Flat:
     def backward(self) -> set[str]:
         """Names of the nodes that no forward output needs."""
         roles = {spec.name: spec.role for spec in Program(self.model).outputs}
-        needed = [v for v in self.model.graph.outputs if roles.get(str(v.name)) in ("output", "loss", "activation")]
+        needed = [
+            v for v in self.model.graph.outputs if roles.get(str(v.name)) in (Role.OUTPUT, Role.LOSS, Role.ACTIVATION)
+        ]
         forward: set[str] = set()
         while needed:
             node = needed.pop().producer()

@@ -16,10 +16,11 @@ from onnx_ir.tensor_adapters import TorchTensor
 from gradport.eager.inputs import moved_state
 from gradport.eager.joint import Joint, Slot
 from gradport.model.program import Program
+from gradport.subject.ports import Role
 
 __all__ = ["moved_constants", "with_weights"]
 
-_PREFIX = {"parameter": "param", "buffer": "buffer"}
+_PREFIX = {Role.PARAMETER: "param", Role.BUFFER: "buffer"}
 
 
 def moved_constants(program: Program, joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
@@ -37,11 +38,11 @@ def with_weights(program: Program, joint: Joint, weights: Mapping[Slot, torch.Te
         assert name is not None
         value = model.graph.initializers[name]
         value.const_value = TorchTensor(tensor.detach().contiguous(), name=name)
-    return Program(model, program.state() if any(spec.role == "state" for spec in program.inputs) else None)
+    return Program(model, program.state() if any(spec.role == Role.STATE for spec in program.inputs) else None)
 
 
 def _is_constant(slot: Slot, tensor: torch.Tensor) -> bool:
-    if slot.kind not in _PREFIX or not tensor.is_floating_point() or not tensor.numel():
+    if slot.role not in _PREFIX or not tensor.is_floating_point() or not tensor.numel():
         return False
     flat = tensor.detach().reshape(-1)
     return bool((flat == flat[0]).all())
@@ -50,7 +51,7 @@ def _is_constant(slot: Slot, tensor: torch.Tensor) -> bool:
 def _initializer(program: Program, joint: Joint, slot: Slot) -> str | None:
     """The name of the initializer that holds a weight, told by its name and its values."""
     tensor = joint.examples()[slot].detach()
-    for name in (slot.name, f"{_PREFIX[slot.kind]}.{slot.name}"):
+    for name in (slot.name, f"{_PREFIX[slot.role]}.{slot.name}"):
         value = program.model.graph.initializers.get(name)
         if value is not None and _holds(value, tensor):
             return name

@@ -5,29 +5,14 @@ Where a name is taken, the later one gets its role in front (`target.x`, `output
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from gradport.errors import SpecError
+from gradport.subject.ports import GraphSignature, Port, Role, Slot
 
-__all__ = ["Entry", "Taken", "allot", "renamed", "unique"]
+__all__ = ["Taken", "allot", "renamed", "unique"]
 
-_PREFIX = {"parameter": "param", "buffer": "buffer", "activation": "output"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One graph input or output before it is named.
-
-    Attributes:
-        role: argument, target, cotangent, random, state, lr, loss, output, activation, gradient or new_state.
-        kind: what `source` is: the slot's kind for state, a gradient and a new state, else the role again.
-        source: the plain name it has (a cotangent's is its output's, a gradient's its slot's).
-    """
-
-    role: str
-    kind: str
-    source: str
+_PREFIX: dict[str, str] = {Role.PARAMETER: "param", Role.BUFFER: "buffer", Role.ACTIVATION: "output"}
 
 
 class Taken:
@@ -62,40 +47,38 @@ def unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def allot(
-    inputs: Sequence[Entry], outputs: Sequence[Entry], renames: Mapping[tuple[str, str], str]
-) -> tuple[list[str], list[str], Taken]:
+def allot(signature: GraphSignature, renames: Mapping[tuple[Role, str], str]) -> tuple[list[str], list[str], Taken]:
     """Names for graph inputs and outputs, in order.
 
     Args:
-        inputs, outputs: in graph order.
+        signature: the inputs and outputs.
         renames: `(role, default name)` to the name that the user wants; what is derived from a name follows.
     """
     taken = Taken()
-    named: dict[tuple[str, str], str] = {}
+    named: dict[Slot, str] = {}
     in_names = []
-    for entry in inputs:
-        default = _default(entry, {}, outputs)
-        wanted = renames.get((entry.role, default), _default(entry, named, outputs, renames))
-        name = taken.claim(wanted, entry.kind if entry.role == "state" else entry.role)
-        named[entry.kind, entry.source] = name
+    for port in signature.inputs:
+        default = _default(port, {})
+        wanted = renames.get((port.role, default), _default(port, named, renames))
+        name = taken.claim(wanted, port.slot.role if port.role is Role.STATE else port.role)
+        named[port.slot] = name
         in_names.append(name)
     out_names = []
-    for entry in outputs:
-        default = _default(entry, {}, outputs)
-        out_names.append(taken.claim(renames.get((entry.role, default), _default(entry, named, outputs)), entry.role))
+    for port in signature.outputs:
+        default = _default(port, {})
+        out_names.append(taken.claim(renames.get((port.role, default), _default(port, named)), port.role))
     return in_names, out_names, taken
 
 
 def renamed(
-    entries: Sequence[Entry], wanted: Sequence[str] | Mapping[str, str] | None, what: str
-) -> dict[tuple[str, str], str]:
+    ports: Sequence[Port], wanted: Sequence[str] | Mapping[str, str] | None, what: str
+) -> dict[tuple[Role, str], str]:
     """`input_names` or `output_names` as renames.
 
     Raises:
         SpecError: too many names, or a mapping that names none of the defaults.
     """
-    defaults = [(entry.role, _default(entry, {}, entries)) for entry in entries]
+    defaults = [(port.role, _default(port, {})) for port in ports]
     if wanted is None:
         return {}
     if isinstance(wanted, Mapping):
@@ -114,19 +97,16 @@ def renamed(
     return dict(zip(defaults, names, strict=False))
 
 
-def _default(
-    entry: Entry,
-    named: Mapping[tuple[str, str], str],
-    outputs: Sequence[Entry],
-    renames: Mapping[tuple[str, str], str] | None = None,
-) -> str:
-    if entry.role == "cotangent":
-        return f"cotangent_{(renames or {}).get(('output', entry.source), entry.source)}"
-    if entry.role == "new_state":
-        return f"new.{named.get((entry.kind, entry.source), entry.source)}"
-    if entry.role == "gradient":
-        fallback = entry.source
-        if entry.kind not in ("argument", "target") and any(entry.source == source for _, source in named):
-            fallback = f"param.{entry.source}"
-        return f"grad_{named.get((entry.kind, entry.source), fallback)}"
-    return entry.source
+def _default(port: Port, named: Mapping[Slot, str], renames: Mapping[tuple[Role, str], str] | None = None) -> str:
+    """The name of a port where nobody has taken it; `named` has the names of the tensors that it may belong to."""
+    slot = port.slot
+    if port.role is Role.COTANGENT:
+        return f"cotangent_{(renames or {}).get((Role.OUTPUT, slot.name), slot.name)}"
+    if port.role is Role.NEW_STATE:
+        return f"new.{named.get(slot, slot.name)}"
+    if port.role is Role.GRADIENT:
+        fallback = slot.name
+        if slot.role not in (Role.ARGUMENT, Role.TARGET) and any(slot.name == other.name for other in named):
+            fallback = f"param.{slot.name}"
+        return f"grad_{named.get(slot, fallback)}"
+    return slot.name

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from gradport.errors import SpecError
+from gradport.subject.ports import Role, Slot
 from gradport.subject.signature import Argument
-from gradport.subject.slots import Slot
 
 __all__ = ["Reached", "differentiable", "resolve_wrt"]
 
@@ -64,13 +64,13 @@ def differentiable(tensor: torch.Tensor) -> bool:
 def _inputs(found: Reached) -> tuple[Slot, ...]:
     floating = [argument for argument in found.arguments if differentiable(argument.value)]
     marked = [argument for argument in floating if argument.value.requires_grad]
-    return tuple(Slot("argument", argument.name) for argument in marked or floating)
+    return tuple(Slot(Role.ARGUMENT, argument.name) for argument in marked or floating)
 
 
 def _parameters(found: Reached) -> tuple[Slot, ...]:
     parameters = found.parameters.items()
     return tuple(
-        Slot("parameter", name) for name, tensor in parameters if tensor.requires_grad and differentiable(tensor)
+        Slot(Role.PARAMETER, name) for name, tensor in parameters if tensor.requires_grad and differentiable(tensor)
     )
 
 
@@ -90,23 +90,23 @@ def _named(found: Reached, name: str) -> list[Slot]:
         SpecError: unknown, ambiguous or not floating-point.
     """
     tensors = found.tensors
-    if name.startswith("param.") and Slot("parameter", name.removeprefix("param.")) in tensors:
-        return [_floating(found, Slot("parameter", name.removeprefix("param.")))]
+    if name.startswith("param.") and Slot(Role.PARAMETER, name.removeprefix("param.")) in tensors:
+        return [_floating(found, Slot(Role.PARAMETER, name.removeprefix("param.")))]
     nested = [
-        Slot("argument", argument.name)
+        Slot(Role.ARGUMENT, argument.name)
         for argument in found.arguments
         if argument.name != name and _is_within(argument.name, name) and differentiable(argument.value)
     ]
     exact = [slot for slot in tensors if slot.name == name]
     if len(exact) > 1 or (exact and nested):
-        kinds = " and ".join(f"a {slot.kind}" for slot in exact) or "an argument"
+        kinds = " and ".join(f"a {slot.role}" for slot in exact) or "an argument"
         raise SpecError(f"wrt={name!r} is ambiguous: it names {kinds}; write param.{name} for the parameter.")
     if exact:
         return [_floating(found, exact[0])]
     if nested:
         return nested
     if found.is_activation(name):
-        return [Slot("activation", name)]
+        return [Slot(Role.ACTIVATION, name)]
     known = ", ".join(slot.name for slot in tensors) or "none"
     raise SpecError(f"wrt={name!r} names nothing of {found.name}; its tensors are: {known}.")
 
@@ -118,5 +118,5 @@ def _is_within(name: str, root: str) -> bool:
 def _floating(found: Reached, slot: Slot) -> Slot:
     tensor = found.tensors[slot]
     if not differentiable(tensor):
-        raise SpecError(f"wrt={slot.name!r} names a {slot.kind} of dtype {tensor.dtype}, which has no gradient.")
+        raise SpecError(f"wrt={slot.name!r} names a {slot.role} of dtype {tensor.dtype}, which has no gradient.")
     return slot

@@ -22,6 +22,7 @@ from gradport.eager.randomness import Expected, Randomness, Supplied
 from gradport.errors import Error, ExportError
 from gradport.operators import markers
 from gradport.operators.written import Written, averages_written
+from gradport.subject.ports import GraphSignature, Port, Role, in_graph_order, input_port
 from gradport.subject.user_code import here
 from gradport.tracing.complex_numbers import write_complex_as_pairs
 from gradport.tracing.constants import KnownConstants
@@ -33,17 +34,22 @@ from gradport.tracing.refusals import refuse_random_numbers, trace_refusal
 from gradport.tracing.regions import Region, Regions
 from gradport.tracing.sizes import keep_sizes_local
 
-__all__ = ["Capture", "Constant", "Output", "Placeholder", "capture"]
+__all__ = ["Capture", "Constant", "Placeholder", "capture"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Placeholder:
-    """One input of the graph: the node's name, what it is for (argument, target, parameter, buffer, cotangent, random,
-    state, lr) and the name that this has there (for a cotangent, its output's)."""
+    """One input of the traced graph.
+
+    Attributes:
+        node: its name there.
+        slot: the tensor that it stands for; a cotangent has the name of its output.
+        port: the input of the model that it becomes; None: an initializer.
+    """
 
     node: str
-    kind: str
-    name: str
+    slot: Slot
+    port: Port | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +58,6 @@ class Constant:
 
     node: str
     tensor: torch.Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class Output:
-    """One result of the graph: kind is loss, output, activation, gradient or new_state; `name` is the output's, the
-    activation's or the slot's; `of` is the kind of that slot, or of what has none the kind again."""
-
-    kind: str
-    name: str
-    of: str
 
 
 @dataclasses.dataclass
@@ -73,7 +69,7 @@ class Capture:
         graph_module: the graph; its nodes carry Regions and source lines, its borders are `gradport::mark` nodes.
         placeholders: the graph's inputs in order, constants left out.
         constants: lifted tensors; placeholders too, after the others.
-        outputs: the graph's results in order.
+        signature: inputs and outputs of the model that is made of it, in their order.
         regions: by key.
         symbols: torch's symbol of each dynamic dimension.
         special_sizes: where the proof has to look, since a condition of the trace does not hold there.
@@ -87,7 +83,7 @@ class Capture:
     graph_module: torch.fx.GraphModule
     placeholders: tuple[Placeholder, ...]
     constants: tuple[Constant, ...]
-    outputs: tuple[Output, ...]
+    signature: GraphSignature
     regions: dict[int, Region]
     symbols: dict[str, Dimension]
     special_sizes: tuple[SpecialSize, ...]
@@ -176,7 +172,7 @@ def _traced(
     refuse_random_numbers(joint, graph_module, tracing.regions)
     write_complex_as_pairs(graph_module, mode, decompositions, joint.subject.name)
     constants = _lift_constants(graph_module)
-    placeholders = _inputs(graph_module, list(examples), {constant.node for constant in constants})
+    placeholders = _inputs(graph_module, joint, list(examples), {constant.node for constant in constants})
     symbols, special = require_honest_dimensions(joint, dimensions, assumptions, symbolic)
     for body in bodies(graph_module):
         promote_types(body)  # before copies are dropped: it runs what changes, and views depend on strides
@@ -190,7 +186,7 @@ def _traced(
         graph_module=graph_module,
         placeholders=placeholders,
         constants=constants,
-        outputs=tracing.outputs,
+        signature=_signature(placeholders, tracing.outputs),
         regions=tracing.regions.found,
         symbols=symbols,
         special_sizes=special,
@@ -210,7 +206,7 @@ class _Tracing:
         self.slots = slots
         self.regions = Regions(joint.state.modules())
         self.call_results: CallResults | None = None
-        self.outputs: tuple[Output, ...] = ()
+        self.outputs: tuple[Port, ...] = ()
         self.missing: tuple[str, ...] = ()
         self.__name__ = "joint"
 
@@ -226,27 +222,10 @@ class _Tracing:
         ):
             call_results = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent, self.random)
         self.call_results = call_results
-        results = self._results(call_results)
+        results = self.joint.listed(call_results)
         self.outputs = tuple(results)
+        self.missing = tuple(slot.name for slot, gradient in call_results.gradients.items() if gradient is None)
         return tuple(tensor.detach() for tensor in results.values())
-
-    def _results(self, call_results: CallResults) -> dict[Output, torch.Tensor]:
-        results: dict[Output, torch.Tensor] = {}
-        if call_results.loss is not None:
-            results[Output("loss", "loss", "loss")] = call_results.loss.reshape(())
-        for name, value in self.joint.chosen(call_results).items():
-            kind = "activation" if name in call_results.activations else "output"
-            results[Output(kind, name, kind)] = value
-        missing = []
-        for slot, gradient in call_results.gradients.items():
-            if gradient is None:
-                missing.append(slot.name)
-            else:
-                results[Output("gradient", slot.name, slot.kind)] = gradient
-        for slot, value in call_results.new_state.items():
-            results[Output("new_state", slot.name, slot.kind)] = value
-        self.missing = tuple(missing)
-        return results
 
 
 def _cotangent(name: str, output: torch.Tensor) -> torch.Tensor:
@@ -259,7 +238,7 @@ def _require_dense(joint: Joint, examples: Mapping[Slot, torch.Tensor]) -> None:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
             layout = str(tensor.layout).removeprefix("torch.")
             raise ExportError(
-                f"The {slot.kind} {slot.name!r} of {joint.subject.name} is a {layout} tensor, quantized or nested; "
+                f"The {slot.role} {slot.name!r} of {joint.subject.name} is a {layout} tensor, quantized or nested; "
                 "ONNX has dense ones alone, so give it dense."
             )
 
@@ -281,7 +260,7 @@ def _fakes(
     fakes = []
     symbolic: dict[Dimension, list[Any]] = {}
     for slot, tensor in examples.items():
-        axes = dimensions.get(slot.name, {}) if slot.kind in ("argument", "target") else {}
+        axes = dimensions.get(slot.name, {}) if slot.role in (Role.ARGUMENT, Role.TARGET) else {}
         fake = fake_tensor(mode, _resized(tensor, axes, sizes), tuple(axes))
         for axis, dimension in axes.items():
             symbolic.setdefault(dimension, []).append(fake.shape[axis])
@@ -328,19 +307,29 @@ def _lift_constants(graph_module: torch.fx.GraphModule) -> tuple[Constant, ...]:
     return tuple(constants.values())
 
 
-def _inputs(graph_module: torch.fx.GraphModule, slots: list[Slot], constants: set[str]) -> tuple[Placeholder, ...]:
+def _signature(placeholders: Sequence[Placeholder], outputs: Sequence[Port]) -> GraphSignature:
+    inputs = [placeholder.port for placeholder in placeholders if placeholder.port is not None]
+    return GraphSignature(tuple(in_graph_order(inputs)), tuple(outputs))
+
+
+def _inputs(
+    graph_module: torch.fx.GraphModule, joint: Joint, slots: list[Slot], constants: set[str]
+) -> tuple[Placeholder, ...]:
     """Names the placeholders; the markers that stand for cotangents and random numbers become placeholders as well."""
     graph = graph_module.graph
     nodes = [node for node in graph.nodes if node.op == "placeholder" and node.name not in constants]
-    found = [Placeholder(node.name, slot.kind, slot.name) for node, slot in zip(nodes, slots, strict=True)]
+    found = [
+        Placeholder(node.name, slot, input_port(slot, joint.moving)) for node, slot in zip(nodes, slots, strict=True)
+    ]
     for node in list(graph.nodes):
-        kind = {markers.cotangent: "cotangent", markers.random: "random"}.get(node.target)
-        if kind is None:
+        role = {markers.cotangent: Role.COTANGENT, markers.random: Role.RANDOM}.get(node.target)
+        if role is None:
             continue
         with graph.inserting_before(next(iter(graph.nodes))):
-            placeholder = graph.placeholder(f"{kind}_{len(found)}")
+            placeholder = graph.placeholder(f"{role}_{len(found)}")
         placeholder.meta["val"] = node.meta["val"]
         node.replace_all_uses_with(placeholder)
-        found.append(Placeholder(placeholder.name, kind, node.args[1]))
+        port = Port.own(role, node.args[1])
+        found.append(Placeholder(placeholder.name, port.slot, port))
         graph.erase_node(node)
     return tuple(found)

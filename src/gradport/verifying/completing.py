@@ -13,6 +13,7 @@ from gradport.eager.joint import Joint
 from gradport.errors import SpecError
 from gradport.model.loading import load
 from gradport.model.program import Program
+from gradport.subject.ports import Role
 from gradport.subject.subject import Subject
 
 __all__ = ["as_program", "completed"]
@@ -38,11 +39,9 @@ def completed(subject: Subject, program: Program) -> Subject:
         SpecError: the model gives a loss and the Subject has none.
     """
     changes: dict[str, Any] = {}
-    roles = {role: [spec for spec in program.outputs if spec.role == role] for role in ("loss", "output", "gradient")}
-    if roles["loss"] and subject.loss is None:
-        raise SpecError(
-            f"The program gives the loss {roles['loss'][0].name!r}; give verify the same loss= to compare with."
-        )
+    losses = [spec.name for spec in program.outputs if spec.role is Role.LOSS]
+    if losses and subject.loss is None:
+        raise SpecError(f"The program gives the loss {losses[0]!r}; give verify the same loss= to compare with.")
     wanted = program.provenance.get("wrt")
     if subject.wrt is None and wanted:
         missing = set(program.missing_gradients)
@@ -51,7 +50,9 @@ def completed(subject: Subject, program: Program) -> Subject:
     if subject.outputs is None and outputs is not None and program.provenance:
         changes["outputs"] = outputs
     if subject.dynamic_shapes is None and not _has_specs(subject):
-        named = {spec.name: _dynamic(spec.shape) for spec in program.inputs if spec.role in ("argument", "target")}
+        named = {
+            spec.name: _dynamic(spec.shape) for spec in program.inputs if spec.role in (Role.ARGUMENT, Role.TARGET)
+        }
         if any(named.values()):
             changes["dynamic_shapes"] = _by_default_name(subject, named)
     return subject.replace(**changes) if changes else subject

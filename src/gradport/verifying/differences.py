@@ -16,7 +16,7 @@ from gradport.compat.torch.operators import argument_names, is_overload, name_of
 from gradport.lowering.lower import OPERATOR
 from gradport.model.program import Program
 from gradport.proving.intermediates import Flat
-from gradport.subject.slots import Slot
+from gradport.subject.ports import Role, Slot
 from gradport.tracing import Capture
 
 __all__ = ["called", "differences"]
@@ -165,7 +165,7 @@ def _same_numbers(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 def _weights(operator: torch.fx.Node, captured: Capture) -> Iterator[tuple[str, torch.Tensor]]:
     """The parameters, buffers and constants that an operator reads, through operators of one input too."""
-    placeholders = {one.node: one for one in captured.placeholders}
+    placeholders = {one.node: one.slot for one in captured.placeholders}
     examples: Mapping[Slot, torch.Tensor] = captured.joint.examples()
     constants = {one.node: one.tensor for one in captured.constants}
     for read in operator.all_input_nodes:
@@ -173,9 +173,9 @@ def _weights(operator: torch.fx.Node, captured: Capture) -> Iterator[tuple[str, 
             read = read.all_input_nodes[0]
         if read.name in constants:
             yield "the subject's constant", constants[read.name]
-        elif read.name in placeholders and placeholders[read.name].kind in ("parameter", "buffer"):
-            slot = Slot(placeholders[read.name].kind, placeholders[read.name].name)
-            yield f"{slot.kind} {slot.name!r}", examples[slot].detach()
+        elif read.name in placeholders and placeholders[read.name].role in (Role.PARAMETER, Role.BUFFER):
+            slot = placeholders[read.name]
+            yield f"{slot.role} {slot.name!r}", examples[slot].detach()
 
 
 def _of_a_tensor(name: str, held: torch.Tensor, weights: Sequence[tuple[str, torch.Tensor]]) -> str:

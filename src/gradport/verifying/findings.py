@@ -154,7 +154,7 @@ def edge_values(
         judged: the cases that differ, each with what the vote says of it.
     """
     what = f"the {trial.roles[result]} {result!r}"
-    outcome, severity, kind = Outcome.OK, Severity.INFO, trial.roles[result]
+    outcome, severity, kind = Outcome.OK, Severity.INFO, str(trial.roles[result])
     hold = "equal elements" if rule is VerifyRule.TIES else "nan, inf and zeros"
     message = f"{what} agrees with eager in {runtime} where inputs hold {hold}."
     if judged:

@@ -13,6 +13,7 @@ from gradport.eager.inputs.search import shown_by, written
 from gradport.eager.inputs.strategies import Space, strategy_at
 from gradport.eager.joint import Slot
 from gradport.proving.answers import Case
+from gradport.subject.ports import Role
 from gradport.verifying.trial import Trial
 
 __all__ = ["explored", "smallest"]
@@ -73,7 +74,7 @@ def _found(
 ) -> Case | None:
     """A case that fails; edge values may stand in it, and its cotangents are changed, as in the one that it is like."""
     special = (*specials(torch.float32).values(), *largest(torch.float32).values()) if like.edge else ()
-    rest = {slot: t for slot, t in trial.joint.examples().items() if slot.kind not in ("argument", "target")}
+    rest = {slot: t for slot, t in trial.joint.examples().items() if slot.role not in (Role.ARGUMENT, Role.TARGET)}
 
     def case(tensors: dict[Slot, torch.Tensor]) -> Case:
         return dataclasses.replace(like, what=written(tensors), tensors=rest | tensors)
@@ -92,9 +93,11 @@ def _found(
 
 def _is_distinct(case: Case) -> bool:
     """Whether no two elements of a floating-point input are equal: what ties show is no matter of plain values."""
-    floating = [t for slot, t in case.tensors.items() if slot.kind in ("argument", "target") and t.is_floating_point()]
+    floating = [
+        t for slot, t in case.tensors.items() if slot.role in (Role.ARGUMENT, Role.TARGET) and t.is_floating_point()
+    ]
     return all(tensor.unique().numel() == tensor.numel() for tensor in floating if tensor.numel() <= _TIED)
 
 
 def _size(case: Case) -> int:
-    return sum(tensor.numel() for slot, tensor in case.tensors.items() if slot.kind in ("argument", "target"))
+    return sum(tensor.numel() for slot, tensor in case.tensors.items() if slot.role in (Role.ARGUMENT, Role.TARGET))

@@ -19,6 +19,7 @@ from gradport.model.program import Program
 from gradport.proving.answers import Case, CaseKind, Reference, ambient_of, answered, compared, grain_of, reference
 from gradport.runtimes.ort import NoKernel
 from gradport.runtimes.table import Runner, Runtime, known, runners
+from gradport.subject.ports import Role
 from gradport.verifying.matching import Match, match
 
 __all__ = ["Trial", "Worst"]
@@ -80,7 +81,7 @@ class Trial:
         self.cases: list[str] = []
         self.edge_count = 0
         self.matched: Match | None = None
-        self.roles: dict[str, str] = {}
+        self.roles: dict[str, Role] = {}
         self.plain: dict[tuple[str, str], Worst] = {}
         self.edge: dict[tuple[CaseKind, str, str], list[Worst]] = {}
         self.broken: dict[str, ProgramError] = {}

@@ -15,6 +15,7 @@ from gradport.eager.joint import Joint
 from gradport.eager.run import ones, run_eager
 from gradport.isolation.effort import Effort
 from gradport.proving.answers import Case
+from gradport.subject.ports import Role
 
 __all__ = ["Allowance", "work_of"]
 
@@ -109,4 +110,4 @@ class _Counting(TorchDispatchMode):
 
 
 def _elements(case: Case) -> int:
-    return sum(tensor.numel() for slot, tensor in case.tensors.items() if slot.kind in ("argument", "target"))
+    return sum(tensor.numel() for slot, tensor in case.tensors.items() if slot.role in (Role.ARGUMENT, Role.TARGET))

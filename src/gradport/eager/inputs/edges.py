@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 
 from gradport.eager.joint import Joint, Slot
+from gradport.subject.ports import Role
 
 __all__ = ["edges", "in_one_element", "largest", "layouts", "specials", "ties"]
 
@@ -82,7 +83,7 @@ def _changed(
 
 def layouts(plain: Mapping[Slot, torch.Tensor]) -> Iterator[tuple[str, Tensors]]:
     """The same values with other strides: the last two axes transposed in memory."""
-    wide = [slot for slot, tensor in plain.items() if slot.kind in ("argument", "target") and _is_wide(tensor)]
+    wide = [slot for slot, tensor in plain.items() if slot.role in (Role.ARGUMENT, Role.TARGET) and _is_wide(tensor)]
     if wide:
         yield (
             f"{', '.join(slot.name for slot in wide)} transposed in memory",
@@ -106,7 +107,7 @@ def _free(joint: Joint, plain: Mapping[Slot, torch.Tensor]) -> list[Slot]:
     return [
         slot
         for slot, tensor in plain.items()
-        if slot.kind in ("argument", "target") and tensor.is_floating_point() and slot.name not in (said or {})
+        if slot.role in (Role.ARGUMENT, Role.TARGET) and tensor.is_floating_point() and slot.name not in (said or {})
     ]
 
 

@@ -10,6 +10,7 @@ import torch
 from gradport.eager.joint import every_gradient
 from gradport.errors import SpecError
 from gradport.subject.leaves import replaced
+from gradport.subject.ports import Role
 from gradport.subject.signature import bind
 from gradport.subject.spec import Dim, InputSpec
 from gradport.subject.subject import Subject
@@ -30,7 +31,7 @@ def with_example(subject: Subject, seed: int = 0) -> Subject:
     bound = bind(subject)
     specs = [
         (argument, kind)
-        for kind, arguments in (("argument", bound.arguments), ("target", bound.targets))
+        for kind, arguments in ((Role.ARGUMENT, bound.arguments), (Role.TARGET, bound.targets))
         for argument in arguments
         if isinstance(argument.value, InputSpec)
     ]
@@ -45,7 +46,7 @@ def with_example(subject: Subject, seed: int = 0) -> Subject:
     for argument, kind in specs:
         spec: InputSpec = argument.value
         tensor = draw(spec, sizes, generator)
-        (arguments if kind == "argument" else targets)[argument.path] = tensor
+        (arguments if kind == Role.ARGUMENT else targets)[argument.path] = tensor
         axes = {axis: dim.name for axis, dim in enumerate(spec.dims) if dim.name}
         if axes:
             shapes[argument.name] = axes

@@ -20,6 +20,7 @@ import torch
 from gradport.eager.dimensions import Dimensions
 from gradport.eager.joint import Joint, Slot
 from gradport.errors import SpecError
+from gradport.subject.ports import Role
 from gradport.subject.signature import Argument, bind
 from gradport.subject.wrt import differentiable
 
@@ -71,8 +72,8 @@ def fresh_within(
 
 def moved_state(joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
     """The floating-point parameters and buffers, every element moved; in the same dtype and shape."""
-    slots = {Slot("parameter", name): tensor for name, tensor in joint.state.parameters.items()}
-    slots |= {Slot("buffer", name): tensor for name, tensor in joint.state.buffers.items()}
+    slots = {Slot(Role.PARAMETER, name): tensor for name, tensor in joint.state.parameters.items()}
+    slots |= {Slot(Role.BUFFER, name): tensor for name, tensor in joint.state.buffers.items()}
     return {slot: _nudged(tensor.detach(), generator) for slot, tensor in slots.items() if differentiable(tensor)}
 
 
@@ -87,7 +88,7 @@ def _fresh(
     for name in said or {}:
         if name not in known:
             raise SpecError(f"inputs names {name!r}, which is not an input of {joint.subject.name}.")
-    for kind, arguments in (("argument", joint.arguments), ("target", joint.targets)):
+    for kind, arguments in ((Role.ARGUMENT, joint.arguments), (Role.TARGET, joint.targets)):
         for argument in arguments:
             shape = shape_at(argument, dimensions, sizes)
             own = (said or {}).get(argument.name)
@@ -114,8 +115,8 @@ def by_callable(
     names = [a.name for a in (*bound.arguments, *bound.targets)]
     if names != [a.name for a in (*joint.arguments, *joint.targets)]:
         raise SpecError(f"inputs= of {joint.subject.name} gives the tensors {', '.join(names)}, not the example's.")
-    return {Slot("argument", a.name): a.value for a in bound.arguments} | {
-        Slot("target", a.name): a.value for a in bound.targets
+    return {Slot(Role.ARGUMENT, a.name): a.value for a in bound.arguments} | {
+        Slot(Role.TARGET, a.name): a.value for a in bound.targets
     }
 
 

@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis.database import InMemoryExampleDatabase
 
 from gradport.eager.joint import Joint, Slot
+from gradport.subject.ports import Role
 from gradport.subject.signature import source_of
 
 __all__ = ["HOW_TO_FORGET", "Memory", "packed", "recorded", "replay"]
@@ -59,7 +60,7 @@ class Memory:
         file, _ = source_of(subject.target)
         self._database = settings().database
         self._key = f"gradport {file} {subject.name} {subject.expect!r} {_said(subject.inputs)} {question}".encode()
-        self._slots = {slot.name: slot for slot in joint.examples() if slot.kind in ("argument", "target")}
+        self._slots = {slot.name: slot for slot in joint.examples() if slot.role in (Role.ARGUMENT, Role.TARGET)}
 
     def keep(self, tensors: Tensors) -> None:
         """Remembers an input."""

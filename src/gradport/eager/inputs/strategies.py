@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gradport.eager.dimensions import Dimensions, by_name
 from gradport.eager.inputs.fresh import by_callable, shape_at, sizes_of
 from gradport.eager.joint import Joint, Slot
+from gradport.subject.ports import Role
 from gradport.subject.signature import Argument
 
 __all__ = ["Space", "strategy", "strategy_at"]
@@ -102,8 +103,8 @@ def _at(draw: st.DrawFn, joint: Joint, space: Space, largest: int, special: tupl
     return _filled(draw, joint, lambda argument: shape_at(argument, space.dimensions, sizes), special)
 
 
-def _arguments(joint: Joint) -> list[tuple[str, Argument]]:
-    return [("argument", a) for a in joint.arguments] + [("target", a) for a in joint.targets]
+def _arguments(joint: Joint) -> list[tuple[Role, Argument]]:
+    return [(Role.ARGUMENT, a) for a in joint.arguments] + [(Role.TARGET, a) for a in joint.targets]
 
 
 def _filled(

@@ -18,12 +18,13 @@ import onnx_ir.passes.common as common
 from gradport.errors import ExportError, SpecError
 from gradport.model.program import NAMES, Program, RandomSpec
 from gradport.subject.expressions import folded, parse
+from gradport.subject.ports import Role
 
 __all__ = ["draw_at_run_time", "draws_as_inputs", "generators_alone"]
 
 _OPERATORS = {"uniform": ("RandomUniformLike", {"low": 0.0, "high": 1.0}), "normal": ("RandomNormalLike", {})}
 
-_LATER_ROLES = ("state", "lr")
+_LATER_ROLES = (Role.STATE, Role.LEARNING_RATE)
 """Roles of the inputs that stand behind random ones."""
 
 
@@ -73,7 +74,7 @@ def draws_as_inputs(program: Program) -> Program:
         value.replace_all_uses_with(stand_in)
         inputs.insert(at, stand_in)
         at += 1
-        names.append({"name": name, "role": "random", "of": None})
+        names.append({"name": name, "role": Role.RANDOM, "of": None})
     _set_inputs(model, inputs)
     model.metadata_props[NAMES] = json.dumps(names, ensure_ascii=False)
     common.RemoveUnusedNodesPass()(model)
