@@ -35,6 +35,16 @@ def test_every_file_that_the_document_names_exists():
     assert named - known == set()
 
 
+def test_each_change_has_a_file_that_defines_what_is_named():
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    table = text.partition("| what | file | what stands there |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| [^|]+ \| `([\w/.]+)`[^|]*\| `@?(\w+)`", table, re.MULTILINE)
+    assert len(rows) >= 10
+    for path, name in rows:
+        source = (ROOT / path).read_text("utf-8")
+        assert re.search(rf"^(def|class|@)?\s*{name}\b", source, re.MULTILINE), (path, name)
+
+
 def test_every_room_says_what_comes_in_and_what_goes_out():
     for room in SOURCE.iterdir():
         if (room / "__init__.py").exists() and room.name not in ("cli", "compat"):
