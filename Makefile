@@ -1,4 +1,4 @@
-# make demo   sets up everything and carries four Functions, three of them from PyPI, into ONNX
+# make demo   sets up everything and exports four Functions, three of them from PyPI, to ONNX
 # make test   sets up everything and passes lint, types and tests; make test-browser tries the pages in Chromium;
 #             make test-node trains step files in JavaScript
 # Both make .venv when it is missing and are fast when it is there.

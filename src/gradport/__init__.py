@@ -1,5 +1,5 @@
-"""gradport carries a PyTorch autograd function - its forward and the backward its author wrote - into plain ONNX that
-the stock ONNX Runtime runs, and shows evidence that the gradient is right.
+"""gradport exports a PyTorch autograd Function, model or training step - its forward and the backward its author wrote
+- to plain ONNX that the stock ONNX Runtime runs, and shows evidence that the gradient is right.
 
 Every name below is imported on first use: `import gradport` loads neither torch nor onnx.
 """

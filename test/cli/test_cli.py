@@ -172,7 +172,7 @@ def test_targets_of_every_kind(tmp_path):
         (["run", f"{TARGETS}:Swish"], 2, "needs the input 'x'"),
         (["run", f"{TARGETS}:Swish", X, "z=1"], 2, "has no input 'z'"),
         (["run", f"{TARGETS}:Swsh", X], 2, "did you mean Swish?"),
-        (["run", "nowhere.py:Swish", X], 2, "There is no file nowhere.py"),
+        (["run", "nowhere.py:Swish", X], 2, "nowhere.py: file not found"),
         (["run", "no_such_module:Swish", X], 2, "There is no module 'no_such_module'"),
         (["run", "torch", X], 2, "write module:attribute"),
         (["run", f"{TARGETS}:NeedsArguments", X], 2, "needs arguments"),

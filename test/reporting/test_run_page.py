@@ -209,7 +209,9 @@ def test_view_draws_evidence(tmp_path, monkeypatch):
     assert opened[0].startswith("file:///") and opened[0].endswith("/a.html")
 
 
-@pytest.mark.parametrize(("name", "said"), [("none.onnx", "There is no file"), ("a.txt", "is no .onnx, no .html")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("none.onnx", "none.onnx: file not found"), ("a.txt", "is no .onnx, no .html")]
+)
 def test_view_tells_what_it_does_not_open(tmp_path, name, said):
     (tmp_path / "a.txt").write_text("")
     result = CliRunner().invoke(app, ["view", str(tmp_path / name)])

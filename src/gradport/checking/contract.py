@@ -126,7 +126,7 @@ def _other_shapes(seen: _Seen) -> Iterator[str]:
         if gradient.shape != argument.shape:
             yield (
                 f"The gradient of argument {position} of {seen.name} has the shape {list(gradient.shape)} where the "
-                f"argument has {list(argument.shape)}, and autograd sums it without a word"
+                f"argument has {list(argument.shape)}, and autograd sums it silently"
             )
 
 
@@ -138,7 +138,7 @@ def _narrowed(seen: _Seen) -> Iterator[str]:
         if all(_bits(gradient.dtype) < _bits(dtype) for dtype in given):
             yield (
                 f"The gradient of argument {position} of {seen.name} is {gradient.dtype} where the argument and the "
-                f"cotangents are {argument.dtype}, and autograd casts it without a word"
+                f"cotangents are {argument.dtype}, and autograd casts it silently"
             )
 
 
@@ -258,7 +258,7 @@ def _wasted(trial: Trial, frozen: Slot, others: list[Slot]) -> Iterator[Finding]
     size = sum(gradient.numel() * gradient.element_size() for gradient in thrown)
     took, all_took = (min(sum(one.seconds for one in seen) for seen in many) for many in (runs, whole))
     message = (
-        f"With {frozen.name} frozen the backward computes its gradient all the same, {size} bytes for nothing: it "
+        f"With {frozen.name} frozen the backward still computes its gradient, {size} bytes that nobody reads: it "
         f"takes {took / all_took:.0%} of the time with nothing frozen; look at ctx.needs_input_grad."
     )
     yield noted(trial, "contract", f"{frozen.name} wasted", message, kind="wasted work", figure=float(size))

@@ -52,4 +52,4 @@ def warned(trial: Trial, rule: str, about: str, message: str, *, kind: str, figu
 def skipped(trial: Trial, rule: str, about: str, reason: str) -> Finding:
     """Something that was not looked at, and why."""
     key = f"{rule}/{about}" if about else rule
-    return Finding(key, rule, Outcome.SKIPPED, where=trial.where(), message=f"Not looked at: {reason}.")
+    return Finding(key, rule, Outcome.SKIPPED, where=trial.where(), message=f"Skipped: {reason}.")

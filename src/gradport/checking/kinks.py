@@ -36,7 +36,7 @@ def kinks(trial: Trial) -> Iterator[Finding]:
         if not calls[slot] or not trial.inputs[0][slot].numel():
             continue
         if classify(calls[slot], is_piecewise_constant(calls, slot)).name != "derivative":
-            yield skipped(trial, "kinks", slot.name, "its gradient is not the derivative anyway")
+            yield skipped(trial, "kinks", slot.name, "the gradient is intentionally not the derivative")
             continue
         yield from _of(trial, slot)
 

@@ -46,7 +46,7 @@ def leaks(trial: Trial) -> Iterator[Finding]:
         for name in _unprotected(one):
             message = (
                 f"{one.name} keeps an input as {name}, where the version counter does not protect it: if it is changed "
-                "before the backward, the gradient is wrong without a word; save it with ctx.save_for_backward."
+                "before the backward, the gradient is silently wrong; save it with ctx.save_for_backward."
             )
             yield judged(trial, "leaks", name, False, message, kind="unprotected")
 

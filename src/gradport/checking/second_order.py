@@ -1,4 +1,4 @@
-"""The second derivative: right, refused with `once_differentiable`, or wrong without a word.
+"""The second derivative: right, refused with `once_differentiable`, or silently wrong.
 
 What autograd says of the gradient is held against differences of the gradient itself. A backward that detaches, or that
 reads an intermediate of its forward, gives a second derivative that lacks a part.

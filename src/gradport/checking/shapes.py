@@ -54,7 +54,9 @@ def shapes(trial: Trial) -> Iterator[Finding]:
     kinds = {slot: classify(found, is_piecewise_constant(calls, slot)).name for slot, found in calls.items() if found}
     other = [slot.name for slot, kind in kinds.items() if kind != "derivative"]
     if other:
-        yield skipped(trial, "shapes", "sizes", f"the gradient of {', '.join(other)} is not the derivative anyway")
+        yield skipped(
+            trial, "shapes", "sizes", f"the gradient of {', '.join(other)} is intentionally not the derivative"
+        )
         return
     yield _other_sizes(trial)
     yield from _broadcast(trial)
@@ -139,7 +141,7 @@ def _prime_above(least: int) -> int:
 
 def _broadcast(trial: Trial) -> Iterator[Finding]:
     """Each argument with one dimension cut to 1, where another has the full size. Authors may not have meant it, and
-    the forward takes it all the same: worth a warning."""
+    the forward accepts it: worth a warning."""
     tensors = trial.inputs[0]
     wanted = [slot for slot in trial.joint.wanted if slot.role == Role.ARGUMENT]
     for slot in wanted:

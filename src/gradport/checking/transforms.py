@@ -1,7 +1,7 @@
 """Transforms: what torch does with a Function in compile, export, func.grad, vmap, jvp and checkpoints.
 
 Each gives the values and the gradient of eager, or is refused by torch, which is said with torch's own reason. One that
-drops the author's backward without a word is said too.
+ignores the author's backward silently is reported too.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _tried(trial: Trial, name: str, transform: Callable[[_Flat], tuple[Tensors, 
     if slopes <= _SLACK:
         message = f"{name} gives the values and the gradient of eager."
         return judged(trial, "transforms", name, True, message, kind="same", figure=slopes)
-    message = f"{name} drops the author's backward without a word: the gradient is off by {slopes:.2g} relative."
+    message = f"{name} silently ignores the custom backward: the gradient is off by {slopes:.2g} relative."
     if name in _DROPS:
         return warned(trial, "transforms", name, message, kind="drops the backward", figure=slopes)
     return judged(trial, "transforms", name, False, message, kind="drops the backward", figure=slopes)

@@ -153,7 +153,7 @@ def _root(path: str) -> pathlib.Path:
             return found
         if below and found.with_suffix(".py").is_file():
             return found.with_suffix(".py")
-    raise TargetError(f"{path} is no file, no folder and no installed package.")
+    raise TargetError(f"{path}: neither a file, a folder nor an installed package.")
 
 
 def _measured(

@@ -43,7 +43,7 @@ def gradport(
         bool, typer.Option("--version", callback=_show_versions, is_eager=True, help="Print the versions and exit.")
     ] = False,
 ) -> None:
-    """Carry a PyTorch autograd function, forward and backward, into plain ONNX, with evidence.
+    """Export a PyTorch autograd function, forward and backward, to plain ONNX, with evidence.
 
     Exit codes: 0 ok, 1 not ok, 2 usage, 3 refused (cannot be exported), 70 a fault of gradport, 130 interrupted.
     """

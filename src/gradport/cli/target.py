@@ -105,7 +105,7 @@ def _module(place: str) -> ModuleType:
 
 def _file(path: str) -> ModuleType:
     if not os.path.isfile(path):
-        raise TargetError(f"There is no file {path}.")
+        raise TargetError(f"{path}: file not found.")
     folder, name = _importable(path)
     if folder not in sys.path:
         sys.path.insert(0, folder)

@@ -26,7 +26,7 @@ def view(
     """Open a model in Netron where that is installed, and a page or Evidence in the browser."""
     with session("view", as_json) as current:
         if not file.is_file():
-            raise TargetError(f"There is no file {file}.")
+            raise TargetError(f"{file}: file not found.")
         if file.suffix == ".onnx":
             _model(current, file)
         elif file.suffix == ".json":

@@ -59,7 +59,7 @@ class Settings:
         """What the report repeats."""
         said = f"{pathlib.Path(self.file).name} says so: {self.reason}"
         found = [
-            Finding(f"{name}/settings", name, Outcome.SKIPPED, where=self.file, message=f"Not looked at; {said}.")
+            Finding(f"{name}/settings", name, Outcome.SKIPPED, where=self.file, message=f"Skipped: {said}.")
             for name in self.skip
         ]
         for name in ("expect", "rtol", "atol"):

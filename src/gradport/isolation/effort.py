@@ -46,7 +46,7 @@ class Effort:
 
 
 class Deadline:
-    """A moment after which nothing new is begun; what runs then still finishes."""
+    """A time limit; what runs when it is over still finishes."""
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds

@@ -172,7 +172,7 @@ def _external_fault(tensor: onnx.TensorProto, folder: pathlib.Path, size: int) -
     if not data.resolve().is_relative_to(folder):
         return f"lies at {location!r}, a link that leaves the model's folder"
     if not data.is_file():
-        return f"lies at {location!r}, which is no file"
+        return f"lies at {location!r}, which is not a file"
     try:
         offset, length = int(said.get("offset", 0)), int(said.get("length", size))
     except ValueError:

@@ -185,7 +185,7 @@ def _refusal(
         if changed
         else f"The first operator that departs is {found}; write that part otherwise"
         if found is not None
-        else "Something in it became a constant"
+        else "A value that should change between runs was frozen in the file"
     )
     return ExportError(
         f"{joint.subject.name} was not exported: on {case.what}, the {answer.roles[name]} {name!r} differs from eager: "

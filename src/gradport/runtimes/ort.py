@@ -100,7 +100,7 @@ def _runner(program: Program, session: Any) -> Runner:
 
 
 def _told_apart(attempt: Callable[[], Any]) -> Any:
-    """A kernel that is not there is no failure of the model."""
+    """A missing kernel is reported as "no kernel", not as a failure of the model."""
     try:
         return attempt()
     except ProgramError as error:

@@ -110,7 +110,7 @@ def as_subject(
     kwargs: Any = None,
     **overrides: Any,
 ) -> Subject:
-    """A Subject, or what one is made from; what is given beside a Subject overrides it (None and () do not)."""
+    """A Subject, or what one is made from; explicit arguments override the Subject's fields (None and () do not)."""
     given = {key: value for key, value in overrides.items() if value is not None and not _is_empty(value)}
     if not isinstance(subject, Subject):
         return Subject(subject, args, kwargs, **given)

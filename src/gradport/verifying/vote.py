@@ -141,8 +141,15 @@ def _compiled(trial: Trial, case: Case, answer: Reference) -> Iterator[tuple[str
         yield "torch.compile", "torch.compile", found
 
 
+_WHO = {
+    None: "the votes do not show who is wrong",
+    "eager": "all runtimes agree with float64 and eager PyTorch differs from it",
+    "the exported graph": "all runtimes agree with each other and differ from PyTorch: the ONNX file is wrong",
+}
+
+
 def _counted(voices: tuple[Voice, ...], known_truth: bool) -> Verdict:
-    """One voice a family; the odd one out, or the graph where all that run it are wrong."""
+    """One vote for each family of runtimes; the ONNX file is wrong where all of them differ from PyTorch."""
     families: dict[str, bool] = {}
     for voice in voices:
         families[voice.family] = families.get(voice.family, True) and voice.right
@@ -159,5 +166,5 @@ def _counted(voices: tuple[Voice, ...], known_truth: bool) -> Verdict:
         culprit = wrong[0]
     elif wrong and all(family in graph for family in wrong) and sum(graph.values()) > len(wrong):
         culprit = " and ".join(wrong)
-    who = f"{culprit} is the odd one out" if culprit else "it cannot be told who is wrong"
+    who = _WHO.get(culprit, f"{culprit} differs from all others")
     return Verdict(culprit, voices, f"Beside {basis}: {said}; {who}.")
