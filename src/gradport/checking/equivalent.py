@@ -150,11 +150,12 @@ class _Pair:
         names = f"{self._first.subject.name} and {self._second.subject.name}"
         for name, worst in self._worst.items():
             comparison = worst.comparison
+            reason = comparison.reason_beside(self._first.subject.name)
             figures = f"{comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}"
             message = (
                 f"{name} of {names} agrees on {len(self.cases)} inputs: at most {figures}."
                 if comparison.ok
-                else f"{name} of {names} differs on {worst.case}: {comparison.reason} ({figures})."
+                else f"{name} of {names} differs on {worst.case}: {reason} ({figures})."
             )
             yield Finding(
                 key=f"equivalent/{name}",
@@ -165,7 +166,7 @@ class _Pair:
                 unit="ULP",
                 input=worst.case,
                 where=where,
-                message=message.replace("eager gives", f"{self._first.subject.name} gives"),
+                message=message,
             )
         if self._one_sided is not None:
             case, message = self._one_sided

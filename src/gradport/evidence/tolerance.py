@@ -53,22 +53,38 @@ class Comparison:
         ok: whether it agrees.
         ulps: the largest error, in ULPs of the tensor's scale (nan where dtype or shape differ).
         relative: the largest error over the tensor's scale.
-        reason: what differs, empty where it agrees.
+        difference: what differs, with `{other}` where the tensor that it is held against is named; empty where it
+            agrees.
         special: whether what differs is where nan and infinities stand.
         loud: whether there is then a nan or an infinity wherever eager has one, and where it differs besides: nothing
             is swallowed.
-        worst: the element with the largest error, as a person would write it; empty where all are equal.
+        worst: the element with the largest error, as a person would write it and with the same `{other}`; empty where
+            all are equal.
         oracle: whether a float64 value was at hand; None where nobody asked.
     """
 
     ok: bool
     ulps: float
     relative: float
-    reason: str = ""
+    difference: str = ""
     special: bool = False
     loud: bool = False
     worst: str = ""
     oracle: bool | None = None
+
+    @property
+    def reason(self) -> str:
+        """What differs from eager; empty where it agrees."""
+        return self.reason_beside("eager")
+
+    @property
+    def worst_element(self) -> str:
+        """The element with the largest error beside eager's."""
+        return self.worst.format(other="eager")
+
+    def reason_beside(self, other: str) -> str:
+        """What differs from a tensor of another name."""
+        return self.difference.format(other=other)
 
 
 def compare(
@@ -99,7 +115,7 @@ def compare(
     """
     eager = eager.detach()
     if actual.dtype != eager.dtype or actual.shape != eager.shape:
-        return _unlike(f"it is {_said(actual)}, eager's is {_said(eager)}")
+        return _unlike(f"it is {_said(actual)}, {{other}}'s is {_said(eager)}")
     if eager.numel() == 0:
         return Comparison(True, 0.0, 0.0)
     if not eager.is_floating_point():
@@ -109,7 +125,7 @@ def compare(
     dust = _dust(torch.finfo(working).eps, ambient) if squares else 0.0
     found = _floating(actual, eager, oracle, working, ambient, dust, given)
     if not found.ok and given is None and spread is not None and _is_within(actual, eager, spread()):
-        return dataclasses.replace(found, ok=True, reason="")
+        return dataclasses.replace(found, ok=True, difference="")
     return found
 
 
@@ -239,8 +255,8 @@ def _describe(
 ) -> Comparison:
     distance = torch.where(where, (got.double() - want.double()).abs().nan_to_num(float("inf")), -1.0)
     worst = _worst(got, want, distance)
-    reason = f"{int(where.sum())} of {got.numel()} elements {verb}; the worst, {worst}"
-    return Comparison(False, ulps, relative, reason, worst=worst, oracle=oracle)
+    difference = f"{int(where.sum())} of {got.numel()} elements {verb}; the worst, {worst}"
+    return Comparison(False, ulps, relative, difference, worst=worst, oracle=oracle)
 
 
 def _worst(got: torch.Tensor, want: torch.Tensor, distance: torch.Tensor) -> str:
@@ -248,11 +264,11 @@ def _worst(got: torch.Tensor, want: torch.Tensor, distance: torch.Tensor) -> str
     index = tuple(int(i) for i in torch.unravel_index(distance.argmax(), got.shape)) if got.dim() else ()
     if distance[index] == 0:
         return ""
-    return f"at {list(index)}, is {got[index].item():.9g} where eager gives {want[index].item():.9g}"
+    return f"at {list(index)}, is {got[index].item():.9g} where {{other}} gives {want[index].item():.9g}"
 
 
-def _unlike(reason: str) -> Comparison:
-    return Comparison(False, float("nan"), float("nan"), reason)
+def _unlike(difference: str) -> Comparison:
+    return Comparison(False, float("nan"), float("nan"), difference)
 
 
 def _said(tensor: torch.Tensor) -> str:

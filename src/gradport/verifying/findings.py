@@ -134,7 +134,7 @@ def agreement(trial: Trial, runtime: str, result: str) -> Finding | None:
             f"elements: give inputs off the ties, or rtol and atol.{said}"
         )
     else:
-        at = f" ({comparison.worst})" if comparison.worst else ""
+        at = f" ({comparison.worst_element})" if comparison.worst else ""
         message = (
             f"The {what} agrees with eager in {runtime} on {_plain_count(trial)} inputs: "
             f"at most {comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}{at}.{said}"
