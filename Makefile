@@ -1,6 +1,7 @@
 # make demo   sets up everything and exports four Functions, three of them from PyPI, to ONNX
 # make test   sets up everything and passes lint, types and tests; make test-browser tries the pages in Chromium;
 #             make test-node trains step files in JavaScript
+# make docs   builds the docs site in site/
 # Both make .venv when it is missing and are fast when it is there.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/gradport run
 OUT ?= gradport-out
 
-.PHONY: demo test test-slow test-browser test-node matrix lint types unit bench pages clean
+.PHONY: demo test test-slow test-browser test-node matrix lint types unit bench pages docs clean
 
 demo: $(VENV)/.demo
 	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
@@ -60,6 +61,17 @@ pages: $(VENV)/.bench
 	mkdir -p $(PAGES)
 	OMP_NUM_THREADS=1 $(BIN)/gradport docs $(PACKAGES) --subjects bench/subjects.py --evidence $(PAGES) --out $(PAGES) \
 	  --budget 0.5
+
+# The docs site, in `site/`: strict, so that a broken link is an error; it asks nothing of any other host.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	npm install --silent --no-fund --no-audit --prefix $(VENV)/mermaid mermaid@11.14.0
+	mkdir -p docs/assets
+	cp $(VENV)/mermaid/node_modules/mermaid/dist/mermaid.min.js docs/assets/
+	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@sh -c 'command -v $(PYTHON) >/dev/null || { echo "gradport needs Python 3.11 or later: install python3." >&2; exit 1; }'

@@ -1,4 +1,4 @@
-"""Every example and every snippet of the README runs."""
+"""Every example and every snippet of the README and the docs runs."""
 
 import pathlib
 import re
@@ -29,6 +29,19 @@ def test_example_runs(path, tmp_path, monkeypatch):
 
 def test_python_snippets_of_the_readme_run_one_after_the_other(tmp_path, monkeypatch):
     snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert snippets
+    (tmp_path / "snippets.py").write_text("\n".join(snippets))
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("snippets.py", run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "docs" / "index.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))],
+    ids=lambda path: path.stem,
+)
+def test_snippets_of_a_page_run_one_after_the_other(path, tmp_path, monkeypatch):
+    snippets = re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
     assert snippets
     (tmp_path / "snippets.py").write_text("\n".join(snippets))
     monkeypatch.chdir(tmp_path)

@@ -46,7 +46,7 @@ def export(
     finite_math: bool = False,
     verify: bool = True,
 ) -> Program:
-    """Carries a Function, a callable or a module into ONNX, its gradients included where they are wanted.
+    """Exports a Function, a callable or a module to ONNX, with the gradients that `wrt` asks for.
 
     Args:
         subject: a `Subject`, or an `autograd.Function`, `nn.Module` or callable.
