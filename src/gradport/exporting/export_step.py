@@ -39,7 +39,7 @@ def export_step(
     finite_math: bool = False,
     verify: bool = True,
 ) -> Program:
-    """Carries forward, backward and the optimizer's step into one graph.
+    """Exports forward, backward and the optimizer's step as one graph.
 
     The graph takes arguments, targets, random tensors, state and learning rates (float32, no dimensions), and gives the
     loss, outputs and new state: `new.<s>` of one run is `<s>` of the next. State is a plain required input;
