@@ -58,6 +58,11 @@ def test_what_check_and_verify_give_has_the_form():
     valid(gradport.verify(gradport.export(subject), subject, budget=1.0))
 
 
+def test_a_dict_of_it_holds_plain_texts_that_other_processes_take():
+    finding = gradport.Evidence("s", (gradport.Finding("k", "r", Outcome.OK),)).to_dict()["findings"][0]
+    assert type(finding["outcome"]) is str and type(finding["severity"]) is str
+
+
 def test_an_old_file_opens():
     assert json.loads(OLD.read_text())["schema_version"] == 1
     evidence = gradport.Evidence.from_json(OLD.read_text())
