@@ -40,6 +40,8 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+        self.driver.set_script_timeout(300)  # a machine that does other work as well is slow, and no test may see it
+        self.driver.set_page_load_timeout(300)
 
     def open(self, path, *, width=1280, dark=False):
         from selenium.webdriver.support.ui import WebDriverWait
@@ -53,7 +55,7 @@ class Browser:
         self.driver.get(pathlib.Path(path).as_uri())
         # chromedriver has been seen to come back while a long page was still being read
         loaded = "return document.readyState"
-        WebDriverWait(self.driver, 20).until(lambda driver: driver.execute_script(loaded) == "complete")
+        WebDriverWait(self.driver, 300).until(lambda driver: driver.execute_script(loaded) == "complete")
         return self
 
     def run(self, script, *arguments):
@@ -80,7 +82,7 @@ class Browser:
         return [(one["id"], [node["html"][:120] for node in one["nodes"]][:3]) for one in found]
 
     def pdf(self):
-        return base64.b64decode(self.driver.print_page())
+        return base64.b64decode(self.driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
 
 
 @pytest.fixture(scope="session")
