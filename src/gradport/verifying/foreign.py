@@ -9,7 +9,7 @@ that operator: its arguments beside the node's attributes, its parameters beside
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 import torch
@@ -128,8 +128,9 @@ def _to_blame(
 ) -> _Place | None:
     """The first suspect whose value an operator's can take the place of so that every result is right."""
     nodes = {node.name: node for node in captured.graph_module.graph.nodes}
-    missing = [name for name in operators if nodes[name].op == "call_function"]
-    missing = [name for name in missing if not _is_among(operators[name], found.values())]
+    called = {name: value for name, value in operators.items() if nodes[name].op == "call_function"}
+    absent = _strange(called, list(found.values()), _LIMITS[-1])
+    missing = [name for name in called if name in absent]
     tries = 0
     for node in suspects:
         for value in node.outputs:
@@ -147,13 +148,6 @@ def _to_blame(
                 if _is_right_with(trial, given, name, wanted, answer):
                     return _Place(node, name, nodes[operator], wanted)
     return None
-
-
-def _is_among(value: torch.Tensor, others: Iterable[torch.Tensor]) -> bool:
-    return any(
-        other.dtype == value.dtype and other.numel() == value.numel() and _same(other, value, _LIMITS[-1])
-        for other in others
-    )
 
 
 def _is_right_with(trial: Trial, given: Flat, name: str, wanted: torch.Tensor, answer: Reference) -> bool:
