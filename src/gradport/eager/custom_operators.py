@@ -8,7 +8,7 @@ one that its author registered.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, Protocol
 
 import torch
@@ -114,6 +114,7 @@ class CustomOperators(TorchDispatchMode):
 
     Args:
         observer: sees each call.
+        rows: the operators that the table of operators has a row for; they stay.
 
     Raises:
         NoBody: an operator has nothing that a trace can follow.
@@ -121,15 +122,16 @@ class CustomOperators(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, rows: Set[Any]) -> None:
         super().__init__()
         self._observer = observer
+        self._rows = rows
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if not is_custom_operator(func):
+        if not is_custom_operator(func) or func in self._rows:
             return func(*args, **kwargs)
         stand_in = _stand_in(func)
         body = _body(func)

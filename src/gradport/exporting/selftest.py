@@ -12,7 +12,7 @@ from gradport.eager.joint import Joint
 from gradport.errors import CompatibilityError
 from gradport.lowering import decomposition_table, lower
 from gradport.lowering.lower import REGION
-from gradport.operators.families.markers import MARK_DOMAIN
+from gradport.operators.markers import MARK_DOMAIN
 from gradport.subject.subject import Subject
 from gradport.tracing import capture
 

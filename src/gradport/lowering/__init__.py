@@ -6,7 +6,6 @@ In: a Capture. Out: a Program that is not proved yet. Never: a run of the Subjec
 from gradport.lowering.assemble import assemble
 from gradport.lowering.forms import Form, apply_forms, forms_of
 from gradport.lowering.lower import Lowered, lower
-from gradport.operators import decompositions, families  # importing them fills the table
 from gradport.operators.table import OPSETS, decomposition_table
 
 __all__ = [
@@ -16,8 +15,6 @@ __all__ = [
     "apply_forms",
     "assemble",
     "decomposition_table",
-    "decompositions",
-    "families",
     "forms_of",
     "lower",
 ]

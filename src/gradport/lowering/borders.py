@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 
 from gradport.lowering.lower import REGION
-from gradport.operators.families.markers import MARK_DOMAIN
+from gradport.operators.markers import MARK_DOMAIN
 from gradport.tracing import Region
 
 __all__ = [

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from gradport.operators.table import op
 
-__all__ = ["for_each_axis", "sizes_of"]
+__all__ = ["counted", "for_each_axis", "number", "size_of", "sizes_of"]
 
 
 def for_each_axis(values: Sequence[int], rank: int) -> list[int]:
@@ -26,3 +26,19 @@ def sizes_of(sizes: Sequence[int | ir.Value]) -> ir.Value:
         for size in dict.fromkeys(sizes)
     }
     return op.Concat(*(parts[size] for size in sizes), axis=0)
+
+
+def size_of(value: ir.Value, axis: int) -> ir.Value:
+    """The size along an axis that is counted from the end, [1]."""
+    rank = len(value.shape or ())
+    return op.Shape(value, start=rank + axis, end=rank + axis + 1)
+
+
+def counted(count: ir.Value) -> ir.Value:
+    """0, 1, 2 and so on, `count` [1] of them."""
+    return op.Range(op.Constant(value_int=0), op.Squeeze(count), op.Constant(value_int=1))
+
+
+def number(value: int) -> ir.Value:
+    """A whole number, [1]."""
+    return op.Constant(value_ints=[value])

@@ -1,15 +1,26 @@
 """Three operators that only exist while a graph is traced and lowered.
 
 `gradport::mark` observes the tensors that enter or leave one phase of a custom Function's call, so that the border of
-its Region is known exactly. `gradport::cotangent` stands for the cotangent of an output; the capture turns it into a
-graph input, so that one trace is enough; `gradport::random` stands for random numbers likewise.
+its Region is known exactly; it is a node of its own in the translation, and the outlining consumes it.
+`gradport::cotangent` stands for the cotangent of an output; the capture turns it into a graph input, so that one trace
+is enough; `gradport::random` stands for random numbers likewise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import onnx_ir as ir
 import torch
 
-__all__ = ["cotangent", "mark", "random"]
+from gradport.compat.onnxscript import add_node
+from gradport.operators.samples import reals, sample
+from gradport.operators.table import lowering
+
+__all__ = ["MARK_DOMAIN", "cotangent", "mark", "random"]
+
+MARK_DOMAIN = "gradport.mark"
 
 _LIBRARY = torch.library.Library("gradport", "DEF")
 _LIBRARY.define("mark(Tensor[] values, int region, str side) -> Tensor")
@@ -38,3 +49,22 @@ cotangent = torch.ops.gradport.cotangent.default
 random = torch.ops.gradport.random.default
 
 torch.fx.node.has_side_effect(mark)
+
+
+class _Marked(torch.autograd.Function):
+    """The identity, whose Regions have borders: the sample of the row."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return cotangent.clone()
+
+
+@lowering(mark, samples=[sample(lambda x: _Marked.apply(x), reals("n", 4))])
+def mark_node(values: Sequence[ir.Value], region: int, side: str) -> ir.Value:
+    """A node that holds the values at a Region's border, so that a replacement of them also replaces them here."""
+    node = ir.Node(MARK_DOMAIN, side, values, [ir.AttrInt64("region", region)], num_outputs=1)
+    return add_node(node).outputs[0]

@@ -21,7 +21,9 @@ from gradport.eager.joint import CallResults, Joint, Slot
 from gradport.eager.randomness import Expected, Randomness, Supplied
 from gradport.errors import Error, ExportError
 from gradport.operators import markers
-from gradport.operators.written import Written, averages_written
+from gradport.operators.normalization import averages_written
+from gradport.operators.replacing import Replacing
+from gradport.operators.table import operators_with_rows
 from gradport.subject.ports import GraphSignature, Port, Role, in_graph_order, input_port
 from gradport.subject.user_code import here
 from gradport.tracing.complex_numbers import write_complex_as_pairs
@@ -215,10 +217,10 @@ class _Tracing:
             self.regions.observing(),
             KnownConstants(),
             averages_written(),
-            Written(),
+            Replacing(),
             IndexByTensor(),
             symbolic_numbers(),
-            CustomOperators(self.regions),
+            CustomOperators(self.regions, operators_with_rows()),
         ):
             call_results = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent, self.random)
         self.call_results = call_results

@@ -14,7 +14,7 @@ from gradport.eager.custom_operators import NoBody
 from gradport.eager.joint import Joint
 from gradport.eager.run import ones, run_eager
 from gradport.errors import Error, ExportError
-from gradport.operators.written import SparseLayout
+from gradport.operators.replacing import SparseLayout
 from gradport.subject.signature import source_of
 from gradport.subject.user_code import Place, place_of_error
 from gradport.tracing.regions import Region, Regions, place_of, region_of

@@ -27,7 +27,7 @@ from gradport.eager.control_flow import Lifting, in_body
 from gradport.eager.custom_operators import stand_in_of_function
 from gradport.eager.references import ReferenceHooks
 from gradport.operators.markers import mark
-from gradport.operators.written import Written
+from gradport.operators.replacing import Replacing
 from gradport.subject.user_code import Place, here
 from gradport.tracing.indexing import IndexByTensor
 
@@ -291,7 +291,7 @@ def _own(results: Any) -> Any:
 
 def _in_modes(run: Callable[[], Any]) -> Any:
     """Runs code of the user's for which torch has closed the modes around the trace."""
-    with Lifting(), Written(), IndexByTensor():
+    with Lifting(), Replacing(), IndexByTensor():
         return run()
 
 

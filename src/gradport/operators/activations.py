@@ -1,0 +1,75 @@
+"""Activations and their gradients, where a lowering or decomposition elsewhere differs from torch at a kink."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from gradport.compat.torch.operators import aten as _aten
+from gradport.operators.samples import integers, reals, sample
+from gradport.operators.table import decomposition
+
+__all__: list[str] = []
+
+
+@decomposition(_aten.hardtanh_backward.default, samples=[sample(F.hardtanh, reals("n", 4))])
+def hardtanh_backward(grad_output: torch.Tensor, self: torch.Tensor, min_val: float, max_val: float) -> torch.Tensor:
+    """The cotangent strictly between the limits, zero on them, outside and at nan: the exporter's own lets it pass on
+    them. (In torch a nan lets it pass or not, as it falls into the vector part of the kernel or behind it.)
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardtanh.html
+    """
+    return torch.where((self > min_val) & (self < max_val), grad_output, torch.zeros_like(grad_output))
+
+
+@decomposition(
+    _aten.hardshrink_backward.default,
+    samples=[sample(lambda x, y: torch.ops.aten.hardshrink_backward(y, x, 0.5), reals("n", 4), reals("n", 4))],
+)
+def hardshrink_backward(grad_out: torch.Tensor, self: torch.Tensor, lambd: float) -> torch.Tensor:
+    """The cotangent outside of the limits, zero between and on them, and at nan.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardshrink.html
+    """
+    return torch.where((self < -lambd) | (self > lambd), grad_out, torch.zeros_like(grad_out))
+
+
+@decomposition(_aten.hardswish_backward.default, samples=[sample(F.hardswish, reals("n", 4, low=-4.0, high=4.0))])
+def hardswish_backward(grad_output: torch.Tensor, self: torch.Tensor) -> torch.Tensor:
+    """The cotangent from 3 up, zero from -3 down, times x / 3 + 1/2 between.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardswish.html
+    """
+    inside = grad_output * (self / 3 + 0.5)
+    return torch.where(self >= 3, grad_output, torch.where(self <= -3, torch.zeros_like(inside), inside))
+
+
+@decomposition(_aten.sigmoid.default, samples=[sample(torch.sigmoid, reals("n", 4))])
+def sigmoid(x: torch.Tensor) -> torch.Tensor:
+    """`1 / (1 + exp(-x))`: ONNX Runtime's Sigmoid is off by 57 % where x is near -16, and no faster.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.sigmoid.html
+    """
+    x = x if x.is_floating_point() or x.is_complex() else x.to(torch.get_default_dtype())
+    return (1 + (-x).exp()).reciprocal()
+
+
+@decomposition(_aten.silu.default, samples=[sample(F.silu, reals("n", 4))])
+def silu(x: torch.Tensor) -> torch.Tensor:
+    """`x sigmoid(x)`.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.SiLU.html
+    """
+    return x / (1 + (-x).exp())
+
+
+@decomposition(
+    _aten.relu.default,
+    samples=[sample(lambda x, k: x * torch.relu(k), reals("n", 4), integers("n", 4, low=-3, dtype=torch.int32))],
+)
+def relu(x: torch.Tensor) -> torch.Tensor:
+    """Of whole numbers by comparison: ONNX Runtime's Relu takes few of their types.
+
+    Source: https://onnx.ai/onnx/operators/onnx__Relu.html
+    """
+    return NotImplemented if x.is_floating_point() else torch.where(x > 0, x, torch.zeros_like(x))

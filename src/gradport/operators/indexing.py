@@ -1,0 +1,170 @@
+"""Reads and writes at index tensors and through boolean masks: GatherND, ScatterND and Where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from gradport.compat.torch.operators import aten as _aten
+from gradport.operators.samples import integers, reals, sample
+from gradport.operators.table import lowering, op
+
+__all__: list[str] = []
+
+
+@lowering(
+    _aten.index.Tensor,
+    _aten._unsafe_index.Tensor,
+    samples=[sample(lambda x, place: x[:, place], reals("n", 4), integers(3))],
+)
+def index(self: ir.Value, indices: Sequence[ir.Value | None]) -> ir.Value:
+    """`self[indices]`: index tensors broadcast together; a boolean mask stands for the places where it is true.
+
+    Source: https://onnx.ai/onnx/operators/onnx__GatherND.html
+    """
+    places, axes = _places(indices)
+    data = _axes_first(self, axes)
+    gathered = op.GatherND(data, _stacked(places, self, axes))
+    return _axes_back(gathered, axes, _rank_of(places), len(self.shape or ()))
+
+
+@lowering(
+    _aten.index_put.default,
+    _aten._unsafe_index_put.default,
+    samples=[
+        sample(
+            lambda x, place, y: x.index_put((place,), y, accumulate=True),
+            reals(5, "n"),
+            integers(3, high=4),
+            reals(3, "n"),
+        )
+    ],
+)
+def index_put(
+    self: ir.Value, indices: Sequence[ir.Value | None], values: ir.Value, accumulate: bool = False
+) -> ir.Value:
+    """`self[indices] = values`, or `+=`; through one boolean mask and with a scalar it is a Where.
+
+    Source: https://onnx.ai/onnx/operators/onnx__ScatterND.html, https://onnx.ai/onnx/operators/onnx__Where.html
+    """
+    if _is_masked_scalar(indices, values):
+        value = values if len(values.shape or ()) == 0 else op.Squeeze(values)
+        mask = _over_all_dimensions(indices, self)
+        return op.Where(mask, op.Add(self, value) if accumulate else value, self)
+    places, axes = _places(indices)
+    data = _axes_first(self, axes)
+    stacked = _stacked(places, self, axes)
+    moved = _values_first(values, axes, _rank_of(places), len(self.shape or ()))
+    rest = op.Slice(op.Shape(data), op.Constant(value_ints=[len(axes)]), op.Constant(value_ints=[1 << 30]))
+    shape = op.Concat(op.Shape(stacked, end=-1), rest, axis=0)
+    written = op.ScatterND(data, stacked, op.Expand(moved, shape), reduction="add" if accumulate else "none")
+    return _axes_restored(written, axes, len(self.shape or ()))
+
+
+def _is_masked_scalar(indices: Sequence[ir.Value | None], values: ir.Value) -> bool:
+    given = [value for value in indices if value is not None]
+    scalar = values.shape is not None and all(length == 1 for length in values.shape)
+    return scalar and len(given) == 1 and given[0].dtype == ir.DataType.BOOL
+
+
+def _over_all_dimensions(indices: Sequence[ir.Value | None], self: ir.Value) -> ir.Value:
+    """The mask with a dimension of one for each trailing one that it does not index (leading ones broadcast)."""
+    mask = next(value for value in indices if value is not None)
+    first = next(place for place, value in enumerate(indices) if value is not None)
+    assert mask.shape is not None and self.shape is not None
+    missing = len(self.shape) - first - len(mask.shape)
+    if missing == 0:
+        return mask
+    axes = list(range(len(mask.shape), len(mask.shape) + missing))
+    return op.Unsqueeze(mask, op.Constant(value_ints=axes))
+
+
+def _places(indices: Sequence[ir.Value | None]) -> tuple[list[ir.Value], list[int]]:
+    """One integer tensor for each indexed axis; a mask of rank r gives r of them."""
+    places: list[ir.Value] = []
+    axes: list[int] = []
+    axis = 0
+    for value in indices:
+        if value is None:
+            axis += 1
+        elif value.dtype == ir.DataType.BOOL:
+            assert value.shape is not None
+            rows = op.NonZero(value)
+            for part in range(len(value.shape)):
+                row = op.Gather(rows, op.Constant(value_int=part), axis=0)
+                row.shape = ir.Shape([None])
+                places.append(row)
+                axes.append(axis)
+                axis += 1
+        else:
+            places.append(value if value.dtype == ir.DataType.INT64 else op.Cast(value, to=7))
+            places[-1].shape = value.shape
+            axes.append(axis)
+            axis += 1
+    return places, axes
+
+
+def _rank_of(places: list[ir.Value]) -> int:
+    return max(len(place.shape or ()) for place in places)
+
+
+def _stacked(places: list[ir.Value], self: ir.Value, axes: list[int]) -> ir.Value:
+    """The index tensors, broadcast together, as the last dimension of one tensor."""
+    last = op.Constant(value_ints=[-1])
+    if len(places) == 1:
+        return op.Unsqueeze(_positive(places[0], self, axes[0]), last)
+    shape = op.Shape(places[0])
+    total = places[0]
+    for place in places[1:]:
+        total = op.Add(total, place)
+    shape = op.Shape(total)
+    columns = [
+        op.Unsqueeze(op.Expand(_positive(place, self, axis), shape), last)
+        for place, axis in zip(places, axes, strict=True)
+    ]
+    return op.Concat(*columns, axis=-1)
+
+
+def _positive(place: ir.Value, self: ir.Value, axis: int) -> ir.Value:
+    """ONNX takes negative indices as torch does, in GatherND and ScatterND alike."""
+    return place
+
+
+def _axes_first(self: ir.Value, axes: list[int]) -> ir.Value:
+    rank = len(self.shape or ())
+    order = axes + [axis for axis in range(rank) if axis not in axes]
+    return self if order == list(range(rank)) else op.Transpose(self, perm=order)
+
+
+def _axes_restored(data: ir.Value, axes: list[int], rank: int) -> ir.Value:
+    order = axes + [axis for axis in range(rank) if axis not in axes]
+    back = [order.index(axis) for axis in range(rank)]
+    return data if back == list(range(rank)) else op.Transpose(data, perm=back)
+
+
+def _axes_back(gathered: ir.Value, axes: list[int], places: int, rank: int) -> ir.Value:
+    """The broadcast dimensions stand first; torch puts them where the index tensors stood if those are adjacent."""
+    start = axes[0] if _are_adjacent(axes) else 0
+    if start == 0 or places == 0:
+        return gathered
+    total = places + rank - len(axes)
+    order = [*range(places, places + start), *range(places), *range(places + start, total)]
+    return op.Transpose(gathered, perm=order)
+
+
+def _values_first(values: ir.Value, axes: list[int], places: int, rank: int) -> ir.Value:
+    """The values with the broadcast dimensions first, as ScatterND wants them."""
+    start = axes[0] if _are_adjacent(axes) else 0
+    total = places + rank - len(axes)
+    have = len(values.shape or ())
+    if start == 0 or places == 0 or have <= total - start - places:
+        return values
+    if have < total:
+        values = op.Unsqueeze(values, op.Constant(value_ints=list(range(total - have))))
+    order = [*range(start, start + places), *range(start), *range(start + places, total)]
+    return op.Transpose(values, perm=order)
+
+
+def _are_adjacent(axes: list[int]) -> bool:
+    return axes == list(range(axes[0], axes[0] + len(axes)))

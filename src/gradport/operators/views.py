@@ -1,0 +1,139 @@
+"""Gradients of views: a tensor that reads some places of another gives its cotangent back to those places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gradport.compat.torch.operators import aten as _aten
+from gradport.compat.torch.operators import prims as _prims
+from gradport.operators.samples import integers, reals, sample
+from gradport.operators.table import decomposition, replacement
+
+__all__: list[str] = []
+
+
+@decomposition(_aten.diagonal.default, samples=[sample(torch.diagonal, reals("n", 4))])
+def diagonal(self: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> torch.Tensor:
+    """The diagonal, read at its places: the exporter's own adds up the rows of a product with a unit matrix, in which
+    one nan is everywhere.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.diagonal.html
+    """
+    moved = self.movedim((dim1, dim2), (-2, -1))
+    rows, columns = moved.shape[-2], moved.shape[-1]
+    down, right = max(-offset, 0), max(offset, 0)
+    count = torch.sym_max(torch.sym_min(rows - down, columns - right), 0)
+    place = torch.arange(count, device=self.device)
+    flat = moved.reshape(*moved.shape[:-2], rows * columns)
+    return flat.index_select(-1, (place + down) * columns + place + right)
+
+
+@decomposition(_aten.trace.default, samples=[sample(lambda x: x * torch.ops.aten.trace(x.detach()), reals(4, "n"))])
+def aten_trace(self: torch.Tensor) -> torch.Tensor:
+    """The sum of the diagonal.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.trace.html
+    """
+    return diagonal(self).sum()
+
+
+@replacement(torch.trace, torch.Tensor.trace, samples=[sample(torch.trace, reals(4, "n"))])
+def trace(self: torch.Tensor) -> torch.Tensor:
+    """The sum of the diagonal: torch's gradient counts the places of the diagonal once, whatever the size.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.trace.html
+    """
+    return torch.diagonal(self).sum()
+
+
+@decomposition(_aten.diagonal_backward.default, samples=[sample(torch.diagonal, reals("n", 4))])
+def diagonal_backward(
+    grad_output: torch.Tensor, input_sizes: Sequence[int], offset: int, dim1: int, dim2: int
+) -> torch.Tensor:
+    """The cotangent on the diagonal, zeros elsewhere.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.diagonal.html
+    """
+    return torch.diagonal_scatter(grad_output.new_zeros(input_sizes), grad_output, offset, dim1, dim2)
+
+
+@decomposition(_aten.diagonal_scatter.default, samples=[sample(torch.diagonal_scatter, reals(3, 4), reals(3))])
+def diagonal_scatter(
+    self: torch.Tensor, src: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> torch.Tensor:
+    """`self` with `src` on the diagonal: a choice by row minus column, after `src` was laid along the rows.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.diagonal_scatter.html
+    """
+    moved = self.movedim((dim1, dim2), (-2, -1))
+    rows, columns = moved.shape[-2], moved.shape[-1]
+    row, column = torch.arange(rows, device=self.device), torch.arange(columns, device=self.device)
+    on = column[None, :] - row[:, None] == offset
+    if src.shape[-1] == 0:
+        return self.clone()
+    place = (row - max(-offset, 0)).clamp(0, src.shape[-1] - 1)
+    laid = src.index_select(-1, place).unsqueeze(-1)
+    return torch.where(on, laid, moved).movedim((-2, -1), (dim1, dim2))
+
+
+@decomposition(
+    _aten.select_scatter.default,
+    samples=[sample(lambda x, y: torch.select_scatter(x, y, 1, 2), reals("n", 4), reals("n"))],
+)
+def select_scatter(self: torch.Tensor, src: torch.Tensor, dim: int, index: int) -> torch.Tensor:
+    """`self` with `src` at one place of a dimension.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.select_scatter.html
+    """
+    size = self.shape[dim]
+    shape = [1] * self.dim()
+    shape[dim] = -1
+    here = torch.arange(size, device=self.device) == (index if index >= 0 else index + size)
+    return torch.where(here.reshape(shape), src.unsqueeze(dim), self)
+
+
+@decomposition(_aten.diagonal_copy.default, samples=[sample(torch.diagonal_copy, reals("n", 4))])
+def diagonal_copy(self: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> torch.Tensor:
+    """The diagonal, read through an index.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.diagonal.html
+    """
+    return torch.diagonal(self, offset, dim1, dim2).clone()
+
+
+def _places(size: Sequence[int], stride: Sequence[int], offset: int, device: torch.device) -> torch.Tensor:
+    """The flat place of every element of a strided view."""
+    place = torch.full((), offset, dtype=torch.int64, device=device)
+    for length, step in zip(size, stride, strict=True):
+        place = place.unsqueeze(-1) + torch.arange(length, device=device) * step
+    return place.expand(size)
+
+
+@decomposition(
+    _aten.as_strided_scatter.default,
+    _prims.as_strided_scatter.default,
+    samples=[sample(lambda x, y: torch.as_strided_scatter(x, y, (2, 2), (1, 2)), reals(4, 4), reals(2, 2))],
+)
+def as_strided_scatter(
+    self: torch.Tensor, src: torch.Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> torch.Tensor:
+    """`self` with `src` at the places of the view; the tensor is taken as contiguous, as ONNX has it.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.as_strided_scatter.html
+    """
+    place = _places(size, stride, storage_offset or 0, self.device).reshape(-1)
+    return self.reshape(-1).index_put((place,), src.reshape(-1)).reshape(self.shape)
+
+
+@decomposition(
+    _aten.put.default, samples=[sample(lambda x, place, y: x.put(place, y), reals("n", 4), integers(1), reals(1))]
+)
+def put(self: torch.Tensor, index: torch.Tensor, source: torch.Tensor, accumulate: bool = False) -> torch.Tensor:
+    """Writes at flat places.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.put_.html
+    """
+    written = self.reshape(-1).index_put((index.reshape(-1),), source.reshape(-1), accumulate)
+    return written.reshape(self.shape)

@@ -1,0 +1,78 @@
+"""Every row of the table on its own samples: outputs and gradients, static and dynamic, at the lowest and the newest
+opset; at every opset when slow tests run."""
+
+import itertools
+
+import pytest
+import torch
+from proving import proved
+
+from gradport.operators import Kind, rows, used_rows
+from gradport.operators.table import OPSETS
+
+ROWS = {row.name: row for row in rows() if row.targets}
+
+SIZES = {"n": 3, "m": 4}
+
+WAYS = [(OPSETS[0], False), (OPSETS[-1], True)]
+
+SLOW_WAYS = [way for way in itertools.product(OPSETS, (False, True)) if way not in WAYS]
+
+CALLS = {
+    1: lambda function: lambda a: function(a),
+    2: lambda function: lambda a, b: function(a, b),
+    3: lambda function: lambda a, b, c: function(a, b, c),
+    4: lambda function: lambda a, b, c, d: function(a, b, c, d),
+    5: lambda function: lambda a, b, c, d, e: function(a, b, c, d, e),
+}
+"""A function with named arguments: a function of torch need not have a signature."""
+
+
+def test_every_row_has_a_sample():
+    assert [row.name for row in rows() if not row.samples] == []
+
+
+def test_every_lowering_names_its_source():
+    unsourced = {row.name for row in rows() if row.kind is Kind.LOWERING and not row.links}
+    assert {name for name in unsourced if not name.endswith("_of_size")} == {"markers.mark_node"}
+
+
+def test_names_of_rows_differ():
+    assert len(ROWS) == sum(bool(row.targets) for row in rows())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_on_its_samples(name):
+    assert_right(ROWS[name], WAYS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_on_its_samples_at_every_opset(name):
+    assert_right(ROWS[name], SLOW_WAYS)
+
+
+def assert_right(row, ways):
+    reached = False
+    for sample in row.samples:
+        for opset, dynamic in ways:
+            with used_rows() as used:
+                prove(sample, opset, dynamic and not sample.static)
+            reached |= row in used
+    assert reached, f"no sample of {row.name} reaches it"
+
+
+def prove(sample, opset, dynamic):
+    names = "abcde"[: len(sample.inputs)]
+    generator = torch.Generator().manual_seed(0)
+    inputs = dict(zip(names, sample.inputs, strict=True))
+    args = tuple(values.example(SIZES, generator) for values in sample.inputs)
+    floating = [name for name, values in inputs.items() if values.dtype.is_floating_point]
+    shapes = {name: dynamic_sizes(values) for name, values in inputs.items() if dynamic_sizes(values)}
+    intervals = {name: (values.low, values.high) for name, values in inputs.items() if values.dtype != torch.bool}
+    function = CALLS[len(names)](sample.function)
+    proved(function, args, shapes if dynamic else None, wrt=floating, inputs=intervals, opset_version=opset)
+
+
+def dynamic_sizes(values):
+    return {axis: size for axis, size in enumerate(values.shape) if isinstance(size, str)}
