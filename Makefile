@@ -1,7 +1,7 @@
 # make demo   sets up everything and exports four Functions, three of them from PyPI, to ONNX
 # make test   sets up everything and passes lint, types and tests; make test-browser tries the pages in Chromium;
 #             make test-node trains step files in JavaScript
-# make docs   builds the docs site in site/
+# make docs   builds the docs site in site/; make dist builds wheel and sdist in dist/
 # Both make .venv when it is missing and are fast when it is there.
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/gradport run
 OUT ?= gradport-out
 
-.PHONY: demo test test-slow test-browser test-node matrix lint types unit bench pages docs clean
+.PHONY: demo test test-slow test-browser test-node matrix lint types unit bench pages docs dist clean
 
 demo: $(VENV)/.demo
 	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
@@ -30,10 +30,10 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "not slow and not browser and not node"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "not slow and not browser and not node and not release"
 
 test-slow: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser and not node"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser and not node and not release"
 
 # make matrix TORCH=2.14.1 runs the tests in an environment of its own; ONNXRUNTIME=, ONNX=, ONNX_IR= and CORE=1 are
 # further choices. The table is docs/compatibility.md.
@@ -61,6 +61,17 @@ pages: $(VENV)/.bench
 	mkdir -p $(PAGES)
 	OMP_NUM_THREADS=1 $(BIN)/gradport docs $(PACKAGES) --subjects bench/subjects.py --evidence $(PAGES) --out $(PAGES) \
 	  --budget 0.5
+
+# The wheel and the sdist, in `dist/`: checked, and the wheel tried in an environment of its own.
+dist: $(VENV)/.release
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m pytest -q test/release
+
+$(VENV)/.release: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	@touch $@
 
 # The docs site, in `site/`: strict, so that a broken link is an error; it asks nothing of any other host.
 docs: $(VENV)/.docs
@@ -110,4 +121,4 @@ $(VENV)/.bench: $(VENV)/.installed bench/requirements.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) $(PAGES) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .matrix
+	rm -rf $(VENV) $(OUT) $(PAGES) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .matrix

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gradport.verifying import sweep as sweep
     from gradport.verifying import verify as verify
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Change": "gradport.evidence.changes",
