@@ -22,9 +22,9 @@ import onnx_ir as ir
 import torch
 
 import gradport
-from gradport.isolation.limit import TimeUp, limited
+from gradport.isolation.limit import TimeUp, limit_time
 from gradport.runtimes.ort import NoKernel
-from gradport.runtimes.table import known
+from gradport.runtimes.table import known_runtimes
 
 SECONDS = 20.0
 
@@ -47,9 +47,9 @@ def cases(pattern: str = "") -> Iterator[onnx.backend.test.loader.TestCase]:
 def judged(case: onnx.backend.test.loader.TestCase, runtime: str) -> Verdict:
     """One test in one runtime."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()), limited(SECONDS):
+        with contextlib.redirect_stdout(io.StringIO()), limit_time(SECONDS):
             program = gradport.Program(ir.from_proto(case.model))
-            run = known()[runtime].make(program)
+            run = known_runtimes()[runtime].make(program)
             for inputs, outputs in case.data_sets:
                 found = run({spec.name: _tensor(array) for spec, array in zip(program.inputs, inputs, strict=False)})
                 for spec, wanted in zip(program.outputs, outputs, strict=True):

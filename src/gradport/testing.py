@@ -140,7 +140,7 @@ def cases(
                     continue
                 tag = str(setting)
                 name = label if tag == "default" else f"{label}-{tag}"
-                rows.append(pytest.param(*(_given(what, subject, setting) for what in wanted), id=name))
+                rows.append(pytest.param(*(_given_options(what, subject, setting) for what in wanted), id=name))
         return pytest.mark.parametrize(wanted, rows)(pytest.mark.gradport(test))  # type: ignore[no-any-return]
 
     return decorate
@@ -159,7 +159,7 @@ def assert_checked(subject: Any, args: Any = (), kwargs: Mapping[str, Any] | Non
 
     __tracebackhide__ = True
     subject = subject.subject if isinstance(subject, Case) else subject
-    return _asserted(gradport.check(subject, args, kwargs, **options))
+    return _assert_evidence(gradport.check(subject, args, kwargs, **options))
 
 
 def assert_exports(
@@ -205,9 +205,9 @@ def assert_exports(
         raise AssertionError(f"Opset {opset} was asked for and {program.opset} written.")
     if remaining_dynamic is not None:
         _assert_dynamic(program, remaining_dynamic)
-    _asserted(gradport.verify(program, described, **verifying))
+    _assert_evidence(gradport.verify(program, described, **verifying))
     for more in also:
-        _asserted(gradport.verify(program, described, more, **verifying))
+        _assert_evidence(gradport.verify(program, described, more, **verifying))
     return program
 
 
@@ -222,7 +222,7 @@ def assert_equivalent(
     import gradport
 
     __tracebackhide__ = True
-    return _asserted(gradport.equivalent(f, g, args, kwargs, **options))
+    return _assert_evidence(gradport.equivalent(f, g, args, kwargs, **options))
 
 
 def not_held(evidence: Evidence) -> str:
@@ -263,9 +263,9 @@ def needs(package: str, version: str = "0") -> Any:
 
 def needs_runtime(name: str) -> Any:
     """Skips where a runtime (see `gradport.verify`) is not on this machine."""
-    from gradport.runtimes.table import known
+    from gradport.runtimes.table import known_runtimes
 
-    row = known().get(name)
+    row = known_runtimes().get(name)
     reason = f"no runtime is called {name}" if row is None else row.absent()
     return pytest.mark.skipif(reason is not None, reason=f"needs the runtime {name}: {reason}")
 
@@ -309,7 +309,7 @@ _AXES = ("opset", "dtype", "functions", "dynamic")
 _VERIFY = ("sizes", "inputs", "runtimes", "budget", "seed", "rtol", "atol", "reproducer")
 
 
-def _asserted(evidence: Evidence) -> Evidence:
+def _assert_evidence(evidence: Evidence) -> Evidence:
     __tracebackhide__ = True
     RECORDED.append(evidence)
     if not evidence.ok:
@@ -327,7 +327,7 @@ def _assert_dynamic(program: Program, names: Sequence[str]) -> None:
         )
 
 
-def _given(what: str, subject: Subject, setting: Setting) -> Any:
+def _given_options(what: str, subject: Subject, setting: Setting) -> Any:
     if what == "setting":
         return setting
     if what in _AXES:

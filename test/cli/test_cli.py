@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import gradport
 from gradport.cli.main import app
-from gradport.cli.target import _parsed, load_subject
+from gradport.cli.target import _parse_argument, load_subject
 from gradport.subject.spec import DTYPES, InputSpec
 
 TARGETS = str(pathlib.Path(__file__).parent / "targets.py")
@@ -238,7 +238,7 @@ def test_every_input_of_the_docs_parses_as_they_say():
     values = [value for row in rows for value in re.findall(r"`([^`]+)`", row) if not value.startswith("@")]
     assert len(values) > 12
     for value in values:
-        parsed = _parsed(f"x={value}")[1]
+        parsed = _parse_argument(f"x={value}")[1]
         assert isinstance(parsed, InputSpec) == ("[" in value and value[0] != "["), value
 
 

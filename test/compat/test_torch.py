@@ -64,7 +64,7 @@ bound_early = Double.apply
         "torch.autograd._get_sequence_nr",
         "torch._C._current_autograd_node",
         "torch.distributions.Distribution._validate_args",
-        *(["torch._higher_order_ops.utils._hop_compile_and_call"] if versions.installed() >= (2, 12) else []),
+        *(["torch._higher_order_ops.utils._hop_compile_and_call"] if versions.installed_minor() >= (2, 12) else []),
         "torch.onnx._constants.ONNX_DEFAULT_OPSET",
         "torch.onnx._internal.exporter._registration.ONNXRegistry.from_torchlib",
         "torch.onnx._internal.exporter._decomp.create_onnx_friendly_decomposition_table",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradport
-from gradport.eager.inputs import fresh, fresh_within, moved_state
+from gradport.eager.inputs import fresh, fresh_within, move_state
 from gradport.eager.joint import Joint, Slot
 
 CONSTANTS = {
@@ -89,7 +89,7 @@ def test_the_subjects_ranges_are_kept():
 
 def test_the_weights_of_a_norm_move():
     joint = Joint(gradport.Subject(torch.nn.BatchNorm1d(3), torch.randn(4, 3)))
-    moved = moved_state(joint, torch.Generator().manual_seed(0))
+    moved = move_state(joint, torch.Generator().manual_seed(0))
     assert set(moved) == {
         Slot("parameter", "weight"),
         Slot("parameter", "bias"),

@@ -50,7 +50,8 @@ def python(tmp_path_factory, wheel):
 
 
 def test_the_wheel_holds_the_package_with_its_data_and_its_licences(wheel):
-    names = zipfile.ZipFile(wheel).namelist()
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
     for needed in ("gradport/py.typed", "gradport/evidence/evidence.schema.json", "gradport/operators/activations.py"):
         assert needed in names
     assert any(name.startswith("gradport/reporting/templates/") for name in names)
@@ -63,7 +64,8 @@ def test_the_wheel_holds_the_package_with_its_data_and_its_licences(wheel):
 
 def test_the_sdist_holds_what_the_wheel_is_built_from():
     (sdist,) = (ROOT / "dist").glob("gradport-*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "src/gradport/__init__.py"} <= names
 
 

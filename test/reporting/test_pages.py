@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import gradport
 from gradport.cli.main import app
 from gradport.documenting import survey_folder
-from gradport.documenting.cards import known_cards
+from gradport.documenting.cards import load_cards
 from gradport.reporting.site import SITE, as_markdown, as_site, pages
 from gradport.subject.paths import portable
 
@@ -167,7 +167,7 @@ def test_every_plot_says_in_words_what_it_shows(made, site):
 
 
 def test_the_same_evidence_gives_the_same_files(surveyed, written, made):
-    measured = known_cards(written, surveyed)
+    measured = load_cards(written, surveyed)
     assert as_markdown(pages(surveyed, measured), measured) == made
 
 

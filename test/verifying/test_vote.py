@@ -112,7 +112,7 @@ def test_a_runtime_that_fails_is_never_swallowed(program, registered):
 def test_a_runtime_that_cannot_be_loaded_is_said(program, registered):
     registered()
     entry = importlib.metadata.EntryPoint("acme", "no_such_module:make", runtimes.GROUP)
-    row = runtimes._registered(entry)
+    row = runtimes._load_registered(entry)
     made = runtimes.runners(program, [row])
     assert "cannot be loaded" in str(made["acme"])
 
@@ -161,16 +161,16 @@ def test_an_overflow_that_only_eager_has_is_reported_and_no_failure(program):
 
 
 def test_without_a_second_runtime_nobody_is_named(monkeypatch):
-    from gradport.verifying.vote import Voice, _counted
+    from gradport.verifying.vote import Voice, _count_votes
 
-    tie = _counted((Voice("eager", "eager", True, 0.0), Voice("onnxruntime", "onnxruntime", False, 9.0)), True)
+    tie = _count_votes((Voice("eager", "eager", True, 0.0), Voice("onnxruntime", "onnxruntime", False, 9.0)), True)
     assert tie.culprit is None
     assert "do not show who is wrong" in tie.sentence
 
 
 def test_one_family_has_one_voice():
-    from gradport.verifying.vote import Voice, _counted
+    from gradport.verifying.vote import Voice, _count_votes
 
     voices = [Voice("eager", "eager", True, 0.0), Voice("reference", "reference", True, 0.0)]
     voices += [Voice(f"onnxruntime-{level}", "onnxruntime", level != "basic", 0.0) for level in ("all", "basic")]
-    assert _counted(tuple(voices), True).culprit == "onnxruntime"
+    assert _count_votes(tuple(voices), True).culprit == "onnxruntime"

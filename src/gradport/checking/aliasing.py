@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradport.checking.findings import judged, noted
+from gradport.checking.findings import judge, note
 from gradport.checking.rules import rule
 from gradport.checking.trial import Trial
-from gradport.checking.watch import Watched, watched
+from gradport.checking.watch import Watched, watch_call
 from gradport.evidence.evidence import Finding
 
 __all__ = ["aliasing"]
@@ -19,16 +19,16 @@ __all__ = ["aliasing"]
 @rule("aliasing", "Does forward or backward change what is not its own?", alongside=True)
 def aliasing(trial: Trial) -> Iterator[Finding]:
     """One Finding for each kind of change of each Function."""
-    _, log = watched(trial, trial.inputs[0])
+    _, log = watch_call(trial, trial.inputs[0])
     for one in log:
         problems = list(_problems(one))
         for about, message in problems:
-            yield judged(trial, "aliasing", f"{one.name} {about}", False, message, kind=about)
+            yield judge(trial, "aliasing", f"{one.name} {about}", False, message, kind=about)
         if not problems:
-            yield judged(trial, "aliasing", one.name, True, f"{one.name} changes nothing that is not its own.")
+            yield judge(trial, "aliasing", one.name, True, f"{one.name} changes nothing that is not its own.")
         for at in one.views:
             message = f"Output {at} of {one.name} shares memory with an argument: a write into one shows in the other."
-            yield noted(trial, "aliasing", f"{one.name} view", message, kind="view")
+            yield note(trial, "aliasing", f"{one.name} view", message, kind="view")
 
 
 def _problems(one: Watched) -> Iterator[tuple[str, str]]:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import traceback
 
 from gradport.checking.rules import Rule
-from gradport.checking.search import remembered, shrunk
+from gradport.checking.search import recall_failure, shrunk
 from gradport.checking.trial import Trial
 from gradport.eager.joint import Joint
 from gradport.errors import Error, TargetError
 from gradport.evidence.evidence import Finding, Outcome, Severity
 from gradport.isolation.effort import Deadline
-from gradport.isolation.limit import TimeUp, limited
+from gradport.isolation.limit import TimeUp, limit_time
 from gradport.subject.signature import place_of_gradient
 
-__all__ = ["asked", "endless", "late"]
+__all__ = ["ask_rule", "endless", "late"]
 
 
-def asked(trial: Trial, rule: Rule, limit: float) -> list[Finding]:
+def ask_rule(trial: Trial, rule: Rule, limit: float) -> list[Finding]:
     """The rule's Findings; one that says why there are none, where the subject fails, does not come to an end within
     `limit` seconds of processor time, or where the rule itself is at fault."""
     try:
-        with limited(limit):
+        with limit_time(limit):
             return _at_its_smallest(trial, rule)
     except TargetError as error:
-        return [_broken(rule.name, error, trial)]
+        return [_describe_failure(rule.name, error, trial)]
     except TimeUp:
         return [endless(rule.name, trial.joint, limit)]
     except Exception as error:
@@ -38,7 +38,7 @@ def _at_its_smallest(trial: Trial, rule: Rule) -> list[Finding]:
     if not rule.shrinks:
         return found
     if at is None:
-        again = remembered(trial, rule)
+        again = recall_failure(trial, rule)
         return found if again is None else [again, *(finding for finding in found if finding.key != again.key)]
     found[at] = shrunk(trial, rule, found[at])
     return found
@@ -70,7 +70,7 @@ def late(rule: str, deadline: Deadline) -> Finding:
     )
 
 
-def _broken(rule: str, error: Error, trial: Trial) -> Finding:
+def _describe_failure(rule: str, error: Error, trial: Trial) -> Finding:
     return Finding(
         key=f"{rule}/runs",
         rule=rule,

@@ -12,7 +12,7 @@ import torch
 
 from gradport.checking.calls import call, gradients, runs
 from gradport.checking.dtypes import FACTOR, cotangents_of_eighths, excess
-from gradport.checking.findings import judged, skipped
+from gradport.checking.findings import judge, skip
 from gradport.checking.rules import rule
 from gradport.checking.trial import Trial
 from gradport.eager.joint import cast
@@ -29,13 +29,13 @@ _ADVICE = "decorate forward with torch.amp.custom_fwd and backward with torch.am
 def autocast(trial: Trial) -> Iterator[Finding]:
     """One Finding."""
     if trial.is_random:
-        yield skipped(trial, "autocast", "", "random numbers differ from dtype to dtype")
+        yield skip(trial, "autocast", "", "random numbers differ from dtype to dtype")
         return
     narrow = cast(trial.inputs[0], torch.float32)
     drawn = runs(lambda: cotangents_of_eighths(trial, narrow))
     exact = None if drawn is None else runs(lambda: gradients(trial, call(trial, narrow), drawn))
     if drawn is None or exact is None:
-        yield skipped(trial, "autocast", "", "the subject does not run in float32")
+        yield skip(trial, "autocast", "", "the subject does not run in float32")
         return
     try:
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -44,7 +44,7 @@ def autocast(trial: Trial) -> Iterator[Finding]:
     except Error as error:
         what = "forward and backward run in different dtypes"
         message = f"Under autocast it fails, for {what}: {error} To fix it, {_ADVICE}."
-        yield judged(trial, "autocast", "", False, message, kind="crash")
+        yield judge(trial, "autocast", "", False, message, kind="crash")
         return
     pairs = [(got[slot], exact.get(slot)) for slot in got]
     worst = max(
@@ -54,4 +54,4 @@ def autocast(trial: Trial) -> Iterator[Finding]:
     message = "Under autocast to bfloat16 the gradient is as exact as bfloat16 allows."
     if worst > FACTOR:
         message = f"Under autocast the gradient is {worst:.3g} times further off than bfloat16 accounts for; {_ADVICE}."
-    yield judged(trial, "autocast", "", worst <= FACTOR, message, kind="autocast", figure=worst, unit="of allowed")
+    yield judge(trial, "autocast", "", worst <= FACTOR, message, kind="autocast", figure=worst, unit="of allowed")

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from gradport.checking.directions import along
-from gradport.checking.expectation import Expectation, accepted, expectations
-from gradport.checking.findings import judged
+from gradport.checking.expectation import Expectation, expectations, is_accepted
+from gradport.checking.findings import judge
 from gradport.checking.kinds import Kind, classify
 from gradport.checking.rules import rule
 from gradport.checking.samples import Call, Sample, by_differences, by_operators, is_piecewise_constant
@@ -18,7 +18,7 @@ from gradport.checking.trial import Trial
 from gradport.eager.joint import Slot
 from gradport.errors import SpecError
 from gradport.evidence.evidence import Finding, Outcome, Severity
-from gradport.subject.leaves import replaced
+from gradport.subject.leaves import replace_leaves
 from gradport.subject.ports import Role
 
 __all__ = ["backward_against_differences", "backward_against_operators"]
@@ -31,7 +31,7 @@ def backward_against_differences(trial: Trial) -> Iterator[Finding]:
     if callable(trial.joint.subject.expect):
         yield from _against_callable(trial, calls, trial.joint.subject.expect)
     else:
-        yield from _judged("differences", "differences give", trial, calls, calls)
+        yield from _judge("differences", "differences give", trial, calls, calls)
         yield from _whole(trial, calls)
 
 
@@ -39,18 +39,20 @@ def backward_against_differences(trial: Trial) -> Iterator[Finding]:
 def backward_against_operators(trial: Trial) -> Iterator[Finding]:
     """One Finding for each argument; skipped where the forward's operators are not differentiable."""
     if callable(trial.joint.subject.expect):
-        yield _skipped(trial, "the backward was declared by a callable, which the rule 'differences' holds it to")
+        yield _report_skipped(
+            trial, "the backward was declared by a callable, which the rule 'differences' holds it to"
+        )
         return
     own = by_operators(trial)
     if own is None:
-        yield _skipped(trial, "the forward's own operators do not run under autograd")
+        yield _report_skipped(trial, "the forward's own operators do not run under autograd")
         return
     differences = by_differences(trial)
     sound = {slot: calls for slot, calls in own.items() if _are_the_derivative(calls, differences[slot])}
     for slot in own:
         if slot not in sound:
-            yield _skipped(trial, "the forward detaches, rounds or writes past autograd", slot)
-    yield from _judged("operators", "the forward's own operators give", trial, sound, differences)
+            yield _report_skipped(trial, "the forward detaches, rounds or writes past autograd", slot)
+    yield from _judge("operators", "the forward's own operators give", trial, sound, differences)
 
 
 def _whole(trial: Trial, calls: Mapping[Slot, list[Call]]) -> Iterator[Finding]:
@@ -69,7 +71,7 @@ def _whole(trial: Trial, calls: Mapping[Slot, list[Call]]) -> Iterator[Finding]:
         )
         if one.departs:
             message += "; the elements that were looked at one by one are right, so others are wrong"
-        yield judged(
+        yield judge(
             trial,
             "differences",
             f"{one.slot.name} whole",
@@ -81,7 +83,7 @@ def _whole(trial: Trial, calls: Mapping[Slot, list[Call]]) -> Iterator[Finding]:
         )
 
 
-def _judged(
+def _judge(
     rule_name: str,
     source: str,
     trial: Trial,
@@ -92,11 +94,11 @@ def _judged(
     seen = {slot: list(found) for slot, found in calls.items() if any(call.samples for call in found)}
     constant = {slot: is_piecewise_constant(differences, slot) for slot in calls}
     # one gradient has one name, whichever rule looks at it: by the differences, where they saw more of it
-    kinds = {slot: _named(found, differences[slot], constant[slot]) for slot, found in seen.items()}
-    match = {slot: accepted(declared[slot.name], kinds[slot], seen[slot], constant[slot]) for slot in seen}
+    kinds = {slot: _name_kind(found, differences[slot], constant[slot]) for slot, found in seen.items()}
+    match = {slot: is_accepted(declared[slot.name], kinds[slot], seen[slot], constant[slot]) for slot in seen}
     for slot in calls:
         if slot not in seen:
-            yield _undecided(rule_name, trial, slot)
+            yield _report_undecided(rule_name, trial, slot)
             continue
         expectation = declared[slot.name]
         # declared for all arguments at once, it must hold for one of them; the others may be derivatives
@@ -106,7 +108,7 @@ def _judged(
         yield _finding(rule_name, source, trial, slot, kinds[slot], seen[slot], held, constant[slot], expectation)
 
 
-def _named(calls: Sequence[Call], differences: Sequence[Call], constant: bool) -> Kind:
+def _name_kind(calls: Sequence[Call], differences: Sequence[Call], constant: bool) -> Kind:
     found = classify(calls, constant)
     if found.name == "derivative" or not any(call.samples for call in differences):
         return found
@@ -128,7 +130,7 @@ def _finding(
     expectation: Expectation,
 ) -> Finding:
     looked = f"{sum(len(call.samples) for call in calls)} elements of {len(calls)} backward calls"
-    message = f"The gradient of {slot.name} is {_described(kind, constant)}"
+    message = f"The gradient of {slot.name} is {_describe(kind, constant)}"
     if kind.worst is not None:
         place, got, want = _place(slot, kind.worst), kind.worst.got, kind.worst.want
         message += f": at {place} the backward gives {got:.6g}, {source} {want:.6g}"
@@ -151,7 +153,7 @@ def _finding(
     )
 
 
-def _described(kind: Kind, constant: bool) -> str:
+def _describe(kind: Kind, constant: bool) -> str:
     if kind.name == "derivative":
         return f"the derivative, to {kind.figure:.1g} relative"
     forward = "where the forward is piecewise constant" if constant else "and not the derivative of the forward"
@@ -204,7 +206,7 @@ def _against_callable(
     """The backward against a gradient that the user wrote, on every element of every input."""
     worst: dict[Slot, float] = dict.fromkeys(trial.joint.wanted, 0.0)
     for tensors in trial.inputs:
-        seeded = trial.seeded(tensors)
+        seeded = trial.seeded_outputs(tensors)
         cotangents = {name: torch.randn(v.shape, generator=trial.generator).to(v.dtype) for name, v in seeded.items()}
         wanted = _declared_gradients(trial, tensors, cotangents, expected)
         got = trial.gradients(tensors, cotangents)
@@ -243,7 +245,7 @@ def _declared_gradients(
     """
     subject = trial.joint.subject
     by_path = {a.path: tensors[Slot(Role.ARGUMENT, a.name)] for a in trial.joint.arguments}
-    given = replaced({"args": subject.args, "kwargs": subject.kwargs}, by_path)
+    given = replace_leaves({"args": subject.args, "kwargs": subject.kwargs}, by_path)
     cotangent: Any = tuple(cotangents.values())
     result = expected(cotangent[0] if len(cotangent) == 1 else cotangent, *given["args"], **given["kwargs"])
     result = result if isinstance(result, tuple) else (result,)
@@ -270,7 +272,7 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return 0.0 if not a.numel() else float("inf")
 
 
-def _undecided(rule_name: str, trial: Trial, slot: Slot) -> Finding:
+def _report_undecided(rule_name: str, trial: Trial, slot: Slot) -> Finding:
     return Finding(
         key=f"{rule_name}/{slot.name}",
         rule=rule_name,
@@ -281,7 +283,7 @@ def _undecided(rule_name: str, trial: Trial, slot: Slot) -> Finding:
     )
 
 
-def _skipped(trial: Trial, reason: str, slot: Slot | None = None) -> Finding:
+def _report_skipped(trial: Trial, reason: str, slot: Slot | None = None) -> Finding:
     about = "" if slot is None else f"/{slot.name}"
     return Finding(
         key=f"operators{about}",

@@ -22,14 +22,14 @@ def bends(height: Callable[[float], float]) -> list[float]:
     sharpness = _second_differences([height(value) for value in grid])
     usual = sorted(sharpness)[len(sharpness) // 2]
     steep = sorted((at for at, bend in enumerate(sharpness) if bend > 8 * usual + 1e-9), key=lambda at: -sharpness[at])
-    return [found for at in steep[:_MOST] for found in _halved(height, grid[at], grid[at + 2])]
+    return [found for at in steep[:_MOST] for found in _halve(height, grid[at], grid[at + 2])]
 
 
 def _second_differences(heights: list[float]) -> list[float]:
     return [abs(a - 2 * b + c) for a, b, c in zip(heights, heights[1:], heights[2:], strict=False)]
 
 
-def _halved(height: Callable[[float], float], low: float, high: float) -> list[float]:
+def _halve(height: Callable[[float], float], low: float, high: float) -> list[float]:
     """The place in [low, high] where the slope changes most."""
     for _ in range(_HALVINGS):
         quarter = (high - low) / 4

@@ -14,11 +14,11 @@ from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls,
 from gradport.eager.joint import Slot
 from gradport.errors import Error
 
-__all__ = ["bypassed", "own_gradients"]
+__all__ = ["bypass_functions", "own_gradients"]
 
 
 @contextlib.contextmanager
-def bypassed() -> Iterator[None]:
+def bypass_functions() -> Iterator[None]:
     """While open, forwards of custom Functions run as plain code, and autograd records their operators."""
     function = torch.autograd.Function
     apply = vars(function)["apply"]
@@ -34,7 +34,7 @@ def own_gradients(
     trial: Trial, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]
 ) -> dict[Slot, torch.Tensor | None] | None:
     """Gradients through the forward's operators; None where they do not run under autograd."""
-    with bypassed():
+    with bypass_functions():
         try:
             return trial.gradients(tensors, cotangents)
         except Error:
@@ -43,13 +43,13 @@ def own_gradients(
 
 def _plain_apply(function: Any, *args: Any) -> Any:
     """The forward as plain code, in the place of `apply`."""
-    result, context = _called_plainly(function, args)
+    result, context = _call_plainly(function, args)
     if isinstance(result, tuple):
         return tuple(_as_output(value, args, context) for value in result)
     return _as_output(result, args, context)
 
 
-def _called_plainly(function: Any, args: tuple[Any, ...]) -> tuple[Any, _Context]:
+def _call_plainly(function: Any, args: tuple[Any, ...]) -> tuple[Any, _Context]:
     context = _Context(args)
     return function.forward(*args) if has_setup_context(function) else function.forward(context, *args), context
 
@@ -63,7 +63,7 @@ class _Bypass(Hooks):
         leaves = [_leaf(value) for value in call.args]
         with torch.enable_grad():
             given = tuple(value.clone() if isinstance(value, torch.Tensor) else value for value in leaves)
-            result, context = _called_plainly(call.function, given)
+            result, context = _call_plainly(call.function, given)
         call.context._gradport_plain = leaves, result if isinstance(result, tuple) else (result,)
         written = {id(there): here for here, there in zip(call.args, given, strict=True)}
         for tensor in context.dirty:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradport.checking.expectation import expectations
 from gradport.checking.parts import in_real_parts
-from gradport.checking.rules import RULES, Rule, chosen
+from gradport.checking.rules import RULES, Rule, choose_rules
 from gradport.checking.workers import Examination, RuleResults, examine
 from gradport.compat.torch.selftest import require_hooks
 from gradport.eager.inputs import with_example
@@ -76,7 +76,7 @@ def check(
     if described.expect is None and said.expect is not None:
         described = described.replace(expect=said.expect)
     described = in_real_parts(described)
-    rules = [rule for rule in chosen(only, skip) if rule.name not in said.skip]
+    rules = [rule for rule in choose_rules(only, skip) if rule.name not in said.skip]
     effort = as_effort("thorough" if thorough else profile, budget)
     joint = Joint(described if described.wrt is not None else described.replace(wrt=every_gradient(described)))
     if not callable(described.expect):
@@ -97,11 +97,11 @@ def check(
 
 def _in_order(rules: Sequence[Rule], results: RuleResults, effort: Effort) -> list[Finding]:
     """Every rule's Findings, in the table's order."""
-    found = {rule.name: results.findings.get(rule.name, [_left_out(rule, effort)]) for rule in rules}
+    found = {rule.name: results.findings.get(rule.name, [_list_left_out(rule, effort)]) for rule in rules}
     return [finding for rule in rules for finding in found[rule.name]]
 
 
-def _left_out(rule: Rule, effort: Effort) -> Finding:
+def _list_left_out(rule: Rule, effort: Effort) -> Finding:
     profile = rule.profiles[0]
     message = f"Skipped: the profile {str(effort.profile)!r} leaves it out; ask for profile={str(profile)!r}."
     return Finding(key=f"{rule.name}/profile", rule=rule.name, outcome=Outcome.SKIPPED, message=message)

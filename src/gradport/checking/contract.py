@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from gradport.checking.calls import call, cotangents_for, gradients, is_own
-from gradport.checking.findings import judged, noted, warned
+from gradport.checking.findings import judge, note, warn
 from gradport.checking.rules import rule
 from gradport.checking.samples import by_differences
 from gradport.checking.trial import Trial
@@ -46,12 +46,12 @@ class _Seen:
 def contract(trial: Trial) -> Iterator[Finding]:
     """Shapes and dtypes of what it returns; frozen inputs; outputs that take no cotangent."""
     try:
-        seen = _observed(trial)
+        seen = _observe_functions(trial)
     except TargetError as error:
-        yield judged(trial, "contract", "returns", False, str(error), kind="returns")
+        yield judge(trial, "contract", "returns", False, str(error), kind="returns")
         return
     if seen:
-        yield _returned(trial, seen)
+        yield _describe_results(trial, seen)
         yield from _as_declared(trial)
     yield from _frozen(trial)
     yield from _alone(trial)
@@ -59,13 +59,13 @@ def contract(trial: Trial) -> Iterator[Finding]:
     yield from _of_zeros(trial)
 
 
-def _returned(trial: Trial, seen: list[_Seen]) -> Finding:
+def _describe_results(trial: Trial, seen: list[_Seen]) -> Finding:
     shapes = [sentence for one in seen for sentence in _other_shapes(one)]
-    narrowed = [sentence for one in seen for sentence in (*_narrowed(one), *_elsewhere(one))]
+    narrowed = [sentence for one in seen for sentence in (*_narrow_gradients(one), *_elsewhere(one))]
     # a gradient that broadcasting made larger is summed by autograd: right where the author counts on it
     wrong = bool(narrowed) or (bool(shapes) and not _is_derivative(trial))
     message = "; ".join(dict.fromkeys((*shapes, *narrowed))) or "Every gradient has the shape and dtype of its argument"
-    return judged(trial, "contract", "returns", not wrong, message + ".", kind="returns")
+    return judge(trial, "contract", "returns", not wrong, message + ".", kind="returns")
 
 
 def _as_declared(trial: Trial) -> Iterator[Finding]:
@@ -74,18 +74,18 @@ def _as_declared(trial: Trial) -> Iterator[Finding]:
     if all(tensor.dtype == trial.inputs[0][slot].dtype for slot, tensor in example.items()):
         return
     try:
-        seen = _observed(trial, tensors=example)
+        seen = _observe_functions(trial, tensors=example)
     except TargetError:
         return  # the rule "dtypes" says so
-    narrow = list(dict.fromkeys(sentence for one in seen for sentence in _narrowed(one)))
-    wide = list(dict.fromkeys(sentence for one in seen for sentence in _widened(one)))
+    narrow = list(dict.fromkeys(sentence for one in seen for sentence in _narrow_gradients(one)))
+    wide = list(dict.fromkeys(sentence for one in seen for sentence in _wide_gradients(one)))
     if narrow:
-        yield judged(trial, "contract", "dtype", False, "; ".join(narrow) + ".", kind="dtype")
+        yield judge(trial, "contract", "dtype", False, "; ".join(narrow) + ".", kind="dtype")
     elif wide:
-        yield warned(trial, "contract", "dtype", "; ".join(wide) + ".", kind="dtype")
+        yield warn(trial, "contract", "dtype", "; ".join(wide) + ".", kind="dtype")
 
 
-def _observed(
+def _observe_functions(
     trial: Trial, requires: Collection[Slot] | None = None, tensors: dict[Slot, torch.Tensor] | None = None
 ) -> list[_Seen]:
     """What every custom Function of one call took and returned; `requires` are the arguments that need a gradient."""
@@ -130,7 +130,7 @@ def _other_shapes(seen: _Seen) -> Iterator[str]:
             )
 
 
-def _narrowed(seen: _Seen) -> Iterator[str]:
+def _narrow_gradients(seen: _Seen) -> Iterator[str]:
     """Gradients that are narrower than the argument and than every cotangent: precision that the backward drops."""
     floating = [c for c in seen.cotangents if isinstance(c, torch.Tensor) and c.is_floating_point()]
     for position, argument, gradient in _pairs(seen):
@@ -142,7 +142,7 @@ def _narrowed(seen: _Seen) -> Iterator[str]:
             )
 
 
-def _widened(seen: _Seen) -> Iterator[str]:
+def _wide_gradients(seen: _Seen) -> Iterator[str]:
     """Gradients that are wider than the argument and than every cotangent: memory and time for nothing."""
     floating = [c for c in seen.cotangents if isinstance(c, torch.Tensor) and c.is_floating_point()]
     for position, argument, gradient in _pairs(seen):
@@ -178,7 +178,7 @@ def _is_derivative(trial: Trial) -> bool:
     return all(sample.agrees for found in calls.values() for one in found for sample in one.samples)
 
 
-def _changed(trial: Trial, slots: list[Slot]) -> list[str]:
+def _changing_gradients(trial: Trial, slots: list[Slot]) -> list[str]:
     """The names of those whose gradient changes when they are the only ones that need one.
 
     Raises:
@@ -204,18 +204,18 @@ def _frozen(trial: Trial) -> Iterator[Finding]:
     for slot in wanted:
         others = [other for other in wanted if other != slot]
         try:
-            changed = _changed(trial, others)
+            changed = _changing_gradients(trial, others)
         except TargetError as error:
             message = f"With {slot.name} frozen (requires_grad=False) the backward fails: {error}"
-            yield judged(trial, "contract", f"{slot.name} frozen", False, message, kind="frozen")
+            yield judge(trial, "contract", f"{slot.name} frozen", False, message, kind="frozen")
             continue
         message = (
             f"With {slot.name} frozen the gradient of {', '.join(changed)} changes"
             if changed
             else f"With {slot.name} frozen the other gradients are the same"
         )
-        yield judged(trial, "contract", f"{slot.name} frozen", not changed, message + ".", kind="frozen")
-        yield from _wasted(trial, slot, others)
+        yield judge(trial, "contract", f"{slot.name} frozen", not changed, message + ".", kind="frozen")
+        yield from _unasked_gradients(trial, slot, others)
 
 
 def _alone(trial: Trial) -> Iterator[Finding]:
@@ -232,21 +232,21 @@ def _alone(trial: Trial) -> Iterator[Finding]:
     for about, slots in groups.items():
         names = ", ".join(slot.name for slot in slots)
         try:
-            changed = _changed(trial, slots)
+            changed = _changing_gradients(trial, slots)
         except TargetError as error:
             message = f"With nothing but {names} trained the backward fails: {error}"
-            yield judged(trial, "contract", about, False, message, kind="alone")
+            yield judge(trial, "contract", about, False, message, kind="alone")
             continue
         message = f"With nothing but {names} trained the gradient is the same."
         if changed:
             message = f"With nothing but {names} trained the gradient of {', '.join(changed)} changes."
-        yield judged(trial, "contract", about, not changed, message, kind="alone")
+        yield judge(trial, "contract", about, not changed, message, kind="alone")
 
 
-def _wasted(trial: Trial, frozen: Slot, others: list[Slot]) -> Iterator[Finding]:
+def _unasked_gradients(trial: Trial, frozen: Slot, others: list[Slot]) -> Iterator[Finding]:
     """Gradients that were computed although nobody asked for them: `needs_input_grad` was not looked at."""
-    runs = [_observed(trial, others) for _ in range(_RUNS)]
-    whole = [_observed(trial) for _ in range(_RUNS)]
+    runs = [_observe_functions(trial, others) for _ in range(_RUNS)]
+    whole = [_observe_functions(trial) for _ in range(_RUNS)]
     thrown = [
         gradient
         for one in runs[0]
@@ -261,7 +261,7 @@ def _wasted(trial: Trial, frozen: Slot, others: list[Slot]) -> Iterator[Finding]
         f"With {frozen.name} frozen the backward still computes its gradient, {size} bytes that nobody reads: it "
         f"takes {took / all_took:.0%} of the time with nothing frozen; look at ctx.needs_input_grad."
     )
-    yield noted(trial, "contract", f"{frozen.name} wasted", message, kind="wasted work", figure=float(size))
+    yield note(trial, "contract", f"{frozen.name} wasted", message, kind="wasted work", figure=float(size))
 
 
 def _of_zeros(trial: Trial) -> Iterator[Finding]:
@@ -277,7 +277,7 @@ def _of_zeros(trial: Trial) -> Iterator[Finding]:
         if wrong
         else "Of a cotangent of zeros every gradient is zero"
     )
-    yield judged(trial, "contract", "zero cotangents", not wrong, message + ".", kind="zeros")
+    yield judge(trial, "contract", "zero cotangents", not wrong, message + ".", kind="zeros")
 
 
 def _is_not_zero(trial: Trial, gradient: torch.Tensor) -> bool:
@@ -299,15 +299,15 @@ def _partial(trial: Trial) -> Iterator[Finding]:
             part = gradients(trial, made, {name: drawn[name]})
         except TargetError as error:
             message = f"With {name} alone used the backward fails: {error}"
-            yield judged(trial, "contract", f"{name} alone", False, message, kind="partial")
+            yield judge(trial, "contract", f"{name} alone", False, message, kind="partial")
             continue
         whole = gradients(trial, call(trial, tensors), zeros)
         changed = [slot.name for slot in whole if not _same(whole[slot], part[slot])]
         if changed:
             message = f"With {name} alone used the gradient of {', '.join(changed)} is not that of zero cotangents"
-            yield judged(trial, "contract", f"{name} alone", False, message + ".", kind="partial")
+            yield judge(trial, "contract", f"{name} alone", False, message + ".", kind="partial")
         else:
-            yield noted(trial, "contract", f"{name} alone", f"{name} may be used alone.", kind="partial")
+            yield note(trial, "contract", f"{name} alone", f"{name} may be used alone.", kind="partial")
 
 
 def _same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:

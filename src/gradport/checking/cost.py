@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from gradport.checking.bypass import bypassed
+from gradport.checking.bypass import bypass_functions
 from gradport.checking.calls import call, cotangents_for
-from gradport.checking.findings import noted, skipped
+from gradport.checking.findings import note, skip
 from gradport.checking.rules import rule
 from gradport.checking.trial import LOSS, Trial
 from gradport.compat.torch.modes import TorchDispatchMode
@@ -56,24 +56,24 @@ class _Cost:
 def cost(trial: Trial) -> Iterator[Finding]:
     """One Finding each for time, peak memory and bytes saved; worth knowing, and wrong in no way."""
     try:
-        ours, theirs = _measured(trial)
+        ours, theirs = _measure(trial)
     except Error:
-        yield skipped(trial, "cost", "", "the forward's own operators do not run under autograd")
+        yield skip(trial, "cost", "", "the forward's own operators do not run under autograd")
         return
     for about, a, b in (("forward", ours.forward, theirs.forward), ("backward", ours.backward, theirs.backward)):
         message = f"The {about} takes {_ratio(a, b)} the time of its own operators under autograd ({1e6 * a:.3g} µs)."
-        yield noted(trial, "cost", about, message, kind="time", figure=a / b if b else None)
+        yield note(trial, "cost", about, message, kind="time", figure=a / b if b else None)
     for about, m, n in (("peak", ours.peak, theirs.peak), ("saved", ours.saved, theirs.saved)):
         what = "At its peak it holds" if about == "peak" else "It saves for the backward"
         message = f"{what} {m} bytes, {_ratio(m, n)} those of its own operators under autograd ({n} bytes)."
-        yield noted(trial, "cost", about, message, kind="memory", figure=m / n if n else None)
+        yield note(trial, "cost", about, message, kind="memory", figure=m / n if n else None)
 
 
 def _ratio(a: float, b: float) -> str:
     return f"{a / b:.2f} times" if b else "beside none of"
 
 
-def _measured(trial: Trial) -> tuple[_Cost, _Cost]:
+def _measure(trial: Trial) -> tuple[_Cost, _Cost]:
     """The Function's cost and its operators'.
 
     Raises:
@@ -84,11 +84,11 @@ def _measured(trial: Trial) -> tuple[_Cost, _Cost]:
 
     def measure() -> None:
         _weigh(trial, cotangents, ours)
-        with bypassed():
+        with bypass_functions():
             _weigh(trial, cotangents, theirs)
         for _ in range(_RUNS):
             _clock(trial, cotangents, ours)
-            with bypassed():
+            with bypass_functions():
                 _clock(trial, cotangents, theirs)
 
     trial.guarded(trial.inputs[0], measure)
@@ -96,7 +96,7 @@ def _measured(trial: Trial) -> tuple[_Cost, _Cost]:
 
 
 def _clock(trial: Trial, cotangents: Cotangents, into: _Cost) -> None:
-    given = _given(trial)
+    given = _make_arguments(trial)
     started = time.perf_counter()
     outputs = _forward(trial, given)
     between = time.perf_counter()
@@ -107,7 +107,7 @@ def _clock(trial: Trial, cotangents: Cotangents, into: _Cost) -> None:
 
 def _weigh(trial: Trial, cotangents: Cotangents, into: _Cost) -> None:
     saved: dict[int, int] = {}
-    given = _given(trial)
+    given = _make_arguments(trial)
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
@@ -120,7 +120,7 @@ def _weigh(trial: Trial, cotangents: Cotangents, into: _Cost) -> None:
     into.peak, into.saved = live.peak, sum(saved.values())
 
 
-def _given(trial: Trial) -> dict[Slot, torch.Tensor]:
+def _make_arguments(trial: Trial) -> dict[Slot, torch.Tensor]:
     """Arguments that take a gradient; no leaves, so that a subject may write into them."""
     wanted = trial.joint.wanted
     leaves = {s: t.detach().clone().requires_grad_(s in wanted) for s, t in trial.inputs[0].items()}

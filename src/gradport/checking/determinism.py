@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from gradport.checking.calls import call, cotangents_for, gradients
-from gradport.checking.findings import judged, noted
+from gradport.checking.findings import judge, note
 from gradport.checking.rules import rule
 from gradport.checking.trial import Trial
 from gradport.evidence.evidence import Finding
@@ -27,10 +27,10 @@ def determinism(trial: Trial) -> Iterator[Finding]:
         "generator; draw with torch, or pass the state in."
     )
     kind = "same bits" if gap == 0 else "hidden state"
-    yield judged(trial, "determinism", "same seed", gap == 0, message, kind=kind, figure=gap)
+    yield judge(trial, "determinism", "same seed", gap == 0, message, kind=kind, figure=gap)
     if gap == 0 and trial.is_random:
         message = "Another seed gives other results: the subject draws random numbers from torch's generator."
-        yield noted(trial, "determinism", "random", message, kind="random")
+        yield note(trial, "determinism", "random", message, kind="random")
 
 
 def _results(trial: Trial) -> list[torch.Tensor]:

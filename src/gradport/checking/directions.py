@@ -59,7 +59,7 @@ def along(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> list[Along]:
     Raises:
         TargetError: the subject rejects them, or its backward fails.
     """
-    seeded = trial.seeded(tensors)
+    seeded = trial.seeded_outputs(tensors)
     start = seeded or trial.outputs(tensors)  # a loss takes no cotangent
     generator = torch.Generator().manual_seed(trial.seed)
     cotangents = {

@@ -12,7 +12,7 @@ import torch
 
 from gradport.checking.bypass import own_gradients
 from gradport.checking.calls import call, cotangents_for, gradients, runs
-from gradport.checking.findings import judged, skipped
+from gradport.checking.findings import judge, skip
 from gradport.checking.rules import rule
 from gradport.checking.trial import Trial
 from gradport.eager.branches import Branches, differing
@@ -37,7 +37,7 @@ _NARROW = (torch.float32, torch.bfloat16, torch.float16)
 def dtypes(trial: Trial) -> Iterator[Finding]:
     """One Finding for each dtype."""
     if trial.is_random:
-        yield skipped(trial, "dtypes", "", "random numbers differ from dtype to dtype")
+        yield skip(trial, "dtypes", "", "random numbers differ from dtype to dtype")
         return
     for dtype in _NARROW:
         yield _at(trial, dtype)
@@ -50,7 +50,7 @@ def _at(trial: Trial, dtype: torch.dtype) -> Finding:
         if found is not None:
             return found
     name = str(dtype).removeprefix("torch.")
-    return skipped(trial, "dtypes", name, f"a comparison or a rounding tips over between {name} and float64")
+    return skip(trial, "dtypes", name, f"a comparison or a rounding tips over between {name} and float64")
 
 
 def _on(trial: Trial, tensors: dict[Slot, torch.Tensor], dtype: torch.dtype) -> Finding | None:
@@ -61,7 +61,7 @@ def _on(trial: Trial, tensors: dict[Slot, torch.Tensor], dtype: torch.dtype) -> 
     got = runs(lambda: _gradient(trial, narrow))
     oracle = runs(lambda: _gradient(trial, wide))
     if got is None or oracle is None:
-        return skipped(trial, "dtypes", name, f"the subject does not run in {name if got is None else 'float64'}")
+        return skip(trial, "dtypes", name, f"the subject does not run in {name if got is None else 'float64'}")
     own = runs(lambda: own_gradients(trial, narrow, cotangents_of_eighths(trial, narrow))) or {}
     worst, slot = 0.0, None
     for candidate, gradient in got.items():
@@ -80,7 +80,7 @@ def _on(trial: Trial, tensors: dict[Slot, torch.Tensor], dtype: torch.dtype) -> 
         else f"In {name} the gradient of {slot.name if slot else ''} is {worst:.3g} times further from float64 than "
         "the forward's own operators account for: compute in a wider dtype inside, or in a form that does not cancel."
     )
-    return judged(trial, "dtypes", name, held, message, kind=name, figure=worst, unit="of allowed")
+    return judge(trial, "dtypes", name, held, message, kind=name, figure=worst, unit="of allowed")
 
 
 def _tips_over(trial: Trial, narrow: dict[Slot, torch.Tensor], wide: dict[Slot, torch.Tensor]) -> bool:

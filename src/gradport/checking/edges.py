@@ -13,7 +13,7 @@ import torch
 
 from gradport.checking.bypass import own_gradients
 from gradport.checking.calls import call, gradients, runs
-from gradport.checking.findings import judged, noted, skipped
+from gradport.checking.findings import judge, note, skip
 from gradport.checking.rules import rule
 from gradport.checking.samples import by_differences, is_piecewise_constant
 from gradport.checking.trial import Trial
@@ -48,7 +48,7 @@ def edge_values(trial: Trial) -> Iterator[Finding]:
     """One Finding for each argument and edge value that goes wrong, one where none does."""
     said = trial.joint.subject.inputs
     if callable(said):
-        yield skipped(trial, "edge-values", "", "the inputs are made by a callable, which says what they may be")
+        yield skip(trial, "edge-values", "", "the inputs are made by a callable, which says what they may be")
         return
     for slot in trial.joint.wanted:
         if not trial.inputs[0][slot].numel():
@@ -56,7 +56,7 @@ def edge_values(trial: Trial) -> Iterator[Finding]:
         wrong = []
         edges = {name: value for name, value in EDGES.items() if _admits((said or {}).get(slot.name), value)}
         if not edges:
-            yield skipped(trial, "edge-values", slot.name, "no edge value lies in its range")
+            yield skip(trial, "edge-values", slot.name, "no edge value lies in its range")
             continue
         for name, value in edges.items():
             found = _at(trial, slot, name, value)
@@ -64,7 +64,7 @@ def edge_values(trial: Trial) -> Iterator[Finding]:
         yield from wrong
         if all(finding.outcome == Outcome.OK for finding in wrong):
             message = f"At {', '.join(edges)} the gradient of {slot.name} is finite wherever its operators' is."
-            yield judged(trial, "edge-values", slot.name, True, message, kind="edges")
+            yield judge(trial, "edge-values", slot.name, True, message, kind="edges")
     yield _empty(trial)
 
 
@@ -117,8 +117,8 @@ def _at(trial: Trial, slot: Slot, name: str, value: float) -> Finding | None:
         else f"{slot.name} = {value:g} everywhere"
     )
     if name == "largest":  # whose squares no formula holds; worth knowing, and wrong only where numbers are human
-        return noted(trial, "edge-values", f"{slot.name} {name}", message, kind="edges")
-    return judged(trial, "edge-values", f"{slot.name} {name}", False, message, kind="edges", input=where)
+        return note(trial, "edge-values", f"{slot.name} {name}", message, kind="edges")
+    return judge(trial, "edge-values", f"{slot.name} {name}", False, message, kind="edges", input=where)
 
 
 def _gradient(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor | None]:
@@ -135,14 +135,14 @@ def _empty(trial: Trial) -> Finding:
     """A batch of none, where the first dimension of every argument is the same."""
     firsts = {t.shape[0] for s, t in trial.inputs[0].items() if s.role == Role.ARGUMENT and t.dim()}
     if len(firsts) != 1:
-        return skipped(trial, "edge-values", "empty", "the arguments have no first dimension in common")
+        return skip(trial, "edge-values", "empty", "the arguments have no first dimension in common")
     empty = {s: t[:0] if s.role in (Role.ARGUMENT, Role.TARGET) and t.dim() else t for s, t in trial.inputs[0].items()}
     if runs(lambda: trial.outputs(empty)) is None:
-        return skipped(trial, "edge-values", "empty", "the forward does not take an empty batch")
+        return skip(trial, "edge-values", "empty", "the forward does not take an empty batch")
     try:
         found = _gradient(trial, empty)
     except TargetError as error:
         message = f"The forward takes an empty batch and the backward does not: {error}"
-        return judged(trial, "edge-values", "empty", False, message, kind="edges")
+        return judge(trial, "edge-values", "empty", False, message, kind="edges")
     right = all(g is None or s.role == Role.PARAMETER or g.shape == empty[s].shape for s, g in found.items())
-    return judged(trial, "edge-values", "empty", right, "An empty batch gives an empty gradient.", kind="edges")
+    return judge(trial, "edge-values", "empty", right, "An empty batch gives an empty gradient.", kind="edges")

@@ -12,8 +12,8 @@ from gradport.checking.edges import EDGES
 from gradport.eager.dimensions import Dimensions, by_name, resolve_dimensions
 from gradport.eager.inputs import fresh, sizes_of, with_example
 from gradport.eager.joint import Joint, Slot, cast
-from gradport.eager.randomness import seeded
-from gradport.eager.run import Drawn, given, run_eager
+from gradport.eager.randomness import seed_generators
+from gradport.eager.run import Drawn, cotangents_from, run_eager
 from gradport.errors import SpecError, TargetError
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
 from gradport.evidence.tolerance import Comparison, compare
@@ -120,7 +120,7 @@ class _Pair:
         seed = int(torch.randint(0, 2**31, (1,), generator=self._generator))
         try:
             drawn = Drawn(self._generator)
-            with seeded(seed):
+            with seed_generators(seed):
                 want = interface(self._first, tensors, drawn.cotangents, run_eager(self._first, tensors, drawn))
         except TargetError as error:
             if not self.cases:
@@ -194,7 +194,7 @@ class _Pair:
             used[name] = next(order).to(output.dtype)
             return used[name]
 
-        with seeded(seed):
+        with seed_generators(seed):
             return interface(self._second, mine, used, run_eager(self._second, mine, cotangent))
 
     def _oracle(self, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], seed: int) -> Any:
@@ -205,8 +205,8 @@ class _Pair:
             if not known:
                 wide = cast(tensors, torch.float64)
                 try:
-                    with seeded(seed):
-                        outcome = run_eager(self._first, wide, given(cotangents))
+                    with seed_generators(seed):
+                        outcome = run_eager(self._first, wide, cotangents_from(cotangents))
                     known.append(interface(self._first, wide, cotangents, outcome).outputs)
                 except TargetError:
                     known.append({})

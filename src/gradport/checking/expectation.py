@@ -12,7 +12,7 @@ from gradport.checking.samples import Call
 from gradport.eager.joint import Joint
 from gradport.errors import SpecError
 
-__all__ = ["Expectation", "accepted", "expectations"]
+__all__ = ["Expectation", "expectations", "is_accepted"]
 
 _NAMES = ("derivative", "straight-through", "surrogate", "clipped")
 _SCALED = re.compile(r"^scaled by (?P<k>[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)$")
@@ -46,14 +46,14 @@ def expectations(joint: Joint, expect: Any) -> dict[str, Expectation]:
     if expect is None or callable(expect):
         return {name: Expectation(None) for name in names}
     if not isinstance(expect, Mapping):
-        return {name: _parsed(expect, alone=False) for name in names}
+        return {name: _parse(expect, alone=False) for name in names}
     for name in expect:
         if name not in names:
             raise SpecError(f"expect names {name!r}, which is none of {', '.join(names)}.")
-    return {name: _parsed(expect[name], alone=True) if name in expect else Expectation(None) for name in names}
+    return {name: _parse(expect[name], alone=True) if name in expect else Expectation(None) for name in names}
 
 
-def accepted(expectation: Expectation, kind: Kind, calls: Sequence[Call], constant: bool) -> bool:
+def is_accepted(expectation: Expectation, kind: Kind, calls: Sequence[Call], constant: bool) -> bool:
     """Whether what was found is what was declared.
 
     Undeclared, the derivative holds; straight-through and surrogate hold only where the forward is piecewise constant.
@@ -74,7 +74,7 @@ def _has_factor(kind: Kind, factor: float | None) -> bool:
     return found is not None and factor is not None and abs(found - factor) <= 1e-5 * max(abs(factor), 1e-5)
 
 
-def _parsed(text: Any, *, alone: bool) -> Expectation:
+def _parse(text: Any, *, alone: bool) -> Expectation:
     if isinstance(text, str) and text in _NAMES:
         return Expectation(text, alone=alone)
     match = _SCALED.match(text) if isinstance(text, str) else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from gradport.checking.trial import Trial
 from gradport.evidence.evidence import Finding, Outcome, Severity
 
-__all__ = ["judged", "noted", "skipped", "warned"]
+__all__ = ["judge", "note", "skip", "warn"]
 
 
-def judged(
+def judge(
     trial: Trial,
     rule: str,
     about: str,
@@ -35,21 +35,21 @@ def judged(
     )
 
 
-def noted(trial: Trial, rule: str, about: str, message: str, *, kind: str = "", figure: float | None = None) -> Finding:
+def note(trial: Trial, rule: str, about: str, message: str, *, kind: str = "", figure: float | None = None) -> Finding:
     """Something that is worth knowing and wrong in no way."""
     return Finding(
         f"{rule}/{about}", rule, Outcome.OK, kind, Severity.INFO, figure, where=trial.where(), message=message
     )
 
 
-def warned(trial: Trial, rule: str, about: str, message: str, *, kind: str, figure: float | None = None) -> Finding:
+def warn(trial: Trial, rule: str, about: str, message: str, *, kind: str, figure: float | None = None) -> Finding:
     """Something that goes wrong elsewhere, and is no mistake of the author's."""
     return Finding(
         f"{rule}/{about}", rule, Outcome.OK, kind, Severity.WARNING, figure, where=trial.where(), message=message
     )
 
 
-def skipped(trial: Trial, rule: str, about: str, reason: str) -> Finding:
+def skip(trial: Trial, rule: str, about: str, reason: str) -> Finding:
     """Something that was not looked at, and why."""
     key = f"{rule}/{about}" if about else rule
     return Finding(key, rule, Outcome.SKIPPED, where=trial.where(), message=f"Skipped: {reason}.")

@@ -64,7 +64,7 @@ def is_straight_through(samples: Sequence[Sample]) -> bool:
 def _interval(samples: Sequence[Sample]) -> tuple[float, float] | None:
     """The smallest and the largest value where the cotangent is passed on; None where it is everywhere."""
     for output in samples[0].cotangents:
-        found = _split(samples, output)
+        found = _split_values(samples, output)
         if found is not None and found[0]:
             inside, outside = found
             return (min(inside), max(inside)) if outside else None
@@ -72,14 +72,14 @@ def _interval(samples: Sequence[Sample]) -> tuple[float, float] | None:
 
 
 def _passes(samples: Sequence[Sample], output: str) -> bool:
-    found = _split(samples, output)
+    found = _split_values(samples, output)
     if found is None:
         return False
     inside, outside = found
     return bool(inside) and not any(min(inside) < x < max(inside) for x in outside)
 
 
-def _split(samples: Sequence[Sample], output: str) -> tuple[list[float], list[float]] | None:
+def _split_values(samples: Sequence[Sample], output: str) -> tuple[list[float], list[float]] | None:
     """The values at which the cotangent of an output is passed on, and at which the gradient is zero; None where it is
     anything else."""
     inside, outside = [], []
@@ -119,7 +119,7 @@ def _factor(samples: Sequence[Sample]) -> float | None:
     factor = pivot.got / pivot.left
     if not math.isfinite(factor) or abs(factor) < 1e-9:
         return None
-    factor = _rounded(factor)
+    factor = _round(factor)
     for s in samples:
         low, high = sorted((factor * s.left, factor * s.right))
         slack = s.tolerance * max(1.0, abs(factor))
@@ -128,7 +128,7 @@ def _factor(samples: Sequence[Sample]) -> float | None:
     return factor
 
 
-def _rounded(factor: float) -> float:
+def _round(factor: float) -> float:
     near = float(f"{factor:.6g}")
     return near if abs(near - factor) <= 1e-6 * abs(factor) else factor
 

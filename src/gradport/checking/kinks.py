@@ -14,7 +14,7 @@ import torch
 from gradport.checking.bends import ROUND, bends
 from gradport.checking.calls import call, cotangents_for, gradients, runs
 from gradport.checking.differences import Slope, slope
-from gradport.checking.findings import judged, noted, skipped
+from gradport.checking.findings import judge, note, skip
 from gradport.checking.kinds import classify
 from gradport.checking.rules import rule
 from gradport.checking.samples import by_differences, change_of, is_piecewise_constant
@@ -29,14 +29,14 @@ __all__ = ["kinks"]
 def kinks(trial: Trial) -> Iterator[Finding]:
     """One Finding for each argument; one for the jumps that were met."""
     if trial.is_random:
-        yield skipped(trial, "kinks", "", "the subject draws random numbers")
+        yield skip(trial, "kinks", "", "the subject draws random numbers")
         return
     calls = by_differences(trial)
     for slot in trial.joint.wanted:
         if not calls[slot] or not trial.inputs[0][slot].numel():
             continue
         if classify(calls[slot], is_piecewise_constant(calls, slot)).name != "derivative":
-            yield skipped(trial, "kinks", slot.name, "the gradient is intentionally not the derivative")
+            yield skip(trial, "kinks", slot.name, "the gradient is intentionally not the derivative")
             continue
         yield from _of(trial, slot)
 
@@ -62,16 +62,16 @@ def _of(trial: Trial, slot: Slot) -> Iterator[Finding]:
                 f"{one_sided.left:.6g} and {one_sided.right:.6g}; any value between them would do."
             )
             where = f"{slot.name} = {value:.6g}"
-            yield judged(trial, "kinks", slot.name, False, message, kind="kink", figure=got, input=where)
+            yield judge(trial, "kinks", slot.name, False, message, kind="kink", figure=got, input=where)
             return
     places = ", ".join(dict.fromkeys(met))
     message = f"No kink was met along {slot.name}."
     if met:
         message = f"At the kinks {slot.name} = {places} the gradient is between the one-sided derivatives."
-    yield judged(trial, "kinks", slot.name, True, message, kind="kink")
+    yield judge(trial, "kinks", slot.name, True, message, kind="kink")
     if jumps:
         message = f"The forward jumps at {slot.name} = {', '.join(dict.fromkeys(jumps))}: no gradient is right there."
-        yield noted(trial, "kinks", f"{slot.name} jumps", message, kind="jump")
+        yield note(trial, "kinks", f"{slot.name} jumps", message, kind="jump")
 
 
 def _candidates(trial: Trial, slot: Slot) -> Iterator[tuple[int, float]]:
@@ -84,10 +84,10 @@ def _candidates(trial: Trial, slot: Slot) -> Iterator[tuple[int, float]]:
     for other in (flat + 1, flat - 1):
         if 0 <= other < x.numel():
             yield flat, float(x[other])
-    yield from ((flat, value) for value in _scanned(trial, slot, flat))
+    yield from ((flat, value) for value in _scan_line(trial, slot, flat))
 
 
-def _scanned(trial: Trial, slot: Slot, flat: int) -> list[float]:
+def _scan_line(trial: Trial, slot: Slot, flat: int) -> list[float]:
     """Where the slope along one element changes at once, by halving; rounded, since thresholds are round."""
     x = trial.inputs[0]
     here = float(x[slot].detach().reshape(-1)[flat])

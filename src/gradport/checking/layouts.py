@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from gradport.checking.calls import Call, Layout, call, cotangents_for, gradients
-from gradport.checking.findings import judged, noted, skipped
+from gradport.checking.findings import judge, note, skip
 from gradport.checking.rules import rule
 from gradport.checking.trial import Trial
 from gradport.errors import TargetError
@@ -23,21 +23,21 @@ _SLACK = 1e-9
 """Relative, in float64: what another order of summation may change."""
 
 
-def transposed(tensor: torch.Tensor) -> torch.Tensor:
+def transpose_memory(tensor: torch.Tensor) -> torch.Tensor:
     """The last two dimensions swapped in memory."""
     if tensor.dim() < 2:
         return tensor.clone()
-    return _laid_out(tensor, tensor.transpose(-1, -2).contiguous().transpose(-1, -2).stride(), 0)
+    return _lay_out(tensor, tensor.transpose(-1, -2).contiguous().transpose(-1, -2).stride(), 0)
 
 
-def sliced(tensor: torch.Tensor) -> torch.Tensor:
+def slice_memory(tensor: torch.Tensor) -> torch.Tensor:
     """Every other element of memory twice as long, as a slice of a concatenation."""
-    return _laid_out(tensor, tuple(2 * stride for stride in tensor.contiguous().stride()), 0)
+    return _lay_out(tensor, tuple(2 * stride for stride in tensor.contiguous().stride()), 0)
 
 
 def offset(tensor: torch.Tensor) -> torch.Tensor:
     """Behind three other elements in memory."""
-    return _laid_out(tensor, tensor.contiguous().stride(), 3)
+    return _lay_out(tensor, tensor.contiguous().stride(), 3)
 
 
 def channels_last(tensor: torch.Tensor) -> torch.Tensor:
@@ -45,7 +45,7 @@ def channels_last(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.clone(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor.clone()
 
 
-def _laid_out(tensor: torch.Tensor, strides: tuple[int, ...], start: int) -> torch.Tensor:
+def _lay_out(tensor: torch.Tensor, strides: tuple[int, ...], start: int) -> torch.Tensor:
     """The values at these strides, nan in the gaps; no view, so that it may be written into."""
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, strides, strict=True)) if tensor.numel() else 0
     room = torch.full((start + last + 1,), float("nan"), dtype=tensor.dtype)
@@ -55,8 +55,8 @@ def _laid_out(tensor: torch.Tensor, strides: tuple[int, ...], start: int) -> tor
 
 
 LAYOUTS: dict[str, Layout] = {
-    "transposed": transposed,
-    "sliced": sliced,
+    "transposed": transpose_memory,
+    "sliced": slice_memory,
     "offset": offset,
     "channels-last": channels_last,
 }
@@ -66,22 +66,22 @@ LAYOUTS: dict[str, Layout] = {
 def layouts(trial: Trial) -> Iterator[Finding]:
     """One Finding for inputs, one for cotangents, one for expanded cotangents."""
     if trial.is_random:
-        yield skipped(trial, "layouts", "", "random numbers are drawn in the order of memory")
+        yield skip(trial, "layouts", "", "random numbers are drawn in the order of memory")
         return
     tensors = trial.inputs[0]
     plain = call(trial, tensors)
     cotangents = cotangents_for(plain.outputs, trial.seed)
     want = gradients(trial, plain, cotangents, retain_graph=True)
     for name, layout in LAYOUTS.items():
-        if not any(layout(t).stride() != t.contiguous().stride() or name == "offset" for t in _examined(trial)):
+        if not any(layout(t).stride() != t.contiguous().stride() or name == "offset" for t in _examine(trial)):
             continue
         yield _inputs_in(trial, name, layout, plain, want, cotangents)
         laid = {output: layout(cotangent) for output, cotangent in cotangents.items()}
         yield _cotangents_in(trial, name, laid, want)
-    yield _expanded(trial, plain)
+    yield _expand(trial, plain)
 
 
-def _examined(trial: Trial) -> list[torch.Tensor]:
+def _examine(trial: Trial) -> list[torch.Tensor]:
     return [trial.inputs[0][slot] for slot in trial.joint.wanted]
 
 
@@ -90,13 +90,13 @@ def _inputs_in(trial: Trial, name: str, layout: Layout, plain: Call, want: dict,
     try:
         made = call(trial, trial.inputs[0], layout=layout)
     except TargetError as error:
-        return noted(trial, "layouts", about, f"The forward refuses {name} inputs, and says so: {error}", kind="raises")
+        return note(trial, "layouts", about, f"The forward refuses {name} inputs, and says so: {error}", kind="raises")
     try:
         got = gradients(trial, made, cotangents)
     except TargetError as error:
-        return judged(trial, "layouts", about, False, f"With {name} inputs the backward fails: {error}", kind="raises")
+        return judge(trial, "layouts", about, False, f"With {name} inputs the backward fails: {error}", kind="raises")
     values = _distance(dict(plain.outputs), dict(made.outputs))
-    return _told(trial, about, f"{name} inputs", max(values, _distance(want, got)))
+    return _describe_difference(trial, about, f"{name} inputs", max(values, _distance(want, got)))
 
 
 def _cotangents_in(trial: Trial, name: str, cotangents: dict, want: dict) -> Finding:  # type: ignore[type-arg]
@@ -104,29 +104,29 @@ def _cotangents_in(trial: Trial, name: str, cotangents: dict, want: dict) -> Fin
     try:
         got = gradients(trial, call(trial, trial.inputs[0]), cotangents)
     except TargetError as error:
-        return judged(
+        return judge(
             trial, "layouts", about, False, f"With {name} cotangents the backward fails: {error}", kind="raises"
         )
-    return _told(trial, about, f"{name} cotangents", _distance(want, got))
+    return _describe_difference(trial, about, f"{name} cotangents", _distance(want, got))
 
 
-def _expanded(trial: Trial, plain: Call) -> Finding:
+def _expand(trial: Trial, plain: Call) -> Finding:
     """What `.sum().backward()` feeds: one number, expanded with stride 0."""
     about = "cotangents expanded"
     ones = {name: torch.ones_like(value) for name, value in plain.outputs.items()}
     thin = {name: torch.ones((), dtype=value.dtype).expand(value.shape) for name, value in plain.outputs.items()}
     if not plain.outputs:
-        return skipped(trial, "layouts", about, "no output takes a cotangent")
+        return skip(trial, "layouts", about, "no output takes a cotangent")
     try:
         want = gradients(trial, call(trial, trial.inputs[0]), ones)
         got = gradients(trial, call(trial, trial.inputs[0]), thin)
     except TargetError as error:
         message = f"With the expanded cotangent of a sum the backward fails: {error}"
-        return judged(trial, "layouts", about, False, message, kind="raises")
-    return _told(trial, about, "an expanded cotangent (that of a sum)", _distance(want, got))
+        return judge(trial, "layouts", about, False, message, kind="raises")
+    return _describe_difference(trial, about, "an expanded cotangent (that of a sum)", _distance(want, got))
 
 
-def _told(trial: Trial, about: str, what: str, distance: float) -> Finding:
+def _describe_difference(trial: Trial, about: str, what: str, distance: float) -> Finding:
     held = distance <= _SLACK
     message = (
         f"With {what} the result is the same, to {distance:.1g} relative."
@@ -134,7 +134,7 @@ def _told(trial: Trial, about: str, what: str, distance: float) -> Finding:
         else f"With {what} of the same values the result differs by {distance:.2g} relative: the code reads memory "
         "as if it were contiguous; call .contiguous() first, or use operators that follow strides."
     )
-    return judged(trial, "layouts", about, held, message, figure=distance, unit="relative")
+    return judge(trial, "layouts", about, held, message, figure=distance, unit="relative")
 
 
 def _distance(want: dict, got: dict) -> float:  # type: ignore[type-arg]

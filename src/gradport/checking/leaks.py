@@ -15,10 +15,10 @@ from collections.abc import Iterator
 import torch
 
 from gradport.checking.calls import call
-from gradport.checking.findings import judged
+from gradport.checking.findings import judge
 from gradport.checking.rules import rule
 from gradport.checking.trial import Trial
-from gradport.checking.watch import Watched, watched
+from gradport.checking.watch import Watched, watch_call
 from gradport.compat.torch.functions import is_custom_node
 from gradport.evidence.evidence import Finding
 
@@ -32,7 +32,7 @@ __all__ = ["leaks"]
 )
 def leaks(trial: Trial) -> Iterator[Finding]:
     """One Finding for what outlives its graph, one for each unprotected input."""
-    _, log = watched(trial, trial.inputs[0])
+    _, log = watch_call(trial, trial.inputs[0])
     alive = _outlives(trial)
     kept = ", ".join(dict.fromkeys(name for one in log for name in one.kept))
     message = (
@@ -41,14 +41,14 @@ def leaks(trial: Trial) -> Iterator[Finding]:
         if alive
         else "Nothing outlives its graph."
     )
-    yield judged(trial, "leaks", "outputs", not alive, message, kind="leak" if alive else "freed")
+    yield judge(trial, "leaks", "outputs", not alive, message, kind="leak" if alive else "freed")
     for one in log:
-        for name in _unprotected(one):
+        for name in _unprotected_tensors(one):
             message = (
                 f"{one.name} keeps an input as {name}, where the version counter does not protect it: if it is changed "
                 "before the backward, the gradient is silently wrong; save it with ctx.save_for_backward."
             )
-            yield judged(trial, "leaks", name, False, message, kind="unprotected")
+            yield judge(trial, "leaks", name, False, message, kind="unprotected")
 
 
 def _outlives(trial: Trial) -> bool:
@@ -68,7 +68,7 @@ def _outlives(trial: Trial) -> bool:
             gc.enable()
 
 
-def _unprotected(one: Watched) -> Iterator[str]:
+def _unprotected_tensors(one: Watched) -> Iterator[str]:
     memory = {value.data_ptr() for value in one.args if isinstance(value, torch.Tensor) and value.numel()}
     for name, value in one.kept.items():
         if value.numel() and value.data_ptr() in memory and value.is_floating_point():

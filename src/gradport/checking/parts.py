@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from gradport.subject.leaves import leaves, replaced
+from gradport.subject.leaves import leaves, replace_leaves
 from gradport.subject.subject import Subject
 
 __all__ = ["in_real_parts"]
@@ -28,7 +28,7 @@ def in_real_parts(subject: Subject) -> Subject:
     if not complex_ones or isinstance(subject.target, torch.nn.Module):
         return subject
     pairs = {path: _as_pair(leaf) for path, leaf in complex_ones.items()}
-    real = replaced(given, pairs)
+    real = replace_leaves(given, pairs)
     return subject.replace(
         target=_on_pairs(subject.target, frozenset(complex_ones)),
         args=real["args"],
@@ -44,10 +44,10 @@ def _on_pairs(target: Any, paths: frozenset[Any]) -> Callable[..., Any]:
     def on_pairs(*args: Any, **kwargs: Any) -> Any:
         given = {"args": args, "kwargs": kwargs}
         whole = {path: torch.complex(leaf[..., 0], leaf[..., 1]) for path, leaf in leaves(given) if path in paths}
-        placed = replaced(given, whole)
+        placed = replace_leaves(given, whole)
         result = called(*placed["args"], **placed["kwargs"])
         parts = {path: torch.stack((leaf.real, leaf.imag), -1) for path, leaf in leaves(result) if _is_complex(leaf)}
-        return replaced(result, parts)
+        return replace_leaves(result, parts)
 
     forward = target.forward if is_function else target
     on_pairs.__wrapped__ = target.backward if is_function else target  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from gradport.errors import SpecError
 from gradport.evidence.evidence import Finding
 from gradport.isolation.effort import Profile
 
-__all__ = ["RULES", "Rule", "chosen", "rule"]
+__all__ = ["RULES", "Rule", "choose_rules", "rule"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def rule(
     return register
 
 
-def chosen(only: Sequence[str], skip: Sequence[str]) -> list[Rule]:
+def choose_rules(only: Sequence[str], skip: Sequence[str]) -> list[Rule]:
     """The rules to ask, in the table's order.
 
     Raises:

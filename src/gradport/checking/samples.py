@@ -96,7 +96,7 @@ def by_differences(trial: Trial) -> dict[Slot, list[Call]]:
     Raises:
         TargetError: the backward fails.
     """
-    return trial.once("differences", lambda: _collected(trial, functools.partial(_differences, trial)))
+    return trial.once("differences", lambda: _collect(trial, functools.partial(_differences, trial)))
 
 
 def by_operators(trial: Trial) -> dict[Slot, list[Call]] | None:
@@ -110,7 +110,7 @@ def by_operators(trial: Trial) -> dict[Slot, list[Call]] | None:
         own = own_gradients(trial, tensors, cotangents)
         return None if own is None else {slot: _exact(tensors[slot], gradient) for slot, gradient in own.items()}
 
-    collected = _collected(trial, reference)
+    collected = _collect(trial, reference)
     return collected if any(collected.values()) else None
 
 
@@ -120,11 +120,11 @@ def is_piecewise_constant(calls: Mapping[Slot, list[Call]], slot: Slot) -> bool:
     return bool(samples) and all(max(abs(s.left), abs(s.right)) <= 16 * s.error + 1e-12 for s in samples)
 
 
-def _collected(trial: Trial, reference: Reference) -> dict[Slot, list[Call]]:
+def _collect(trial: Trial, reference: Reference) -> dict[Slot, list[Call]]:
     calls: dict[Slot, list[Call]] = {slot: [] for slot in trial.joint.wanted}
     for number, tensors in enumerate(trial.inputs):
         try:
-            seeded = trial.seeded(tensors)
+            seeded = trial.seeded_outputs(tensors)
         except TargetError:
             if number == 0:
                 raise
@@ -176,7 +176,7 @@ def _call(
     return Call(number, size, float(full.double().norm()), tuple(samples), gradient is None)
 
 
-def _chosen(trial: Trial, count: int) -> Iterable[int]:
+def _choose_places(trial: Trial, count: int) -> Iterable[int]:
     if count <= trial.elements:
         return range(count)
     generator = torch.Generator().manual_seed(trial.seed)
@@ -204,7 +204,7 @@ def _differences(
     for slot in trial.joint.wanted:
         x = tensors[slot].detach()
         found[slot] = {}
-        for flat in _chosen(trial, x.numel()):
+        for flat in _choose_places(trial, x.numel()):
             size = max(abs(float(x.reshape(-1)[flat])), 1.0)
             change = functools.partial(change_of, trial, tensors, slot, flat, moved)
             found[slot][flat] = slope(change, weights, size, unit)

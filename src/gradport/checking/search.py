@@ -10,14 +10,14 @@ import torch
 from gradport.checking.rules import Rule
 from gradport.checking.trial import Trial
 from gradport.eager.inputs import search
-from gradport.eager.inputs.memory import HOW_TO_FORGET, Memory, packed
-from gradport.eager.inputs.search import written
+from gradport.eager.inputs.memory import HOW_TO_FORGET, Memory, pack
+from gradport.eager.inputs.search import write_tensors
 from gradport.eager.inputs.strategies import strategy
 from gradport.eager.joint import Slot
 from gradport.errors import Error
 from gradport.evidence.evidence import Finding, Outcome
 
-__all__ = ["remembered", "shown_by", "shrunk"]
+__all__ = ["find_input", "recall_failure", "shrunk"]
 
 QUESTIONS = 60
 """How many inputs are asked about at most for one search, shrinking included."""
@@ -28,7 +28,7 @@ _LARGEST = (1, 2, 4, 8)
 Tensors = dict[Slot, torch.Tensor]
 
 
-def shown_by(trial: Trial, condition: Callable[[Tensors], bool], *, key: str, examples: int) -> Tensors | None:
+def find_input(trial: Trial, condition: Callable[[Tensors], bool], *, key: str, examples: int) -> Tensors | None:
     """The smallest input found for which a condition holds, or None.
 
     Args:
@@ -41,7 +41,7 @@ def shown_by(trial: Trial, condition: Callable[[Tensors], bool], *, key: str, ex
     strategies = (strategy(trial.joint, largest) for largest in _LARGEST)
     memory = Memory(trial.joint, key)
     most = trial.effort.count(QUESTIONS // 4, QUESTIONS, 4 * QUESTIONS)
-    return search.shown_by(strategies, condition, memory=memory, examples=examples, most=most, seed=trial.seed)
+    return search.find_input(strategies, condition, memory=memory, examples=examples, most=most, seed=trial.seed)
 
 
 def shrunk(trial: Trial, rule: Rule, failed: Finding) -> Finding:
@@ -51,35 +51,35 @@ def shrunk(trial: Trial, rule: Rule, failed: Finding) -> Finding:
     def fails(tensors: Tensors) -> bool:
         for finding in _findings(trial, rule, tensors):
             if (finding.key, finding.outcome) == (failed.key, Outcome.FAILED):
-                at[packed(tensors)] = finding
+                at[pack(tensors)] = finding
                 return True
         return False
 
-    found = shown_by(trial, fails, key=rule.name, examples=trial.effort.count(20, 40, 100))
+    found = find_input(trial, fails, key=rule.name, examples=trial.effort.count(20, 40, 100))
     if found is None:
         return failed
-    smallest = at[packed(found)]
+    smallest = at[pack(found)]
     # at one element everything is the derivative scaled by something: what it is, is said of the example
-    return dataclasses.replace(smallest if smallest.kind == failed.kind else failed, input=written(found))
+    return dataclasses.replace(smallest if smallest.kind == failed.kind else failed, input=write_tensors(found))
 
 
-def remembered(trial: Trial, rule: Rule) -> Finding | None:
+def recall_failure(trial: Trial, rule: Rule) -> Finding | None:
     """What an input that failed in an earlier run still fails with, or None."""
     at: dict[bytes, Finding] = {}
 
     def fails(tensors: Tensors) -> bool:
         for finding in _findings(trial, rule, tensors):
             if finding.outcome == Outcome.FAILED:
-                at[packed(tensors)] = finding
+                at[pack(tensors)] = finding
                 return True
         return False
 
     found = Memory(trial.joint, rule.name).recalled(fails)
     if found is None:
         return None
-    finding = at[packed(found)]
+    finding = at[pack(found)]
     message = f"{finding.message} (An input of an earlier run, {HOW_TO_FORGET}.)"
-    return dataclasses.replace(finding, input=written(found), message=message)
+    return dataclasses.replace(finding, input=write_tensors(found), message=message)
 
 
 def _findings(trial: Trial, rule: Rule, tensors: Tensors) -> list[Finding]:

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import torch
 
 from gradport.checking.calls import call, cotangents_for, gradients, runs
-from gradport.checking.findings import judged, skipped
+from gradport.checking.findings import judge, skip
 from gradport.checking.rules import rule
 from gradport.checking.samples import by_differences, is_piecewise_constant
 from gradport.checking.trial import Trial
-from gradport.checking.watch import Watched, watched
+from gradport.checking.watch import Watched, watch_call
 from gradport.eager.joint import Slot
 from gradport.errors import Error
 from gradport.evidence.evidence import Finding
@@ -37,12 +37,12 @@ _FAR = 1e-3
 def second_order(trial: Trial) -> Iterator[Finding]:
     """One Finding."""
     if trial.is_random:
-        yield skipped(trial, "second-order", "", "the subject draws random numbers")
+        yield skip(trial, "second-order", "", "the subject draws random numbers")
         return
     tensors = trial.inputs[0]
     made = call(trial, tensors)
     if not made.outputs:
-        yield skipped(trial, "second-order", "", "no output takes a cotangent")
+        yield skip(trial, "second-order", "", "no output takes a cotangent")
         return
     cotangents = cotangents_for(made.outputs, trial.seed)
     for cotangent in cotangents.values():
@@ -58,7 +58,7 @@ def second_order(trial: Trial) -> Iterator[Finding]:
         once = "once_differentiable" in str(refusal)
         kind = "once_differentiable" if once else "raises"
         message = "The second derivative is refused: the backward is once_differentiable." if once else str(refusal)
-        yield judged(trial, "second-order", "", once, message, kind=kind)
+        yield judge(trial, "second-order", "", once, message, kind=kind)
         return
     gap = abs(found - expected)
     held = math.isfinite(found) and gap <= _FAR * max(abs(expected), abs(found)) + 16 * error + 1e-9
@@ -66,11 +66,11 @@ def second_order(trial: Trial) -> Iterator[Finding]:
     if not held:
         message += f": {_cause(trial) if math.isfinite(found) else _NOT_FINITE}"
     if not held and _is_constant(trial):
-        yield skipped(trial, "second-order", "", "the forward is piecewise constant, so nothing says what it should be")
+        yield skip(trial, "second-order", "", "the forward is piecewise constant, so nothing says what it should be")
         return
     kind = "correct" if held else "silently wrong"
     size = max(abs(expected), abs(found), 1e-300)
-    yield judged(trial, "second-order", "", held, message + ".", kind=kind, figure=gap / size, unit="relative")
+    yield judge(trial, "second-order", "", held, message + ".", kind=kind, figure=gap / size, unit="relative")
 
 
 def _is_constant(trial: Trial) -> bool:
@@ -126,7 +126,7 @@ def _by_differences(
 
 def _cause(trial: Trial) -> str:
     """What cuts the graph of the backward, as far as it shows."""
-    _, log = watched(trial, trial.inputs[0])
+    _, log = watch_call(trial, trial.inputs[0])
     for one in log:
         for name, value in _intermediates(one):
             if value.is_floating_point():

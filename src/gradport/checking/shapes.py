@@ -13,15 +13,15 @@ import torch
 
 from gradport.checking.calls import call, cotangents_for, gradients
 from gradport.checking.directions import Along, along
-from gradport.checking.findings import judged, noted, skipped, warned
+from gradport.checking.findings import judge, note, skip, warn
 from gradport.checking.kinds import classify
 from gradport.checking.rules import rule
 from gradport.checking.samples import by_differences, is_piecewise_constant
-from gradport.checking.search import shown_by
+from gradport.checking.search import find_input
 from gradport.checking.trial import Trial
 from gradport.eager.dimensions import Dimension, Dimensions, by_name, resolve_dimensions
 from gradport.eager.inputs import fresh, sizes_of
-from gradport.eager.inputs.search import written
+from gradport.eager.inputs.search import write_tensors
 from gradport.eager.joint import Slot, cast
 from gradport.errors import Error, TargetError
 from gradport.evidence.evidence import Finding
@@ -47,16 +47,14 @@ Tensors = dict[Slot, torch.Tensor]
 def shapes(trial: Trial) -> Iterator[Finding]:
     """One Finding for other sizes, one for each broadcast argument, one for each pair of alike arguments."""
     if trial.is_random:
-        yield skipped(trial, "shapes", "", "the subject draws random numbers")
+        yield skip(trial, "shapes", "", "the subject draws random numbers")
         return
-    yield from _given_twice(trial)
+    yield from _give_twice(trial)
     calls = by_differences(trial)
     kinds = {slot: classify(found, is_piecewise_constant(calls, slot)).name for slot, found in calls.items() if found}
     other = [slot.name for slot, kind in kinds.items() if kind != "derivative"]
     if other:
-        yield skipped(
-            trial, "shapes", "sizes", f"the gradient of {', '.join(other)} is intentionally not the derivative"
-        )
+        yield skip(trial, "shapes", "sizes", f"the gradient of {', '.join(other)} is intentionally not the derivative")
         return
     yield _other_sizes(trial)
     yield from _broadcast(trial)
@@ -70,22 +68,22 @@ def _other_sizes(trial: Trial) -> Finding:
             smaller = trial.at(tensors)
             found = any(one.departs for one in along(smaller, smaller.inputs[0]))
             # values a hair beside a kink look smooth; what is wrong because of its size is wrong beside them too
-            found = found and any(one.departs for one in along(smaller, _nudged(smaller)))
+            found = found and any(one.departs for one in along(smaller, _nudge(smaller)))
         except Error:
             return False
         seen.append(_sizes(tensors))
         return found
 
-    shown = shown_by(trial, departs, key="shapes", examples=trial.effort.count(3, 6, 100))
+    shown = find_input(trial, departs, key="shapes", examples=trial.effort.count(3, 6, 100))
     if shown is None:
         shown = next((tensors for tensors in _larger(trial) if departs(tensors)), None)
     if shown is None:
         looked = ", ".join(dict.fromkeys(seen)) or "none that the forward takes"
-        return judged(trial, "shapes", "sizes", True, f"At other sizes the gradient is the derivative ({looked}).")
+        return judge(trial, "shapes", "sizes", True, f"At other sizes the gradient is the derivative ({looked}).")
     smaller = trial.at(shown)
     worst = next(one for one in along(smaller, smaller.inputs[0]) if one.departs)
-    message = f"At other sizes than the example's {_said(worst)}: a size or a count is taken from somewhere else."
-    return judged(
+    message = f"At other sizes than the example's {_describe(worst)}: a size or a count is taken from somewhere else."
+    return judge(
         trial,
         "shapes",
         "sizes",
@@ -94,7 +92,7 @@ def _other_sizes(trial: Trial) -> Finding:
         kind="sizes",
         figure=_far(worst),
         unit="relative",
-        input=written(shown),
+        input=write_tensors(shown),
     )
 
 
@@ -103,7 +101,7 @@ def _larger(trial: Trial) -> Iterator[Tensors]:
     them, and many: what a block size or a count is taken from divides none of these."""
     joint = trial.joint
     generator = torch.Generator().manual_seed(trial.seed)
-    for dimensions in _varied(trial):
+    for dimensions in _vary_dimensions(trial):
         (own,) = set(sizes_of(joint, dimensions).values())
         (dimension,) = by_name(dimensions).values()
         for size in dict.fromkeys((own + 1, 2 * own + 1, _prime_above(own + 2), 4 * own + 3)):
@@ -117,7 +115,7 @@ def _larger(trial: Trial) -> Iterator[Tensors]:
                 yield cast(tensors, torch.float64)
 
 
-def _varied(trial: Trial) -> Iterator[Dimensions]:
+def _vary_dimensions(trial: Trial) -> Iterator[Dimensions]:
     """One table for each dimension that may vary: those that are declared dynamic, or where none is, all axes of one
     size together."""
     joint = trial.joint
@@ -161,17 +159,17 @@ def _broadcast(trial: Trial) -> Iterator[Finding]:
         try:
             found = along(trial, cut)
         except TargetError as error:
-            yield noted(trial, "shapes", about, f"{what} the backward refuses: {error}", kind="raises")
+            yield note(trial, "shapes", about, f"{what} the backward refuses: {error}", kind="raises")
             continue
         worst = next((one for one in found if one.departs), None)
         if worst is None:
-            yield judged(trial, "shapes", about, True, f"{what} the gradient is the derivative.", kind="broadcast")
+            yield judge(trial, "shapes", about, True, f"{what} the gradient is the derivative.", kind="broadcast")
         else:
-            message = f"{what} {_said(worst)}; refuse such arguments, or reduce their gradients."
-            yield warned(trial, "shapes", about, message, kind="broadcast", figure=_far(worst))
+            message = f"{what} {_describe(worst)}; refuse such arguments, or reduce their gradients."
+            yield warn(trial, "shapes", about, message, kind="broadcast", figure=_far(worst))
 
 
-def _given_twice(trial: Trial) -> Iterator[Finding]:
+def _give_twice(trial: Trial) -> Iterator[Finding]:
     """One tensor for two arguments: its gradient is the sum of theirs."""
     tensors = trial.inputs[0]
     wanted = [slot for slot in trial.joint.wanted if slot.role == Role.ARGUMENT]
@@ -190,7 +188,7 @@ def _given_twice(trial: Trial) -> Iterator[Finding]:
             at_once = _of_one(trial, both, one, other, cotangents)
         except TargetError as error:
             message = f"With one tensor as {one.name} and {other.name} it fails: {error}"
-            yield judged(trial, "shapes", about, False, message, kind="raises")
+            yield judge(trial, "shapes", about, False, message, kind="raises")
             continue
         total = sum((g for g in (apart[one], apart[other]) if g is not None), torch.zeros_like(tensors[one]))
         gap = (total - at_once).abs().nan_to_num(0.0)
@@ -202,7 +200,7 @@ def _given_twice(trial: Trial) -> Iterator[Finding]:
                 f"With one tensor as {one.name} and {other.name} its gradient is off by {figure:.2g} relative from the "
                 "sum of theirs: the code tells its arguments apart by their identity, or writes into one."
             )
-        yield judged(trial, "shapes", about, held, message, kind="given twice", figure=figure, unit="relative")
+        yield judge(trial, "shapes", about, held, message, kind="given twice", figure=figure, unit="relative")
 
 
 def _of_one(
@@ -225,7 +223,7 @@ def _of_one(
     return torch.zeros_like(leaf) if found is None else found
 
 
-def _nudged(trial: Trial) -> Tensors:
+def _nudge(trial: Trial) -> Tensors:
     """The arguments moved by a hundredth or two, each element its own way."""
     generator = torch.Generator().manual_seed(trial.seed)
     moved = dict(trial.inputs[0])
@@ -236,7 +234,7 @@ def _nudged(trial: Trial) -> Tensors:
     return moved
 
 
-def _said(one: Along) -> str:
+def _describe(one: Along) -> str:
     return (
         f"the gradient of {one.slot.name} is not the derivative: along a random direction the backward gives "
         f"{one.got:.6g}, differences give {one.slope.value:.6g}"

@@ -17,7 +17,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from gradport.checking.calls import cotangents_for
-from gradport.checking.findings import judged, noted, skipped, warned
+from gradport.checking.findings import judge, note, skip, warn
 from gradport.checking.rules import rule
 from gradport.checking.trial import Trial
 from gradport.compat.quiet import quiet
@@ -64,34 +64,34 @@ class _Flat:
 def transforms(trial: Trial) -> Iterator[Finding]:
     """One Finding for each transform."""
     if trial.is_random:
-        yield skipped(trial, "transforms", "", "the subject draws random numbers")
+        yield skip(trial, "transforms", "", "the subject draws random numbers")
         return
-    flat = _flattened(trial)
+    flat = _flatten(trial)
     if flat is None:
-        yield skipped(trial, "transforms", "", "its examined arguments are not plain positional tensors")
+        yield skip(trial, "transforms", "", "its examined arguments are not plain positional tensors")
         return
     for name, transform in _TRANSFORMS.items():
-        yield _tried(trial, name, transform, flat)
+        yield _try_transform(trial, name, transform, flat)
     if not trial.thorough:
         reason = "the profile leaves it out; ask for profile='thorough'"
-        yield skipped(trial, "transforms", "compile(inductor)", reason)
+        yield skip(trial, "transforms", "compile(inductor)", reason)
     elif shutil.which("g++") is None:
-        yield skipped(trial, "transforms", "compile(inductor)", "it needs a C++ compiler, and there is no g++")
+        yield skip(trial, "transforms", "compile(inductor)", "it needs a C++ compiler, and there is no g++")
     else:
-        yield _tried(trial, "compile(inductor)", _compiled_to_code, flat)
+        yield _try_transform(trial, "compile(inductor)", _compile_to_code, flat)
 
 
-def _compiled(flat: _Flat) -> tuple[Tensors, Tensors]:
+def _compile(flat: _Flat) -> tuple[Tensors, Tensors]:
     torch.compiler.reset()
     return _both(torch.compile(flat.run, backend="aot_eager", fullgraph=True), flat)
 
 
-def _compiled_to_code(flat: _Flat) -> tuple[Tensors, Tensors]:
+def _compile_to_code(flat: _Flat) -> tuple[Tensors, Tensors]:
     torch.compiler.reset()
     return _both(torch.compile(flat.run, backend="inductor", fullgraph=True), flat)
 
 
-def _exported(flat: _Flat) -> tuple[Tensors, Tensors]:
+def _export(flat: _Flat) -> tuple[Tensors, Tensors]:
     class Wrapped(torch.nn.Module):
         def forward(self, *inputs: torch.Tensor) -> Tensors:
             return flat.run(*inputs)
@@ -103,13 +103,13 @@ def _func_grad(flat: _Flat) -> tuple[Tensors, Tensors]:
     return flat.outputs, _functional_gradient(flat)(*flat.inputs)
 
 
-def _compiled_func_grad(flat: _Flat) -> tuple[Tensors, Tensors]:
+def _compile_func_grad(flat: _Flat) -> tuple[Tensors, Tensors]:
     torch.compiler.reset()
     compiled = torch.compile(_functional_gradient(flat), backend="aot_eager", fullgraph=True)
     return flat.outputs, compiled(*flat.inputs)
 
 
-def _vmapped(flat: _Flat) -> tuple[Tensors, Tensors]:
+def _vmap(flat: _Flat) -> tuple[Tensors, Tensors]:
     """A batch of two against a loop; the gradients are eager's own, since there is nothing else to compare."""
     batch = tuple(torch.stack([x, x.flip(0) if x.dim() else x * 2]) for x in flat.inputs)
     got = torch.func.vmap(flat.run)(*batch)
@@ -129,18 +129,18 @@ def _jvp(flat: _Flat) -> tuple[Tensors, Tensors]:
     return flat.outputs, flat.gradients
 
 
-def _checkpointed(flat: _Flat) -> tuple[Tensors, Tensors]:
+def _checkpoint(flat: _Flat) -> tuple[Tensors, Tensors]:
     return _both(lambda *inputs: checkpoint(flat.run, *inputs, use_reentrant=False), flat)
 
 
 _TRANSFORMS: dict[str, Callable[[_Flat], tuple[Tensors, Tensors]]] = {
-    "compile": _compiled,
-    "export": _exported,
+    "compile": _compile,
+    "export": _export,
     "func.grad": _func_grad,
-    "compile(func.grad)": _compiled_func_grad,
-    "vmap": _vmapped,
+    "compile(func.grad)": _compile_func_grad,
+    "vmap": _vmap,
     "jvp": _jvp,
-    "checkpoint": _checkpointed,
+    "checkpoint": _checkpoint,
 }
 
 _DROPS = ("export", "compile(func.grad)")
@@ -148,30 +148,32 @@ _DROPS = ("export", "compile(func.grad)")
 author's."""
 
 
-def _tried(trial: Trial, name: str, transform: Callable[[_Flat], tuple[Tensors, Tensors]], flat: _Flat) -> Finding:
+def _try_transform(
+    trial: Trial, name: str, transform: Callable[[_Flat], tuple[Tensors, Tensors]], flat: _Flat
+) -> Finding:
     try:
         with quiet(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             outputs, gradients = transform(flat)
     except _Differs as differs:
         message = f"{name} gives other values than eager: off by {differs.args[0]:.2g} relative."
-        return judged(trial, "transforms", name, False, message, kind="other values", figure=differs.args[0])
+        return judge(trial, "transforms", name, False, message, kind="other values", figure=differs.args[0])
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        return noted(trial, "transforms", name, f"torch refuses {name}: {reason}", kind="refused")
+        return note(trial, "transforms", name, f"torch refuses {name}: {reason}", kind="refused")
     values, slopes = _gap(outputs, flat.outputs), _gap(gradients, flat.gradients)
     if values > _SLACK:
         message = f"{name} gives other values than eager: off by {values:.2g} relative."
-        return judged(trial, "transforms", name, False, message, kind="other values", figure=values)
+        return judge(trial, "transforms", name, False, message, kind="other values", figure=values)
     if slopes <= _SLACK:
         message = f"{name} gives the values and the gradient of eager."
-        return judged(trial, "transforms", name, True, message, kind="same", figure=slopes)
+        return judge(trial, "transforms", name, True, message, kind="same", figure=slopes)
     message = f"{name} silently ignores the custom backward: the gradient is off by {slopes:.2g} relative."
     if name in _DROPS:
-        return warned(trial, "transforms", name, message, kind="drops the backward", figure=slopes)
-    return judged(trial, "transforms", name, False, message, kind="drops the backward", figure=slopes)
+        return warn(trial, "transforms", name, message, kind="drops the backward", figure=slopes)
+    return judge(trial, "transforms", name, False, message, kind="drops the backward", figure=slopes)
 
 
-def _flattened(trial: Trial) -> _Flat | None:
+def _flatten(trial: Trial) -> _Flat | None:
     """None where an examined argument is nested, by keyword or a parameter, or where a loss is in the way."""
     joint = trial.joint
     by_name = {argument.name: argument for argument in joint.arguments}

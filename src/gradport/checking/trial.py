@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import torch
 
 from gradport.compat.quiet import quiet
-from gradport.eager.inputs import fresh, fresh_within, moved_state
+from gradport.eager.inputs import fresh, fresh_within, move_state
 from gradport.eager.joint import CallResults, Joint, Slot, cast, copies
-from gradport.eager.randomness import seeded
-from gradport.eager.run import Cotangent, given, ones, rejection, run_eager
+from gradport.eager.randomness import seed_generators
+from gradport.eager.run import Cotangent, cotangents_from, ones, rejection, run_eager
 from gradport.errors import Error
 from gradport.isolation.effort import Effort, Profile
 from gradport.subject.signature import place_of_gradient
@@ -67,13 +67,13 @@ class Trial:
         """
         made = Trial(self.joint.at(tensors), seed=self.seed, moved=0)
         made.elements = 12
-        made.seeded(made.inputs[0])
+        made.seeded_outputs(made.inputs[0])
         return made
 
     def _drawn(self, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
         """Moved arguments, targets, parameters and buffers in float64; values that the example shows, and the
         parameters as they are, where the subject rejects those."""
-        moved = fresh(self.joint, {}, {}, generator) | moved_state(self.joint, generator) | self._declared_numbers()
+        moved = fresh(self.joint, {}, {}, generator) | move_state(self.joint, generator) | self._declared_numbers()
         wide = cast(copies(moved), torch.float64)
         try:
             self.outputs(wide)
@@ -125,7 +125,7 @@ class Trial:
         """
         return self._call(self.joint, tensors, cotangents).gradients
 
-    def seeded(self, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def seeded_outputs(self, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The outputs that take a cotangent, with their values.
 
         Raises:
@@ -148,7 +148,7 @@ class Trial:
         Raises:
             TargetError: it raised; the message carries its reason and its line.
         """
-        with seeded(self.seed):
+        with seed_generators(self.seed):
             try:
                 with quiet():
                     return body()
@@ -168,7 +168,7 @@ class Trial:
         return self.once("is random", measure)
 
     def _results_with_seed(self, seed: int) -> list[torch.Tensor]:
-        with seeded(seed):
+        with seed_generators(seed):
             results = run_eager(self.joint, self.inputs[0], ones)
         found = [*self.results_of(results).values(), *results.gradients.values()]
         return [tensor.detach() for tensor in found if tensor is not None]
@@ -180,8 +180,8 @@ class Trial:
     def _call(
         self, joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]
     ) -> CallResults:
-        return self._seeded_call(joint, tensors, given(cotangents))
+        return self._seeded_call(joint, tensors, cotangents_from(cotangents))
 
     def _seeded_call(self, joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangent: Cotangent) -> CallResults:
-        with seeded(self.seed):
+        with seed_generators(self.seed):
             return run_eager(joint, tensors, cotangent)

@@ -14,7 +14,7 @@ from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls,
 from gradport.eager.joint import Slot
 from gradport.subject.leaves import leaves
 
-__all__ = ["Watched", "watched"]
+__all__ = ["Watched", "watch_call"]
 
 
 @dataclasses.dataclass
@@ -49,7 +49,7 @@ class Watched:
     changed_kept: tuple[str, ...] = ()
 
 
-def watched(trial: Trial, tensors: Mapping[Slot, torch.Tensor]) -> tuple[Call, list[Watched]]:
+def watch_call(trial: Trial, tensors: Mapping[Slot, torch.Tensor]) -> tuple[Call, list[Watched]]:
     """Runs forward and backward once; gives the call and every custom Function that it passed through, in order.
 
     Raises:
@@ -75,7 +75,7 @@ class _Watcher(Hooks):
         before = [_copy(value) for value in call.args]
         results = run()
         one = Watched(call.function.__name__, call.args, results if isinstance(results, tuple) else (results,))
-        one.changed_inputs = tuple(at for at, value in enumerate(call.args) if _changed(before[at], value))
+        one.changed_inputs = tuple(at for at, value in enumerate(call.args) if _find_changes(before[at], value))
         self.log.append(one)
         self._by_context[id(call.context)] = one
         if not has_setup_context(call.function):
@@ -91,15 +91,15 @@ class _Watcher(Hooks):
         one = self._by_context.get(id(context))
         if one is None:
             return run()
-        one.kept, one.saved, one.cotangents = _kept(context), tuple(context.saved_tensors), cotangents
+        one.kept, one.saved, one.cotangents = _tensors_on_ctx(context), tuple(context.saved_tensors), cotangents
         before = [_copy(value) for value in cotangents]
         saved = [_copy(value) for value in one.saved]
         kept = {name: _copy(value) for name, value in one.kept.items()}
         results = run()
         one.gradients = results if isinstance(results, tuple) else (results,)
-        one.changed_cotangents = tuple(at for at, value in enumerate(cotangents) if _changed(before[at], value))
-        one.changed_saved = tuple(at for at, value in enumerate(one.saved) if _changed(saved[at], value))
-        one.changed_kept = tuple(name for name, value in one.kept.items() if _changed(kept[name], value))
+        one.changed_cotangents = tuple(at for at, value in enumerate(cotangents) if _find_changes(before[at], value))
+        one.changed_saved = tuple(at for at, value in enumerate(one.saved) if _find_changes(saved[at], value))
+        one.changed_kept = tuple(name for name, value in one.kept.items() if _find_changes(kept[name], value))
         return results
 
 
@@ -112,7 +112,7 @@ def _note_marks(one: Watched, call: FunctionCall) -> None:
     )
 
 
-def _kept(context: Any) -> dict[str, torch.Tensor]:
+def _tensors_on_ctx(context: Any) -> dict[str, torch.Tensor]:
     """Tensors among the attributes that a forward put on its ctx."""
     found: dict[str, torch.Tensor] = {}
     for name, value in vars(context).items():
@@ -128,7 +128,7 @@ def _copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, torch.Tensor) else value
 
 
-def _changed(before: Any, value: Any) -> bool:
+def _find_changes(before: Any, value: Any) -> bool:
     if not isinstance(value, torch.Tensor) or before.shape != value.shape:
         return isinstance(value, torch.Tensor)
     now = value.detach()

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from gradport.checking.ask import asked, endless, late
+from gradport.checking.ask import ask_rule, endless, late
 from gradport.checking.rules import Rule
 from gradport.checking.trial import Trial
 from gradport.checking.warm import warm_up
@@ -86,7 +86,7 @@ def examine(examination: Examination, rules: Sequence[Rule]) -> RuleResults:
     if _can_fork(examination.joint):
         if any(rule.compiles for rule in rules):
             warm_up()
-        _Parent(examination, found).run(_shared(rules))
+        _Parent(examination, found).run(_share_rules(rules))
     else:
         _ask_here(examination, rules, lambda message: _take(message, found))
     return found
@@ -98,7 +98,7 @@ def _can_fork(joint: Joint) -> bool:
     return hasattr(os, "fork") and on_cpu and not torch.cuda.is_initialized() and not in_the_open
 
 
-def _shared(rules: Sequence[Rule]) -> list[list[Rule]]:
+def _share_rules(rules: Sequence[Rule]) -> list[list[Rule]]:
     """The rules of each worker: two work beside each other where there is more than one core."""
     alongside = [rule for rule in rules if rule.alongside]
     others = [rule for rule in rules if not rule.alongside]
@@ -122,7 +122,7 @@ def _ask_here(examination: Examination, rules: Sequence[Rule], tell: Callable[[M
         return
     try:
         called = time.process_time()
-        trial.seeded(examination.joint.examples())
+        trial.seeded_outputs(examination.joint.examples())
         once = time.process_time() - called
     except TargetError as error:
         tell(("broken", str(error)))
@@ -134,7 +134,7 @@ def _ask_here(examination: Examination, rules: Sequence[Rule], tell: Callable[[M
             continue
         tell(("asking", rule.name, limit))
         with memory.recorded() as memories, quiet():
-            findings = asked(trial, rule, limit)
+            findings = ask_rule(trial, rule, limit)
         tell(("told", rule.name, findings, memories))
 
 
@@ -194,7 +194,7 @@ class _Parent:
         if not left:
             return
         if worker.asking is None:
-            self._found.broken = _died(self._examination.joint, end, "on its own example")
+            self._found.broken = _report_death(self._examination.joint, end, "on its own example")
             return
         lost, *rest = left
         self._found.findings[lost.name] = [_lost(lost.name, end, self._examination.joint, worker.limit)]
@@ -284,7 +284,7 @@ def _live(examination: Examination, rules: Sequence[Rule], line: Connection) -> 
         os._exit(code)
 
 
-def _died(joint: Joint, end: str | None, where: str) -> str:
+def _report_death(joint: Joint, end: str | None, where: str) -> str:
     if end is None:
         return f"{joint.subject.name} does not come to an end {where}: it waits for something, or loops."
     what = f"calls exit ({end})" if end.startswith("exit") else f"kills its process ({end})"
@@ -307,5 +307,5 @@ def _lost(rule: str, end: str | None, joint: Joint, limit: float) -> Finding:
         kind="crash",
         severity=Severity.ERROR,
         where=place_of_gradient(joint.subject.target),
-        message=_died(joint, end, "on the inputs of this rule"),
+        message=_report_death(joint, end, "on the inputs of this rule"),
     )

@@ -18,9 +18,9 @@ from gradport.cli.options import (
     Seed,
     TimeLimit,
     Wrt,
-    expected,
     factor,
     names,
+    parse_expectations,
 )
 from gradport.cli.page import require_place, write_page
 from gradport.cli.session import Session, session
@@ -57,7 +57,9 @@ def check(
             raise SpecError("Give a TARGET to check, or --list to see the rules.")
         work = factor(budget)
         require_place(html)
-        subject = load_subject(target, inputs or [], loss=loss, seed=seed, wrt=names(wrt), expect=expected(expect))
+        subject = load_subject(
+            target, inputs or [], loss=loss, seed=seed, wrt=names(wrt), expect=parse_expectations(expect)
+        )
         with current.step("importing"):
             from gradport.checking import check as run_check
             from gradport.reporting.terminal import evidence_table

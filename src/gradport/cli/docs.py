@@ -42,15 +42,15 @@ def docs(
         require_writable(out)
         work = factor(budget)
         with current.step("reading"):
-            from gradport.documenting.cards import known_cards
+            from gradport.documenting.cards import load_cards
             from gradport.reporting.site import SITE, as_markdown, as_site, pages
 
-            surveyed = _surveyed(current, paths)
-        measured = {} if evidence is None else known_cards(evidence, surveyed)
+            surveyed = _survey(current, paths)
+        measured = {} if evidence is None else load_cards(evidence, surveyed)
         given = _subjects(current, subjects, surveyed)
         if given:
             options = _Options(work, _command(paths, subjects, work), out)
-            measured |= _measured(current, given, surveyed, measured, options)
+            measured |= _measure(current, given, surveyed, measured, options)
         with current.step("drawing"):
             made = pages(surveyed, measured)
             texts = as_markdown(made, measured)
@@ -71,7 +71,7 @@ def docs(
         }
 
 
-def _surveyed(current: Session, paths: Sequence[str]) -> dict[str, Any]:
+def _survey(current: Session, paths: Sequence[str]) -> dict[str, Any]:
     """The files of every path; of several each below the path's own name.
 
     Raises:
@@ -156,16 +156,16 @@ def _root(path: str) -> pathlib.Path:
     raise TargetError(f"{path}: neither a file, a folder nor an installed package.")
 
 
-def _measured(
+def _measure(
     current: Session, subjects: Sequence[Any], surveyed: Any, known: Any, options: _Options
 ) -> dict[str, list[Any]]:
     """What these Subjects show; written as soon as it is known, since measuring takes long."""
-    from gradport.documenting.cards import LeftOut, measured_cards
+    from gradport.documenting.cards import LeftOut, measure_cards
     from gradport.reporting.measured import evidence_file
 
     found: dict[str, list[Any]] = {}
     with current.step("measuring"):
-        for card in measured_cards(
+        for card in measure_cards(
             subjects, surveyed, known, budget=options.budget, command=options.command, progress=current.progress
         ):
             if isinstance(card, LeftOut):

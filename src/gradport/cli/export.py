@@ -31,7 +31,7 @@ from gradport.cli.target import load_subject
 if TYPE_CHECKING:
     from gradport.model.program import Program
 
-__all__ = ["export", "exported", "file_stem", "require_exportable", "save", "with_gradients"]
+__all__ = ["export", "export_target", "file_stem", "require_exportable", "save", "with_gradients"]
 
 
 def export(
@@ -54,11 +54,11 @@ def export(
         require_writable(out)
         subject = load_subject(target, inputs or [], loss=loss, outputs=names(outputs))
         options = {"functions": functions, "fallback": not no_fallback, "random": random, "opset_version": opset}
-        program = exported(current, subject, wrt, verify=not no_verify, **options)
+        program = export_target(current, subject, wrt, verify=not no_verify, **options)
         save(current, program, out / f"{file_stem(subject.name)}.onnx")
 
 
-def exported(current: Session, subject: Any, wrt: str | None, **options: Any) -> Program:
+def export_target(current: Session, subject: Any, wrt: str | None, **options: Any) -> Program:
     """Exports with what the command line said, every gradient where it said nothing, and shows the result."""
     with current.step("importing"):
         from gradport.exporting.export import export as run_export
@@ -72,7 +72,7 @@ def exported(current: Session, subject: Any, wrt: str | None, **options: Any) ->
         current.say(f"The backward gives no gradient for {name}.")
     for name in program.dropped_updates:
         current.say(f"The update of the buffer {name} is left out.")
-    current.result |= {"subject": subject.name, "export": _described(program)}
+    current.result |= {"subject": subject.name, "export": _describe(program)}
     return program
 
 
@@ -117,7 +117,7 @@ def file_stem(name: str) -> str:
     return stem if len(stem) <= _LONGEST else f"{stem[:_LONGEST]}-{zlib.crc32(stem.encode()):08x}"
 
 
-def _described(program: Program) -> dict[str, Any]:
+def _describe(program: Program) -> dict[str, Any]:
     def listed(specs: Any) -> list[dict[str, Any]]:
         return [
             {**dataclasses.asdict(spec), "dtype": str(spec.dtype).removeprefix("torch."), "shape": list(spec.shape)}

@@ -36,11 +36,11 @@ __all__ = [
     "Target",
     "TimeLimit",
     "Wrt",
-    "expected",
     "factor",
-    "listed",
     "names",
+    "parse_expectations",
     "sizes_of",
+    "split_list",
 ]
 
 Target = Annotated[str, typer.Argument(help="module:attribute or path/file.py:attribute", show_default=False)]
@@ -100,7 +100,7 @@ def names(text: str | None) -> str | list[str] | None:
     return text if text in ("inputs", "parameters", "all") else [part.strip() for part in text.split(",")]
 
 
-def listed(text: str | None) -> tuple[str, ...]:
+def split_list(text: str | None) -> tuple[str, ...]:
     """`a,b` as its parts; none where nothing is said."""
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
@@ -137,7 +137,7 @@ def factor(text: str) -> float:
         ) from None
 
 
-def expected(texts: Sequence[str] | None) -> Any:
+def parse_expectations(texts: Sequence[str] | None) -> Any:
     """`straight-through` for all arguments, or `x=straight-through` one by one.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradport.cli.export import exported, file_stem, require_exportable, save
+from gradport.cli.export import export_target, file_stem, require_exportable, save
 from gradport.cli.options import (
     Atol,
     Budget,
@@ -26,9 +26,9 @@ from gradport.cli.options import (
     Target,
     TimeLimit,
     Wrt,
-    expected,
     factor,
     names,
+    parse_expectations,
     sizes_of,
 )
 from gradport.cli.page import write_page
@@ -69,7 +69,7 @@ def run(
         work, wanted = factor(budget), sizes_of(sizes)
         require_writable(out)
         subject = load_subject(
-            target, inputs or [], loss=loss, seed=seed, outputs=names(outputs), expect=expected(expect)
+            target, inputs or [], loss=loss, seed=seed, outputs=names(outputs), expect=parse_expectations(expect)
         )
         with current.step("importing"):
             from gradport.checking import check
@@ -87,7 +87,7 @@ def run(
         _keep(current, stem, "check", checked)
         found.append((f"gradport check {target}", checked))
         try:
-            program = exported(current, subject, wrt, **options)
+            program = export_target(current, subject, wrt, **options)
         except Error:
             write_page(current, stem.with_name(f"{stem.name}.html"), subject.name, found)
             raise

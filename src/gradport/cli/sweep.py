@@ -20,8 +20,8 @@ from gradport.cli.options import (
     TimeLimit,
     Wrt,
     factor,
-    listed,
     names,
+    split_list,
 )
 from gradport.cli.page import require_place, write_page
 from gradport.cli.session import session
@@ -54,10 +54,10 @@ def sweep(
     with session("sweep", as_json) as current:
         axes: dict[str, Any] = {
             "opsets": _numbers(opsets),
-            "dtypes": listed(dtypes),
-            "functions": listed(functions),
+            "dtypes": split_list(dtypes),
+            "functions": split_list(functions),
             "dynamic": _shapes(shapes),
-            "runtimes": listed(runtimes),
+            "runtimes": split_list(runtimes),
         }
         require_place(html)
         subject = load_subject(target, inputs or [], loss=loss, seed=seed, outputs=names(outputs))
@@ -82,7 +82,7 @@ def sweep(
 
 def _numbers(text: str | None) -> tuple[int, ...]:
     found: list[int] = []
-    for part in listed(text):
+    for part in split_list(text):
         low, dash, high = part.partition("-")
         if not low.isdigit() or (dash and not high.isdigit()):
             raise SpecError(f"--opsets {text!r} does not parse; write for example --opsets 18,20 or --opsets 18-25.")
@@ -92,7 +92,7 @@ def _numbers(text: str | None) -> tuple[int, ...]:
 
 def _shapes(text: str | None) -> tuple[bool, ...]:
     known = {"static": False, "dynamic": True}
-    for part in listed(text):
+    for part in split_list(text):
         if part not in known:
             raise SpecError(f"--shapes names {part!r}; known are static, dynamic.")
-    return tuple(known[part] for part in listed(text))
+    return tuple(known[part] for part in split_list(text))

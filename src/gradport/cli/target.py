@@ -47,10 +47,10 @@ def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None,
     values = _values(inputs)
     if isinstance(found, Subject):
         subject = found.replace(**given)
-        return subject if not values else _bound(subject.target, values, subject)
+        return subject if not values else _bind(subject.target, values, subject)
     torch.manual_seed(seed)  # a file that was imported before draws nothing
     found = _instance(as_function(found), target)
-    return _bound(found, values, Subject(found, **given))
+    return _bind(found, values, Subject(found, **given))
 
 
 def load_subjects(path: str) -> list[Any]:
@@ -167,14 +167,14 @@ def _instance(found: Any, target: str) -> Any:
 def _values(inputs: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in inputs:
-        name, value = _parsed(text)
+        name, value = _parse_argument(text)
         if name in values:
             raise SpecError(f"The input {name!r} is given twice; give it once.")
         values[name] = value
     return values
 
 
-def _parsed(text: str) -> tuple[str, Any]:
+def _parse_argument(text: str) -> tuple[str, Any]:
     """`NAME=VALUE`."""
     name, equals, value = text.partition("=")
     if not equals or not name:
@@ -210,16 +210,16 @@ def _torch_name(text: str) -> Any:
         raise SpecError(f"torch has no {text.removeprefix('torch.')!r}.") from None
 
 
-def _bound(target: Any, values: Mapping[str, Any], subject: Any) -> Any:
+def _bind(target: Any, values: Mapping[str, Any], subject: Any) -> Any:
     """The Subject with `values` as its arguments and targets."""
     from gradport.subject.signature import signature_of
 
-    tree = _nested(values)
+    tree = _nest(values)
     parameters = _parameters(signature_of(target))
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for parameter in parameters:
-        given = _taken(parameter, tree)
+        given = _take_values(parameter, tree)
         if parameter.kind is parameter.VAR_POSITIONAL:
             args += given
         elif parameter.kind is parameter.VAR_KEYWORD:
@@ -249,7 +249,7 @@ def _parameters(signature: inspect.Signature | None) -> list[inspect.Parameter]:
     return list(signature.parameters.values())
 
 
-def _taken(parameter: inspect.Parameter, tree: dict[str, Any]) -> list[Any]:
+def _take_values(parameter: inspect.Parameter, tree: dict[str, Any]) -> list[Any]:
     """The values for one parameter, taken out of the tree."""
     if parameter.kind is parameter.VAR_POSITIONAL:
         found: list[Any] = []
@@ -259,7 +259,7 @@ def _taken(parameter: inspect.Parameter, tree: dict[str, Any]) -> list[Any]:
     return [tree.pop(parameter.name)] if parameter.name in tree else []
 
 
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
     """`x.0` and `x.1` become a tuple `x`, `x.key` a dict."""
     tree: dict[str, Any] = {}
     for name, value in values.items():
@@ -267,13 +267,13 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
         place = functools.reduce(lambda found, key: found.setdefault(key, {}), path, tree)
         place[last] = value
     nested = {name.split(".")[0] for name in values if "." in name}
-    return {name: _collected(value) if name in nested else value for name, value in tree.items()}
+    return {name: _collect(value) if name in nested else value for name, value in tree.items()}
 
 
-def _collected(value: Any) -> Any:
+def _collect(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    items = {key: _collected(item) for key, item in value.items()}
+    items = {key: _collect(item) for key, item in value.items()}
     if all(key.isdigit() for key in items):
         return tuple(items[key] for key in sorted(items, key=int))
     return items

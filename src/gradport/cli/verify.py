@@ -25,9 +25,9 @@ from gradport.cli.options import (
     TimeLimit,
     Wrt,
     factor,
-    listed,
     names,
     sizes_of,
+    split_list,
 )
 from gradport.cli.page import require_place, write_page
 from gradport.cli.session import session
@@ -75,7 +75,7 @@ def verify(
                 seed=seed,
                 rtol=rtol,
                 atol=atol,
-                runtimes=listed(runtimes) or None,
+                runtimes=split_list(runtimes) or None,
                 reproducer=out / f"{Path(file).stem}.reproducer",
             )
         current.show(evidence_table(f"verify {file} on {len(evidence.series['cases'])} inputs", evidence))

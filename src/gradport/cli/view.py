@@ -30,7 +30,7 @@ def view(
         if file.suffix == ".onnx":
             _model(current, file)
         elif file.suffix == ".json":
-            _browser(current, _drawn(file))
+            _browser(current, _draw_page(file))
         elif file.suffix in (".html", ".htm"):
             _browser(current, file)
         else:
@@ -47,7 +47,7 @@ def _model(current: Session, file: pathlib.Path) -> None:
     netron.wait()
 
 
-def _drawn(file: pathlib.Path) -> pathlib.Path:
+def _draw_page(file: pathlib.Path) -> pathlib.Path:
     """Evidence as a page in a folder for scratch."""
     from gradport.reporting.run import run_html
 

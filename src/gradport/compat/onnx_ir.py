@@ -13,11 +13,11 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-__all__ = ["remembered_signatures"]
+__all__ = ["remember_signatures"]
 
 
 @contextlib.contextmanager
-def remembered_signatures() -> Iterator[None]:
+def remember_signatures() -> Iterator[None]:
     """The signature of an ONNX operator is worked out once, not at every node."""
     work_out = ir.schemas.OpSignature.from_op_schema
 

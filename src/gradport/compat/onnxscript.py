@@ -14,7 +14,7 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import evaluator, values
 
-__all__ = ["add_node", "unparsed_lowerings"]
+__all__ = ["add_node", "skip_parsing"]
 
 
 class _OnlyDomain:
@@ -25,7 +25,7 @@ class _OnlyDomain:
 
 
 @contextlib.contextmanager
-def unparsed_lowerings() -> Iterator[None]:
+def skip_parsing() -> Iterator[None]:
     """The lowerings of torchlib can be listed and no source is parsed."""
     parsing: Any = values.TracedOnnxFunction.function_ir
     unparsed = property(lambda function: _OnlyDomain(function.opset.domain))

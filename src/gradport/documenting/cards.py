@@ -13,7 +13,7 @@ from gradport.measuring.measure import measure
 from gradport.subject.signature import source_of
 from gradport.subject.subject import Subject
 
-__all__ = ["LeftOut", "known_cards", "measured_cards"]
+__all__ = ["LeftOut", "load_cards", "measure_cards"]
 
 Cards = dict[str, list[Evidence]]
 """Evidences by the file and the Function that they are about, `file:Function`."""
@@ -27,7 +27,7 @@ class LeftOut:
     why: str
 
 
-def measured_cards(
+def measure_cards(
     subjects: Sequence[Subject],
     surveyed: Mapping[str, Evidence],
     known: Cards,
@@ -68,7 +68,7 @@ def measured_cards(
         yield key, found
 
 
-def known_cards(folder: pathlib.Path, surveyed: Mapping[str, Evidence]) -> Cards:
+def load_cards(folder: pathlib.Path, surveyed: Mapping[str, Evidence]) -> Cards:
     """The Evidence that an earlier run left in a folder, as far as it is about Functions of these files.
 
     Raises:

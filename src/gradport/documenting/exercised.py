@@ -9,7 +9,7 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-__all__ = ["Suite", "exercised_by", "suites_of"]
+__all__ = ["Suite", "find_tests", "suites_of"]
 
 _ROOTS = ("pyproject.toml", "setup.py", "setup.cfg", ".git")
 
@@ -45,7 +45,7 @@ def suites_of(root: pathlib.Path) -> list[Suite]:
     return found
 
 
-def exercised_by(function: str, module: str, suites: Sequence[Suite]) -> list[dict[str, Any]]:
+def find_tests(function: str, module: str, suites: Sequence[Suite]) -> list[dict[str, Any]]:
     """The tests that name a Function, in files that import its module: `file`, `line` and `test`."""
     short, home = function.split(".")[-1], module.split(".")[-1]
     found = []

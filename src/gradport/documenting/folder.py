@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 
 from gradport.documenting.exercised import suites_of
-from gradport.documenting.links import linked
+from gradport.documenting.links import link_files
 from gradport.documenting.syntax import survey_file
 from gradport.errors import TargetError
 from gradport.evidence.evidence import Evidence
@@ -24,7 +24,7 @@ def survey_folders(
 ) -> dict[str, Evidence]:
     """Every Python file of several folders or files, each of which knows who uses it.
 
-    To the `series` of `survey_file` it adds what `linked` finds.
+    To the `series` of `survey_file` it adds what `link_files` finds.
 
     Args:
         roots: folders and files, each under the name that the paths of its files begin with.
@@ -41,7 +41,7 @@ def survey_folders(
         surveyed |= found
     has_functions = any(evidence.source["autograd"] for evidence in surveyed.values())
     suites = [suite for root in roots.values() for suite in suites_of(root)] if has_functions else []
-    return linked(surveyed, suites)
+    return link_files(surveyed, suites)
 
 
 def _files(root: pathlib.Path, under: str, left_out: Callable[[str], None]) -> Iterator[tuple[str, Evidence]]:

@@ -81,8 +81,8 @@ def _entry(node: ast.ClassDef, name: str, methods: _Methods, text: str) -> dict[
         "signature": f"({ast.unparse(forward.args)})",
         "arguments": arguments,
         "differentiable": _differentiable(backward, arguments),
-        "saved": sorted({saved for method in used for saved in _saved(method)}),
-        "kept_on_ctx": sorted({kept for method in used for kept in _kept(method)}),
+        "saved": sorted({saved for method in used for saved in _saved_tensors(method)}),
+        "kept_on_ctx": sorted({kept for method in used for kept in _context_names(method)}),
         "once_differentiable": any("once_differentiable" in ast.unparse(d) for d in backward.decorator_list),
         "has": sorted(set(methods) & {"setup_context", "vmap", "jvp", "symbolic"}),
         "operators": sorted({call for method in (forward, backward) for call in _calls(method)}),
@@ -127,13 +127,13 @@ def _inside(method: ast.AST) -> Iterator[ast.AST]:
             yield from _inside(node)
 
 
-def _saved(method: _Method) -> Iterator[str]:
+def _saved_tensors(method: _Method) -> Iterator[str]:
     for call in (node for node in ast.walk(method) if isinstance(node, ast.Call)):
         if isinstance(call.func, ast.Attribute) and call.func.attr == "save_for_backward":
             yield from (ast.unparse(argument) for argument in call.args)
 
 
-def _kept(method: _Method) -> Iterator[str]:
+def _context_names(method: _Method) -> Iterator[str]:
     """Names that are set on the context, whatever that is called."""
     contexts = {"ctx", *(argument.arg for argument in method.args.args[:1])} - {"cls", "self"}
     for node in ast.walk(method):

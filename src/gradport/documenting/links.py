@@ -9,16 +9,16 @@ import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from gradport.documenting.exercised import Suite, exercised_by
+from gradport.documenting.exercised import Suite, find_tests
 from gradport.evidence.evidence import Evidence
 
-__all__ = ["linked"]
+__all__ = ["link_files"]
 
 _ALIKE = 0.8
 """Share of the words of two Functions that are the same, from which they are near duplicates."""
 
 
-def linked(surveyed: Mapping[str, Evidence], suites: Sequence[Suite]) -> dict[str, Evidence]:
+def link_files(surveyed: Mapping[str, Evidence], suites: Sequence[Suite]) -> dict[str, Evidence]:
     """The same files, with more in their `series`.
 
     Args:
@@ -31,7 +31,7 @@ def linked(surveyed: Mapping[str, Evidence], suites: Sequence[Suite]) -> dict[st
     """
     importers = _importers(surveyed)
     return {
-        name: _linked(name, evidence, surveyed, suites, importers.get(evidence.source["module"], set()) - {name})
+        name: _link(name, evidence, surveyed, suites, importers.get(evidence.source["module"], set()) - {name})
         for name, evidence in surveyed.items()
     }
 
@@ -47,15 +47,15 @@ def _importers(surveyed: Mapping[str, Evidence]) -> dict[str, set[str]]:
     return found
 
 
-def _linked(
+def _link(
     name: str, evidence: Evidence, surveyed: Mapping[str, Evidence], suites: Sequence[Suite], importers: set[str]
 ) -> Evidence:
     own = sorted({entry["name"] for entry in evidence.source["autograd"]})
     links = {
         "imported_by": sorted(importers),
         "called_by": {function: list(_calls(function, name, surveyed)) for function in own},
-        "related": {function: _related(function, name, evidence, surveyed) for function in own},
-        "tested_by": {function: exercised_by(function, evidence.source["module"], suites) for function in own},
+        "related": {function: _related_files(function, name, evidence, surveyed) for function in own},
+        "tested_by": {function: find_tests(function, evidence.source["module"], suites) for function in own},
     }
     return dataclasses.replace(evidence, series={**evidence.series, **links})
 
@@ -96,7 +96,9 @@ def _full(name: str, imports: Sequence[Mapping[str, str]]) -> str:
     return ""
 
 
-def _related(function: str, home: str, evidence: Evidence, surveyed: Mapping[str, Evidence]) -> dict[str, list[str]]:
+def _related_files(
+    function: str, home: str, evidence: Evidence, surveyed: Mapping[str, Evidence]
+) -> dict[str, list[str]]:
     code = next(entry["code"] for entry in evidence.source["autograd"] if entry["name"] == function)
     folder, short = pathlib.PurePath(home).parent, function.split(".")[-1]
     own = _words(code)

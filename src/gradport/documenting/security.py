@@ -59,14 +59,14 @@ def _patterns(node: ast.AST, aliases: dict[str, str]) -> Iterator[str]:
         case ast.Name(id=name, ctx=ast.Load()) if name in _CODE:
             yield "imports by name" if name == "__import__" else "runs text as code"
         case ast.Call(func=function):
-            yield from _known(_full(function, aliases))
+            yield from _known_calls(_full(function, aliases))
         case ast.Assign(targets=targets) | ast.Delete(targets=targets):
-            yield from (found for target in targets for found in _known(f"={_full(target, aliases)}"))
+            yield from (found for target in targets for found in _known_calls(f"={_full(target, aliases)}"))
         case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
-            yield from _known(f"={_full(target, aliases)}")
+            yield from _known_calls(f"={_full(target, aliases)}")
 
 
-def _known(name: str) -> Iterator[str]:
+def _known_calls(name: str) -> Iterator[str]:
     yield from (pattern for pattern, entries in _ENTRIES.items() if any(_is(name, entry) for entry in entries))
 
 

@@ -39,15 +39,15 @@ def survey_file(path: pathlib.Path, module: str) -> Evidence:
     try:
         with tokenize.open(path) as file:  # as Python reads it: byte order marks and declared encodings
             text = file.read()
-        return _surveyed(path, module, text, ast.parse(text))
+        return _survey(path, module, text, ast.parse(text))
     except (OSError, UnicodeError, SyntaxError, ValueError) as error:
         raise TargetError(f"{path} cannot be read as Python: {first_line(error, 200)}.") from error
     except RecursionError as error:
         raise TargetError(f"{path} cannot be read as Python: it is nested too deeply.") from error
 
 
-def _surveyed(path: pathlib.Path, module: str, text: str, tree: ast.Module) -> Evidence:
-    names = dict(_qualified(tree, []))
+def _survey(path: pathlib.Path, module: str, text: str, tree: ast.Module) -> Evidence:
+    names = dict(_qualified_classes(tree, []))
     subject_names = _subject_names(tree)
     return Evidence(
         subject=module,
@@ -69,14 +69,14 @@ def _surveyed(path: pathlib.Path, module: str, text: str, tree: ast.Module) -> E
     )
 
 
-def _qualified(node: ast.AST, above: list[str]) -> Iterator[tuple[ast.ClassDef, str]]:
+def _qualified_classes(node: ast.AST, above: list[str]) -> Iterator[tuple[ast.ClassDef, str]]:
     """Every class with its qualified name, in the order of the file."""
     for inner in ast.iter_child_nodes(node):
         named = isinstance(inner, (ast.ClassDef, *_FUNCTIONS))
         path = [*above, inner.name] if named else above  # type: ignore[attr-defined]
         if isinstance(inner, ast.ClassDef):
             yield inner, ".".join(path)
-        yield from _qualified(inner, path)
+        yield from _qualified_classes(inner, path)
 
 
 def _class(node: ast.ClassDef, name: str) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from gradport.errors import SpecError
-from gradport.subject.leaves import leaves, replaced
+from gradport.subject.leaves import leaves, replace_leaves
 
-__all__ = ["Activation", "called_modules", "kept", "parsed", "require_met"]
+__all__ = ["Activation", "keep_activations", "parse_activation", "require_met", "track_modules"]
 
 _NAME = re.compile(r"(?P<module>.+?)\.output(?:#(?P<call>\d+))?(?:\.(?P<leaf>.+))?")
 
@@ -39,7 +39,7 @@ class Activation:
     leaf: str
 
 
-def parsed(name: str, modules: Mapping[str, torch.nn.Module]) -> Activation | None:
+def parse_activation(name: str, modules: Mapping[str, torch.nn.Module]) -> Activation | None:
     """What a name says, or None where it names no activation of these modules."""
     said = _NAME.fullmatch(name)
     if said is None or said["module"] not in modules:
@@ -48,7 +48,7 @@ def parsed(name: str, modules: Mapping[str, torch.nn.Module]) -> Activation | No
 
 
 @contextlib.contextmanager
-def kept(
+def keep_activations(
     wanted: Sequence[Activation], modules: Mapping[str, torch.nn.Module], gradients: bool
 ) -> Iterator[dict[str, torch.Tensor]]:
     """While open, fills a mapping of each wanted activation's name with its tensor.
@@ -68,7 +68,7 @@ def kept(
 
 
 @contextlib.contextmanager
-def called_modules(modules: Mapping[str, torch.nn.Module]) -> Iterator[Sequence[str]]:
+def track_modules(modules: Mapping[str, torch.nn.Module]) -> Iterator[Sequence[str]]:
     """While open, a sequence of the paths of the modules that are being called, the innermost last."""
     paths = {module: path for path, module in modules.items() if path}
     stack: list[str] = []
@@ -121,7 +121,7 @@ class _Hook:
         for activation in own:
             for path, leaf in list(leaves(result)):
                 if ".".join(map(str, path)) == activation.leaf and isinstance(leaf, torch.Tensor):
-                    result = replaced(result, {path: self._keep(activation.name, leaf)})
+                    result = replace_leaves(result, {path: self._keep(activation.name, leaf)})
         return result
 
     def _keep(self, name: str, tensor: torch.Tensor) -> torch.Tensor:

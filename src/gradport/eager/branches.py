@@ -39,7 +39,7 @@ class Branches(TorchDispatchMode):
     ) -> Any:
         """Runs the operator."""
         result = func(*args, **(kwargs or {}))
-        taken = _taken(name_of(func).rstrip("_"), args, result)
+        taken = _decision_of(name_of(func).rstrip("_"), args, result)
         if taken is not None:
             self.seen.append(taken.detach().clone())
         return result
@@ -59,7 +59,7 @@ def differing(first: Branches, second: Branches) -> float | None:
     return sum(int((a.double().nan_to_num() != b.double().nan_to_num()).sum()) for a, b in pairs) / total
 
 
-def _taken(name: str, args: tuple[Any, ...], result: Any) -> torch.Tensor | None:
+def _decision_of(name: str, args: tuple[Any, ...], result: Any) -> torch.Tensor | None:
     """What an operator decided, or None where it decides nothing."""
     if name in _ROUNDING or name in _COMPARING:
         return result if isinstance(result, torch.Tensor) else None

@@ -48,14 +48,14 @@ def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any) -> Any:
     given = tuple(operands)
     leaves, spec = tree_flatten(given)
     branches = [_Body(branch, lambda *flat: tree_unflatten(flat, spec)) for branch in (true_fn, false_fn)]
-    read = _read_by([(branch, tuple(leaves)) for branch in branches])
+    read = _tensors_read_by([(branch, tuple(leaves)) for branch in branches])
     results = _hop.cond(pred, *(branch.fed(read) for branch in branches), (*leaves, *_distinct(read, leaves)))
     return tree_unflatten(results, branches[0].spec)
 
 
 def _scan(combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> Any:
     body = _Body(combine_fn)
-    read = _read_by([(body, (*init, *(x[0] for x in xs), *additional_inputs))])
+    read = _tensors_read_by([(body, (*init, *(x[0] for x in xs), *additional_inputs))])
     return _hop.scan(
         body.fed(read), list(init), list(xs), (*additional_inputs, *_distinct(read, (*init, *xs, *additional_inputs)))
     )
@@ -64,7 +64,7 @@ def _scan(combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> A
 def _while_loop(cond_fn: Any, body_fn: Any, carried_inputs: Any, additional_inputs: Any = ()) -> Any:
     test, body = _Body(cond_fn), _Body(body_fn)
     given = (*carried_inputs, *additional_inputs)
-    read = _read_by([(test, given), (body, given)])
+    read = _tensors_read_by([(test, given), (body, given)])
     given_too = (*additional_inputs, *_distinct(read, given))
     return _hop.while_loop(test.fed(read, alone=True), body.fed(read), carried_inputs, given_too)
 
@@ -114,7 +114,7 @@ class _Body:
         return fed
 
 
-def _read_by(calls: Sequence[tuple[_Body, tuple[Any, ...]]]) -> tuple[torch.Tensor, ...]:
+def _tensors_read_by(calls: Sequence[tuple[_Body, tuple[Any, ...]]]) -> tuple[torch.Tensor, ...]:
     """The tensors that the bodies read beside their operands, in order of first use."""
     found: dict[int, torch.Tensor] = {}
     for body, operands in calls:

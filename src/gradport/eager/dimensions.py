@@ -49,7 +49,7 @@ def resolve_dimensions(joint: Joint, dynamic_shapes: Any) -> Dimensions:
     table: Dimensions = {}
     leaves = [*joint.arguments, *joint.targets]
     if dynamic_shapes is not None:
-        for argument, spec in _assigned(joint, leaves, dynamic_shapes):
+        for argument, spec in _assign(joint, leaves, dynamic_shapes):
             axes = _axes(argument, spec)
             if axes:
                 table[argument.name] = axes
@@ -57,7 +57,7 @@ def resolve_dimensions(joint: Joint, dynamic_shapes: Any) -> Dimensions:
     return table
 
 
-def _assigned(joint: Joint, leaves: list[Argument], dynamic_shapes: Any) -> list[tuple[Argument, Any]]:
+def _assign(joint: Joint, leaves: list[Argument], dynamic_shapes: Any) -> list[tuple[Argument, Any]]:
     """Each tensor leaf with what was said about it."""
     if isinstance(dynamic_shapes, Mapping):
         by_name = dict(dynamic_shapes)

@@ -16,12 +16,12 @@ import torch
 
 from gradport.compat.torch.checkpoints import recomputations
 from gradport.compat.torch.tensors import version_of
-from gradport.eager.activations import Activation, kept, parsed, require_met
+from gradport.eager.activations import Activation, keep_activations, parse_activation, require_met
 from gradport.eager.control_flow import control_flow
 from gradport.eager.randomness import Randomness
 from gradport.eager.state import State, find_state
 from gradport.errors import ExportError, SpecError
-from gradport.subject.leaves import replaced
+from gradport.subject.leaves import replace_leaves
 from gradport.subject.ports import Port, Role, Slot
 from gradport.subject.signature import Argument, Bound, bind, output_leaves, source_of
 from gradport.subject.subject import Subject
@@ -155,7 +155,7 @@ class Joint:
             control_flow(),
             drawn if drawn is not None else contextlib.nullcontext(),
             recomputations(lambda: len(drawn.drawn) if drawn is not None else 0),
-            kept(every, self._modules, bool(self.wanted)) as activations,
+            keep_activations(every, self._modules, bool(self.wanted)) as activations,
         ):
             outputs, loss, seeded = self.state.call(
                 state, lambda: self._run(leaves, cotangent, lambda: require_met(every, activations))
@@ -211,7 +211,7 @@ class Joint:
 
     def activation(self, name: str) -> Activation | None:
         """The activation that a name means, or None."""
-        return parsed(name, self._modules)
+        return parse_activation(name, self._modules)
 
     def _activations(self) -> tuple[dict[Slot, Activation], list[Activation]]:
         """Those that are differentiated by, and those that `outputs` names."""
@@ -271,7 +271,7 @@ class Joint:
     def _evaluated(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
         args, kwargs, targets = self._placed(tensors)
         result = self._target(*args, **kwargs)
-        outputs = _named_outputs(result)
+        outputs = _name_outputs(result)
         return outputs, self._loss(result, outputs, targets)
 
     def _placed(self, leaves: Mapping[Slot, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
@@ -280,7 +280,7 @@ class Joint:
             for argument in arguments:
                 path = argument.path if kind == Role.ARGUMENT else ("targets", *argument.path)
                 by_path[path] = leaves[Slot(kind, argument.name)]
-        structure = replaced(self._example, by_path)
+        structure = replace_leaves(self._example, by_path)
         return structure["args"], structure["kwargs"], structure["targets"]
 
     def through(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Joint:
@@ -354,7 +354,7 @@ def _late(function: Any) -> Callable[..., Any]:
     return lambda *args, **kwargs: function.apply(*args, **kwargs)
 
 
-def _named_outputs(result: Any) -> dict[str, torch.Tensor]:
+def _name_outputs(result: Any) -> dict[str, torch.Tensor]:
     outputs: dict[str, torch.Tensor] = {}
     for name, value in output_leaves(result):
         if name in outputs:

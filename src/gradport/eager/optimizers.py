@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from gradport.compat.torch.tensors import version_of
 from gradport.errors import SpecError
 
-__all__ = ["BEGAN", "eager_step", "group_names", "require_carried", "starting_state", "traced_step"]
+__all__ = ["BEGAN", "eager_step", "group_names", "require_carried", "starting_state", "trace_step"]
 
 _REFUSED = {
     "LBFGS": "it calls the loss again and searches along a line, as often as the values ask for",
@@ -74,7 +74,7 @@ def starting_state(optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, Param
     for parameter, copy in copies.items():
         twin.state[copy] = _First(copy)
         for key, value in optimizer.state.get(parameter, {}).items():
-            twin.state[copy][key] = _copied(value)
+            twin.state[copy][key] = _copy(value)
     twin.step()
     found = {parameter: dict(twin.state[copy].first) for parameter, copy in copies.items()}
     for parameter in _beginning_otherwise(optimizer):
@@ -116,7 +116,7 @@ def eager_step(
     begins = {parameter for group in optimizer.param_groups for parameter in group["params"]} - set(optimizer.state)
     for parameter, entries in state.items():
         blank = parameter in begins and _is_blank(entries)
-        own = {key: _copied(value) for key, value in entries.items() if key != BEGAN}
+        own = {key: _copy(value) for key, value in entries.items() if key != BEGAN}
         twin.state[parameters[parameter]] = {} if blank else own
     _clip(parameters.values(), clip_grad_norm)
     twin.step()
@@ -135,7 +135,7 @@ def _new_state(
     return found
 
 
-def traced_step(
+def trace_step(
     optimizer: torch.optim.Optimizer,
     parameters: Mapping[torch.Tensor, torch.Tensor],
     state: Mapping[torch.Tensor, ParameterState],
@@ -150,7 +150,7 @@ def traced_step(
         if isinstance(twin, (torch.optim.RAdam, torch.optim.ASGD)):
             group["capturable"] = True  # these choose by a number, and in that form without a branch
     began = {parameters[parameter]: entries[BEGAN] for parameter, entries in state.items() if BEGAN in entries}
-    twin.param_groups = [one for group in twin.param_groups for one in _undampened(group, began)]
+    twin.param_groups = [one for group in twin.param_groups for one in _split_by_dampening(group, began)]
     for parameter, entries in state.items():
         own = {key: _wide(value) for key, value in entries.items() if key != BEGAN}
         twin.state[parameters[parameter]] = own
@@ -160,7 +160,7 @@ def traced_step(
     return _new_state(twin, parameters, state)
 
 
-def _undampened(group: dict[str, Any], began: Mapping[torch.Tensor, torch.Tensor]) -> list[dict[str, Any]]:
+def _split_by_dampening(group: dict[str, Any], began: Mapping[torch.Tensor, torch.Tensor]) -> list[dict[str, Any]]:
     """A group as groups of one parameter each, whose dampening is 0 until it has begun."""
     if not any(parameter in began for parameter in group["params"]):
         return [group]
@@ -185,7 +185,7 @@ class _First(dict[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         left_behind = version_of(self._parameter) != self._version and isinstance(value, torch.Tensor)
-        self.first.setdefault(key, torch.zeros_like(value) if left_behind else _copied(value))
+        self.first.setdefault(key, torch.zeros_like(value) if left_behind else _copy(value))
         super().__setitem__(key, value)
 
 
@@ -209,7 +209,7 @@ def _is_blank(entries: ParameterState) -> bool:
     return all(isinstance(value, torch.Tensor) and not value.any() for value in entries.values())
 
 
-def _copied(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, torch.Tensor) else value
 
 
@@ -217,7 +217,7 @@ def _wide(value: Any) -> Any:
     """A number's tensor in float64, which is what Python counts in."""
     if isinstance(value, torch.Tensor) and value.dim() == 0 and value.is_floating_point():
         return value.detach().double()
-    return _copied(value)
+    return _copy(value)
 
 
 def _clip(tensors: Any, norm: float | None) -> None:

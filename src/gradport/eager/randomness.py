@@ -20,7 +20,7 @@ from gradport.compat.torch.modes import TorchDispatchMode
 from gradport.compat.torch.operators import Absent
 from gradport.compat.torch.operators import aten as _aten
 
-__all__ = ["DISTRIBUTIONS", "Expected", "Randomness", "Supplied", "drawn_by", "drawn_from", "seeded", "standard"]
+__all__ = ["DISTRIBUTIONS", "Expected", "Randomness", "Supplied", "draw_by", "draw_from", "seed_generators", "standard"]
 
 DISTRIBUTIONS = ("uniform", "normal")
 
@@ -35,7 +35,7 @@ _MEANS: dict[Any, Callable[..., Any]] = {}
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seed_generators(seed: int) -> Iterator[None]:
     """While open, torch's generators begin at this seed; afterwards they are where they were."""
     on_cuda = torch.cuda.is_initialized()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_cuda else []):
@@ -102,12 +102,12 @@ def standard(distribution: str, shape: Sequence[int], dtype: torch.dtype, genera
     return draw(list(shape), generator=generator, dtype=dtype)
 
 
-def drawn_by(generator: torch.Generator) -> Callable[[], Randomness]:
+def draw_by(generator: torch.Generator) -> Callable[[], Randomness]:
     """Fresh draws of a generator."""
     return lambda: Supplied(lambda name, kind, shape, dtype: standard(kind, shape, dtype, generator))
 
 
-def drawn_from(drawn: Mapping[str, torch.Tensor]) -> Callable[[], Randomness]:
+def draw_from(drawn: Mapping[str, torch.Tensor]) -> Callable[[], Randomness]:
     """The draws of an earlier call, in the dtype that is asked for."""
     return lambda: Supplied(lambda name, kind, shape, dtype: drawn[name].to(dtype))
 
@@ -182,8 +182,8 @@ def _rrelu_functional(
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RReLU.html
     """
     if not training:
-        return _sloped(self, torch.full_like(self, (lower + upper) / 2))[0], noise.clone()
-    return _sloped(self, lower + (upper - lower) * ask("uniform", self.shape, self.dtype))
+        return _with_slope(self, torch.full_like(self, (lower + upper) / 2))[0], noise.clone()
+    return _with_slope(self, lower + (upper - lower) * ask("uniform", self.shape, self.dtype))
 
 
 @_draw(_aten.rrelu_with_noise.default)
@@ -193,7 +193,7 @@ def _rrelu(ask: Ask, self: torch.Tensor, noise: torch.Tensor, *limits: Any, **op
     return result
 
 
-def _sloped(self: torch.Tensor, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _with_slope(self: torch.Tensor, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     slope = torch.where(self > 0, torch.ones_like(slope), slope)
     return self * slope, slope
 
@@ -366,7 +366,7 @@ def _mean_rrelu_functional(
     training: bool = False,
     generator: Any = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return _sloped(self, torch.full_like(self, (lower + upper) / 2))
+    return _with_slope(self, torch.full_like(self, (lower + upper) / 2))
 
 
 @_mean(_aten.rrelu_with_noise.default)

@@ -20,7 +20,7 @@ from gradport.errors import Error, TargetError
 from gradport.subject.signature import source_of_backward
 from gradport.subject.user_code import place_of_error
 
-__all__ = ["Cotangent", "Drawn", "given", "ones", "rejection", "run_eager"]
+__all__ = ["Cotangent", "Drawn", "cotangents_from", "ones", "rejection", "run_eager"]
 
 _BAD_BACKWARD = re.compile(r"[Ff]unction (?P<name>\w+)Backward returned (?P<what>.*)", re.DOTALL)
 
@@ -68,7 +68,7 @@ def ones(name: str, output: torch.Tensor) -> torch.Tensor:
     return torch.ones_like(output)
 
 
-def given(cotangents: Mapping[str, torch.Tensor]) -> Cotangent:
+def cotangents_from(cotangents: Mapping[str, torch.Tensor]) -> Cotangent:
     """The cotangents of a mapping by output name, in the output's dtype."""
     return lambda name, output: cotangents[name].to(output.dtype)
 
@@ -107,7 +107,7 @@ def rejection(
     place = place_of_error(error)
     bad_backward = _BAD_BACKWARD.search(str(error))
     if bad_backward:
-        function = _called(joint, tensors).get(bad_backward["name"])
+        function = _functions_called(joint, tensors).get(bad_backward["name"])
         returned = " ".join(bad_backward["what"].split()).rstrip(".")
         return TargetError(
             f"The backward of {bad_backward['name']} ({_backward_place(function)}) returned {returned}; "
@@ -141,7 +141,7 @@ def _needs_cuda(error: Exception) -> bool:
     return not torch.cuda.is_available() and any(word in text.lower() for word in words)
 
 
-def _called(joint: Joint, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, type]:
+def _functions_called(joint: Joint, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, type]:
     """The custom Functions that a call passes through, by name; found by calling once more."""
     called = _Called()
     # it fails as before; what was called until then is what we came for

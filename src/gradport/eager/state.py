@@ -46,9 +46,9 @@ class State:
                 name = _join(prefixes[child], rest)
                 found[name] = tensor
                 self._keys[name] = key
-        self._loose = {_unused(name, self._keys): place for name, place in loose.items()}
+        self._loose = {_unused_names(name, self._keys): place for name, place in loose.items()}
         self.parameters |= {name: place.tensor for name, place in self._loose.items()}
-        self._held = _held_tensors(self._harness)
+        self._held = _tensors_with_holders(self._harness)
 
     def call(self, tensors: dict[str, torch.Tensor], thunk: Callable[[], Any]) -> Any:
         """Runs `thunk` while `tensors` stand in for the parameters and buffers of these names; a buffer that the call
@@ -113,7 +113,7 @@ def _distinct(modules: Mapping[str, torch.nn.Module]) -> list[str]:
     return prefixes
 
 
-def _unused(name: str, taken: Mapping[str, str]) -> str:
+def _unused_names(name: str, taken: Mapping[str, str]) -> str:
     while name in taken:
         name += "_2"
     return name
@@ -140,7 +140,7 @@ class _Loose:
         self._write(self.tensor)
 
 
-def _held_tensors(harness: torch.nn.Module) -> list[tuple[torch.nn.Module, str, torch.Tensor]]:
+def _tensors_with_holders(harness: torch.nn.Module) -> list[tuple[torch.nn.Module, str, torch.Tensor]]:
     """Each parameter and buffer with the module that holds it and the name it has there."""
     return [
         (module, name, tensor)

@@ -14,7 +14,7 @@ import torch
 
 from gradport.compat.torch.functions import function_calls
 from gradport.eager.joint import CallResults, Joint, Slot, copies
-from gradport.eager.optimizers import eager_step, group_names, require_carried, starting_state, traced_step
+from gradport.eager.optimizers import eager_step, group_names, require_carried, starting_state, trace_step
 from gradport.eager.randomness import Expected, Randomness
 from gradport.eager.references import ReferenceHooks
 from gradport.eager.run import rejection
@@ -142,10 +142,10 @@ class Step(Joint):
             state[parameter] = self._static.get(name, {}) | self._entries(name, placed)
         rates = [placed[slot] for slot in self._rates]
         tracing = torch.compiler.is_compiling()
-        stepped = (traced_step if tracing else eager_step)(self.optimizer, tensors, state, rates, self._clip)
+        stepped = (trace_step if tracing else eager_step)(self.optimizer, tensors, state, rates, self._clip)
         new = {Slot(Role.PARAMETER, name): tensors[self._trained[name]].detach() for name in gradients}
         for slot, example in self._extra.items():
-            name, key = _split(slot.name, gradients)
+            name, key = _split_key(slot.name, gradients)
             if name:
                 value = stepped[self._trained[name]][key]
                 new[slot] = torch.as_tensor(value).detach().to(placed[slot].dtype).reshape(example.shape)
@@ -155,7 +155,7 @@ class Step(Joint):
         """The optimizer's state of one parameter; numbers are numbers, but in a trace."""
         found: dict[str, Any] = {}
         for slot in self._extra:
-            owner, key = _split(slot.name, {name: None})
+            owner, key = _split_key(slot.name, {name: None})
             if owner:
                 kind = self._numbers.get(slot.name)
                 value = placed[slot]
@@ -203,7 +203,7 @@ class Step(Joint):
             self._extra[Slot(Role.STATE, COUNT)] = torch.zeros((), dtype=torch.int64)
 
 
-def _split(name: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
+def _split_key(name: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
     """`optim.<parameter>.<key>` as parameter and key; the key itself holds no dot."""
     if not name.startswith("optim."):
         return "", ""

@@ -116,7 +116,7 @@ class Evidence:
         Raises:
             SpecError: it is no Evidence, as `schema` describes it, or one of a later version.
         """
-        data = _current(_parsed(text))
+        data = _current(_parse(text))
         data.pop("ok", None)
         try:
             findings = tuple(
@@ -135,7 +135,7 @@ def schema() -> dict[str, Any]:
     return found
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -90,7 +90,7 @@ def settings_of(subject: Subject, command: Command, rules: Collection[str]) -> S
         raise SpecError(f"{file} cannot be read: {error}.") from error
     module = getattr(subject.target, "__module__", None) or type(subject.target).__module__
     table = tables.get(f"{module}:{subject.name}", tables.get(subject.name))
-    return Settings() if table is None else _read(table, subject.name, file, command, rules)
+    return Settings() if table is None else _read_table(table, subject.name, file, command, rules)
 
 
 def _candidates() -> list[pathlib.Path]:
@@ -98,7 +98,7 @@ def _candidates() -> list[pathlib.Path]:
     return [folder / "pyproject.toml" for folder in (here, *here.parents)]
 
 
-def _read(table: Any, name: str, file: pathlib.Path, command: Command, rules: Collection[str]) -> Settings:
+def _read_table(table: Any, name: str, file: pathlib.Path, command: Command, rules: Collection[str]) -> Settings:
     place = f"[tool.gradport.{command}.{name!r}] in {file}"
     if not isinstance(table, dict) or set(table) - _KEYS[command]:
         raise SpecError(f"{place} knows {', '.join(sorted(_KEYS[command]))} and nothing else.")

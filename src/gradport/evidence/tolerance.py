@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 
-__all__ = ["CRITERION", "FACTOR", "FLOOR_ULPS", "SCALE_ULPS", "UNDECIDED", "Comparison", "branched", "compare"]
+__all__ = ["CRITERION", "FACTOR", "FLOOR_ULPS", "SCALE_ULPS", "UNDECIDED", "Comparison", "branch_share", "compare"]
 
 FLOOR_ULPS = 64.0
 """Of each value. A correct Tanh of ONNX Runtime is 3.6 ULPs off, its Sigmoid 12.9; backwards chain several."""
@@ -129,7 +129,7 @@ def compare(
     return found
 
 
-def branched(eager: torch.Tensor, oracle: torch.Tensor, *, grain: float = 0.0, ambient: float = 0.0) -> float:
+def branch_share(eager: torch.Tensor, oracle: torch.Tensor, *, grain: float = 0.0, ambient: float = 0.0) -> float:
     """The share of elements where float64 took another discrete branch (a rounding, a comparison, a choice) than the
     working dtype: they stand further apart than rounding carries them. 0 for float64 and for what is no float.
 

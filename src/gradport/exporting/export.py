@@ -22,7 +22,7 @@ from gradport.proving.proof import prove
 from gradport.subject.subject import as_subject
 from gradport.tracing import Capture, capture
 
-__all__ = ["carried", "export", "require_options", "written"]
+__all__ = ["export", "export_joint", "lower_unproved", "require_options"]
 
 _RANDOM = ("input", "runtime", "off")
 
@@ -80,7 +80,7 @@ def export(
         subject, args, kwargs, wrt=wrt, loss=loss, targets=targets, outputs=outputs, dynamic_shapes=dynamic_shapes
     )
     joint = Joint(with_example(described))
-    return carried(
+    return export_joint(
         joint,
         functions=functions,
         fallback=fallback,
@@ -93,7 +93,7 @@ def export(
     )
 
 
-def carried(
+def export_joint(
     joint: Joint,
     *,
     functions: Any,
@@ -110,7 +110,7 @@ def carried(
     require_working_export(opset)
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     captured = capture(joint, dimensions, decomposition_table(opset), expected=random == "off")
-    program = written(
+    program = lower_unproved(
         captured,
         opset,
         forms,
@@ -127,7 +127,7 @@ def carried(
             joint,
             dimensions,
             random=Expected if random == "off" else None,
-            locate=lambda case, answer: _located(captured, opset, finite_math, case, answer),
+            locate=lambda case, answer: _locate(captured, opset, finite_math, case, answer),
             special_sizes=captured.special_sizes,
         )
     return program
@@ -144,7 +144,7 @@ def require_options(*, functions: Any, opset_version: int | None, random: str) -
     return _opset(opset_version), forms_of(functions)
 
 
-def written(
+def lower_unproved(
     captured: Capture,
     opset: int,
     forms: Mapping[Any, Form],
@@ -165,10 +165,10 @@ def written(
         return assemble(lowered, input_names=input_names, output_names=output_names, options=options)
 
 
-def _located(captured: Capture, opset: int, finite_math: bool, case: Case, answer: Reference) -> Departure | None:
+def _locate(captured: Capture, opset: int, finite_math: bool, case: Case, answer: Reference) -> Departure | None:
     """The first operator that departs on a case; None where that cannot be said."""
     try:
-        inline = written(captured, opset, forms_of("inline"), options={"finite_math": finite_math})
+        inline = lower_unproved(captured, opset, forms_of("inline"), options={"finite_math": finite_math})
         return first_departure(captured, inline, lambda program: program.run_named, case.tensors, answer)
     except Error:
         return None

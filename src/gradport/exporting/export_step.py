@@ -11,7 +11,7 @@ from gradport.eager.inputs import with_example
 from gradport.eager.optimizers import BEGAN, starting_state
 from gradport.eager.step import COUNT, Step
 from gradport.errors import SpecError
-from gradport.exporting.export import carried
+from gradport.exporting.export import export_joint
 from gradport.model.program import Program
 from gradport.subject.subject import as_subject
 
@@ -68,7 +68,7 @@ def export_step(
         subject, args, kwargs, loss=loss, targets=targets, outputs=outputs, dynamic_shapes=dynamic_shapes
     )
     step = Step(with_example(described), optimizer, clip_grad_norm=clip_grad_norm, accumulate=accumulate)
-    return carried(
+    return export_joint(
         step,
         functions=functions,
         fallback=fallback,
@@ -145,8 +145,8 @@ def _write_optimizer(
         entry: Any = value.clone()
         if isinstance(start, (int, float)):
             entry = type(start)(value.item())
-        optimizer.state[parameter] = {**_kept(starts[parameter]), **optimizer.state[parameter], key: entry}
+        optimizer.state[parameter] = {**_kept_names(starts[parameter]), **optimizer.state[parameter], key: entry}
 
 
-def _kept(state: Mapping[str, Any]) -> dict[str, Any]:
+def _kept_names(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in state.items() if key != BEGAN}

@@ -14,13 +14,13 @@ import time
 import warnings
 from collections.abc import Callable
 
-__all__ = ["Watch", "limit_processor_time", "settle", "written_by_child"]
+__all__ = ["Watch", "limit_processor_time", "run_in_child", "settle"]
 
 _BLOCKED = 120.0
 """Seconds without any processor time, after which a child is taken to wait for something that never comes."""
 
 
-def written_by_child(body: Callable[[int], None], seconds: float) -> tuple[bytes, int] | None:
+def run_in_child(body: Callable[[int], None], seconds: float) -> tuple[bytes, int] | None:
     """Runs `body` in a child.
 
     Args:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["TimeUp", "limited"]
+__all__ = ["TimeUp", "limit_time"]
 
 
 class TimeUp(BaseException):
@@ -19,7 +19,7 @@ class TimeUp(BaseException):
 
 
 @contextlib.contextmanager
-def limited(seconds: float) -> Iterator[None]:
+def limit_time(seconds: float) -> Iterator[None]:
     """Raises TimeUp inside after that many seconds of processor time, where signals can do that (the main thread, not
     Windows).
 

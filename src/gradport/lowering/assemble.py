@@ -22,7 +22,7 @@ from gradport.eager.references import ReferenceHooks, has_reference
 from gradport.eager.run import ones, run_eager
 from gradport.lowering.lower import BACKWARD, RECOMPUTED, REGION, Lowered, hold
 from gradport.model.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PROVENANCE, Program
-from gradport.subject.names import Taken, allot, renamed, unique
+from gradport.subject.names import Taken, allot, rename, unique
 from gradport.subject.paths import portable, without_machine
 from gradport.subject.ports import GraphSignature, Port, Role
 from gradport.subject.signature import source_of, source_of_backward
@@ -50,8 +50,8 @@ def assemble(
     _own_outputs(model.graph)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
-    renames = renamed(signature.inputs, input_names, "input_names")
-    renames |= renamed(signature.outputs, output_names, "output_names")
+    renames = rename(signature.inputs, input_names, "input_names")
+    renames |= rename(signature.outputs, output_names, "output_names")
     in_names, out_names, taken = allot(signature, renames)
     initializers = _name_initializers(lowered, taken)
     for value in {*values, *model.graph.outputs, *model.graph.initializers.values()}:

@@ -21,8 +21,8 @@ __all__ = [
     "Crossings",
     "Named",
     "argument_names",
+    "border_of_kept",
     "formal_outputs",
-    "kept_border",
     "opaque_border",
     "region_key",
 ]
@@ -102,12 +102,12 @@ def opaque_border(region: Region, crossings: dict[int, Crossings], regions: Mapp
     own = crossings[region.key]
     if region.phase == "forward":
         inputs = _forward_inputs(region, own)
-        outputs = _extended(_forward_outputs(region, own), "saved", [*_kept_back(own), *own.gives])
+        outputs = _extend(_forward_outputs(region, own), "saved", [*_list_saved(own), *own.gives])
     else:
-        saved = _saved(own, crossings.get(region.forward, own) if region.forward is not None else own)
+        saved = _saved_values(own, crossings.get(region.forward, own) if region.forward is not None else own)
         inputs = [*saved, *_cotangents(region, own, regions)]
-        outputs = _extended(_gradients(region, own, regions), "captured_grad", own.gives)
-    return Border(_extended(inputs, "captured", own.reads), outputs)
+        outputs = _extend(_gradients(region, own, regions), "captured_grad", own.gives)
+    return Border(_extend(inputs, "captured", own.reads), outputs)
 
 
 def formal_outputs(border: Border) -> Named:
@@ -118,7 +118,7 @@ def formal_outputs(border: Border) -> Named:
     return outputs
 
 
-def kept_border(region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
+def border_of_kept(region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
     """The signature of a kept function: what it is passed and returns, and of the rest what is really used."""
     own = crossings[region.key]
     border = opaque_border(region, crossings, regions)
@@ -133,7 +133,7 @@ def kept_border(region: Region, crossings: dict[int, Crossings], regions: Mappin
 def _note_reads(
     node: ir.Node, parents: Mapping[int, int | None], found: dict[int, Crossings], constants: set[ir.Value]
 ) -> None:
-    for value in _read_by(node):
+    for value in _values_read_by(node):
         for key in _around(region_key(node), parents):
             if value not in found[key].makes and value not in constants:
                 found[key].reads[value] = None
@@ -149,20 +149,20 @@ def _note_gives(
                 found[key].gives.append(value)
 
 
-def _read_by(node: ir.Node) -> Iterator[ir.Value]:
+def _values_read_by(node: ir.Node) -> Iterator[ir.Value]:
     """What a node reads, the values that its subgraphs capture included; constants left out."""
     for value in node.inputs:
-        if value is not None and not _made_by_constant(value):
+        if value is not None and not _is_constant(value):
             yield value
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             inner = attribute.as_graph()
             own = {*inner.inputs, *(value for inside in inner for value in inside.outputs)}
             for inside in inner:
-                yield from (value for value in _read_by(inside) if value not in own)
+                yield from (value for value in _values_read_by(inside) if value not in own)
 
 
-def _made_by_constant(value: ir.Value) -> bool:
+def _is_constant(value: ir.Value) -> bool:
     producer = value.producer()
     return producer is not None and producer.op_type == "Constant" and producer.domain == ""
 
@@ -184,12 +184,12 @@ def _forward_outputs(region: Region, own: Crossings) -> Named:
     return [("output" if len(values) == 1 else f"output_{index}", value) for index, value in enumerate(values)]
 
 
-def _kept_back(own: Crossings) -> list[ir.Value]:
+def _list_saved(own: Crossings) -> list[ir.Value]:
     """What a forward saves and neither takes nor gives anyway."""
     return [value for value in own.save if value in own.makes and value not in own.leave]
 
 
-def _saved(own: Crossings, forward: Crossings) -> Named:
+def _saved_values(own: Crossings, forward: Crossings) -> Named:
     """What `save_for_backward` was given, then what the context carried otherwise."""
     known = {*forward.enter, *forward.leave} | forward.makes
     carried = [value for value in own.reads if value in known and value not in own.enter]
@@ -215,7 +215,7 @@ def _gradients(region: Region, own: Crossings, regions: Mapping[int, Region]) ->
     return [(f"grad_{name}", value) for (name, value), at in zip(named, arguments, strict=True) if at is not None]
 
 
-def _extended(named: Named, prefix: str, values: Iterable[ir.Value]) -> Named:
+def _extend(named: Named, prefix: str, values: Iterable[ir.Value]) -> Named:
     present = {value for _, value in named}
     extra = [value for value in dict.fromkeys(values) if value not in present]
     return named + [(f"{prefix}_{index}", value) for index, value in enumerate(extra)]

@@ -13,8 +13,8 @@ import torch
 from gradport.eager.custom_operators import stand_in_of
 from gradport.errors import SpecError
 from gradport.lowering.attributes import static_attributes
-from gradport.lowering.borders import Border, Crossings, argument_names, kept_border, opaque_border
-from gradport.lowering.identity import body_hash, domain_of, hashed_name
+from gradport.lowering.borders import Border, Crossings, argument_names, border_of_kept, opaque_border
+from gradport.lowering.identity import body_hash, domain_of, hash_name
 from gradport.lowering.lower import Lowered
 from gradport.lowering.outline import Outlined, Style, outline
 from gradport.lowering.symbolic import replay_symbolic
@@ -92,12 +92,12 @@ class _Kept:
     """A local function whose name carries the hash of its body."""
 
     def border(self, region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
-        return kept_border(region, crossings, regions)
+        return border_of_kept(region, crossings, regions)
 
     def place(self, lowered: Lowered, outlined: Outlined) -> list[ir.Node]:
         call, region = outlined.call, outlined.region
         call.domain = domain_of(region.function)
-        call.op_type = hashed_name(region.function, region.phase, outlined.body)
+        call.op_type = hash_name(region.function, region.phase, outlined.body)
         _add_function(lowered, outlined, ())
         return [call]
 

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from gradport.subject.names import unique
 from gradport.subject.signature import source_of
 
-__all__ = ["body_hash", "domain_of", "hashed_name", "rename_canonically"]
+__all__ = ["body_hash", "domain_of", "hash_name", "rename_canonically"]
 
 
 def domain_of(function: type) -> str:
@@ -33,7 +33,7 @@ def domain_of(function: type) -> str:
     return _importable_name(file) if file and os.path.isfile(file) else "__main__"
 
 
-def hashed_name(function: type, phase: str, graph: ir.Graph) -> str:
+def hash_name(function: type, phase: str, graph: ir.Graph) -> str:
     """`<qualified name>.<phase>.<hash>` of a canonically named body."""
     return f"{function.__qualname__}.{phase}.{body_hash(graph)}"
 
@@ -41,7 +41,7 @@ def hashed_name(function: type, phase: str, graph: ir.Graph) -> str:
 def body_hash(graph: ir.Graph) -> str:
     """Eight hex digits of a hash over inputs, outputs, opsets and nodes of a canonically named body."""
     digest = hashlib.sha256()
-    for part in _described(graph):
+    for part in _describe_body(graph):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()[:8]
@@ -72,7 +72,7 @@ def _rename_nodes(graph: ir.Graph, prefix: str, named: set[ir.Value], taken: set
             _rename_nodes(subgraph, f"{prefix}{count}_{place}_", named, taken)
 
 
-def _described(graph: ir.Graph) -> Iterator[bytes]:
+def _describe_body(graph: ir.Graph) -> Iterator[bytes]:
     """The body as byte strings, in its own order; sets are sorted."""
     yield "\n".join(str(value.name) for value in graph.inputs).encode()
     yield "\n".join(str(value.name) for value in graph.outputs).encode()
@@ -96,12 +96,12 @@ def _attribute(attribute: ir.Attr) -> Iterator[bytes]:
     if attribute.type == ir.AttributeType.TENSOR:
         yield from _tensor(attribute.as_tensor())
     elif attribute.type == ir.AttributeType.GRAPH:
-        yield from _described(attribute.as_graph())
+        yield from _describe_body(attribute.as_graph())
     elif attribute.type in (ir.AttributeType.TENSORS, ir.AttributeType.GRAPHS):
         parts = attribute.value
         yield str(len(parts)).encode()
         for part in parts:
-            yield from _described(part) if isinstance(part, ir.Graph) else _tensor(part)
+            yield from _describe_body(part) if isinstance(part, ir.Graph) else _tensor(part)
     else:
         value = attribute.value
         yield repr(tuple(value) if isinstance(value, (list, tuple)) else value).encode()

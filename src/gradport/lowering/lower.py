@@ -10,7 +10,7 @@ import torch
 import torch.fx
 from onnx_ir.tensor_adapters import TorchTensor
 
-from gradport.compat.onnx_ir import remembered_signatures
+from gradport.compat.onnx_ir import remember_signatures
 from gradport.compat.torch.exporter import has_lowering, translate
 from gradport.compat.torch.operators import is_operator
 from gradport.eager.control_flow import bodies
@@ -66,7 +66,7 @@ def lower(capture: Capture, opset_version: int) -> Lowered:
     graph_module = capture.graph_module
     _require_lowerings(capture, table)
     try:
-        with remembered_signatures():
+        with remember_signatures():
             model: ir.Model = translate(graph_module, table)
     except Exception as error:
         raise _translation_refusal(capture, error) from error

@@ -105,14 +105,14 @@ class _Line:
         derivative = [(self.height(t + _STEP) - self.height(t - _STEP)) / (2 * _STEP) for t in line]
         return {
             "along": self.along,
-            "t": [_rounded(t) for t in line],
-            "forward": [_rounded(self.height(t)) for t in line],
+            "t": [_round(t) for t in line],
+            "forward": [_round(self.height(t)) for t in line],
             # across a jump the difference quotient says how high the jump is, and nothing of a slope
             "derivative": [
-                math.nan if any(abs(t - place) <= _STEP for place in bent["jump"]) else _rounded(value)
+                math.nan if any(abs(t - place) <= _STEP for place in bent["jump"]) else _round(value)
                 for t, value in zip(line, derivative, strict=True)
             ],
-            "backward": [_rounded(self.read(self.run(t))) for t in line],
+            "backward": [_round(self.read(self.run(t))) for t in line],
             "kinks": bent["kink"],
             "jumps": bent["jump"],
         }
@@ -148,6 +148,6 @@ def _one(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:
     return _Line(joint, f"the first element of {slot.name}, first element of the result", at, first, read)
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     """As much as a drawing shows."""
     return float(f"{value:.6g}")

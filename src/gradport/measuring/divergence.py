@@ -8,7 +8,7 @@ import torch
 
 from gradport.eager.dimensions import Dimensions
 from gradport.eager.joint import Joint
-from gradport.exporting.export import written
+from gradport.exporting.export import lower_unproved
 from gradport.lowering import decomposition_table, forms_of
 from gradport.proving.answers import reference
 from gradport.proving.divergence import departures
@@ -29,7 +29,7 @@ def divergence(joint: Joint, dimensions: Dimensions, opset: int, seed: int = 0) 
         Error: it cannot be exported, or does not run.
     """
     captured = capture(joint, dimensions, decomposition_table(opset))
-    inline = written(captured, opset, forms_of("inline"), options={"finite_math": False})
+    inline = lower_unproved(captured, opset, forms_of("inline"), options={"finite_math": False})
     generator = torch.Generator().manual_seed(seed)
     answer = reference(joint, joint.examples(), generator)
     found = departures(captured, inline, unoptimized, joint.examples(), answer)

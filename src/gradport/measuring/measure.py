@@ -12,7 +12,7 @@ from gradport.compat.quiet import quiet
 from gradport.eager.dimensions import resolve_dimensions
 from gradport.eager.inputs import with_every_gradient, with_example
 from gradport.eager.joint import Joint
-from gradport.eager.randomness import drawn_by
+from gradport.eager.randomness import draw_by
 from gradport.eager.run import ones, run_eager
 from gradport.errors import Error
 from gradport.evidence.evidence import Evidence, environment
@@ -92,7 +92,7 @@ def measure(subject: Subject, *, budget: float = 1.0, progress: Callable[[str], 
 def _draws(joint: Joint) -> bool:
     """Whether a call draws random numbers."""
     generator = torch.Generator().manual_seed(0)
-    return bool(run_eager(joint, joint.examples(), ones, drawn_by(generator)).random)
+    return bool(run_eager(joint, joint.examples(), ones, draw_by(generator)).random)
 
 
 class _Parts:

@@ -45,8 +45,8 @@ def snippet(joint: Joint, program: Program) -> dict[str, Any]:
 def _code(joint: Joint, program: Program) -> str | ValueError:
     subject = joint.subject
     try:
-        target, lines = _imported(subject)
-        given = [_made(name, value, lines) for name, value in _arguments(joint)]
+        target, lines = _write_imports(subject)
+        given = [_write_argument(name, value, lines) for name, value in _arguments(joint)]
     except ValueError as error:
         return error
     wanted = f", wrt={subject.wrt!r}" if subject.wrt else ""
@@ -62,7 +62,7 @@ def _code(joint: Joint, program: Program) -> str | ValueError:
     return "\n".join(lines) + "\n"
 
 
-def _imported(subject: Subject) -> tuple[str, list[str]]:
+def _write_imports(subject: Subject) -> tuple[str, list[str]]:
     """How the target is written, and the lines that import it."""
     target = subject.target
     module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", "<")
@@ -79,7 +79,7 @@ def _arguments(joint: Joint) -> list[tuple[str, Any]]:
     return [(names.get(place, ""), value) for place, value in enumerate(joint.subject.args)]
 
 
-def _made(name: str, value: Any, lines: list[str]) -> str:
+def _write_argument(name: str, value: Any, lines: list[str]) -> str:
     """An expression for an argument; a tensor gets a line of its own."""
     if isinstance(value, torch.Tensor):
         variable = _variable(name)

@@ -22,7 +22,7 @@ from gradport.eager.dimensions import Dimensions, by_name
 from gradport.eager.inputs import fresh, sizes_of
 from gradport.eager.joint import Joint, Slot
 from gradport.errors import Error
-from gradport.isolation.child import written_by_child
+from gradport.isolation.child import run_in_child
 from gradport.model.program import Program
 from gradport.model.sessions import run_session
 from gradport.proving.answers import reference
@@ -73,7 +73,7 @@ def timings(
                     calls, moved = _calls(joint, twin, programs, tensors)
                 except Error:
                     break  # eager does not take that size
-                for (way, phase), taken in _timed(calls).items():
+                for (way, phase), taken in _time(calls).items():
                     rows.append(
                         {"way": way, "phase": phase, "sizes": sizes, "bytes": moved, "milliseconds": 1e3 * taken}
                     )
@@ -174,7 +174,7 @@ def _runs(way: str, call: Call) -> bool:
     return True
 
 
-def _timed(calls: Mapping[tuple[str, str], Call]) -> dict[tuple[str, str], float]:
+def _time(calls: Mapping[tuple[str, str], Call]) -> dict[tuple[str, str], float]:
     taken = dict.fromkeys(calls, math.inf)
     for _ in range(_ROUNDS):
         for key, call in calls.items():
@@ -196,7 +196,7 @@ def _memory(call: Call) -> int | None:
         call()
         os.write(writing, str(max(_status("VmHWM") - before, 0)).encode())
 
-    found = written_by_child(weigh, _SECONDS)
+    found = run_in_child(weigh, _SECONDS)
     return int(found[0]) if found is not None and found[0].isdigit() else None
 
 

@@ -38,7 +38,7 @@ def interface(
     joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], results: CallResults
 ) -> Interface:
     """Lists what went in and came out of `results`, a call on `tensors` and `cotangents` (by output name)."""
-    inputs = _taken(tensors, cotangents, results)
+    inputs = _tensors_passed(tensors, cotangents, results)
     outputs = joint.listed(results)
     signature = GraphSignature(tuple(in_graph_order(inputs)), tuple(outputs))
     in_names, out_names, _ = allot(signature, {})
@@ -50,7 +50,7 @@ def interface(
     )
 
 
-def _taken(
+def _tensors_passed(
     tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], results: CallResults
 ) -> dict[Port, torch.Tensor]:
     """What went into a call, parameters and buffers that it did not change left out."""

@@ -214,7 +214,7 @@ class Program:
         """
         generator = torch.Generator().manual_seed(seed)
         return tuple(
-            standard(spec.distribution, [_sized(dim, sizes, spec) for dim in spec.shape], spec.dtype, generator)
+            standard(spec.distribution, [_size_of(dim, sizes, spec) for dim in spec.shape], spec.dtype, generator)
             for spec in self.random
         )
 
@@ -281,7 +281,7 @@ class Program:
         return default if text is None else json.loads(text)
 
 
-def _sized(dim: int | str, sizes: Mapping[str, int], spec: RandomSpec) -> int:
+def _size_of(dim: int | str, sizes: Mapping[str, int], spec: RandomSpec) -> int:
     """The number that a dimension stands for: itself, or an expression of named sizes."""
     if isinstance(dim, int):
         return dim
@@ -333,9 +333,9 @@ def require_fitting(specs: tuple[TensorSpec, ...], given: Mapping[str, Given]) -
             expected = sizes.setdefault(wanted, size) if isinstance(wanted, str) and wanted.isidentifier() else wanted
             fits = fits and (expected == size or not isinstance(expected, int))
         if not fits:
-            raise ProgramError(
-                f"{spec.name!r} takes {_said(spec.dtype, spec.shape)}, not {_said(tensor.dtype, tuple(tensor.shape))}."
-            )
+            wanted_tensor = _describe_tensor(spec.dtype, spec.shape)
+            given_tensor = _describe_tensor(tensor.dtype, tuple(tensor.shape))
+            raise ProgramError(f"{spec.name!r} takes {wanted_tensor}, not {given_tensor}.")
     return tensors
 
 
@@ -347,14 +347,16 @@ def _as_tensor(spec: TensorSpec, given: Given) -> torch.Tensor:
             return torch.as_tensor(given)
     if isinstance(given, (bool, int, float)) and not spec.shape:
         return torch.tensor(given, dtype=spec.dtype)
-    raise ProgramError(f"{spec.name!r} takes a tensor, {_said(spec.dtype, spec.shape)}, not {_described(given)}.")
+    raise ProgramError(
+        f"{spec.name!r} takes a tensor, {_describe_tensor(spec.dtype, spec.shape)}, not {_describe(given)}."
+    )
 
 
-def _described(given: Any) -> str:
+def _describe(given: Any) -> str:
     if isinstance(given, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in given):
         return f"a {type(given).__name__} of tensors; give them one by one"
     return f"an array of {given.dtype}" if isinstance(given, np.ndarray) else type(given).__name__
 
 
-def _said(dtype: torch.dtype, shape: tuple[int | str, ...]) -> str:
+def _describe_tensor(dtype: torch.dtype, shape: tuple[int | str, ...]) -> str:
     return f"{str(dtype).removeprefix('torch.')}[{', '.join(map(str, shape))}]"

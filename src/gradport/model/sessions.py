@@ -49,7 +49,7 @@ def new_session(
     options = session_options() if options is None else options
     options.log_severity_level = 4
     try:
-        with _serialised(model) as source:
+        with _serialise(model) as source:
             return onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:
         raise ProgramError(f"ONNX Runtime refuses this model: {first_line(error, 400)}") from error
@@ -86,7 +86,7 @@ def weight(model: ir.Model) -> int:
 
 
 @contextlib.contextmanager
-def _serialised(model: ir.Model) -> Any:
+def _serialise(model: ir.Model) -> Any:
     if weight(model) < PROTOBUF_LIMIT // 2:
         yield ir.to_proto(model).SerializeToString()
         return

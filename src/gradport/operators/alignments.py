@@ -134,12 +134,12 @@ def ctc_loss_of_rows(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The negative log-likelihood, [N], and the logarithm of the forward variables, [T, N, 2 S + 1]."""
     places = _places(targets, blank)
-    emitted = _emitted(log_probs, places)
+    emitted = _emissions(log_probs, places)
     skips = _skips(places)
     start = torch.cat([_zero(emitted[0]), torch.full_like(emitted[0, :, 1:], _NEVER)], -1)
 
     def step(before: torch.Tensor, emitted: torch.Tensor, skips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        one, two = _shifted(before, 1), _shifted(before, 2)
+        one, two = _shift(before, 1), _shift(before, 2)
         now = _log_sum(before, one, torch.where(skips, two, torch.full_like(two, _NEVER))) + emitted
         return now, now.clone()
 
@@ -179,8 +179,8 @@ def ctc_loss_of_rows_backward(
     """Minus the share of the alignments that go through each label at each time, as torch gives it: with the
     probability of the label added, so that it is the gradient by the activations before the softmax."""
     places = _places(targets, blank)
-    emitted = _emitted(log_probs, places)
-    skips = _shifted(_skips(places), -2, fill=False)
+    emitted = _emissions(log_probs, places)
+    skips = _shift(_skips(places), -2, fill=False)
     number = torch.arange(places.shape[1], device=places.device)
     end = number == 2 * target_lengths.unsqueeze(1)
     start = torch.where(end, torch.zeros_like(emitted[0]), torch.full_like(emitted[0], _NEVER))
@@ -195,7 +195,7 @@ def ctc_loss_of_rows_backward(
         lengths: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         after = torch.where((time >= lengths - 1).unsqueeze(1), start, after)
-        one, two = _shifted(after, -1), _shifted(after, -2)
+        one, two = _shift(after, -1), _shift(after, -2)
         now = _log_sum(after, one, torch.where(skips, two, torch.full_like(two, _NEVER))) + emitted
         return now, now.clone()
 
@@ -224,17 +224,17 @@ def _places(targets: torch.Tensor, blank: int) -> torch.Tensor:
     return torch.cat([pairs, torch.full((targets.shape[0], 1), blank, dtype=torch.int64, device=targets.device)], 1)
 
 
-def _emitted(log_probs: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+def _emissions(log_probs: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """The logarithm of the probability of each place's label at each time, [T, N, 2 S + 1]."""
     return log_probs.gather(2, places.unsqueeze(0).expand(log_probs.shape[0], *places.shape))
 
 
 def _skips(places: torch.Tensor) -> torch.Tensor:
     """Where the blank before a label may be left out: the label is another than the one before it."""
-    return _shifted(places, 2, fill=-1).ne(places) & (torch.arange(places.shape[1], device=places.device) > 1)
+    return _shift(places, 2, fill=-1).ne(places) & (torch.arange(places.shape[1], device=places.device) > 1)
 
 
-def _shifted(row: torch.Tensor, by: int, fill: float | bool = _NEVER) -> torch.Tensor:
+def _shift(row: torch.Tensor, by: int, fill: float | bool = _NEVER) -> torch.Tensor:
     """Each row moved to the right by one or two places, or to the left."""
     length = row.shape[1]
     source = torch.arange(length, device=row.device) - by

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from gradport.compat.torch.operators import aten as _aten
-from gradport.operators.axes import counted, for_each_axis, number, size_of
+from gradport.operators.axes import count_up, for_each_axis, number, size_of
 from gradport.operators.samples import reals, sample
-from gradport.operators.table import decomposition, fixed, lowering, op
+from gradport.operators.table import constant, decomposition, lowering, op
 
 __all__: list[str] = []
 
@@ -34,7 +34,7 @@ def adaptive_avg_pool3d(self: torch.Tensor, output_size: Sequence[int]) -> torch
         for i in range(count):
             start, end = i * size // count, -(-(i + 1) * size // count)
             rows.append([1 / (end - start) if start <= at < end else 0.0 for at in range(size)])
-        found = _weighed(found, axis, rows)
+        found = _weigh(found, axis, rows)
     return found
 
 
@@ -87,13 +87,13 @@ def _avg_pool(
             length = end - start if count_include_pad else len(inside)
             share = 1.0 if divisor_override is not None else 1 / length
             rows.append([share if at in inside else 0.0 for at in range(size)])
-        found = _weighed(found, axis, rows)
+        found = _weigh(found, axis, rows)
     return found if divisor_override is None else found / divisor_override
 
 
-def _weighed(x: torch.Tensor, axis: int, rows: list[list[float]]) -> torch.Tensor:
+def _weigh(x: torch.Tensor, axis: int, rows: list[list[float]]) -> torch.Tensor:
     """Each element of the result along an axis is the sum of that axis weighed by a row."""
-    return (x.movedim(axis, -1) @ fixed(rows, x.dtype).mT).movedim(-1, axis)
+    return (x.movedim(axis, -1) @ constant(rows, x.dtype).mT).movedim(-1, axis)
 
 
 @lowering(
@@ -122,12 +122,12 @@ def avg_pool_backward(
     kernels = for_each_axis(kernel_size, rank)
     strides, pads = for_each_axis(stride, rank) if stride else kernels, for_each_axis(padding, rank)
     if kernels == strides and not any(pads) and not ceil_mode:
-        return _repeated(grad_output, self, kernels, divisor_override)
+        return _repeat(grad_output, self, kernels, divisor_override)
     spread = grad_output
     for at in range(rank):
         axis = at - rank
         size, count = size_of(self, axis), size_of(grad_output, axis)
-        start = op.Sub(op.Mul(counted(count), number(strides[at])), number(pads[at]))
+        start = op.Sub(op.Mul(count_up(count), number(strides[at])), number(pads[at]))
         end = op.Min(op.Add(start, number(kernels[at])), op.Add(size, number(pads[at])))
         first, last = op.Max(start, number(0)), op.Min(end, size)
         length = op.Sub(end, start) if count_include_pad else op.Sub(last, first)
@@ -139,13 +139,13 @@ def avg_pool_backward(
     return spread
 
 
-def _repeated(grad_output: ir.Value, self: ir.Value, kernels: Sequence[int], divisor: int | None) -> ir.Value:
+def _repeat(grad_output: ir.Value, self: ir.Value, kernels: Sequence[int], divisor: int | None) -> ir.Value:
     """Each cotangent once for every element of its window; zeros where no window is."""
     count = divisor or math.prod(kernels)
     spread = op.Div(grad_output, op.CastLike(op.Constant(value_float=float(count)), grad_output))
     for at, kernel in enumerate(kernels):
         axis = at - len(kernels)
-        window = op.Div(counted(size_of(self, axis)), number(kernel))
+        window = op.Div(count_up(size_of(self, axis)), number(kernel))
         windows = size_of(grad_output, axis)
         covered = op.Gather(spread, op.Min(window, op.Sub(windows, number(1))), axis=axis)
         inside = op.Reshape(op.Less(window, windows), op.Constant(value_ints=[-1] + [1] * (-axis - 1)))
@@ -181,7 +181,7 @@ def _spread_adaptively(grad_output: ir.Value, self: ir.Value, rank: int) -> ir.V
     spread = grad_output
     for axis in range(-rank, 0):
         size, count = size_of(self, axis), size_of(grad_output, axis)
-        place = counted(count)
+        place = count_up(count)
         first = op.Div(op.Mul(place, size), count)
         whole = op.Mul(op.Add(place, number(1)), size)
         last = op.Div(op.Add(whole, op.Sub(count, number(1))), count)
@@ -192,7 +192,7 @@ def _spread_adaptively(grad_output: ir.Value, self: ir.Value, rank: int) -> ir.V
 def _windows(first: ir.Value, last: ir.Value, length: ir.Value, size: ir.Value, like: ir.Value) -> ir.Value:
     """Windows by elements: 1 / length where the element is in the window."""
     column = op.Constant(value_ints=[1])
-    element = counted(size)
+    element = count_up(size)
     first, last = op.Unsqueeze(first, column), op.Unsqueeze(last, column)
     inside = op.And(op.GreaterOrEqual(element, first), op.Less(element, last))
     return op.Div(op.CastLike(inside, like), op.CastLike(op.Unsqueeze(length, column), like))

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from gradport.operators.table import op
 
-__all__ = ["counted", "for_each_axis", "number", "size_of", "sizes_of"]
+__all__ = ["count_up", "for_each_axis", "number", "size_of", "sizes_of"]
 
 
 def for_each_axis(values: Sequence[int], rank: int) -> list[int]:
@@ -34,7 +34,7 @@ def size_of(value: ir.Value, axis: int) -> ir.Value:
     return op.Shape(value, start=rank + axis, end=rank + axis + 1)
 
 
-def counted(count: ir.Value) -> ir.Value:
+def count_up(count: ir.Value) -> ir.Value:
     """0, 1, 2 and so on, `count` [1] of them."""
     return op.Range(op.Constant(value_int=0), op.Squeeze(count), op.Constant(value_int=1))
 

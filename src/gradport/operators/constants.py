@@ -40,7 +40,7 @@ def full(size: Sequence[int | ir.Value], fill_value: Any, dtype: int = -1, **opt
 
     Source: https://onnx.ai/onnx/operators/onnx__Expand.html
     """
-    return _expanded(_constant(fill_value, dtype), sizes_of(size), dtype)
+    return _expand(_constant(fill_value, dtype), sizes_of(size), dtype)
 
 
 @lowering(_aten.full_like.default, samples=[sample(lambda x: x * torch.full_like(x, 0.1), reals("n", 4))])
@@ -79,7 +79,7 @@ def _constant(value: Any, dtype: int | None) -> ir.Value:
     return op.Constant(value=ir.tensor(value, dtype=kind))
 
 
-def _expanded(value: ir.Value, shape: ir.Value, dtype: int | None) -> ir.Value:
+def _expand(value: ir.Value, shape: ir.Value, dtype: int | None) -> ir.Value:
     if dtype not in (-1, None) and ir.DataType(dtype) in _COMPLEX:
         shape = op.Concat(shape, op.Constant(value_ints=[2]), axis=0)  # a pair of numbers each
     return op.Expand(value, shape)
@@ -96,7 +96,7 @@ def tensor(data: Any, *, dtype: torch.dtype | None = None, requires_grad: bool =
     """
     if not _holds_a_size(data):
         return _tensor(data, dtype=dtype, requires_grad=requires_grad, **options)
-    found = _stacked(data)
+    found = _stack(data)
     return found.to(dtype=dtype or found.dtype, device=options.get("device")).requires_grad_(requires_grad)
 
 
@@ -106,9 +106,9 @@ def _holds_a_size(data: Any) -> bool:
     return isinstance(data, (torch.SymInt, torch.SymFloat))
 
 
-def _stacked(data: Any) -> torch.Tensor:
+def _stack(data: Any) -> torch.Tensor:
     if isinstance(data, (list, tuple)):
-        rows = [_stacked(row) for row in data]
+        rows = [_stack(row) for row in data]
         dtype = rows[0].dtype
         for row in rows[1:]:
             dtype = torch.promote_types(dtype, row.dtype)

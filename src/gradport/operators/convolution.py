@@ -52,10 +52,10 @@ def convolution_backward(
     by_input, by_weight, by_bias = (op.Constant(value_float=0.0) for _ in range(3))  # nobody reads what is not asked
     if output_mask[0]:
         if transposed:
-            moved = _convolved(grad_output, weight, strides, pads, dilations, groups)
+            moved = _convolve(grad_output, weight, strides, pads, dilations, groups)
         else:
-            moved = _spread(grad_output, weight, strides, pads, dilations, groups)
-        by_input = _fitted(moved, input, rank)
+            moved = _transposed_convolution(grad_output, weight, strides, pads, dilations, groups)
+        by_input = _fit(moved, input, rank)
     if output_mask[1]:
         signal, cotangent = (grad_output, input) if transposed else (input, grad_output)
         if groups > 1 or not _is_small(weight):
@@ -68,13 +68,13 @@ def convolution_backward(
     return by_input, by_weight, by_bias
 
 
-def _convolved(
+def _convolve(
     x: ir.Value, weight: ir.Value, strides: list[int], pads: list[int], dilations: list[int], groups: int
 ) -> ir.Value:
     return op.Conv(x, weight, strides=strides, pads=pads * 2, dilations=dilations, group=groups)
 
 
-def _spread(
+def _transposed_convolution(
     x: ir.Value, weight: ir.Value, strides: list[int], pads: list[int], dilations: list[int], groups: int
 ) -> ir.Value:
     """The transposed convolution with as much at the end as any input may have had."""
@@ -84,7 +84,7 @@ def _spread(
     )
 
 
-def _fitted(moved: ir.Value, like: ir.Value, rank: int) -> ir.Value:
+def _fit(moved: ir.Value, like: ir.Value, rank: int) -> ir.Value:
     """The leading part that has the spatial size of `like`."""
     axes = list(range(2, rank + 2))
     return op.Slice(moved, op.Constant(value_ints=[0] * rank), op.Shape(like, start=2), op.Constant(value_ints=axes))
@@ -126,14 +126,14 @@ def _by_patches(
         parts.append(op.Reshape(op.Slice(signal, start, op.Add(start, reach), axes, steps), flat))
     shape = op.Concat(op.Shape(weight, end=1), op.Constant(value_ints=[-1, *kernel]), axis=0)
     if isinstance(channels, int) and channels < _MANY_CHANNELS:
-        found = _summed(rows, op.Concat(*parts, axis=1) if len(parts) > 1 else parts[0])
+        found = _sum_products(rows, op.Concat(*parts, axis=1) if len(parts) > 1 else parts[0])
         by_place = op.Concat(op.Shape(weight, end=1), op.Constant(value_ints=[len(parts), -1]), axis=0)
         return op.Reshape(op.Transpose(op.Reshape(found, by_place), perm=[0, 2, 1]), shape)
-    products = [op.Unsqueeze(_summed(rows, part), op.Constant(value_ints=[2])) for part in parts]
+    products = [op.Unsqueeze(_sum_products(rows, part), op.Constant(value_ints=[2])) for part in parts]
     return op.Reshape(op.Concat(*products, axis=2) if len(products) > 1 else products[0], shape)
 
 
-def _summed(rows: ir.Value, columns: ir.Value) -> ir.Value:
+def _sum_products(rows: ir.Value, columns: ir.Value) -> ir.Value:
     """(O, I): over batch and space, what the rows (N, O, P) and the columns (N, I, P) have in common."""
     product = op.MatMul(rows, op.Transpose(columns, perm=[0, 2, 1]))
     return op.ReduceSum(product, op.Constant(value_ints=[0]), keepdims=0)
@@ -159,4 +159,4 @@ def _over_the_batch(
         rows = op.Reshape(by_group, size)
     kernels = op.Transpose(cotangent, perm=[1, 0, *space])
     found = op.Conv(rows, kernels, strides=dilations, pads=pads * 2, dilations=strides, group=groups)
-    return _fitted(op.Transpose(found, perm=[1, 0, *space]), weight, rank)
+    return _fit(op.Transpose(found, perm=[1, 0, *space]), weight, rank)

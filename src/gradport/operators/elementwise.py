@@ -31,7 +31,7 @@ def is_negative(x: torch.Tensor) -> torch.Tensor:
 
 
 @decomposition(_aten._neg_view.default, samples=[sample(lambda x: torch.view_as_complex(x).conj().imag, reals("n", 2))])
-def negated(self: torch.Tensor) -> torch.Tensor:
+def negate(self: torch.Tensor) -> torch.Tensor:
     """The imaginary part of a conjugate, which torch negates when it is read.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.conj.html

@@ -95,8 +95,8 @@ def istft(
         weights = torch.ones(n_fft, dtype=input.real.dtype, device=input.device)
     count = frames.shape[1]
     whole = n_fft + hop * (count - 1)
-    signal = _overlapped(frames * weights, whole, n_fft, hop)
-    squares = _overlapped((weights * weights).expand(1, count, n_fft), whole, n_fft, hop)
+    signal = _overlap_add(frames * weights, whole, n_fft, hop)
+    squares = _overlap_add((weights * weights).expand(1, count, n_fft), whole, n_fft, hop)
     first = n_fft // 2 if center else 0
     last = first + length if length is not None else whole - n_fft // 2 if center else whole
     signal, squares = signal[:, first:last], squares[:, first:last]
@@ -117,7 +117,7 @@ def _window(window: torch.Tensor | None, win_length: int | None, n_fft: int) -> 
     return F.pad(window, (left, n_fft - width - left)) if width < n_fft else window
 
 
-def _overlapped(frames: torch.Tensor, length: int, n_fft: int, hop: int) -> torch.Tensor:
+def _overlap_add(frames: torch.Tensor, length: int, n_fft: int, hop: int) -> torch.Tensor:
     """[batch, length]: what frames [batch, count, n_fft] add up to."""
     found: torch.Tensor = torch.ops.aten.unfold_backward(frames, [frames.shape[0], length], 1, n_fft, hop)
     return found

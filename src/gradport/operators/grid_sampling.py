@@ -38,12 +38,12 @@ def grid_sampler(
     "Spatial Transformer Networks", 2015
     """
     sizes = input.shape[2:]
-    places = [_unnormalised(grid[..., axis], size, align_corners) for axis, size in enumerate(reversed(sizes))][::-1]
+    places = [_unnormalise(grid[..., axis], size, align_corners) for axis, size in enumerate(reversed(sizes))][::-1]
     if interpolation_mode == _BICUBIC:
         return _bicubic(input, places, padding_mode, align_corners)
-    places = [_padded(place, size, padding_mode, align_corners) for place, size in zip(places, sizes, strict=True)]
+    places = [_pad(place, size, padding_mode, align_corners) for place, size in zip(places, sizes, strict=True)]
     if interpolation_mode == _NEAREST:
-        nearest = _read(input, [place.round() for place in places])
+        nearest = _read_places(input, [place.round() for place in places])
         return nearest + 0 * (sum(places) - sum(places).detach()).unsqueeze(1)  # type: ignore[union-attr]
     total: Any = 0.0
     for corner in itertools.product((0, 1), repeat=len(places)):
@@ -52,7 +52,7 @@ def grid_sampler(
             share = place - place.floor().detach()
             weight = weight * (share if side else 1 - share)
         at = [place.floor() + side for place, side in zip(places, corner, strict=True)]
-        total = total + _read(input, at) * weight.unsqueeze(1)
+        total = total + _read_places(input, at) * weight.unsqueeze(1)
     return total
 
 
@@ -79,11 +79,11 @@ def grid_sample(
     return grid_sampler(input, grid, modes[mode], paddings[padding_mode], bool(align_corners))
 
 
-def _unnormalised(place: torch.Tensor, size: Any, align_corners: bool) -> torch.Tensor:
+def _unnormalise(place: torch.Tensor, size: Any, align_corners: bool) -> torch.Tensor:
     return (place + 1) / 2 * (size - 1) if align_corners else ((place + 1) * size - 1) / 2
 
 
-def _padded(place: torch.Tensor, size: Any, padding_mode: int, align_corners: bool) -> torch.Tensor:
+def _pad(place: torch.Tensor, size: Any, padding_mode: int, align_corners: bool) -> torch.Tensor:
     """Where a place outside is looked for; what is clipped takes no gradient, its edge included."""
     if padding_mode == _ZEROS:
         return place
@@ -101,7 +101,7 @@ def _padded(place: torch.Tensor, size: Any, padding_mode: int, align_corners: bo
     return clipped.detach() + (finite - finite.detach()) * slope
 
 
-def _read(input: torch.Tensor, at: list[torch.Tensor]) -> torch.Tensor:
+def _read_places(input: torch.Tensor, at: list[torch.Tensor]) -> torch.Tensor:
     """The values at whole places, zero outside: (N, C, *places)."""
     sizes = input.shape[2:]
     inside: Any = True
@@ -121,10 +121,10 @@ def _bicubic(input: torch.Tensor, places: list[torch.Tensor], padding_mode: int,
     total: Any = 0.0
     for row, column in itertools.product(range(4), repeat=2):
         at = [
-            _padded(start + step - 1, size, padding_mode, align_corners)
+            _pad(start + step - 1, size, padding_mode, align_corners)
             for start, step, size in zip(starts, (row, column), input.shape[2:], strict=True)
         ]
-        total = total + _read(input, at) * (shares[0][row] * shares[1][column]).unsqueeze(1)
+        total = total + _read_places(input, at) * (shares[0][row] * shares[1][column]).unsqueeze(1)
     return total
 
 

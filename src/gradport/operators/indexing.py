@@ -25,7 +25,7 @@ def index(self: ir.Value, indices: Sequence[ir.Value | None]) -> ir.Value:
     """
     places, axes = _places(indices)
     data = _axes_first(self, axes)
-    gathered = op.GatherND(data, _stacked(places, self, axes))
+    gathered = op.GatherND(data, _stack(places, self, axes))
     return _axes_back(gathered, axes, _rank_of(places), len(self.shape or ()))
 
 
@@ -54,7 +54,7 @@ def index_put(
         return op.Where(mask, op.Add(self, value) if accumulate else value, self)
     places, axes = _places(indices)
     data = _axes_first(self, axes)
-    stacked = _stacked(places, self, axes)
+    stacked = _stack(places, self, axes)
     moved = _values_first(values, axes, _rank_of(places), len(self.shape or ()))
     rest = op.Slice(op.Shape(data), op.Constant(value_ints=[len(axes)]), op.Constant(value_ints=[1 << 30]))
     shape = op.Concat(op.Shape(stacked, end=-1), rest, axis=0)
@@ -109,7 +109,7 @@ def _rank_of(places: list[ir.Value]) -> int:
     return max(len(place.shape or ()) for place in places)
 
 
-def _stacked(places: list[ir.Value], self: ir.Value, axes: list[int]) -> ir.Value:
+def _stack(places: list[ir.Value], self: ir.Value, axes: list[int]) -> ir.Value:
     """The index tensors, broadcast together, as the last dimension of one tensor."""
     last = op.Constant(value_ints=[-1])
     if len(places) == 1:

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from gradport.compat.torch.operators import aten as _aten
-from gradport.operators.axes import counted, for_each_axis, number
+from gradport.operators.axes import count_up, for_each_axis, number
 from gradport.operators.samples import integers, reals, sample
-from gradport.operators.table import decomposition, fixed, lowering, op
+from gradport.operators.table import constant, decomposition, lowering, op
 
 __all__: list[str] = []
 
@@ -71,7 +71,7 @@ def _max_pool(
         ceil_mode=int(ceil_mode),
     )
     images = op.Shape(batch, start=0, end=2)
-    image = counted(op.ReduceProd(images))
+    image = count_up(op.ReduceProd(images))
     before = op.Mul(image, op.ReduceProd(op.Shape(batch, start=2)))
     within = op.Sub(places, op.Reshape(before, op.Concat(images, op.Constant(value_ints=[1] * rank), axis=0)))
     return (op.Squeeze(maxima, number(0)), op.Squeeze(within, number(0))) if alone else (maxima, within)
@@ -109,7 +109,7 @@ def _largest(self: torch.Tensor, starts: list[list[int]], ends: list[list[int]],
         ]
         places = [[place * size + own for place in window for own in axis] for window in places for axis in windows]
     flat = self.flatten(-len(sizes))
-    place = fixed(places, torch.int64)
+    place = constant(places, torch.int64)
     gathered = flat.index_select(-1, place.reshape(-1)).unflatten(-1, list(place.shape))
     value, which = gathered.max(-1)
     index = place.expand(gathered.shape).gather(-1, which.unsqueeze(-1)).squeeze(-1)

@@ -69,10 +69,10 @@ def native_layer_norm(
 
 def averages_written() -> contextlib.AbstractContextManager[None]:
     """While open, such layers compute as they are written here."""
-    return batch_norms_by(_normalized)
+    return batch_norms_by(_normalize)
 
 
-def _normalized(layer: Any, input: torch.Tensor, own: Callable[..., torch.Tensor]) -> torch.Tensor:
+def _normalize(layer: Any, input: torch.Tensor, own: Callable[..., torch.Tensor]) -> torch.Tensor:
     if layer.momentum is not None or not layer.training or layer.running_mean is None:
         return own(layer, input)
     _average(layer, input.detach())

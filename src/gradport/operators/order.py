@@ -11,7 +11,7 @@ from gradport.operators.table import decomposition
 __all__: list[str] = []
 
 
-def _picked(
+def _pick(
     values: torch.Tensor, places: torch.Tensor, rank: torch.Tensor, dim: int, keepdim: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     value, place = values.gather(dim, rank), places.gather(dim, rank)
@@ -112,7 +112,7 @@ def nanmedian_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> tuple[
     broken = self.isnan()
     count = (~broken).to(torch.int64).sum(dim, keepdim=True)
     values, places = torch.sort(torch.where(broken, torch.full_like(self, float("inf")), self), stable=True, dim=dim)
-    value, place = _picked(values, places, ((count - 1).clamp(min=0)) // 2, dim, True)
+    value, place = _pick(values, places, ((count - 1).clamp(min=0)) // 2, dim, True)
     value = torch.where(count == 0, torch.full_like(value, float("nan")), value)
     return (value, place) if keepdim else (value.squeeze(dim), place.squeeze(dim))
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from gradport.compat.torch.operators import aten as _aten
 from gradport.operators.samples import reals, sample
-from gradport.operators.table import decomposition, fixed, replacement
+from gradport.operators.table import constant, decomposition, replacement
 
 __all__: list[str] = []
 
@@ -38,7 +38,7 @@ def triu_indices(row: Any, col: Any, offset: int = 0, **options: Any) -> torch.T
     count = _above(row, col, offset)
     rows = torch.arange(row)
     first = (rows + offset).clamp(min=0)
-    return _listed(count, row, first, (col - first).clamp(min=0), options)
+    return _list_pairs(count, row, first, (col - first).clamp(min=0), options)
 
 
 @replacement(
@@ -55,7 +55,7 @@ def tril_indices(row: Any, col: Any, offset: int = 0, **options: Any) -> torch.T
     count = row * col - _above(row, col, offset + 1)
     rows = torch.arange(row)
     width = torch.minimum((rows + offset + 1).clamp(min=0), torch.zeros_like(rows) + col)
-    return _listed(count, row, torch.zeros_like(rows), width, options)
+    return _list_pairs(count, row, torch.zeros_like(rows), width, options)
 
 
 def _above(row: Any, col: Any, offset: int) -> Any:
@@ -67,7 +67,7 @@ def _above(row: Any, col: Any, offset: int) -> Any:
     return longest * (longest + 1) // 2 - shortest * (shortest + 1) // 2
 
 
-def _listed(count: Any, row: Any, first: torch.Tensor, width: torch.Tensor, options: Any) -> torch.Tensor:
+def _list_pairs(count: Any, row: Any, first: torch.Tensor, width: torch.Tensor, options: Any) -> torch.Tensor:
     """The pairs row by row, where row i begins at column `first[i]` and has `width[i]` of them."""
     ends = width.cumsum(0)
     ended = torch.zeros(count + 1, dtype=torch.int64).index_add(0, ends, torch.ones_like(ends))
@@ -166,7 +166,7 @@ def pdist_backward(grad: torch.Tensor, self: torch.Tensor, p: float, pdist_forwa
 def _pairs(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     count = int(rows.shape[0])
     pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
-    return fixed([i for i, _ in pairs], torch.int64), fixed([j for _, j in pairs], torch.int64)
+    return constant([i for i, _ in pairs], torch.int64), constant([j for _, j in pairs], torch.int64)
 
 
 def _norm(difference: torch.Tensor, p: float) -> torch.Tensor:

@@ -88,13 +88,13 @@ def _one_way(
     *biases: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(T, B, H) and the last cells; the gates stand as input, forget, output, cell, so that three share a sigmoid."""
-    bias = _reordered(biases[0] + biases[1]) if biases else None
-    gates = F.linear(x, _reordered(by_input), bias)
-    y, last = _Recurrence.apply(gates, _reordered(by_hidden), h, c)
+    bias = _reorder(biases[0] + biases[1]) if biases else None
+    gates = F.linear(x, _reorder(by_input), bias)
+    y, last = _Recurrence.apply(gates, _reorder(by_hidden), h, c)
     return y, last
 
 
-def _reordered(rows: torch.Tensor) -> torch.Tensor:
+def _reorder(rows: torch.Tensor) -> torch.Tensor:
     first, cell, output = rows.split([rows.shape[0] // 2, rows.shape[0] // 4, rows.shape[0] // 4])
     return torch.cat([first, output, cell])
 

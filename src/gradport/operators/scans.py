@@ -22,7 +22,7 @@ _SHORT = 64
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
-def _shifted(x: torch.Tensor, dim: int, by: int, fill: torch.Tensor) -> torch.Tensor:
+def _shift(x: torch.Tensor, dim: int, by: int, fill: torch.Tensor) -> torch.Tensor:
     """`x` moved `by` places up along `dim`; what comes in at the start is `fill`."""
     head = fill.expand_as(x).narrow(dim, 0, by)
     return torch.cat([head, x.narrow(dim, 0, x.shape[dim] - by)], dim)
@@ -40,7 +40,7 @@ def _extreme(x: torch.Tensor, dim: int, takes: Callable[[torch.Tensor, torch.Ten
     while by < size:
         first = torch.zeros(shape, dtype=torch.bool, device=x.device)
         first = torch.arange(size, device=x.device).reshape(shape) < by
-        earlier, there = _shifted(x, dim, by, x.narrow(dim, 0, 1)), _shifted(place, dim, by, place.narrow(dim, 0, 1))
+        earlier, there = _shift(x, dim, by, x.narrow(dim, 0, 1)), _shift(place, dim, by, place.narrow(dim, 0, 1))
         stays = first | takes(x, earlier)
         x, place = torch.where(stays, x, earlier), torch.where(stays, place, there)
         by *= 2
@@ -65,7 +65,7 @@ def cummin(self: torch.Tensor, dim: int) -> Pair:
     return _extreme(self, dim, lambda later, earlier: (later <= earlier) & ~earlier.isnan() | later.isnan())
 
 
-def _scanned(
+def _scan(
     x: torch.Tensor,
     dim: int,
     neutral: float,
@@ -76,14 +76,14 @@ def _scanned(
         return x.clone()
     by, size, fill = 1, x.shape[dim], torch.full_like(x, neutral)
     if isinstance(size, torch.SymInt):
-        return _reduced_before(x, dim % x.dim(), neutral, reduce)
+        return _reduce_before(x, dim % x.dim(), neutral, reduce)
     while by < size:
-        x = join(x, _shifted(x, dim, by, fill))
+        x = join(x, _shift(x, dim, by, fill))
         by *= 2
     return x
 
 
-def _reduced_before(
+def _reduce_before(
     x: torch.Tensor, dim: int, neutral: float, reduce: Callable[[torch.Tensor, int], torch.Tensor]
 ) -> torch.Tensor:
     """Place i of the result is the reduction of the places up to i: rows of a lower triangle, the rest `neutral`."""
@@ -102,8 +102,8 @@ def logcumsumexp(self: torch.Tensor, dim: int) -> torch.Tensor:
     Source: https://docs.pytorch.org/docs/stable/generated/torch.logcumsumexp.html
     """
     if self.dim() and not isinstance(self.shape[dim], torch.SymInt) and self.shape[dim] <= _SHORT:
-        return _reduced_before(self, dim % self.dim(), float("-inf"), torch.logsumexp)
-    return _scanned(self, dim, float("-inf"), torch.logaddexp, torch.logsumexp)
+        return _reduce_before(self, dim % self.dim(), float("-inf"), torch.logsumexp)
+    return _scan(self, dim, float("-inf"), torch.logaddexp, torch.logsumexp)
 
 
 @decomposition(_aten.cumprod.default, samples=[sample(lambda x: torch.cumprod(x, 1), reals("n", 4))])
@@ -114,4 +114,4 @@ def cumprod(self: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -
     """
     if dtype is None and not (self.is_floating_point() or self.is_complex()):
         dtype = torch.int64
-    return _scanned(self if dtype is None else self.to(dtype), dim, 1.0, torch.mul, torch.prod)
+    return _scan(self if dtype is None else self.to(dtype), dim, 1.0, torch.mul, torch.prod)

@@ -22,7 +22,7 @@ def scatter_add(self: ir.Value, dim: int, index: ir.Value, src: ir.Value) -> ir.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_add_.html
     """
-    return _scattered(self, dim, index, src, "add")
+    return _scatter(self, dim, index, src, "add")
 
 
 @lowering(
@@ -34,7 +34,7 @@ def scatter(self: ir.Value, dim: int, index: ir.Value, src: ir.Value) -> ir.Valu
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html
     """
-    return _scattered(self, dim, index, src, "none")
+    return _scatter(self, dim, index, src, "none")
 
 
 @lowering(
@@ -46,7 +46,7 @@ def scatter_value(self: ir.Value, dim: int, index: ir.Value, value: float) -> ir
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html
     """
     source = op.Expand(op.CastLike(op.Constant(value_float=float(value)), self), op.Shape(index))
-    return _scattered(self, dim, index, source, "none")
+    return _scatter(self, dim, index, source, "none")
 
 
 @lowering(
@@ -76,7 +76,7 @@ def _shape(sizes: Sequence[int | ir.Value]) -> ir.Value:
     return op.Concat(*parts, axis=0)
 
 
-def _scattered(self: ir.Value, dim: int, index: ir.Value, src: ir.Value, reduction: str) -> ir.Value:
+def _scatter(self: ir.Value, dim: int, index: ir.Value, src: ir.Value, reduction: str) -> ir.Value:
     assert self.shape is not None and index.shape is not None
     if len(index.shape) == 0:
         index = op.Unsqueeze(index, op.Constant(value_ints=[0]))

@@ -11,7 +11,7 @@ import torch
 from gradport.compat.torch.operators import aten as _aten
 from gradport.operators.orthogonal import complete_basis
 from gradport.operators.samples import reals, sample
-from gradport.operators.table import decomposition, fixed
+from gradport.operators.table import constant, decomposition
 
 __all__: list[str] = []
 
@@ -45,9 +45,9 @@ def _rotation(app: torch.Tensor, aqq: torch.Tensor, apq: torch.Tensor, pairs: Pa
     cosine = (tangent * tangent + 1).rsqrt()
     sine = tangent * cosine
     diagonal, across, alone = _places(pairs, size)
-    flat = cosine @ fixed(diagonal, app.dtype) + sine @ fixed(across, app.dtype)
+    flat = cosine @ constant(diagonal, app.dtype) + sine @ constant(across, app.dtype)
     turned = flat.reshape(*flat.shape[:-1], size, size)
-    return turned + fixed(alone, app.dtype) if any(map(any, alone)) else turned
+    return turned + constant(alone, app.dtype) if any(map(any, alone)) else turned
 
 
 def _places(pairs: Pairs, size: int) -> tuple[list[list[float]], list[list[float]], list[list[float]]]:

@@ -32,9 +32,9 @@ __all__ = [
     "OPSETS",
     "Kind",
     "Row",
+    "constant",
     "decomposition",
     "decomposition_table",
-    "fixed",
     "inactive_rows",
     "lowering",
     "op",
@@ -214,7 +214,7 @@ def _at(opset_version: int, kind: Kind, known: tuple[Row, ...]) -> dict[Any, Row
     return {target: row for row in held for target in row.targets}
 
 
-def fixed(values: Any, dtype: torch.dtype) -> torch.Tensor:
+def constant(values: Any, dtype: torch.dtype) -> torch.Tensor:
     """A tensor of known values, for a decomposition: a constant of the graph."""
     with without_modes():
         return torch.tensor(values, dtype=dtype)

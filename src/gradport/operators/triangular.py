@@ -29,7 +29,7 @@ def solve_lower(matrix: torch.Tensor, right: torch.Tensor, unit: bool = False) -
         if rows:
             row = row - matrix[..., i : i + 1, :i] @ torch.cat(rows, -2)
         rows.append(row if unit else row / matrix[..., i : i + 1, i : i + 1])
-    return _stacked(rows, matrix, right)
+    return _stack(rows, matrix, right)
 
 
 def solve_upper(matrix: torch.Tensor, right: torch.Tensor, unit: bool = False) -> torch.Tensor:
@@ -42,10 +42,10 @@ def solve_upper(matrix: torch.Tensor, right: torch.Tensor, unit: bool = False) -
         if rows:
             row = row - matrix[..., i : i + 1, i + 1 :] @ torch.cat(rows, -2)
         rows.insert(0, row if unit else row / matrix[..., i : i + 1, i : i + 1])
-    return _stacked(rows, matrix, right)
+    return _stack(rows, matrix, right)
 
 
-def _stacked(rows: list[torch.Tensor], matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def _stack(rows: list[torch.Tensor], matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     if rows:
         return torch.cat(rows, -2)
     batch = torch.broadcast_shapes(matrix.shape[:-2], right.shape[:-2])

@@ -11,8 +11,8 @@ import onnx_ir as ir
 import torch
 
 from gradport.eager.joint import Joint, Slot, cast
-from gradport.eager.randomness import Randomness, drawn_by, drawn_from
-from gradport.eager.run import Cotangent, Drawn, given, ones, run_eager
+from gradport.eager.randomness import Randomness, draw_by, draw_from
+from gradport.eager.run import Cotangent, Drawn, cotangents_from, ones, run_eager
 from gradport.errors import Error, TargetError
 from gradport.evidence.tolerance import Comparison, compare
 from gradport.model.interface import interface
@@ -25,11 +25,11 @@ __all__ = [
     "CaseKind",
     "Reference",
     "ambient_of",
-    "answered",
-    "compared",
+    "answer_case",
+    "compare_results",
     "gives_others",
     "grain_of",
-    "moved_by_ulps",
+    "move_by_ulps",
     "reference",
 ]
 
@@ -146,20 +146,20 @@ def reference(
         TargetError: eager rejects these inputs.
     """
     drawn = Drawn(generator, cotangent)
-    outcome = run_eager(joint, tensors, drawn, random or drawn_by(generator))
-    again = _Again(given(drawn.cotangents), random or drawn_from(outcome.random))
+    outcome = run_eager(joint, tensors, drawn, random or draw_by(generator))
+    again = _Again(cotangents_from(drawn.cotangents), random or draw_from(outcome.random))
     listed = interface(joint, tensors, drawn.cotangents, outcome)
     dtypes = [tensor.dtype.to_real() for tensor in tensors.values() if differentiable(tensor)]
     narrowest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=None)
     oracle = functools.cache(lambda: _oracle(joint, tensors, drawn.cotangents, again))
-    spread = functools.cache(lambda: _spread(joint, tensors, drawn.cotangents, again, listed.outputs, grain))
+    spread = functools.cache(lambda: _measure_spread(joint, tensors, drawn.cotangents, again, listed.outputs, grain))
     new_state = {slot: tensor.detach() for slot, tensor in outcome.new_state.items()}
     return Reference(
         listed.inputs, listed.outputs, listed.roles, listed.input_roles, narrowest, oracle, spread, again, new_state
     )
 
 
-def answered(case: Case, ask: Callable[[Case], Reference]) -> tuple[Case, Reference] | None:
+def answer_case(case: Case, ask: Callable[[Case], Reference]) -> tuple[Case, Reference] | None:
     """The case and eager's answer; with its other choice of inputs where eager rejects the first, None where it rejects
     those too: then there is nothing to agree with.
 
@@ -173,10 +173,10 @@ def answered(case: Case, ask: Callable[[Case], Reference]) -> tuple[Case, Refere
             raise
         if case.otherwise is None:
             return None
-    return answered(dataclasses.replace(case, tensors={**case.tensors, **case.otherwise()}, otherwise=None), ask)
+    return answer_case(dataclasses.replace(case, tensors={**case.tensors, **case.otherwise()}, otherwise=None), ask)
 
 
-def compared(
+def compare_results(
     answer: Reference,
     results: Mapping[str, torch.Tensor],
     *,
@@ -234,7 +234,7 @@ def _oracle(
         return None
 
 
-def _spread(
+def _measure_spread(
     joint: Joint,
     tensors: Mapping[Slot, torch.Tensor],
     cotangents: Mapping[str, torch.Tensor],
@@ -249,10 +249,10 @@ def _spread(
     worst: dict[str, torch.Tensor] = {}
     generator = torch.Generator().manual_seed(0)
     for _ in range(_MOVES):
-        moved = {slot: moved_by_ulps(tensor, generator, grain) for slot, tensor in tensors.items()}
-        moved_cotangents = {name: moved_by_ulps(tensor, generator, grain) for name, tensor in cotangents.items()}
+        moved = {slot: move_by_ulps(tensor, generator, grain) for slot, tensor in tensors.items()}
+        moved_cotangents = {name: move_by_ulps(tensor, generator, grain) for name, tensor in cotangents.items()}
         try:
-            outcome = run_eager(joint, moved, given(moved_cotangents), again.random)
+            outcome = run_eager(joint, moved, cotangents_from(moved_cotangents), again.random)
             found = interface(joint, moved, moved_cotangents, outcome).outputs
         except Error:
             return {}
@@ -262,11 +262,11 @@ def _spread(
     return worst
 
 
-def moved_by_ulps(tensor: torch.Tensor, generator: torch.Generator, grain: float = 0.0) -> torch.Tensor:
+def move_by_ulps(tensor: torch.Tensor, generator: torch.Generator, grain: float = 0.0) -> torch.Tensor:
     """Every floating-point element moved by up to a few ULPs, or by half of the relative step `grain`."""
     if tensor.is_complex():
         pair = torch.view_as_real(tensor.detach().resolve_conj())
-        return torch.view_as_complex(moved_by_ulps(pair, generator, grain))
+        return torch.view_as_complex(move_by_ulps(pair, generator, grain))
     if not tensor.is_floating_point():
         return tensor
     noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1

@@ -14,7 +14,7 @@ from gradport.eager.joint import Slot
 from gradport.lowering.lower import OPERATOR
 from gradport.model.program import Program
 from gradport.proving.answers import Reference
-from gradport.proving.intermediates import Make, flat, taken
+from gradport.proving.intermediates import Make, fetch_values, flat
 from gradport.subject.ports import Role
 from gradport.tracing import Capture
 from gradport.tracing.regions import module_of, place_of, region_of
@@ -92,7 +92,7 @@ def departures(
     inputs = [spec.name for spec in inline.inputs]
     feeds = dict(zip(inputs, answer.feeds.values(), strict=True))
     whole = flat(inline.model)
-    given = taken(whole, make, feeds, list(names.values()))
+    given = fetch_values(whole, make, feeds, list(names.values()))
     late = whole.backward()
     backward = {str(value.name) for node in whole.nodes() if node.name in late for value in node.outputs}
     return [

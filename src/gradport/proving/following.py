@@ -15,7 +15,7 @@ import torch
 from gradport.eager.joint import CallResults, Joint, Slot
 from gradport.eager.run import ones, run_eager
 from gradport.errors import Error, ExportError
-from gradport.proving.answers import Case, Reference, moved_by_ulps
+from gradport.proving.answers import Case, Reference, move_by_ulps
 from gradport.subject.ports import Role
 
 __all__ = ["Following"]
@@ -70,10 +70,10 @@ class Following:
         inputs = {slot: tensor for slot, tensor in case.tensors.items() if slot not in self._state}
         self._runs.append(_Run(inputs, answer))
         call_results = self._step(self._runs[-1], self._free)
-        self._free = _detached(call_results)
+        self._free = _detach(call_results)
         loss = next((results[name] for name, role in answer.roles.items() if role == Role.LOSS), None)
         found = _scalars(self._state) | ({_LOSS: loss} if loss is not None else {})
-        for slot, value in _followed(call_results).items():
+        for slot, value in _select_runs(call_results).items():
             self._require_near(slot, float(found[slot]), float(value))
 
     def _require_near(self, slot: Slot, found: float, wanted: float) -> None:
@@ -93,7 +93,7 @@ class Following:
         generator = torch.Generator().manual_seed(0)
         examples = self._joint.examples()
         state = {
-            moving: moved_by_ulps(examples[moving], generator) if moving.role == Role.PARAMETER else examples[moving]
+            moving: move_by_ulps(examples[moving], generator) if moving.role == Role.PARAMETER else examples[moving]
             for moving in self._free
         }
         call_results = None
@@ -102,8 +102,8 @@ class Following:
                 call_results = self._step(run, state)
             except Error:
                 return 0.0
-            state = _detached(call_results)
-        return 0.0 if call_results is None else abs(float(_followed(call_results)[slot]) - wanted)
+            state = _detach(call_results)
+        return 0.0 if call_results is None else abs(float(_select_runs(call_results)[slot]) - wanted)
 
     def _step(self, run: _Run, state: Tensors) -> CallResults:
         return run_eager(self._joint, {**self._joint.examples(), **run.tensors, **state}, ones, run.answer.again.random)
@@ -112,14 +112,14 @@ class Following:
 _LOSS = Slot(Role.LOSS, "loss")
 
 
-def _detached(call_results: CallResults) -> Tensors:
+def _detach(call_results: CallResults) -> Tensors:
     return {slot: tensor.detach() for slot, tensor in call_results.new_state.items()}
 
 
-def _followed(call_results: CallResults) -> Tensors:
+def _select_runs(call_results: CallResults) -> Tensors:
     """The numbers of a free run that must be followed."""
     assert call_results.loss is not None
-    return {_LOSS: call_results.loss.detach()} | _scalars(_detached(call_results))
+    return {_LOSS: call_results.loss.detach()} | _scalars(_detach(call_results))
 
 
 def _scalars(state: Tensors) -> Tensors:

@@ -17,7 +17,7 @@ from gradport.lowering.lower import MODULE, PLACE
 from gradport.model.program import FUNCTIONS, NAMES, Program
 from gradport.subject.ports import Role
 
-__all__ = ["Flat", "Origin", "flat", "taken"]
+__all__ = ["Flat", "Origin", "fetch_values", "flat"]
 
 Run = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
 Make = Callable[[Program], Run]
@@ -102,7 +102,7 @@ def flat(model: ir.Model) -> Flat:
     return Flat(copy, origins)
 
 
-def taken(
+def fetch_values(
     flat_model: Flat, make: Make, feeds: Mapping[str, torch.Tensor], names: Sequence[str]
 ) -> dict[str, torch.Tensor]:
     """The values of these names, as a runtime computes them.

@@ -17,10 +17,10 @@ from gradport.evidence.tolerance import Comparison
 from gradport.lowering.passes.generators import draws_as_inputs
 from gradport.model.program import Program
 from gradport.model.sessions import new_session, run_session, session_options
-from gradport.proving.answers import Case, Reference, answered, compared, gives_others, grain_of, reference
+from gradport.proving.answers import Case, Reference, answer_case, compare_results, gives_others, grain_of, reference
 from gradport.proving.draws import faults_of_draws
 from gradport.proving.following import Following
-from gradport.proving.weights import moved_constants, with_weights
+from gradport.proving.weights import move_constants, with_weights
 from gradport.tracing import SpecialSize
 
 __all__ = ["prove"]
@@ -58,7 +58,7 @@ def prove(
         _require_good_draws(program, joint, generator)
         program = cut
     bench = _Bench(joint, generator, random, grain_of(program), locate)
-    weights = moved_constants(program, joint, generator)
+    weights = move_constants(program, joint, generator)
     if weights:
         other = with_weights(program, joint, weights)
         moved = fresh(joint, dimensions, sizes_of(joint, dimensions), generator)
@@ -105,7 +105,9 @@ class _Bench:
             ExportError: a result departs.
             TargetError: eager rejects the example.
         """
-        found = answered(case, lambda one: reference(self.joint, one.tensors, self.generator, self.random, self.grain))
+        found = answer_case(
+            case, lambda one: reference(self.joint, one.tensors, self.generator, self.random, self.grain)
+        )
         if found is None:
             return None
         case, answer = found
@@ -123,7 +125,7 @@ class _Bench:
                 "Write that part otherwise or in another dtype; verify=False returns the Program without a proof."
             ) from error
         results = dict(zip(answer.expected, results.values(), strict=True))
-        for name, comparison in compared(answer, results).items():
+        for name, comparison in compare_results(answer, results).items():
             if not comparison.ok:
                 changed = _is_right_unoptimized(program, answer, name)
                 raise _refusal(self.joint, case, answer, name, comparison, self.locate, changed)
@@ -137,7 +139,7 @@ def _is_right_unoptimized(program: Program, answer: Reference, name: str) -> boo
         results = run_session(new_session(program.model, session_options("ORT_DISABLE_ALL")), feeds)
     except ProgramError:
         return False
-    return compared(answer, dict(zip(answer.expected, results.values(), strict=True)))[name].ok
+    return compare_results(answer, dict(zip(answer.expected, results.values(), strict=True)))[name].ok
 
 
 def _cases(

@@ -13,20 +13,20 @@ import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import TorchTensor
 
-from gradport.eager.inputs import moved_state
+from gradport.eager.inputs import move_state
 from gradport.eager.joint import Joint, Slot
 from gradport.model.program import Program
 from gradport.subject.ports import Role
 
-__all__ = ["moved_constants", "with_weights"]
+__all__ = ["move_constants", "with_weights"]
 
 _PREFIX = {Role.PARAMETER: "param", Role.BUFFER: "buffer"}
 
 
-def moved_constants(program: Program, joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
+def move_constants(program: Program, joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
     """New values for the weights all of whose elements are equal, as far as they are initializers of the program."""
     constant = {slot for slot, tensor in joint.examples().items() if _is_constant(slot, tensor)}
-    moved = moved_state(joint, generator) if constant else {}
+    moved = move_state(joint, generator) if constant else {}
     return {slot: tensor for slot, tensor in moved.items() if slot in constant and _initializer(program, joint, slot)}
 
 

@@ -23,7 +23,7 @@ from gradport.reporting.document import (
     Paragraph,
     Section,
     Table,
-    joined,
+    join_inline,
 )
 from gradport.reporting.measured import gradient_blocks, onnx_blocks, performance_blocks, usage_blocks
 
@@ -118,7 +118,7 @@ def _card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]
         Section("Performance", _each(path, source, measured, performance_blocks)),
         Section("Security", [_security(path, evidence)]),
         Section("Testing and usage", _testing(path, evidence, measured)),
-        Section("Related files", _related(path, surveyed)),
+        Section("Related files", _related_functions(path, surveyed)),
         Section("Cross-references", [_cross_references(path)]),
     ]
 
@@ -128,7 +128,7 @@ def _short(path: str, surveyed: Survey) -> list[Section]:
     return [
         Section("File metadata", [_metadata(path, evidence)]),
         Section("Purpose", [_purpose(evidence.source)]),
-        Section("Classes and functions", _described(evidence.source)),
+        Section("Classes and functions", _describe(evidence.source)),
         Section("Role in the architecture", _role(evidence)),
         Section("Dependencies", [_imports(evidence.source)]),
         Section("Security", [_security(path, evidence)]),
@@ -150,7 +150,7 @@ def _metadata(path: str, evidence: Evidence) -> Table:
     ]
     if is_card(evidence):
         rows += [
-            ("autograd Functions", joined([Code(entry["name"]) for entry in source["autograd"]])),
+            ("autograd Functions", join_inline([Code(entry["name"]) for entry in source["autograd"]])),
             ("their apply", (f"stands in {called} places here",)),
         ]
     return Table(("", ""), [((name,), value) for name, value in rows])
@@ -171,7 +171,7 @@ def _overview(path: str, source: Mapping[str, Any]) -> list[Block]:
     return [Bullets(items)] if items else [Paragraph(("No classes and no functions.",))]
 
 
-def _described(source: Mapping[str, Any]) -> list[Block]:
+def _describe(source: Mapping[str, Any]) -> list[Block]:
     """Classes with their methods, and functions, with what their docstrings say; nothing of them links to a source."""
     items: list[Line] = []
     for entry in source["classes"]:
@@ -218,16 +218,16 @@ def _functions(path: str, source: Mapping[str, Any], measured: Mapping[str, Sequ
 def _what_it_is(path: str, entry: Mapping[str, Any]) -> Table:
     rows: list[tuple[str, Line]] = [
         ("forward", (Code(f"{entry['name']}.forward{entry['signature']}"), ", ", _at(path, entry["forward_line"]))),
-        ("arguments", joined([Code(name) for name in entry["arguments"]])),
+        ("arguments", join_inline([Code(name) for name in entry["arguments"]])),
         ("takes a gradient", _differentiable(entry["differentiable"])),
-        ("saved for backward", joined([Code(name) for name in entry["saved"]])),
-        ("kept on ctx", joined([Code(name) for name in entry["kept_on_ctx"]])),
+        ("saved for backward", join_inline([Code(name) for name in entry["saved"]])),
+        ("kept on ctx", join_inline([Code(name) for name in entry["kept_on_ctx"]])),
         (
             "twice differentiable",
             ("no: once_differentiable" if entry["once_differentiable"] else "as far as its backward is",),
         ),
-        ("has", joined([Code(name) for name in entry["has"]])),
-        ("calls", joined([Code(name) for name in entry["operators"]])),
+        ("has", join_inline([Code(name) for name in entry["has"]])),
+        ("calls", join_inline([Code(name) for name in entry["operators"]])),
     ]
     return Table(("", ""), [((name,), value) for name, value in rows])
 
@@ -235,17 +235,17 @@ def _what_it_is(path: str, entry: Mapping[str, Any]) -> Table:
 def _differentiable(arguments: Sequence[str] | None) -> Line:
     if arguments is None:
         return ("its returns do not say so by themselves",)
-    return joined([Code(name) for name in arguments])
+    return join_inline([Code(name) for name in arguments])
 
 
 def _role(evidence: Evidence) -> list[Block]:
     importers = [Link(other, docs_page(other)) for other in evidence.series["imported_by"]]
     blocks: list[Block] = [
-        Paragraph(("Imported by ", *joined(importers), ".") if importers else ("Nothing here imports it.",))
+        Paragraph(("Imported by ", *join_inline(importers), ".") if importers else ("Nothing here imports it.",))
     ]
     for function, places in evidence.series["called_by"].items():
         calls = [Link(f"{p['file']}:{p['line']}", docs_page(p["file"])) for p in places]
-        where: Line = (" stands at ", *joined(calls), ".") if calls else (" stands nowhere here.",)
+        where: Line = (" stands at ", *join_inline(calls), ".") if calls else (" stands nowhere here.",)
         blocks.append(Paragraph((Code(f"{function}.apply"), *where)))
     return blocks
 
@@ -274,7 +274,9 @@ def _testing(path: str, evidence: Evidence, measured: Mapping[str, Sequence[Evid
     blocks: list[Block] = []
     for function, tests in evidence.series["tested_by"].items():
         names: list[Inline] = [Code(f"{test['file']}::{test['test']}") for test in tests]
-        where: Line = (" is exercised by ", *joined(names), ".") if names else (" stands in no test that was found.",)
+        where: Line = (
+            (" is exercised by ", *join_inline(names), ".") if names else (" stands in no test that was found.",)
+        )
         blocks.append(Paragraph((Code(function), *where)))
     return blocks + _each(path, evidence.source, measured, usage_blocks)
 
@@ -292,14 +294,14 @@ def _each(
     return found
 
 
-def _related(path: str, surveyed: Survey) -> list[Block]:
+def _related_functions(path: str, surveyed: Survey) -> list[Block]:
     blocks: list[Block] = []
     for function, groups in surveyed[path].series["related"].items():
         for what, places in groups.items():
             if places:
                 links = [Link(place, docs_page(place.rpartition(":")[0])) for place in places]
                 said = "near duplicates of " if what == "near duplicates" else f"{what} as "
-                blocks.append(Paragraph((said, Code(function), ": ", *joined(links), ".")))
+                blocks.append(Paragraph((said, Code(function), ": ", *join_inline(links), ".")))
     folder = posixpath.dirname(path)
     neighbours = [other for other in surveyed if posixpath.dirname(other) == folder and other != path]
     blocks.append(Bullets([(Link(other, docs_page(other)),) for other in neighbours]))

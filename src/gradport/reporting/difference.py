@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gradport.evidence.changes import KINDS, Change
 from gradport.evidence.evidence import Evidence, Finding
 from gradport.reporting.document import Badge, Bar, Block, Code, Line, Page, Paragraph, Section, Table
-from gradport.reporting.findings import figure_of_finding, said
+from gradport.reporting.findings import figure_of_finding, outcome_text
 from gradport.reporting.html import alone
 
 __all__ = ["difference_html", "difference_page"]
@@ -40,7 +40,7 @@ def _table(changes: Sequence[Change]) -> Table:
 
 
 def _side(finding: Finding | None) -> Line:
-    return ("",) if finding is None else (Badge(said(finding)), f" {figure_of_finding(finding)}")
+    return ("",) if finding is None else (Badge(outcome_text(finding)), f" {figure_of_finding(finding)}")
 
 
 def _environments(before: Evidence, after: Evidence) -> Block:

@@ -25,7 +25,7 @@ __all__ = [
     "Paragraph",
     "Section",
     "Table",
-    "joined",
+    "join_inline",
 ]
 
 
@@ -195,7 +195,7 @@ class Page:
     words: Sequence[str] = ()
 
 
-def joined(items: Sequence[Inline], between: str = ", ", *, none: str = "none") -> Line:
+def join_inline(items: Sequence[Inline], between: str = ", ", *, none: str = "none") -> Line:
     """A line of items with text between them."""
     found: list[Inline] = []
     for item in items:

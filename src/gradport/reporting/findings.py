@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from gradport.evidence.evidence import Finding, Outcome, Severity
 from gradport.reporting.document import Badge, Code, Line, Table
 
-__all__ = ["figure_of_finding", "findings_table", "said"]
+__all__ = ["figure_of_finding", "findings_table", "outcome_text"]
 
 
 def findings_table(findings: Sequence[Finding], caption: str) -> Table:
     """A row for each Finding."""
     rows: list[list[Line]] = [
         [
-            (Badge(said(finding)),),
+            (Badge(outcome_text(finding)),),
             (Code(finding.key),),
             (finding.kind,),
             (figure_of_finding(finding),),
@@ -25,7 +25,7 @@ def findings_table(findings: Sequence[Finding], caption: str) -> Table:
     return Table(("outcome", "finding", "kind", "figure", "what it says"), rows, len(rows) > 8, caption)
 
 
-def said(finding: Finding) -> str:
+def outcome_text(finding: Finding) -> str:
     """The outcome, or that it is a warning."""
     warns = finding.outcome is Outcome.OK and finding.severity is Severity.WARNING
     return Severity.WARNING if warns else finding.outcome

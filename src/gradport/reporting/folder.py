@@ -19,7 +19,7 @@ from gradport.reporting.document import (
     Paragraph,
     Section,
     Table,
-    joined,
+    join_inline,
 )
 from gradport.reporting.graphs import Edge, graph_figure
 
@@ -46,7 +46,7 @@ def index(folder: str, folders: Mapping[str, Sequence[str]], surveyed: Survey, m
         [
             (Link(posixpath.basename(path), docs_page(path)),),
             (opening(surveyed[path].source["docstring"]),),
-            joined(_functions(path, surveyed[path]), none=""),
+            join_inline(_functions(path, surveyed[path]), none=""),
             _outcome(path, surveyed[path], measured),
         ]
         for path in sorted(folders[folder], key=lambda path: (not is_card(surveyed[path]), path))
@@ -112,7 +112,7 @@ def keywords(path: str, evidence: Evidence) -> Page:
         for name in entry["operators"]:
             operators.setdefault(name, []).append(entry["name"])
     for name, users in operators.items():
-        line = (Code(name), " (operator): ", *joined([_about(u, path, evidence) for u in users]))
+        line = (Code(name), " (operator): ", *join_inline([_about(u, path, evidence) for u in users]))
         words.append((name, line))
     for concept in sorted({pattern for entry in source["autograd"] for pattern in patterns(entry)}):
         words.append((concept, (f"{concept} (concept): ", Link("the card", docs_page(path), "code-patterns"))))
@@ -141,10 +141,10 @@ def _functions(path: str, evidence: Evidence) -> list[Inline]:
 
 def _outcome(path: str, evidence: Evidence, measured: Measured) -> Line:
     names = [entry["name"] for entry in evidence.source["autograd"]]
-    return _held([one for name in names for one in measured.get(f"{path}:{name}", ())]) if names else ("",)
+    return _count_ok([one for name in names for one in measured.get(f"{path}:{name}", ())]) if names else ("",)
 
 
-def _held(found: Sequence[Evidence]) -> Line:
+def _count_ok(found: Sequence[Evidence]) -> Line:
     """How many of what was measured hold."""
     if not found:
         return ("not measured",)
@@ -158,7 +158,7 @@ def _below(folder: str, surveyed: Survey, measured: Measured) -> tuple[Line, Lin
     """How many Functions stand below a folder, and how many of those that were measured hold."""
     count = sum(len(e.source["autograd"]) for path, e in surveyed.items() if path.startswith(f"{folder}/"))
     found = [one for key, ones in measured.items() if key.startswith(f"{folder}/") for one in ones]
-    return (str(count) if count else "",), _held(found) if count else ("",)
+    return (str(count) if count else "",), _count_ok(found) if count else ("",)
 
 
 def _imports(folder: str, edges: Sequence[Edge]) -> Block:
@@ -172,7 +172,7 @@ def _imports(folder: str, edges: Sequence[Edge]) -> Block:
         return figure
     return Bullets(
         [
-            (Code(start), " imports ", *joined([Code(edge.end) for edge in edges if edge.start == start]))
+            (Code(start), " imports ", *join_inline([Code(edge.end) for edge in edges if edge.start == start]))
             for start in dict.fromkeys(edge.start for edge in edges)
         ]
     )

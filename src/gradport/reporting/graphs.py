@@ -31,7 +31,7 @@ def graph_figure(name: str, boxes: Sequence[str], edges: Sequence[Edge], descrip
     """The graph as a figure; None where it has no box, or too many arrows to be of use."""
     if not boxes or len(edges) > _MOST:
         return None
-    return Figure(name, _drawn(boxes, edges, description), description, _mermaid(boxes, edges))
+    return Figure(name, _draw(boxes, edges, description), description, _mermaid(boxes, edges))
 
 
 def _mermaid(boxes: Sequence[str], edges: Sequence[Edge]) -> str:
@@ -47,7 +47,7 @@ def _word(text: str) -> str:
     return re.sub(r"[^\w .,:/()-]", "?", plain(" ".join(text.split())))
 
 
-def _drawn(boxes: Sequence[str], edges: Sequence[Edge], description: str) -> str:
+def _draw(boxes: Sequence[str], edges: Sequence[Edge], description: str) -> str:
     with extra(Extra.PAGES, "Pages with graphs"):
         import networkx
 

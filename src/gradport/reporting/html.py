@@ -30,13 +30,13 @@ ASSETS = ("site.css", "site.js")
 def alone(page: Page) -> str:
     """The page with style, script and drawings inside it."""
     style, script = (markupsafe.Markup(asset(name)) for name in ASSETS)
-    return _rendered("alone.html.j2", page, style=style, script=script)
+    return _render("alone.html.j2", page, style=style, script=script)
 
 
 def of_site(page: Page) -> str:
     """The page as one of a site, whose assets lie in `assets/` at the root, with `search.js` as `search_index` gives
     it."""
-    return _rendered("site.html.j2", page)
+    return _render("site.html.j2", page)
 
 
 def search_index(pages: Iterable[Page]) -> str:
@@ -52,7 +52,7 @@ def asset(name: str) -> str:
     return (importlib.resources.files("gradport.reporting") / "templates" / name).read_text("utf-8")
 
 
-def _rendered(template: str, page: Page, **rest: Any) -> str:
+def _render(template: str, page: Page, **rest: Any) -> str:
     up = posixpath.relpath(".", posixpath.dirname(page.path) or ".")
     context = _environment().get_template(template)
     return context.render(page=page, up="" if up == "." else f"{up}/", href=functools.partial(_href, page), **rest)
@@ -66,18 +66,18 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_shown,
+        finalize=_clean,
     )
     environment.filters |= {
         "kind": lambda item: "Text" if isinstance(item, str) else type(item).__name__,
-        "coloured": _coloured,
+        "coloured": _colour,
         "share": _share,
         "drawn": markupsafe.Markup,
     }
     return environment
 
 
-def _shown(value: Any) -> Any:
+def _clean(value: Any) -> Any:
     """Text that goes into a page loses its control characters; what is already HTML was made from such text."""
     return value if isinstance(value, markupsafe.Markup) or not isinstance(value, str) else plain(value)
 
@@ -91,7 +91,7 @@ def _href(page: Page, item: Any) -> str:
     return f"{where}#{urllib.parse.quote(anchor)}" if anchor else where
 
 
-def _coloured(listing: Listing) -> markupsafe.Markup:
+def _colour(listing: Listing) -> markupsafe.Markup:
     with extra(Extra.PAGES, "Pages with code"):
         from pygments import highlight
         from pygments.formatters import HtmlFormatter

@@ -24,9 +24,9 @@ from gradport.reporting.document import (
     Listing,
     Paragraph,
     Table,
-    joined,
+    join_inline,
 )
-from gradport.reporting.findings import findings_table, said
+from gradport.reporting.findings import findings_table, outcome_text
 from gradport.reporting.graphs import Edge, graph_figure
 from gradport.reporting.plots import (
     curve_plot,
@@ -39,7 +39,7 @@ from gradport.reporting.plots import (
 
 __all__ = [
     "divergence_figure",
-    "drawn",
+    "draw_blocks",
     "evidence_file",
     "gradient_blocks",
     "onnx_blocks",
@@ -57,7 +57,7 @@ def evidence_file(path: str, evidence: Evidence) -> str:
     return f"{_stem(path, evidence)}.json"
 
 
-def drawn(what: str, make: Callable[[], Iterable[Block]]) -> list[Block]:
+def draw_blocks(what: str, make: Callable[[], Iterable[Block]]) -> list[Block]:
     """The blocks, or a sentence where the Evidence, which may be anybody's, does not have what they are drawn from."""
     try:
         return list(make())
@@ -72,10 +72,10 @@ def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
         yield Paragraph((Badge(finding.outcome), ": ", finding.message))
     series = evidence.series
     if series.get("curves"):
-        yield from drawn("curves", lambda: _curves(path, evidence))
+        yield from draw_blocks("curves", lambda: _curves(path, evidence))
     if series.get("jacobian"):
-        yield from drawn("Jacobian", lambda: [_jacobian(path, evidence)])
-    counts = collections.Counter(said(finding) for finding in evidence.findings)
+        yield from draw_blocks("Jacobian", lambda: [_jacobian(path, evidence)])
+    counts = collections.Counter(outcome_text(finding) for finding in evidence.findings)
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     told = findings_table(evidence.findings, f"What was found of {evidence.subject}")
     yield Details((f"{len(evidence.findings)} findings: {summary}",), [told], open=not evidence.ok)
@@ -89,14 +89,14 @@ def onnx_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
         yield Paragraph((Badge("refused"), ": ", series["refused"]))
         return
     if "onnx" in series:
-        yield from drawn("structure", lambda: _structure(path, evidence))
+        yield from draw_blocks("structure", lambda: _structure(path, evidence))
     if "errors" in series:
-        yield from drawn("errors", lambda: [_errors(path, evidence)])
+        yield from draw_blocks("errors", lambda: [_errors(path, evidence)])
     if "divergence" in series:
         name = f"{_stem(path, evidence)}.divergence.svg"
-        yield from drawn("divergence", lambda: [divergence_figure(name, evidence, _line_of(evidence))])
+        yield from draw_blocks("divergence", lambda: [divergence_figure(name, evidence, _line_of(evidence))])
     if "forms" in series:
-        yield from drawn("forms", lambda: _forms(series["forms"]))
+        yield from draw_blocks("forms", lambda: _forms(series["forms"]))
 
 
 def _line_of(evidence: Evidence) -> Callable[[str], str]:
@@ -112,7 +112,7 @@ def _line_of(evidence: Evidence) -> Callable[[str], str]:
 def performance_blocks(path: str, evidence: Evidence) -> list[Block]:
     """Time over size, memory, and the floor that the machine's memory sets."""
     if evidence.series.get("timings"):
-        return drawn("timings", lambda: _timings(path, evidence))
+        return draw_blocks("timings", lambda: _timings(path, evidence))
     why = evidence.series.get("left_out", {}).get("timings") or evidence.series.get("refused") or "it was left out"
     return [Paragraph((Code(evidence.subject), f": not measured: {why}"))]
 
@@ -212,11 +212,13 @@ def _structure(path: str, evidence: Evidence) -> Iterator[Block]:
     yield Paragraph(
         (
             f"ONNX at opset {onnx['opset']}: {onnx['nodes']} nodes, {onnx['bytes']} bytes; takes ",
-            *joined([Code(name) for name in onnx["inputs"]]),
+            *join_inline([Code(name) for name in onnx["inputs"]]),
             ", gives ",
-            *joined([Code(name) for name in onnx["outputs"]]),
+            *join_inline([Code(name) for name in onnx["outputs"]]),
             "; operators ",
-            *joined([Code(f"{name} x{count}" if count > 1 else name) for name, count in onnx["operators"].items()]),
+            *join_inline(
+                [Code(f"{name} x{count}" if count > 1 else name) for name, count in onnx["operators"].items()]
+            ),
             ".",
         )
     )

@@ -140,11 +140,11 @@ def divergence_plot(title: str, series: Sequence[Mapping[str, Any]], href: str =
         axes = figure.subplots()
         for half, colour in (("forward", _BLUE), ("backward", _ORANGE)):
             places = [place for place, node in enumerate(series) if node.get("half", "forward") == half]
-            values = [_seen(series[place]["relative"]) for place in places]
+            values = [_clip_to_axis(series[place]["relative"]) for place in places]
             axes.plot(places, values, "o", markersize=3, color=colour, label=half)
         first = next((place for place, node in enumerate(series) if node.get("first")), None)
         if first is not None:
-            spot = (first, _seen(series[first]["relative"]))
+            spot = (first, _clip_to_axis(series[first]["relative"]))
             mark = axes.scatter(*spot, 64, marker="D", color=_RED, facecolor="none")
             mark.set_urls([href] if href else [])
             said = f"first to depart: {_brief(series[first].get('op', ''))}"
@@ -174,7 +174,7 @@ def _brief(text: str) -> str:
     return plain(short).replace("$", r"\$")  # what stands between two dollars would be a formula
 
 
-def _seen(relative: Any) -> float:
+def _clip_to_axis(relative: Any) -> float:
     """An error on a logarithmic axis: none, and one that is not finite, stand at its ends."""
     value = float(relative)
     return 10.0 if not math.isfinite(value) else min(max(value, 1e-17), 10.0)

@@ -26,9 +26,9 @@ from gradport.reporting.document import (
     Section,
     Table,
 )
-from gradport.reporting.findings import findings_table, said
+from gradport.reporting.findings import findings_table, outcome_text
 from gradport.reporting.html import alone
-from gradport.reporting.measured import divergence_figure, drawn
+from gradport.reporting.measured import divergence_figure, draw_blocks
 
 __all__ = ["run_html", "run_page"]
 
@@ -77,7 +77,7 @@ def _summary(found: Named) -> Iterator[Block]:
         return
     if len(found) == 1:
         yield Paragraph((_of_one(found[0][1]),))
-        counts = collections.Counter(said(finding) for finding in found[0][1].findings)
+        counts = collections.Counter(outcome_text(finding) for finding in found[0][1].findings)
     else:
         names = ", ".join(evidence.subject for evidence in bad[:3]) + (" and others" if len(bad) > 3 else "")
         does = "does" if len(bad) == 1 else "do"
@@ -145,9 +145,9 @@ def _subject(number: int, evidence: Evidence, places: _Places) -> Iterator[Block
     anchor = _anchors(excerpts)
     if evidence.series.get("divergence"):
         href = lambda place: f"#{anchor(place)}" if anchor(place) else ""  # noqa: E731
-        yield from drawn("divergence", lambda: [divergence_figure("", evidence, href)])
+        yield from draw_blocks("divergence", lambda: [divergence_figure("", evidence, href)])
     if evidence.series.get("sweep"):
-        yield from drawn("matrix", lambda: [_matrix(evidence.series["sweep"])])
+        yield from draw_blocks("matrix", lambda: [_matrix(evidence.series["sweep"])])
     for finding in evidence.findings:
         place = anchor(finding.where or "")
         if not finding.outcome.passes and finding.where:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity
-from gradport.reporting.findings import said
+from gradport.reporting.findings import outcome_text
 
 if TYPE_CHECKING:
     from gradport.model.program import Program
@@ -136,7 +136,7 @@ def _figure(finding: Finding) -> str:
 
 
 def _mark(finding: Finding) -> tuple[str, str]:
-    return _MARKS[said(finding)]
+    return _MARKS[outcome_text(finding)]
 
 
 def _paragraph(finding: Finding) -> Text:

@@ -33,14 +33,14 @@ class Absent(ProgramError):
 
 def cpu(program: Program) -> Runner:
     """ONNX Runtime's CPU provider, as `Program.run` uses it."""
-    _told_apart(program.session)
-    return lambda tensors: _told_apart(lambda: program.run_named(tensors))
+    _classify_error(program.session)
+    return lambda tensors: _classify_error(lambda: program.run_named(tensors))
 
 
 def at_level(program: Program, level: str) -> Runner:
     """ONNX Runtime's CPU provider at one of `LEVELS`."""
     options = session_options(LEVELS[level])
-    session = _told_apart(lambda: new_session(program.model, options))
+    session = _classify_error(lambda: new_session(program.model, options))
     return _runner(program, session)
 
 
@@ -66,7 +66,7 @@ def cuda(program: Program) -> Runner:
             options = session_options()
             options.enable_profiling = True
             options.profile_file_prefix = str(pathlib.Path(folder) / "profile")
-            session = _told_apart(
+            session = _classify_error(
                 lambda: new_session(program.model, options, ("CUDAExecutionProvider", "CPUExecutionProvider"))
             )
             results = _runner(program, session)(tensors)
@@ -99,7 +99,7 @@ def _runner(program: Program, session: Any) -> Runner:
     return run
 
 
-def _told_apart(attempt: Callable[[], Any]) -> Any:
+def _classify_error(attempt: Callable[[], Any]) -> Any:
     """A missing kernel is reported as "no kernel", not as a failure of the model."""
     try:
         return attempt()

@@ -14,7 +14,7 @@ import torch
 
 from gradport.compat.quiet import quiet
 from gradport.errors import ProgramError, first_line
-from gradport.isolation.limit import TimeUp, limited
+from gradport.isolation.limit import TimeUp, limit_time
 from gradport.model.program import Program, require_fitting
 
 __all__ = ["evaluator"]
@@ -37,7 +37,7 @@ def evaluator(program: Program) -> Runner:
     if overloaded:
         raise ProgramError(f"The reference evaluator ignores overloads, and {overloaded[0]!r} has several.")
     try:
-        made = ReferenceEvaluator(ir.to_proto(program.model), new_ops=_mended())
+        made = ReferenceEvaluator(ir.to_proto(program.model), new_ops=_patched_operators())
     except Exception as error:
         raise ProgramError(f"The reference evaluator does not take this model: {first_line(error)}") from error
     specs = program.inputs
@@ -48,7 +48,7 @@ def evaluator(program: Program) -> Runner:
         require_fitting(given, tensors)
         feeds = {name: to_numpy(tensor) for name, tensor in tensors.items()}
         try:
-            with quiet(), np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()), limited(_LIMIT):
+            with quiet(), np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()), limit_time(_LIMIT):
                 results = made.run(None, feeds)
         except TimeUp:
             raise ProgramError(f"The reference evaluator takes more than {_LIMIT:g} s for one run.") from None
@@ -63,7 +63,7 @@ def evaluator(program: Program) -> Runner:
 
 
 @functools.cache
-def _mended() -> list[Any]:
+def _patched_operators() -> list[Any]:
     """Operators of the evaluator's own that hang or give up: its GatherElements counts an index far out of range home
     in steps of the axis, and takes no more than 64 rows."""
     from onnx.reference.op_run import OpRun

@@ -20,7 +20,7 @@ from gradport.errors import ProgramError, SpecError
 from gradport.model.program import Program
 from gradport.runtimes import ort, reference_evaluator
 
-__all__ = ["Runner", "Runtime", "chosen", "known", "runners"]
+__all__ = ["Runner", "Runtime", "choose_runtimes", "known_runtimes", "runners"]
 
 Runner = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
 
@@ -58,21 +58,21 @@ _OWN = (
 )
 
 
-def known() -> dict[str, Runtime]:
+def known_runtimes() -> dict[str, Runtime]:
     """Every runtime that is installed, by name."""
     rows = {row.name: row for row in _OWN}
     for entry in importlib.metadata.entry_points(group=GROUP):
-        rows.setdefault(entry.name, _registered(entry))
+        rows.setdefault(entry.name, _load_registered(entry))
     return rows
 
 
-def chosen(names: Sequence[str] | None) -> list[Runtime]:
+def choose_runtimes(names: Sequence[str] | None) -> list[Runtime]:
     """The runtimes of these names; None: those that run where nobody chose.
 
     Raises:
         SpecError: a runtime that is not known.
     """
-    rows = known()
+    rows = known_runtimes()
     for name in names or ():
         if name not in rows:
             raise SpecError(f"runtimes names {name!r}; known are {', '.join(rows)}.")
@@ -91,7 +91,7 @@ def runners(program: Program, rows: Sequence[Runtime]) -> dict[str, Runner | Pro
     return made
 
 
-def _registered(entry: importlib.metadata.EntryPoint) -> Runtime:
+def _load_registered(entry: importlib.metadata.EntryPoint) -> Runtime:
     def make(program: Program) -> Runner:
         try:
             function = entry.load()

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from gradport.errors import SpecError
 
-__all__ = ["Call", "Expression", "Integer", "Name", "evaluate", "folded", "is_name", "names_in", "parse"]
+__all__ = ["Call", "Expression", "Integer", "Name", "evaluate", "fold", "is_name", "names_in", "parse"]
 
 _TOKEN = re.compile(r"\s*(?:(?P<integer>\d+)|(?P<name>[A-Za-z_][A-Za-z0-9_.]*)|(?P<symbol>//|[-+*%(),]))")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -80,7 +80,7 @@ def parse(text: str) -> Expression:
 
 def names_in(expression: Expression) -> list[str]:
     """The names in an expression, each once, in order."""
-    return folded(
+    return fold(
         expression,
         lambda number: [],
         lambda name: [name],
@@ -95,10 +95,10 @@ def evaluate(expression: Expression, sizes: Mapping[str, int]) -> int:
         KeyError: a name has no size.
         ZeroDivisionError: it divides by zero.
     """
-    return folded(expression, lambda number: number, sizes.__getitem__, lambda name, values: _OPERATORS[name](*values))
+    return fold(expression, lambda number: number, sizes.__getitem__, lambda name, values: _OPERATORS[name](*values))
 
 
-def folded(
+def fold(
     expression: Expression,
     integer: Callable[[int], T],
     name: Callable[[str], T],
@@ -109,7 +109,7 @@ def folded(
         return integer(expression.value)
     if isinstance(expression, Name):
         return name(expression.name)
-    return call(expression.operator, [folded(operand, integer, name, call) for operand in expression.operands])
+    return call(expression.operator, [fold(operand, integer, name, call) for operand in expression.operands])
 
 
 _OPERATORS: dict[str, Callable[..., int]] = {

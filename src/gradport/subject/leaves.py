@@ -12,7 +12,7 @@ from typing import Any
 
 from gradport.subject.spec import InputSpec
 
-__all__ = ["Path", "children", "dotted", "leaves", "mapped", "replaced"]
+__all__ = ["Path", "children", "join_path", "leaves", "map_leaves", "replace_leaves"]
 
 Path = tuple[str | int, ...]
 
@@ -38,13 +38,13 @@ def leaves(value: object, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield from leaves(item, (*path, key))
 
 
-def replaced(value: Any, by_path: Mapping[Path, object], path: Path = ()) -> Any:
+def replace_leaves(value: Any, by_path: Mapping[Path, object], path: Path = ()) -> Any:
     """A copy of `value` in which the leaves at the paths of `by_path` are replaced; the original is untouched."""
     if path in by_path:
         return by_path[path]
     if isinstance(value, Mapping):
         items = {
-            key: replaced(item, by_path, (*path, key if isinstance(key, int) else str(key)))
+            key: replace_leaves(item, by_path, (*path, key if isinstance(key, int) else str(key)))
             for key, item in value.items()
         }
         if type(value) is dict:
@@ -54,11 +54,11 @@ def replaced(value: Any, by_path: Mapping[Path, object], path: Path = ()) -> Any
             twin[key] = item
         return twin
     if isinstance(value, (list, tuple)):
-        items_ = [replaced(item, by_path, (*path, index)) for index, item in enumerate(value)]
+        items_ = [replace_leaves(item, by_path, (*path, index)) for index, item in enumerate(value)]
         return type(value)(*items_) if hasattr(value, "_fields") else type(value)(items_)
     if _is_record(value):
         fields = {
-            field.name: replaced(getattr(value, field.name), by_path, (*path, field.name))
+            field.name: replace_leaves(getattr(value, field.name), by_path, (*path, field.name))
             for field in dataclasses.fields(value)
             if field.init
         }
@@ -66,9 +66,9 @@ def replaced(value: Any, by_path: Mapping[Path, object], path: Path = ()) -> Any
     return value
 
 
-def mapped(change: Callable[[Any], Any], value: Any) -> Any:
+def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
     """A copy of `value` with every leaf changed; the original is untouched."""
-    return replaced(value, {path: change(leaf) for path, leaf in leaves(value)})
+    return replace_leaves(value, {path: change(leaf) for path, leaf in leaves(value)})
 
 
 def _is_record(value: Any) -> bool:
@@ -76,6 +76,6 @@ def _is_record(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, (type, InputSpec))
 
 
-def dotted(root: str, path: Path) -> str:
+def join_path(root: str, path: Path) -> str:
     """`x` and `(0, "key")` give `x.0.key`."""
     return ".".join([root, *map(str, path)])

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from gradport.errors import SpecError
 from gradport.subject.ports import GraphSignature, Port, Role, Slot
 
-__all__ = ["Taken", "allot", "renamed", "unique"]
+__all__ = ["Taken", "allot", "rename", "unique"]
 
 _PREFIX: dict[str, str] = {Role.PARAMETER: "param", Role.BUFFER: "buffer", Role.ACTIVATION: "output"}
 
@@ -70,7 +70,7 @@ def allot(signature: GraphSignature, renames: Mapping[tuple[Role, str], str]) ->
     return in_names, out_names, taken
 
 
-def renamed(
+def rename(
     ports: Sequence[Port], wanted: Sequence[str] | Mapping[str, str] | None, what: str
 ) -> dict[tuple[Role, str], str]:
     """`input_names` or `output_names` as renames.

@@ -30,10 +30,10 @@ def portable(path: str) -> str:
 
 def without_machine(text: str) -> str:
     """The text with each path of this machine in its portable form."""
-    return _ABSOLUTE.sub(_shortened, text)
+    return _ABSOLUTE.sub(_shorten, text)
 
 
-def _shortened(match: re.Match[str]) -> str:
+def _shorten(match: re.Match[str]) -> str:
     path = match.group()
     return portable(path) if os.path.exists(path) else path
 

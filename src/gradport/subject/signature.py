@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gradport.errors import SpecError, TargetError
-from gradport.subject.leaves import Path, dotted, leaves
+from gradport.subject.leaves import Path, join_path, leaves
 from gradport.subject.subject import Subject
 
 __all__ = [
@@ -52,9 +52,9 @@ def bind(subject: Subject) -> Bound:
     """
     tensors: list[Argument] = []
     statics: list[Argument] = []
-    for root, path, value in _bound_arguments(subject):
+    for root, path, value in _bind_arguments(subject):
         for leaf_path, leaf in leaves(value):
-            argument = Argument(dotted(root, leaf_path), root, (*path, *leaf_path), leaf)
+            argument = Argument(join_path(root, leaf_path), root, (*path, *leaf_path), leaf)
             (tensors if _is_tensor(leaf) else statics).append(argument)
     return Bound(tuple(tensors), tuple(statics), tuple(_targets(subject)))
 
@@ -108,8 +108,8 @@ def _output_name(path: Path) -> str:
     if not path:
         return "output"
     if isinstance(path[0], int):
-        return dotted(f"output_{path[0]}", path[1:])
-    return dotted(path[0], path[1:])
+        return join_path(f"output_{path[0]}", path[1:])
+    return join_path(path[0], path[1:])
 
 
 def _is_tensor(leaf: Any) -> bool:
@@ -130,13 +130,13 @@ def _targets(subject: Subject) -> list[Argument]:
         for leaf_path, leaf in leaves(value):
             if not _is_tensor(leaf):
                 raise SpecError(
-                    f"The target {dotted(root, leaf_path)!r} is {type(leaf).__name__}; targets are tensors."
+                    f"The target {join_path(root, leaf_path)!r} is {type(leaf).__name__}; targets are tensors."
                 )
-            found.append(Argument(dotted(root, leaf_path), root, (*path, *leaf_path), leaf))
+            found.append(Argument(join_path(root, leaf_path), root, (*path, *leaf_path), leaf))
     return found
 
 
-def _bound_arguments(subject: Subject) -> list[tuple[str, Path, Any]]:
+def _bind_arguments(subject: Subject) -> list[tuple[str, Path, Any]]:
     """(parameter name, path in `(args, kwargs)`, value) in the order of the forward's parameters."""
     signature = signature_of(subject.target)
     if signature is None:

@@ -52,7 +52,7 @@ def resolve_wrt(wrt: Any, found: Reached) -> tuple[tuple[Slot, ...], frozenset[S
         raise SpecError(
             f"wrt={wrt!r} is not understood; give None, 'inputs', 'parameters', 'all', a name or a list of names."
         )
-    slots = [slot for name in names for slot in _named(found, name)]
+    slots = [slot for name in names for slot in _resolve_name(found, name)]
     return tuple(dict.fromkeys(slots)), frozenset(slots)
 
 
@@ -83,7 +83,7 @@ _GROUPS: dict[Any, tuple[Callable[[Reached], tuple[Slot, ...]], ...]] = {
 _GROUP_WORDS = {"inputs": "input", "parameters": "parameter", "all": "input or parameter"}
 
 
-def _named(found: Reached, name: str) -> list[Slot]:
+def _resolve_name(found: Reached, name: str) -> list[Slot]:
     """What one name of `wrt` means.
 
     Raises:

@@ -114,7 +114,7 @@ def capture(
     refusals = []
     for sizes in _trace_sizes(joint, dimensions):
         try:
-            return _traced(joint, dimensions, sizes, decompositions, expected=expected)
+            return _trace(joint, dimensions, sizes, decompositions, expected=expected)
         except (SizeRefusal, _RefusedElsewhere) as refusal:
             refusals.append(refusal)
     first = next(refusal for refusal in refusals if isinstance(refusal, SizeRefusal))
@@ -142,7 +142,7 @@ def _trace_sizes(joint: Joint, dimensions: Dimensions) -> Iterator[dict[str, int
             yield sizes
 
 
-def _traced(
+def _trace(
     joint: Joint,
     dimensions: Dimensions,
     sizes: Mapping[str, int],
@@ -263,7 +263,7 @@ def _fakes(
     symbolic: dict[Dimension, list[Any]] = {}
     for slot, tensor in examples.items():
         axes = dimensions.get(slot.name, {}) if slot.role in (Role.ARGUMENT, Role.TARGET) else {}
-        fake = fake_tensor(mode, _resized(tensor, axes, sizes), tuple(axes))
+        fake = fake_tensor(mode, _resize(tensor, axes, sizes), tuple(axes))
         for axis, dimension in axes.items():
             symbolic.setdefault(dimension, []).append(fake.shape[axis])
         fakes.append(fake)
@@ -273,7 +273,7 @@ def _fakes(
     return fakes, symbolic
 
 
-def _resized(tensor: torch.Tensor, axes: Mapping[int, Dimension], sizes: Mapping[str, int]) -> torch.Tensor:
+def _resize(tensor: torch.Tensor, axes: Mapping[int, Dimension], sizes: Mapping[str, int]) -> torch.Tensor:
     """The example, or where it has other sizes a tensor like it with these; its values are not looked at."""
     shape = [sizes[axes[at].name] if at in axes else size for at, size in enumerate(tensor.shape)]
     if shape == list(tensor.shape):

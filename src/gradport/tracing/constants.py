@@ -13,7 +13,7 @@ import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from gradport.compat.torch.modes import TorchDispatchMode
-from gradport.compat.torch.operators import has_body, written_by
+from gradport.compat.torch.operators import has_body, tensors_written_by
 from gradport.compat.torch.tracing import has_data, without_modes
 from gradport.compat.torch.trees import tree_leaves, tree_map_only
 
@@ -71,7 +71,7 @@ class KnownConstants(TorchDispatchMode):
         return tree_map_only(torch.Tensor, value, (args, kwargs))
 
     def _forget_written(self, func: Any, args: Any) -> None:
-        for given in written_by(func, args):
+        for given in tensors_written_by(func, args):
             if given in self._values:
                 storage = self._values[given].untyped_storage().data_ptr()
                 for tensor, value in list(self._values.items()):

@@ -35,10 +35,10 @@ class IndexByTensor(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func is torch.Tensor.__getitem__ and _has_tensor_number(args[1]):
-            view, indices = _split(args[0], args[1])
+            view, indices = _split_index(args[0], args[1])
             return torch.ops.aten.index.Tensor(view, indices)
         if func is torch.Tensor.__setitem__ and _has_tensor_number(args[1]):
-            view, indices = _split(args[0], args[1])
+            view, indices = _split_index(args[0], args[1])
             value = args[2] if isinstance(args[2], torch.Tensor) else torch.full((), args[2], dtype=view.dtype)
             torch.ops.aten.index_put_.default(view, indices, value.to(view.dtype))
             return None
@@ -65,7 +65,7 @@ def _is_tensor_number(entry: Any) -> bool:
     )
 
 
-def _split(tensor: torch.Tensor, index: Any) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+def _split_index(tensor: torch.Tensor, index: Any) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
     """The view that the slices make, and the tensors that index it."""
     entries = list(index) if isinstance(index, tuple) else [index]
     basic = tuple(

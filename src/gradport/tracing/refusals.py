@@ -45,13 +45,13 @@ def trace_refusal(joint: Joint, regions: Regions, error: Exception) -> Error:
             "is compiled by TorchScript, and its code cannot be traced",
             "export the module as it was before torch.jit.script",
         )
-    what, advice = _named(error)
+    what, advice = _name_reason(error)
     if regions.innermost is not None:
-        advice += f", or give a slow torch version with @gradport.reference({_spelled(regions.innermost.function)})"
+        advice += f", or give a slow torch version with @gradport.reference({_spell(regions.innermost.function)})"
     return _refusal(whose(joint, regions.innermost), place_of_error(error), what, advice)
 
 
-def _named(error: Exception) -> tuple[str, str]:
+def _name_reason(error: Exception) -> tuple[str, str]:
     """What stopped the trace, and what to do about it."""
     if (func := operator_of_unknown_size(error)) is not None:
         return f"makes a tensor whose size depends on values ({func})", (
@@ -88,7 +88,7 @@ def refuse_random_numbers(joint: Joint, graph_module: torch.fx.GraphModule, regi
             )
 
 
-def _spelled(function: type) -> str:
+def _spell(function: type) -> str:
     """How the user's code names a Function, or an operator."""
     operator = getattr(function, "operator", None)
     return function.__name__ if operator is None else f"torch.ops.{function.__module__}.{function.__qualname__}"

@@ -22,7 +22,7 @@ from gradport.compat.torch.functions import (
 )
 from gradport.compat.torch.library import with_defaults
 from gradport.compat.torch.tracing import current_forward_sequence, current_sequence, each_new_node
-from gradport.eager.activations import called_modules
+from gradport.eager.activations import track_modules
 from gradport.eager.control_flow import Lifting, in_body
 from gradport.eager.custom_operators import stand_in_of_function
 from gradport.eager.references import ReferenceHooks
@@ -93,7 +93,7 @@ class Regions(Hooks):
     @contextlib.contextmanager
     def observing(self) -> Iterator[None]:
         """To be opened inside the traced function."""
-        with called_modules(self._modules) as open_modules:
+        with track_modules(self._modules) as open_modules:
             each_new_node(lambda node: self._note(node, open_modules))
             self._tracing = True
             try:

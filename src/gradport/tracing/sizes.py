@@ -33,7 +33,7 @@ def keep_sizes_local(graph_module: torch.fx.GraphModule, regions: dict[int, Regi
             if not _is_size(used) or region_of(used) == region:
                 continue
             with graph.inserting_before(node):
-                twin = _localised(graph, used, region, tensors.get(region, []), local)
+                twin = _localise(graph, used, region, tensors.get(region, []), local)
             if twin is not None:
                 node.replace_input_with(used, twin)
     graph.eliminate_dead_code()
@@ -60,7 +60,7 @@ def _is_size(node: torch.fx.Node) -> bool:
     return isinstance(node.meta.get("val"), torch.SymInt)
 
 
-def _localised(
+def _localise(
     graph: torch.fx.Graph,
     size: torch.fx.Node,
     region: int | None,
@@ -73,11 +73,11 @@ def _localised(
     if region_of(size) == region:
         return size
     twin = None
-    read = _read_from(size, tensors)
+    read = _read_size(size, tensors)
     if read is not None:
         twin = graph.call_function(_SIZE, read)
     elif size.op == "call_function" and all(_is_size(used) for used in size.all_input_nodes):
-        parts = {used: _localised(graph, used, region, tensors, local) for used in size.all_input_nodes}
+        parts = {used: _localise(graph, used, region, tensors, local) for used in size.all_input_nodes}
         if all(part is not None for part in parts.values()):
             twin = graph.node_copy(size, lambda used: parts[used] or used)
     if twin is None:
@@ -87,7 +87,7 @@ def _localised(
     return twin
 
 
-def _read_from(size: torch.fx.Node, tensors: list[torch.fx.Node]) -> tuple[torch.fx.Node, int] | None:
+def _read_size(size: torch.fx.Node, tensors: list[torch.fx.Node]) -> tuple[torch.fx.Node, int] | None:
     expression = expression_of(size.meta["val"])
     for tensor in tensors:
         for axis, length in enumerate(getattr(tensor.meta.get("val"), "shape", ())):

@@ -84,11 +84,11 @@ def cases(
         fresh_ones: how many sets of fresh values there are.
         overflowing: whether edge values may be the largest number, which leaves no room for a tolerance.
     """
-    for seed, case in enumerate(_listed(joint, dimensions, wanted, generator, fresh_ones, overflowing)):
+    for seed, case in enumerate(_list_inputs(joint, dimensions, wanted, generator, fresh_ones, overflowing)):
         yield dataclasses.replace(case, seed=seed)
 
 
-def _listed(
+def _list_inputs(
     joint: Joint,
     dimensions: Dimensions,
     wanted: Mapping[str, Sequence[int]],

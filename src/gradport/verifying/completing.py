@@ -16,7 +16,7 @@ from gradport.model.program import Program
 from gradport.subject.ports import Role
 from gradport.subject.subject import Subject
 
-__all__ = ["as_program", "completed"]
+__all__ = ["as_program", "complete_subject"]
 
 
 def as_program(program: Program | ir.Model | str | os.PathLike[str]) -> Program:
@@ -32,7 +32,7 @@ def as_program(program: Program | ir.Model | str | os.PathLike[str]) -> Program:
     return load(program)
 
 
-def completed(subject: Subject, program: Program) -> Subject:
+def complete_subject(subject: Subject, program: Program) -> Subject:
     """The Subject with what it leaves open.
 
     Raises:

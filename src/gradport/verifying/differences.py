@@ -19,10 +19,10 @@ from gradport.proving.intermediates import Flat
 from gradport.subject.ports import Role, Slot
 from gradport.tracing import Capture
 
-__all__ = ["called", "differences"]
+__all__ = ["describe_call", "differences"]
 
 
-def called(operator: torch.fx.Node, captured: Capture) -> str:
+def describe_call(operator: torch.fx.Node, captured: Capture) -> str:
     """How PyTorch calls an operator: `leaky_relu with negative_slope=0.1`."""
     operator = _whole(operator)
     said = ", ".join(f"{name}={value}" for name, value in _numbers(operator, captured).items())

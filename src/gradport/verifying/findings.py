@@ -247,10 +247,10 @@ def _matter(worst: Worst, verdict: Verdict, runtime: str) -> str:
         return "loud"  # nothing is swallowed: 0 times inf, where eager leaves the product out
     if verdict.culprit is None:
         return "tie"
-    return "graph" if verdict.culprit == "the exported graph" or runtime not in _named(verdict) else "deviation"
+    return "graph" if verdict.culprit == "the exported graph" or runtime not in _name_runtimes(verdict) else "deviation"
 
 
-def _named(verdict: Verdict) -> set[str]:
+def _name_runtimes(verdict: Verdict) -> set[str]:
     """The runtimes of the families that the vote names."""
     return {voice.name for voice in verdict.voices if voice.family in (verdict.culprit or "").split(" and ")}
 

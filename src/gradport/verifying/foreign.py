@@ -19,12 +19,12 @@ from gradport.errors import ProgramError
 from gradport.model.program import Program
 from gradport.proving.answers import Case, Reference
 from gradport.proving.divergence import distance, operator_values
-from gradport.proving.intermediates import Flat, reads, taken, values_by_name
+from gradport.proving.intermediates import Flat, fetch_values, reads, values_by_name
 from gradport.runtimes.ort import unoptimized
 from gradport.tracing import Capture
 from gradport.tracing.regions import module_of, place_of
-from gradport.verifying.differences import called, differences
-from gradport.verifying.found import Found, series, told
+from gradport.verifying.differences import describe_call, differences
+from gradport.verifying.found import Found, describe, series
 from gradport.verifying.trial import Trial
 
 __all__ = ["foreign"]
@@ -66,23 +66,23 @@ def foreign(trial: Trial, captured: Capture, own: Program, given: Flat, case: Ca
     operators = operator_values(captured, case.tensors, answer)
     held = [*answer.feeds.values(), *captured.joint.examples().values()]
     names = [str(value.name) for node in given.nodes() if node.op_type != "Constant" for value in node.outputs]
-    found = taken(given, unoptimized, feeds, names)
+    found = fetch_values(given, unoptimized, feeds, names)
     for limit in _LIMITS:
         strange = _strange(found, [*operators.values(), *held], limit)
         suspects = _suspects(given, strange)
         if suspects:
             place = _to_blame(trial, given, captured, operators, found, suspects, answer)
             last = suspects[-1] if place is None else place.node
-            far = [(node, float(name in strange)) for node, name in _computed(given, found)]
+            far = [(node, float(name in strange)) for node, name in _compute(given, found)]
             values = series(given, [node for node, _ in far], [share for _, share in far], last)
             if place is None:
                 why = "no value in the PyTorch model matches its output"
-                return told(given, feeds, (_first_computing(suspects), values), None, given, why, _CULPRIT)
-            return _described(given, feeds, captured, own, place, suspects, values, [*operators.values(), *held])
+                return describe(given, feeds, (_first_computing(suspects), values), None, given, why, _CULPRIT)
+            return _describe(given, feeds, captured, own, place, suspects, values, [*operators.values(), *held])
     return None
 
 
-def _computed(given: Flat, found: Mapping[str, torch.Tensor]) -> list[tuple[ir.Node, str]]:
+def _compute(given: Flat, found: Mapping[str, torch.Tensor]) -> list[tuple[ir.Node, str]]:
     return [(node, str(value.name)) for node in given.nodes() for value in node.outputs if str(value.name) in found]
 
 
@@ -173,7 +173,7 @@ def _results(trial: Trial, given: Flat, answer: Reference) -> dict[str, torch.Te
 def _is_right(trial: Trial, answer: Reference, results: Mapping[str, torch.Tensor]) -> bool:
     assert trial.matched is not None
     under_our_names = {ours: results[theirs] for ours, theirs in trial.matched.outputs.items()}
-    return all(comparison.ok for comparison in trial.compared(answer, under_our_names).values())
+    return all(comparison.ok for comparison in trial.compare_results(answer, under_our_names).values())
 
 
 def _first_computing(suspects: Sequence[ir.Node]) -> ir.Node:
@@ -199,7 +199,7 @@ _MOVING = frozenset(
 )
 
 
-def _described(
+def _describe(
     given: Flat,
     feeds: dict[str, torch.Tensor],
     captured: Capture,
@@ -213,13 +213,13 @@ def _described(
     together = [node for node in suspects if node is place.node or _leads_to(node, place.node, suspects)]
     said = {node.name: differences(node, place.operator, captured, own, given, known) for node in together}
     node = next((node for node in together if said[node.name]), place.node)
-    call = called(place.operator, captured)
+    call = describe_call(place.operator, captured)
     why = f"{said[node.name]}; PyTorch calls {call}" if said[node.name] else f"PyTorch calls {call}"
     rest = [f"{one.name!r} ({one.op_type})" for one in together if one is not node]
     if rest and not said[node.name]:
         why += f", which {', '.join(rest)} and this node write"
     better = _with_source(given, node, place.operator)
-    found = told(given, feeds, (node, values), None, better, why, _CULPRIT)
+    found = describe(given, feeds, (node, values), None, better, why, _CULPRIT)
     return dataclasses.replace(found, expected={place.value: place.wanted} if node is place.node else {})
 
 

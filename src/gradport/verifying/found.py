@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 import torch
 
-from gradport.proving.intermediates import Flat, Make, taken
+from gradport.proving.intermediates import Flat, Make, fetch_values
 
-__all__ = ["Found", "by_place", "series", "told"]
+__all__ = ["Found", "by_place", "describe", "series"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Found:
     sentence: str
 
 
-def told(
+def describe(
     given: Flat,
     feeds: dict[str, torch.Tensor],
     found: tuple[ir.Node, Sequence[dict[str, object]]],
@@ -71,7 +71,7 @@ def told(
     where = (f" in module {module!r}" if module else "") + (f" at {place}" if place else "")
     expected: dict[str, torch.Tensor] = {}
     if truth is not None:
-        expected = taken(
+        expected = fetch_values(
             beside, truth, by_place(feeds, beside), [str(value.name) for value in node.outputs if value.name]
         )
     return Found(

@@ -20,18 +20,18 @@ import torch
 from gradport.eager.dimensions import resolve_dimensions
 from gradport.eager.randomness import Expected
 from gradport.errors import Error, ProgramError
-from gradport.exporting.export import written
+from gradport.exporting.export import lower_unproved
 from gradport.exporting.selftest import require_working_export
 from gradport.lowering import OPSETS, decomposition_table, forms_of
 from gradport.model.program import Program
 from gradport.proving.answers import Case, Reference
 from gradport.proving.divergence import distance, first_departure
-from gradport.proving.intermediates import Flat, Make, flat, reads, taken
+from gradport.proving.intermediates import Flat, Make, fetch_values, flat, reads
 from gradport.runtimes.ort import unoptimized
-from gradport.runtimes.table import known
+from gradport.runtimes.table import known_runtimes
 from gradport.tracing import Capture, capture
 from gradport.verifying.foreign import foreign
-from gradport.verifying.found import Found, by_place, series, told
+from gradport.verifying.found import Found, by_place, describe, series
 from gradport.verifying.trial import Trial
 from gradport.verifying.vote import Verdict
 
@@ -56,7 +56,7 @@ def localise(trial: Trial, case: Case, verdict: Verdict) -> Found | None:
         given = flat(trial.program.model)
         answer = trial.answer(case)
         feeds = trial.feeds(answer)
-        suspects = [row.name for row in known().values() if row.family == verdict.culprit]
+        suspects = [row.name for row in known_runtimes().values() if row.family == verdict.culprit]
         if suspects:
             return _beside_another_runtime(trial, given, feeds, suspects)
         return _in_the_graph(trial, given, feeds, case, answer)
@@ -67,7 +67,7 @@ def localise(trial: Trial, case: Case, verdict: Verdict) -> Found | None:
 def _beside_another_runtime(
     trial: Trial, given: Flat, feeds: dict[str, torch.Tensor], suspects: Sequence[str]
 ) -> Found | None:
-    rows = known()
+    rows = known_runtimes()
     suspect = next((name for name in suspects if name in trial.runners), suspects[0])
     others = [name for name in ("reference", "onnxruntime-disabled") if rows[name].family != rows[suspect].family]
     for other in others:
@@ -77,25 +77,25 @@ def _beside_another_runtime(
             continue
         if found is not None:
             why = f"{suspect} departs from {other}"
-            return told(given, feeds, found, rows[other].make, given, why, suspect)
+            return describe(given, feeds, found, rows[other].make, given, why, suspect)
     return None
 
 
 def _in_the_graph(
     trial: Trial, given: Flat, feeds: dict[str, torch.Tensor], case: Case, answer: Reference
 ) -> Found | None:
-    captured = _captured(trial)
+    captured = _capture(trial)
     fresh = flat(_again(trial, captured).model)
-    if _shared(given, fresh) > 0.5:
+    if _shared_nodes(given, fresh) > 0.5:
         found = _first(given, unoptimized, fresh, unoptimized, feeds, lambda d: d > 0)
         if found is not None:
             why = "the file is not what its subject exports to"
-            return told(given, feeds, found, unoptimized, fresh, why, "the exported graph")
-        return _lowered_wrongly(trial, captured, case, answer)
+            return describe(given, feeds, found, unoptimized, fresh, why, "the exported graph")
+        return _find_wrong_lowering(trial, captured, case, answer)
     return foreign(trial, captured, _inline(trial, captured), given, case, answer)
 
 
-def _captured(trial: Trial) -> Capture:
+def _capture(trial: Trial) -> Capture:
     joint = trial.joint
     require_working_export(_opset(trial.program))
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
@@ -108,17 +108,17 @@ def _again(trial: Trial, captured: Capture) -> Program:
     options = trial.program.provenance.get("options", {})
     form = options.get("functions", "keep")
     forms = forms_of(form if form in ("keep", "inline", "opaque", "symbolic") else "inline")
-    return written(
+    return lower_unproved(
         captured, _opset(trial.program), forms, options={"finite_math": bool(options.get("finite_math", False))}
     )
 
 
 def _inline(trial: Trial, captured: Capture) -> Program:
     """The trace without local functions; its values know their operators."""
-    return written(captured, _opset(trial.program), forms_of("inline"), options={"finite_math": False})
+    return lower_unproved(captured, _opset(trial.program), forms_of("inline"), options={"finite_math": False})
 
 
-def _lowered_wrongly(trial: Trial, captured: Capture, case: Case, answer: Reference) -> Found | None:
+def _find_wrong_lowering(trial: Trial, captured: Capture, case: Case, answer: Reference) -> Found | None:
     inline = _inline(trial, captured)
     departed = first_departure(captured, inline, unoptimized, case.tensors, answer)
     if departed is None:
@@ -129,7 +129,7 @@ def _lowered_wrongly(trial: Trial, captured: Capture, case: Case, answer: Refere
     if node is None:
         return None
     own_feeds = dict(zip((spec.name for spec in inline.inputs), answer.feeds.values(), strict=True))
-    found = told(flat_inline, own_feeds, (node, ()), None, flat_inline, "", "the exported graph")
+    found = describe(flat_inline, own_feeds, (node, ()), None, flat_inline, "", "the exported graph")
     return dataclasses.replace(
         found,
         module=departed.module,
@@ -150,17 +150,17 @@ def _first(
     """The first node of `left` whose value departs from that of the same name in `right`."""
     nodes = left.nodes()
     theirs = by_place(feeds, right)
-    held = _held_differs(left, right)
+    held = _differing_initializers(left, right)
 
     def distances(names: Sequence[str]) -> dict[str, float]:
-        ours, others = taken(left, make_left, feeds, names), taken(right, make_right, theirs, names)
+        ours, others = fetch_values(left, make_left, feeds, names), fetch_values(right, make_right, theirs, names)
         return {name: distance(ours[name], others[name]) for name in names if name in ours and name in others}
 
     for node in nodes:  # a weight that is another one has no node of its own
         if any(value is not None and str(value.name) in held for value in reads(node)):
             return node, ()
     if _weight(left, feeds) > _BYTES:
-        last = _bisected(nodes, distances, departs, left)
+        last = _bisect(nodes, distances, departs, left)
         return None if last is None else (last, ())
     every = distances([str(value.name) for node in nodes for value in node.outputs if value.name])
     far = [max((every.get(str(value.name), 0.0) for value in node.outputs), default=0.0) for node in nodes]
@@ -170,7 +170,7 @@ def _first(
     return first, series(left, nodes, far, first)
 
 
-def _bisected(
+def _bisect(
     nodes: list[ir.Node],
     distances: Callable[[Sequence[str]], dict[str, float]],
     departs: Callable[[float], bool],
@@ -200,7 +200,7 @@ def _bisected(
     return nodes[high - 1]
 
 
-def _held_differs(left: Flat, right: Flat) -> set[str]:
+def _differing_initializers(left: Flat, right: Flat) -> set[str]:
     """The initializers that have the same name and other numbers."""
     found = set()
     for name, value in left.model.graph.initializers.items():
@@ -213,7 +213,7 @@ def _held_differs(left: Flat, right: Flat) -> set[str]:
     return found
 
 
-def _shared(left: Flat, right: Flat) -> float:
+def _shared_nodes(left: Flat, right: Flat) -> float:
     """The share of the nodes of `left` that have a namesake in `right`."""
     theirs = {str(node.name) for node in right.nodes()}
     nodes = left.nodes()

@@ -46,8 +46,8 @@ def match(program: Program, inputs: Mapping[str, torch.Tensor], outputs: Mapping
         )
     raise SpecError(
         "The model and the subject match neither by name nor by position. "
-        f"The model takes {_listed(own_inputs)} and gives {_listed(own_outputs)}; "
-        f"the subject takes {_said(inputs)} and gives {_said(outputs)}."
+        f"The model takes {_list_nodes(own_inputs)} and gives {_list_nodes(own_outputs)}; "
+        f"the subject takes {_describe(inputs)} and gives {_describe(outputs)}."
     )
 
 
@@ -58,11 +58,11 @@ def _agree(specs: Sequence[TensorSpec], tensors: Mapping[str, torch.Tensor]) -> 
     )
 
 
-def _listed(specs: Sequence[TensorSpec]) -> str:
+def _list_nodes(specs: Sequence[TensorSpec]) -> str:
     return ", ".join(f"{s.name}: {short_dtype(s.dtype)}[{','.join(map(str, s.shape))}]" for s in specs) or "nothing"
 
 
-def _said(tensors: Mapping[str, torch.Tensor]) -> str:
+def _describe(tensors: Mapping[str, torch.Tensor]) -> str:
     return (
         ", ".join(f"{n}: {short_dtype(t.dtype)}[{','.join(map(str, t.shape))}]" for n, t in tensors.items())
         or "nothing"

@@ -23,7 +23,7 @@ import onnx_ir as ir
 
 from gradport.errors import OutputError
 from gradport.evidence.evidence import environment
-from gradport.proving.intermediates import reads, taken
+from gradport.proving.intermediates import fetch_values, reads
 from gradport.runtimes.ort import unoptimized
 from gradport.runtimes.reference_evaluator import to_numpy
 from gradport.verifying.found import Found
@@ -74,7 +74,7 @@ def write_reproducer(found: Found, folder: str | os.PathLike[str]) -> pathlib.Pa
         ProgramError: the values that the node reads cannot be had.
     """
     folder = pathlib.Path(folder)
-    model, inputs, outputs = _extracted(found)
+    model, inputs, outputs = _extract(found)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".gradport-") as scratch:
@@ -90,14 +90,14 @@ def write_reproducer(found: Found, folder: str | os.PathLike[str]) -> pathlib.Pa
     return folder
 
 
-def _extracted(found: Found) -> tuple[ir.Model, dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _extract(found: Found) -> tuple[ir.Model, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The node alone, its inputs named x0, x1, ... and its outputs y0, ...; what is constant stays in the model."""
     graph = found.model.model.graph
     node = next(node for node in graph if node.name == found.flat_name)
     read = list(dict.fromkeys(value for value in reads(node) if value is not None))
     constants = {value: tensor for value in read if (tensor := _constant(value)) is not None}
     wanted = [str(value.name) for value in read if value not in constants and str(value.name) not in found.feeds]
-    values = found.feeds | taken(found.model, unoptimized, found.feeds, wanted)
+    values = found.feeds | fetch_values(found.model, unoptimized, found.feeds, wanted)
     proto = onnx.GraphProto(name="reproducer")
     proto.node.append(ir.to_proto(node))
     names: dict[str, str] = {}

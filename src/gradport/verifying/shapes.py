@@ -21,7 +21,7 @@ import torch
 from gradport.errors import ProgramError, TargetError, first_line
 from gradport.evidence.evidence import Finding, Outcome, Severity
 from gradport.proving.answers import Case
-from gradport.proving.intermediates import Flat, flat, taken
+from gradport.proving.intermediates import Flat, fetch_values, flat
 from gradport.runtimes.ort import unoptimized
 from gradport.verifying.trial import Trial
 
@@ -53,7 +53,7 @@ def shapes_and_types(trial: Trial, cases: Sequence[Case], place: str | None) -> 
         place: the Subject's source line.
     """
     model = trial.program.model
-    yield _checked(model, place)
+    yield _check_shapes(model, place)
     yield _versions(trial, place)
     try:
         flat_model = flat(model)
@@ -62,11 +62,11 @@ def shapes_and_types(trial: Trial, cases: Sequence[Case], place: str | None) -> 
             "shapes", Outcome.SKIPPED, f"Its functions cannot be inlined, so no shape was inferred: {error}", place
         )
         return
-    seen = _seen(trial, flat_model, cases)
+    seen = _shapes_of_runs(trial, flat_model, cases)
     inside = [value for node in model.graph for value in node.outputs]
     every = {str(v.name): v for v in [*model.graph.inputs, *model.graph.outputs, *inside] if v.shape is not None}
-    declared = {name: _declared(value) for name, value in every.items()}
-    yield _judged("shapes/declared", "The shapes that the file declares", declared, seen, place)
+    declared = {name: _declared_shapes(value) for name, value in every.items()}
+    yield _judge("shapes/declared", "The shapes that the file declares", declared, seen, place)
     yield _inference(flat_model, seen, place)
     yield from _calls(model, place)
 
@@ -83,8 +83,8 @@ def _inference(flat_model: Flat, seen: Mapping[str, Sequence[_Seen]], place: str
         said = f" Strict inference fails: {first_line(error)}"
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     infos = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
-    found = _judged(
-        "shapes/inferred", "The shapes that ONNX infers", {i.name: _inferred(i) for i in infos}, seen, place
+    found = _judge(
+        "shapes/inferred", "The shapes that ONNX infers", {i.name: _infer_shapes(i) for i in infos}, seen, place
     )
     odd = bool(said) or (found.outcome == Outcome.FAILED and found.kind != "over-specialised")
     if not odd:
@@ -99,7 +99,7 @@ def _inference(flat_model: Flat, seen: Mapping[str, Sequence[_Seen]], place: str
     )
 
 
-def _checked(model: ir.Model, place: str | None) -> Finding:
+def _check_shapes(model: ir.Model, place: str | None) -> Finding:
     try:
         onnx.checker.check_model(ir.to_proto(model))
     except Exception as error:
@@ -127,7 +127,7 @@ def _versions(trial: Trial, place: str | None) -> Finding:
     return _finding("versions", Outcome.OK, f"Opset {opset} and IR version {model.ir_version} fit.", place)
 
 
-def _seen(trial: Trial, flat_model: Flat, cases: Sequence[Case]) -> dict[str, list[_Seen]]:
+def _shapes_of_runs(trial: Trial, flat_model: Flat, cases: Sequence[Case]) -> dict[str, list[_Seen]]:
     """The shapes that runs give every value; those of the graph's outputs are eager's."""
     assert trial.matched is not None
     seen: dict[str, list[_Seen]] = {}
@@ -150,7 +150,7 @@ def _seen(trial: Trial, flat_model: Flat, cases: Sequence[Case]) -> dict[str, li
         if len(inside) > _VALUES:
             continue
         try:
-            found = taken(flat_model, unoptimized, feeds, [name for name in inside if name not in outputs])
+            found = fetch_values(flat_model, unoptimized, feeds, [name for name in inside if name not in outputs])
         except ProgramError:
             continue
         for name, tensor in found.items():
@@ -158,7 +158,7 @@ def _seen(trial: Trial, flat_model: Flat, cases: Sequence[Case]) -> dict[str, li
     return seen
 
 
-def _judged(
+def _judge(
     key: str,
     what: str,
     said: Mapping[str, tuple[Shape | None, int]],
@@ -251,12 +251,12 @@ def _type(value: ir.Value | None) -> onnx.TypeProto:
     return onnx.helper.make_tensor_type_proto(value.dtype.value, shape)
 
 
-def _declared(value: ir.Value) -> tuple[Shape | None, int]:
+def _declared_shapes(value: ir.Value) -> tuple[Shape | None, int]:
     shape = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape or ())
     return shape, 0 if value.dtype is None else value.dtype.value
 
 
-def _inferred(info: onnx.ValueInfoProto) -> tuple[Shape | None, int]:
+def _infer_shapes(info: onnx.ValueInfoProto) -> tuple[Shape | None, int]:
     tensor = info.type.tensor_type
     if not tensor.HasField("shape"):
         return None, tensor.elem_type

@@ -9,14 +9,14 @@ import torch
 
 from gradport.eager.inputs import largest, specials
 from gradport.eager.inputs.memory import Memory
-from gradport.eager.inputs.search import shown_by, written
+from gradport.eager.inputs.search import find_input, write_tensors
 from gradport.eager.inputs.strategies import Space, strategy_at
 from gradport.eager.joint import Slot
 from gradport.proving.answers import Case
 from gradport.subject.ports import Role
 from gradport.verifying.trial import Trial
 
-__all__ = ["explored", "smallest"]
+__all__ = ["explore", "smallest"]
 
 _LARGEST = (1, 2, 5, 13)
 """Limits of the dynamic sizes, one after the other: what fails at a small size is shown at a small size."""
@@ -29,7 +29,7 @@ _TIED = 4096
 """Elements above which some are equal by chance."""
 
 
-def explored(trial: Trial, space: Space, most: int) -> Case | None:
+def explore(trial: Trial, space: Space, most: int) -> Case | None:
     """A case on which the first result fails in the first runtime that works, at values and sizes from Hypothesis;
     None where none of at most `most` inputs shows one."""
     names = trial.working()
@@ -40,7 +40,7 @@ def explored(trial: Trial, space: Space, most: int) -> Case | None:
     def fails(case: Case) -> bool:
         return _is_distinct(case) and trial.failing(names[0], first, case) is not None
 
-    return _found(trial, space, "explored", Case("", {}), fails, examples=_EXPLORE, most=most)
+    return _find_failure(trial, space, "explored", Case("", {}), fails, examples=_EXPLORE, most=most)
 
 
 def smallest(trial: Trial, space: Space, runtime: str, result: str, failed: Case, most: int) -> Case:
@@ -58,11 +58,11 @@ def smallest(trial: Trial, space: Space, runtime: str, result: str, failed: Case
         found = trial.failing(runtime, result, case)
         return found is not None and found.special == first.special
 
-    found = _found(trial, space, f"{runtime} {result}", failed, fails, examples=60, most=most)
+    found = _find_failure(trial, space, f"{runtime} {result}", failed, fails, examples=60, most=most)
     return failed if found is None or _size(found) > _size(failed) else found
 
 
-def _found(
+def _find_failure(
     trial: Trial,
     space: Space,
     question: str,
@@ -77,10 +77,10 @@ def _found(
     rest = {slot: t for slot, t in trial.joint.examples().items() if slot.role not in (Role.ARGUMENT, Role.TARGET)}
 
     def case(tensors: dict[Slot, torch.Tensor]) -> Case:
-        return dataclasses.replace(like, what=written(tensors), tensors=rest | tensors)
+        return dataclasses.replace(like, what=write_tensors(tensors), tensors=rest | tensors)
 
     limits = _LARGEST if space.dimensions else _LARGEST[:1]  # they hold for dynamic sizes alone
-    found = shown_by(
+    found = find_input(
         (strategy_at(trial.joint, space, largest, special) for largest in limits),
         lambda tensors: fails(case(tensors)),
         memory=Memory(trial.joint, f"verify {question} {sorted(space.sizes.items())}"),

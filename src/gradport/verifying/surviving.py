@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gradport.isolation.child import written_by_child
+from gradport.isolation.child import run_in_child
 from gradport.proving.answers import Case
 from gradport.verifying.trial import Trial
 
@@ -32,7 +32,7 @@ def crashing(trial: Trial, cases: Sequence[Case]) -> list[str]:
     found: list[str] = []
     left = list(cases)
     while left:
-        survived = _survived(trial, left)
+        survived = _count_survived(trial, left)
         if survived is None or survived >= len(left):
             break
         if len(found) == _MOST:
@@ -42,9 +42,9 @@ def crashing(trial: Trial, cases: Sequence[Case]) -> list[str]:
     return found
 
 
-def _survived(trial: Trial, cases: Sequence[Case]) -> int | None:
+def _count_survived(trial: Trial, cases: Sequence[Case]) -> int | None:
     """How many cases the child got through before it was killed; None where that cannot be told."""
-    found = written_by_child(functools.partial(_try, trial, cases), _SECONDS)
+    found = run_in_child(functools.partial(_try, trial, cases), _SECONDS)
     if found is None:
         return None
     dots, status = found

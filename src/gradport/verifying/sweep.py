@@ -16,7 +16,7 @@ from gradport.errors import Error, SpecError
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
 from gradport.exporting.export import export
 from gradport.isolation.effort import Deadline, as_seconds
-from gradport.subject.leaves import mapped
+from gradport.subject.leaves import map_leaves
 from gradport.subject.signature import source_of
 from gradport.subject.spec import DTYPES, short_dtype
 from gradport.subject.subject import ABOUT, Subject, as_subject
@@ -255,7 +255,7 @@ def _in_dtype(subject: Subject, dtype: torch.dtype) -> Subject:
     return subject.replace(
         target=target,
         name=subject.name,
-        args=mapped(cast, subject.args),
-        kwargs=mapped(cast, subject.kwargs),
-        targets=mapped(cast, subject.targets),
+        args=map_leaves(cast, subject.args),
+        kwargs=map_leaves(cast, subject.kwargs),
+        targets=map_leaves(cast, subject.targets),
     )

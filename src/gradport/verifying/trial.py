@@ -14,11 +14,20 @@ from gradport.eager.joint import Joint, cast
 from gradport.eager.randomness import Randomness
 from gradport.eager.run import run_eager
 from gradport.errors import ProgramError, TargetError
-from gradport.evidence.tolerance import Comparison, branched
+from gradport.evidence.tolerance import Comparison, branch_share
 from gradport.model.program import Program
-from gradport.proving.answers import Case, CaseKind, Reference, ambient_of, answered, compared, grain_of, reference
+from gradport.proving.answers import (
+    Case,
+    CaseKind,
+    Reference,
+    ambient_of,
+    answer_case,
+    compare_results,
+    grain_of,
+    reference,
+)
 from gradport.runtimes.ort import NoKernel
-from gradport.runtimes.table import Runner, Runtime, known, runners
+from gradport.runtimes.table import Runner, Runtime, known_runtimes, runners
 from gradport.subject.ports import Role
 from gradport.verifying.matching import Match, match
 
@@ -107,7 +116,7 @@ class Trial:
             TargetError: eager rejects the example.
             SpecError: the model and the Subject do not match.
         """
-        found = answered(case, self.answer)
+        found = answer_case(case, self.answer)
         if found is None:
             return
         case, answer = found
@@ -157,7 +166,7 @@ class Trial:
     def everybody(self) -> list[tuple[Runtime, Runner]]:
         """Every runtime on this machine that takes the model, those that were not chosen too."""
         if self._everybody is None:
-            rows = {row.name: row for row in known().values() if row.absent() is None}
+            rows = {row.name: row for row in known_runtimes().values() if row.absent() is None}
             made = runners(self.program, [row for row in rows.values() if row.name not in self.runners])
             made |= {name: runner for name, runner in self.runners.items() if name not in self.broken}
             self._everybody = [
@@ -186,9 +195,9 @@ class Trial:
             raise ProgramError(f"It gives no {missing[0]!r}, which is an output of the model.")
         return {ours: found[theirs] for ours, theirs in self.matched.outputs.items()}
 
-    def compared(self, answer: Reference, results: Mapping[str, torch.Tensor]) -> dict[str, Comparison]:
+    def compare_results(self, answer: Reference, results: Mapping[str, torch.Tensor]) -> dict[str, Comparison]:
         """Every result against eager's, by gradport's criterion or the tolerances that were given."""
-        return compared(answer, results, **self._tolerances)
+        return compare_results(answer, results, **self._tolerances)
 
     def failing(self, runtime: str, result: str, case: Case) -> Comparison | None:
         """How one result departs from eager on a case, or None where it does not, or where the case is none."""
@@ -196,7 +205,7 @@ class Trial:
         assert not isinstance(runner, ProgramError)
         try:
             answer = self.answer(case)
-            comparison = self.compared(answer, self.results(runner, answer))[result]
+            comparison = self.compare_results(answer, self.results(runner, answer))[result]
         except (TargetError, ProgramError):
             return None
         return None if comparison.ok else comparison
@@ -215,7 +224,7 @@ class Trial:
         ambient = ambient_of(answer)
         for name, value in answer.expected.items():
             if oracle is not None and name in oracle and value.is_floating_point():
-                share = branched(value, oracle[name], grain=self._grain, ambient=ambient)
+                share = branch_share(value, oracle[name], grain=self._grain, ambient=ambient)
                 self.shares[name] = max(self.shares.get(name, 0.0), share)
         if any(self.shares.values()):
             found = self._differing_branches(case, answer)
@@ -241,7 +250,7 @@ class Trial:
             else:
                 self.stumbled.setdefault(name, []).append((error, case))
             return
-        for result, comparison in self.compared(answer, results).items():
+        for result, comparison in self.compare_results(answer, results).items():
             self._keep(name, result, Worst(comparison, case))
 
     def _keep(self, runtime: str, result: str, found: Worst) -> None:

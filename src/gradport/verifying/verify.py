@@ -24,18 +24,18 @@ from gradport.lowering.passes.generators import draws_as_inputs
 from gradport.model.program import Program
 from gradport.proving.answers import Case, CaseKind
 from gradport.proving.draws import faults_of_draws
-from gradport.proving.weights import moved_constants, with_weights
-from gradport.runtimes.table import chosen
+from gradport.proving.weights import move_constants, with_weights
+from gradport.runtimes.table import choose_runtimes
 from gradport.subject.signature import source_of
 from gradport.subject.subject import as_subject
 from gradport.verifying import findings
 from gradport.verifying.cases import case_sizes, cases
-from gradport.verifying.completing import as_program, completed
+from gradport.verifying.completing import as_program, complete_subject
 from gradport.verifying.localise import localise
 from gradport.verifying.reproducer import write_reproducer
 from gradport.verifying.rules import VerifyRule, chosen_rules
 from gradport.verifying.shapes import shapes_and_types
-from gradport.verifying.shrinking import explored, smallest
+from gradport.verifying.shrinking import explore, smallest
 from gradport.verifying.surviving import crashing
 from gradport.verifying.trial import Trial, Worst
 from gradport.verifying.vote import Jury
@@ -118,7 +118,7 @@ def verify(
         dynamic_shapes=dynamic_shapes,
         inputs=inputs,
     )
-    joint = Joint(with_example(completed(described, program)))
+    joint = Joint(with_example(complete_subject(described, program)))
     said = settings_of(joint.subject, Command.VERIFY, list(VerifyRule))
     if rtol is None and atol is None:
         rtol, atol = said.rtol, said.atol
@@ -126,16 +126,16 @@ def verify(
     drawing = program.provenance.get("options", {}).get("random")
     random = Expected if drawing == "off" else None
     cut = draws_as_inputs(program)
-    trial = Trial(cut, joint, chosen(runtimes), rtol=rtol, atol=atol, random=random, seed=seed)
+    trial = Trial(cut, joint, choose_runtimes(runtimes), rtol=rtol, atol=atol, random=random, seed=seed)
     plan = _Plan(
         rules=chosen_rules(only, (*skip, *said.skip)),
         allowance=Allowance(work_of(joint), as_effort(Profile.DEFAULT, budget)),
         deadline=Deadline(as_seconds(time_limit)),
         reproducer=reproducer,
     )
-    found = _tried(trial, dimensions, case_sizes(joint, dimensions, sizes), plan)
-    judged = list(_judged(trial, Space(dimensions, sizes or {}), plan))
-    judged = _replaced(judged, _with_other_weights(trial, dimensions, plan))
+    found = _try_cases(trial, dimensions, case_sizes(joint, dimensions, sizes), plan)
+    judged = list(_judge_results(trial, Space(dimensions, sizes or {}), plan))
+    judged = _replace_findings(judged, _with_other_weights(trial, dimensions, plan))
     shapes = shapes_and_types(trial, _at_sizes(trial, dimensions), findings.where(trial))
     draws = _draws(trial, program) if cut is not program else []
     every = [*judged, *draws, *found, *shapes]
@@ -191,7 +191,7 @@ def _with_other_weights(trial: Trial, dimensions: Dimensions, plan: _Plan) -> li
     """What departs when the weights all of whose elements are equal hold other values; nothing where a result departs
     already, where there are no such weights, or where they are not initializers of the model under their names."""
     generator = torch.Generator().manual_seed(trial.seed)
-    weights = moved_constants(trial.program, trial.joint, generator)
+    weights = move_constants(trial.program, trial.joint, generator)
     if not weights or not all(worst.comparison.ok for worst in trial.plain.values()):
         return []
     twin = trial.with_program(with_weights(trial.program, trial.joint, weights))
@@ -199,17 +199,19 @@ def _with_other_weights(trial: Trial, dimensions: Dimensions, plan: _Plan) -> li
     twin.run(Case("fresh values and other weights", tensors | weights))
     failed = {key: worst for key, worst in twin.plain.items() if not worst.comparison.ok}
     found = [findings.agreement(twin, runtime, result) for runtime, result in failed]
-    blamed = _blamed(twin, failed, plan, compiled=False)
+    blamed = _blame(twin, failed, plan, compiled=False)
     return [*(finding for finding in found if finding is not None), *blamed]
 
 
-def _replaced(found: Sequence[Finding], later: Sequence[Finding]) -> list[Finding]:
+def _replace_findings(found: Sequence[Finding], later: Sequence[Finding]) -> list[Finding]:
     """The Findings, those with a later one of the same key replaced by it."""
     keys = {finding.key for finding in later}
     return [*(finding for finding in found if finding.key not in keys), *later]
 
 
-def _tried(trial: Trial, dimensions: Dimensions, sizes: Mapping[str, tuple[int, ...]], plan: _Plan) -> list[Finding]:
+def _try_cases(
+    trial: Trial, dimensions: Dimensions, sizes: Mapping[str, tuple[int, ...]], plan: _Plan
+) -> list[Finding]:
     """Runs the cases that there is work and time left for; what was not tried, and what a runtime failed on."""
     generator = torch.Generator().manual_seed(trial.seed)
     late: list[str] = []
@@ -242,10 +244,10 @@ def _survivors(trial: Trial, every: Iterator[Case], deadly: list[str]) -> Iterat
         yield from (one for one in rest if one.what not in deadly)
 
 
-def _judged(trial: Trial, space: Space, plan: _Plan) -> Iterator[Finding]:
+def _judge_results(trial: Trial, space: Space, plan: _Plan) -> Iterator[Finding]:
     """Every result in every runtime; what differs is made small and put to the vote."""
     if all(worst.comparison.ok for worst in trial.plain.values()) and not plan.deadline.is_over:
-        found = explored(trial, space, plan.allowance.explored)
+        found = explore(trial, space, plan.allowance.explored)
         if found is not None:
             trial.run(found)
     yield from findings.running(trial)
@@ -260,11 +262,11 @@ def _judged(trial: Trial, space: Space, plan: _Plan) -> Iterator[Finding]:
         finding = findings.agreement(trial, runtime, result)
         if finding is not None:
             yield finding
-    yield from _blamed(trial, failed, plan, compiled=plan.allowance.effort.budget >= 1)
+    yield from _blame(trial, failed, plan, compiled=plan.allowance.effort.budget >= 1)
     yield from _edges(trial)
 
 
-def _blamed(
+def _blame(
     trial: Trial,
     failed: Mapping[tuple[str, str], Worst],
     plan: _Plan,

@@ -75,14 +75,14 @@ class Jury:
         self._heard = list(_answers(trial, self._answer))
         small = sum(tensor.numel() for tensor in case.tensors.values()) <= _COMPILED
         if compiled and small:
-            self._heard += _compiled(trial, case, self._answer)
+            self._heard += _compile(trial, case, self._answer)
 
     def verdict(self, result: str) -> Verdict:
         """What they say of one result."""
         truth = self._oracle.get(result)
         voices = [_eager(self._answer, result, truth)]
         voices += [_voice(name, family, found, self._answer, result, truth) for name, family, found in self._heard]
-        return _counted(tuple(voices), truth is not None)
+        return _count_votes(tuple(voices), truth is not None)
 
 
 def _answers(trial: Trial, answer: Reference) -> Iterator[tuple[str, str, dict[str, torch.Tensor]]]:
@@ -100,7 +100,7 @@ def _voice(
     result: str,
     truth: torch.Tensor | None,
 ) -> Voice:
-    comparison = _judged(found[result], answer, result, truth)
+    comparison = _judge(found[result], answer, result, truth)
     return Voice(name, family, comparison.ok, comparison.ulps)
 
 
@@ -115,7 +115,7 @@ def _eager(answer: Reference, result: str, truth: torch.Tensor | None) -> Voice:
     return Voice("eager", "eager", not (comparison.special or overflow), comparison.ulps)
 
 
-def _judged(found: torch.Tensor, answer: Reference, result: str, truth: torch.Tensor | None) -> Comparison:
+def _judge(found: torch.Tensor, answer: Reference, result: str, truth: torch.Tensor | None) -> Comparison:
     """Whoever agrees with eager or with float64 is right, where they are not the same."""
     value = answer.expected[result]
     beside_eager = compare(
@@ -128,7 +128,7 @@ def _judged(found: torch.Tensor, answer: Reference, result: str, truth: torch.Te
     return beside_truth if beside_truth.ok else beside_eager
 
 
-def _compiled(trial: Trial, case: Case, answer: Reference) -> Iterator[tuple[str, str, dict[str, torch.Tensor]]]:
+def _compile(trial: Trial, case: Case, answer: Reference) -> Iterator[tuple[str, str, dict[str, torch.Tensor]]]:
     """torch.compile on the same Joint; where it fails it has no voice."""
     try:
         with quiet(), validation_kept():
@@ -148,7 +148,7 @@ _WHO = {
 }
 
 
-def _counted(voices: tuple[Voice, ...], known_truth: bool) -> Verdict:
+def _count_votes(voices: tuple[Voice, ...], known_truth: bool) -> Verdict:
     """One vote for each family of runtimes; the ONNX file is wrong where all of them differ from PyTorch."""
     families: dict[str, bool] = {}
     for voice in voices:

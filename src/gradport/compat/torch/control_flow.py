@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch._higher_order_ops import utils as control_flow_utils
 
-from gradport.compat.torch.versions import installed
+from gradport.compat.torch.versions import installed_minor
 
 __all__ = ["called_directly"]
 
 
 def called_directly() -> contextlib.AbstractContextManager[None]:
     """torch.cond, scan and while_loop call their operator itself, where in eager they would compile it first."""
-    return _since_2_12() if installed() >= (2, 12) else _in_2_11()
+    return _since_2_12() if installed_minor() >= (2, 12) else _in_2_11()
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.fx
 
-from gradport.compat.onnxscript import unparsed_lowerings
+from gradport.compat.onnxscript import skip_parsing
 from gradport.compat.quiet import quiet
 from gradport.compat.torch.tracing import without_collection
 
@@ -31,12 +31,12 @@ def lowerings(opset_version: int) -> Any:
     """A new copy of the exporter's registry of lowerings at one opset."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-    with quiet(), unparsed_lowerings(), _remembered_signatures():
+    with quiet(), skip_parsing(), _remember_signatures():
         return ONNXRegistry.from_torchlib(opset_version)
 
 
 @contextlib.contextmanager
-def _remembered_signatures() -> Iterator[None]:
+def _remember_signatures() -> Iterator[None]:
     from torch.onnx._internal.exporter import _schemas
 
     work_out = _schemas.op_signature_from_function

@@ -135,7 +135,7 @@ _pending = _Pending()
 
 
 def _install() -> None:
-    FunctionMeta.__getattribute__ = _looked_up  # type: ignore[method-assign, assignment]
+    FunctionMeta.__getattribute__ = _look_up  # type: ignore[method-assign, assignment]
     for name in _BACKWARDS:
         setattr(BackwardCFunction, name, _around_backward(_BACKWARDS[name]))
 
@@ -151,7 +151,7 @@ _BACKWARDS = {
 }
 
 
-def _looked_up(cls: Any, name: str) -> Any:
+def _look_up(cls: Any, name: str) -> Any:
     """What an attribute of a Function class is while hooks are open."""
     found = type.__getattribute__(cls, name)
     if name == "_backward_cls":

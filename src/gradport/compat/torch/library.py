@@ -52,12 +52,12 @@ def operator_of_function(function: Any) -> Any:
     """The operator whose registered backward torch runs by this Function; None for a Function of a user's."""
     if not function.__name__.startswith("GeneratedBackwardFor_"):
         return None
-    return _closed_over(function).get("op")
+    return _closure_values(function).get("op")
 
 
 def backward_of_operator(function: Any) -> Any:
     """The backward that its author registered for the operator of such a Function."""
-    return getattr(_closed_over(function).get("info"), "_backward_fn", None)
+    return getattr(_closure_values(function).get("info"), "_backward_fn", None)
 
 
 def name_of_operator(target: Any) -> tuple[str, str]:
@@ -83,7 +83,7 @@ def with_defaults(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     return (*args, *(kwargs.get(argument.name, argument.default_value) for argument in rest))
 
 
-def _closed_over(function: Any) -> dict[str, Any]:
+def _closure_values(function: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for method in (function.forward, function.backward):
         variables = inspect.getclosurevars(inspect.unwrap(method)).nonlocals

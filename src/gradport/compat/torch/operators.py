@@ -23,7 +23,7 @@ __all__ = [
     "name_of",
     "present",
     "prims",
-    "written_by",
+    "tensors_written_by",
 ]
 
 
@@ -89,7 +89,7 @@ def argument_names(target: Any) -> tuple[str, ...]:
     return tuple(argument.name for argument in target._schema.arguments)
 
 
-def written_by(target: Any, args: tuple[Any, ...]) -> Iterator[torch.Tensor]:
+def tensors_written_by(target: Any, args: tuple[Any, ...]) -> Iterator[torch.Tensor]:
     """The tensors among the positional arguments of a call that the operator writes into."""
     if not target._schema.is_mutable:
         return

@@ -123,18 +123,18 @@ def size_text(expression: Any, names: Mapping[str, str]) -> str | None:
         base, exponent = expression.args
         if not (exponent.is_Integer and 0 < exponent <= _LARGEST_POWER):
             return None
-        return _joined(" * ", [base] * int(exponent), names)
+        return _join_guards(" * ", [base] * int(exponent), names)
     kind = type(expression).__name__
     if kind == "Add":
         *parts, last = _numbers_last(expression.args)
         if last.is_Integer and last < 0:
-            first = _joined(" + ", parts, names)
+            first = _join_guards(" + ", parts, names)
             return None if first is None else f"{first} - {-last}"
-        return _joined(" + ", [*parts, last], names)
+        return _join_guards(" + ", [*parts, last], names)
     if kind == "Mul":
-        return _joined(" * ", expression.args, names)
+        return _join_guards(" * ", expression.args, names)
     if kind in _INFIX:
-        return _joined(f" {_INFIX[kind]} ", expression.args, names)
+        return _join_guards(f" {_INFIX[kind]} ", expression.args, names)
     if kind in _PREFIX:
         inner = [size_text(part, names) for part in expression.args]
         return None if None in inner else f"{_PREFIX[kind]}({', '.join(map(str, inner))})"
@@ -152,7 +152,7 @@ def _numbers_last(parts: Sequence[Any]) -> list[Any]:
     return sorted(parts, key=lambda part: bool(part.is_Integer))
 
 
-def _joined(operator: str, parts: Sequence[Any], names: Mapping[str, str]) -> str | None:
+def _join_guards(operator: str, parts: Sequence[Any], names: Mapping[str, str]) -> str | None:
     texts = [size_text(part, names) for part in parts]
     if None in texts:
         return None

@@ -99,7 +99,7 @@ def trace(
         _compiling_state_context(),  # code that asks torch.compiler.is_compiling() takes its traceable way
         _traceable_kernels(),
         _traceable_reads(),
-        _wrapped_unseen(),
+        _hide_wrapping(),
         without_collection(),
     ):
         return tracer(*fakes)
@@ -118,7 +118,7 @@ def without_collection() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _wrapped_unseen() -> Iterator[None]:
+def _hide_wrapping() -> Iterator[None]:
     """Sizes and strides that torch only compares when it wraps a tensor leave no nodes in the graph."""
     wrap = FunctionalTensor.__new__
 

@@ -8,7 +8,7 @@ import torch
 
 from gradport.errors import CompatibilityError
 
-__all__ = ["NEWEST", "OLDEST", "SUPPORTED", "installed", "require_supported"]
+__all__ = ["NEWEST", "OLDEST", "SUPPORTED", "installed_minor", "require_supported"]
 
 OLDEST = (2, 11)
 NEWEST = (2, 15)
@@ -17,7 +17,7 @@ NEWEST = (2, 15)
 SUPPORTED = "torch 2.11 to 2.15"
 
 
-def installed() -> tuple[int, int]:
+def installed_minor() -> tuple[int, int]:
     """The minor version of the torch that is installed."""
     major, minor = (int(part) for part in torch.__version__.split(".")[:2])
     return major, minor
@@ -29,12 +29,12 @@ def require_supported() -> None:
     Raises:
         CompatibilityError: it is older.
     """
-    if installed() < OLDEST:
+    if installed_minor() < OLDEST:
         raise CompatibilityError(
             f"torch {torch.__version__} is too old: gradport supports {SUPPORTED}; "
             "install one of them, for example with pip install 'torch>=2.11,<2.16'."
         )
-    if installed() > NEWEST:
+    if installed_minor() > NEWEST:
         warnings.warn(
             f"torch {torch.__version__} is newer than the versions that gradport is tested with ({SUPPORTED}); "
             "its self-test decides whether it works.",

@@ -2,7 +2,7 @@
 
 from gradport.eager.inputs.edges import edges, in_one_element, largest, layouts, specials, ties
 from gradport.eager.inputs.example import with_every_gradient, with_example
-from gradport.eager.inputs.fresh import fresh, fresh_within, moved_state, shape_at, sizes_of
+from gradport.eager.inputs.fresh import fresh, fresh_within, move_state, shape_at, sizes_of
 
 __all__ = [
     "edges",
@@ -11,7 +11,7 @@ __all__ = [
     "in_one_element",
     "largest",
     "layouts",
-    "moved_state",
+    "move_state",
     "shape_at",
     "sizes_of",
     "specials",

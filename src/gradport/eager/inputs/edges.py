@@ -54,7 +54,7 @@ def edges(
         generator: draws the places.
         values: `specials` or `largest`.
     """
-    yield from _changed(joint, plain, generator, {name: _special(name, values) for name in values(torch.float32)})
+    yield from _change(joint, plain, generator, {name: _special(name, values) for name in values(torch.float32)})
 
 
 def ties(joint: Joint, plain: Mapping[Slot, torch.Tensor], generator: torch.Generator) -> Iterator[tuple[str, Tensors]]:
@@ -65,10 +65,10 @@ def ties(joint: Joint, plain: Mapping[Slot, torch.Tensor], generator: torch.Gene
         "ties": lambda t, g: (2 * t).round() / 2,
         "equal rows": lambda t, g: t[..., :1].expand_as(t).clone() if t.dim() and t.shape[-1] else t,
     }
-    yield from _changed(joint, plain, generator, changes)
+    yield from _change(joint, plain, generator, changes)
 
 
-def _changed(
+def _change(
     joint: Joint, plain: Mapping[Slot, torch.Tensor], generator: torch.Generator, changes: Mapping[str, Change]
 ) -> Iterator[tuple[str, Tensors]]:
     free = _free(joint, plain)

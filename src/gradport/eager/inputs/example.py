@@ -9,7 +9,7 @@ import torch
 
 from gradport.eager.joint import every_gradient
 from gradport.errors import SpecError
-from gradport.subject.leaves import replaced
+from gradport.subject.leaves import replace_leaves
 from gradport.subject.ports import Role
 from gradport.subject.signature import bind
 from gradport.subject.spec import Dim, InputSpec
@@ -52,12 +52,12 @@ def with_example(subject: Subject, seed: int = 0) -> Subject:
             shapes[argument.name] = axes
         if spec.range:
             ranges[argument.name] = spec.range
-    structure = replaced({"args": subject.args, "kwargs": subject.kwargs}, arguments)
+    structure = replace_leaves({"args": subject.args, "kwargs": subject.kwargs}, arguments)
     return subject.replace(
         args=structure["args"],
         kwargs=structure["kwargs"],
-        targets=replaced(subject.targets, targets),
-        dynamic_shapes=_merged(subject.dynamic_shapes, shapes),
+        targets=replace_leaves(subject.targets, targets),
+        dynamic_shapes=_merge(subject.dynamic_shapes, shapes),
         inputs=subject.inputs if callable(subject.inputs) else {**ranges, **(subject.inputs or {})} or None,
     )
 
@@ -74,14 +74,14 @@ def draw(spec: InputSpec, sizes: Mapping[str, int], generator: torch.Generator) 
         SpecError: it does not fit into memory.
     """
     try:
-        return _drawn(spec, sizes, generator)
+        return _draw(spec, sizes, generator)
     except (RuntimeError, MemoryError) as error:
         raise SpecError(
             f"The input spec {spec.text!r} describes a tensor that this machine cannot hold; give smaller sizes."
         ) from error
 
 
-def _drawn(spec: InputSpec, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
+def _draw(spec: InputSpec, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
     shape = [sizes[dim.name] if dim.name else dim.size for dim in spec.dims]
     dtype = spec.dtype
     if dtype == torch.bool:
@@ -118,7 +118,7 @@ def _sizes(specs: list[InputSpec]) -> dict[str, int]:
     return sizes
 
 
-def _merged(given: Any, shapes: dict[str, Any]) -> Any:
+def _merge(given: Any, shapes: dict[str, Any]) -> Any:
     if given is None:
         return shapes or None
     if isinstance(given, Mapping):

@@ -24,7 +24,7 @@ from gradport.subject.ports import Role
 from gradport.subject.signature import Argument, bind
 from gradport.subject.wrt import differentiable
 
-__all__ = ["by_callable", "fresh", "fresh_within", "moved_state", "shape_at", "sizes_of"]
+__all__ = ["by_callable", "fresh", "fresh_within", "move_state", "shape_at", "sizes_of"]
 
 _HIGHEST = 2**63 - 1
 """Of int64."""
@@ -56,7 +56,7 @@ def fresh(
     Raises:
         SpecError: the Subject's `inputs` names what is no input, or gives something that does not fit.
     """
-    return _fresh(joint, dimensions, sizes, generator, _moved)
+    return _fresh(joint, dimensions, sizes, generator, _move)
 
 
 def fresh_within(
@@ -70,11 +70,11 @@ def fresh_within(
     return _fresh(joint, dimensions, sizes, generator, _within)
 
 
-def moved_state(joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
+def move_state(joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
     """The floating-point parameters and buffers, every element moved; in the same dtype and shape."""
     slots = {Slot(Role.PARAMETER, name): tensor for name, tensor in joint.state.parameters.items()}
     slots |= {Slot(Role.BUFFER, name): tensor for name, tensor in joint.state.buffers.items()}
-    return {slot: _nudged(tensor.detach(), generator) for slot, tensor in slots.items() if differentiable(tensor)}
+    return {slot: _nudge(tensor.detach(), generator) for slot, tensor in slots.items() if differentiable(tensor)}
 
 
 def _fresh(
@@ -92,7 +92,7 @@ def _fresh(
         for argument in arguments:
             shape = shape_at(argument, dimensions, sizes)
             own = (said or {}).get(argument.name)
-            tensors[Slot(kind, argument.name)] = _drawn(argument, shape, own, generator, draw)
+            tensors[Slot(kind, argument.name)] = _draw(argument, shape, own, generator, draw)
     return tensors
 
 
@@ -120,7 +120,7 @@ def by_callable(
     }
 
 
-def _drawn(argument: Argument, shape: list[int], said: Any, generator: torch.Generator, draw: Draw) -> torch.Tensor:
+def _draw(argument: Argument, shape: list[int], said: Any, generator: torch.Generator, draw: Draw) -> torch.Tensor:
     example: torch.Tensor = argument.value.detach()
     count = math.prod(shape)
     if said is not None:
@@ -131,21 +131,21 @@ def _drawn(argument: Argument, shape: list[int], said: Any, generator: torch.Gen
         return draw(example, shape, generator)
     flat = example.reshape(-1)
     if differentiable(example):
-        return _nudged(_picked(flat, count, generator), generator).reshape(shape)
+        return _nudge(_pick(flat, count, generator), generator).reshape(shape)
     return _whole(flat, count, generator).reshape(shape)
 
 
-def _moved(example: torch.Tensor, shape: list[int], generator: torch.Generator) -> torch.Tensor:
+def _move(example: torch.Tensor, shape: list[int], generator: torch.Generator) -> torch.Tensor:
     """Every element moves."""
     flat, count = example.reshape(-1), math.prod(shape)
     finite = flat[flat.isfinite()]
     if bool((finite == finite[0]).all()):
-        return _nudged(finite[0].expand(shape), generator)
+        return _nudge(finite[0].expand(shape), generator)
     if shape == list(example.shape) and _is_symmetric(example):
         return _symmetric(example, generator)
     if bool((finite == finite.round()).all()):
-        return _nudged(_all_different(flat, count, generator), generator).reshape(shape)
-    return _mixed(flat, count, generator).reshape(shape)
+        return _nudge(_all_different(flat, count, generator), generator).reshape(shape)
+    return _mix(flat, count, generator).reshape(shape)
 
 
 def _within(example: torch.Tensor, shape: list[int], generator: torch.Generator) -> torch.Tensor:
@@ -157,11 +157,11 @@ def _within(example: torch.Tensor, shape: list[int], generator: torch.Generator)
     if bool((finite == finite.round()).all()):
         return _all_different(flat, count, generator).reshape(shape)
     if shape == list(example.shape) and _is_symmetric(example):
-        return _rescaled(example.double(), generator).to(example.dtype)
-    return _mixed(flat, count, generator).reshape(shape)
+        return _rescale(example.double(), generator).to(example.dtype)
+    return _mix(flat, count, generator).reshape(shape)
 
 
-def _picked(flat: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+def _pick(flat: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     return flat[torch.randint(0, flat.numel(), (count,), generator=generator)]
 
 
@@ -169,16 +169,16 @@ def _all_different(flat: torch.Tensor, count: int, generator: torch.Generator) -
     """Elements of the example; all different where its own are, so that there are no ties where it has none."""
     if count <= flat.numel() == flat.unique().numel():
         return flat[torch.randperm(flat.numel(), generator=generator)[:count]]
-    return _picked(flat, count, generator)
+    return _pick(flat, count, generator)
 
 
-def _mixed(flat: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    one, other = _picked(flat, count, generator).double(), _picked(flat, count, generator).double()
+def _mix(flat: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    one, other = _pick(flat, count, generator).double(), _pick(flat, count, generator).double()
     weight = torch.rand(count, generator=generator, dtype=torch.float64)
     return (weight * one + (1 - weight) * other).to(flat.dtype)
 
 
-def _nudged(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _nudge(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Every element moved by up to a tenth of its magnitude, a zero by up to a tenth."""
     size = values.abs()
     reach = _REACH * torch.where(size == 0, torch.ones_like(size), size).double()
@@ -192,10 +192,10 @@ def _symmetric(example: torch.Tensor, generator: torch.Generator) -> torch.Tenso
     wide = example.double()
     least = wide.diagonal(0, -2, -1).abs().amin(-1)[..., None, None]
     noise = 2 * torch.rand(example.shape, generator=generator, dtype=torch.float64) - 1
-    return _rescaled(wide + _SYMMETRIC_REACH * least * (noise + noise.mT) / 2, generator).to(example.dtype)
+    return _rescale(wide + _SYMMETRIC_REACH * least * (noise + noise.mT) / 2, generator).to(example.dtype)
 
 
-def _rescaled(matrix: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _rescale(matrix: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Rows and columns scaled alike, which keeps symmetry and the signs of the eigenvalues."""
     scale = 0.5 + torch.rand(matrix.shape[:-1], generator=generator, dtype=torch.float64)
     return scale.unsqueeze(-1) * matrix * scale.unsqueeze(-2)
@@ -208,7 +208,7 @@ def _is_symmetric(example: torch.Tensor) -> bool:
 
 def _whole(flat: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     if flat.dtype == torch.bool:
-        return _picked(flat, count, generator)
+        return _pick(flat, count, generator)
     low, high = int(flat.min()), int(flat.max())
     return torch.randint(low, min(high + 1, _HIGHEST), (count,), generator=generator).to(flat.dtype)
 

@@ -20,7 +20,7 @@ from gradport.eager.joint import Joint, Slot
 from gradport.subject.ports import Role
 from gradport.subject.signature import source_of
 
-__all__ = ["HOW_TO_FORGET", "Memory", "packed", "recorded", "replay"]
+__all__ = ["HOW_TO_FORGET", "Memory", "pack", "recorded", "replay"]
 
 HOW_TO_FORGET = "remembered in Hypothesis's example database, .hypothesis/ by default; delete that folder to forget it"
 
@@ -59,12 +59,14 @@ class Memory:
         subject = joint.subject
         file, _ = source_of(subject.target)
         self._database = settings().database
-        self._key = f"gradport {file} {subject.name} {subject.expect!r} {_said(subject.inputs)} {question}".encode()
+        self._key = (
+            f"gradport {file} {subject.name} {subject.expect!r} {_describe_inputs(subject.inputs)} {question}".encode()
+        )
         self._slots = {slot.name: slot for slot in joint.examples() if slot.role in (Role.ARGUMENT, Role.TARGET)}
 
     def keep(self, tensors: Tensors) -> None:
         """Remembers an input."""
-        self._change("save", packed(tensors))
+        self._change("save", pack(tensors))
 
     def recalled(self, condition: Callable[[Tensors], bool]) -> Tensors | None:
         """An input that fails again, or None; those that do not any more are forgotten."""
@@ -96,14 +98,14 @@ class Memory:
             return None
 
 
-def _said(inputs: Any) -> str:
+def _describe_inputs(inputs: Any) -> str:
     """What a Subject says of its inputs, the same in every process."""
     if callable(inputs):
         return getattr(inputs, "__qualname__", type(inputs).__qualname__)
     return repr(sorted((inputs or {}).items(), key=lambda item: str(item[0])))
 
 
-def packed(tensors: Tensors) -> bytes:
+def pack(tensors: Tensors) -> bytes:
     """Tensors by name as JSON: equal bytes mean equal inputs."""
     return json.dumps(
         [

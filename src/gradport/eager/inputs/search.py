@@ -10,17 +10,17 @@ from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException, NoSuchExample
 
-from gradport.eager.inputs.memory import Memory, packed
+from gradport.eager.inputs.memory import Memory, pack
 from gradport.eager.joint import Slot
 
-__all__ = ["shown_by", "written"]
+__all__ = ["find_input", "write_tensors"]
 
 _PHASES = (Phase.generate, Phase.shrink)
 
 Tensors = dict[Slot, torch.Tensor]
 
 
-def shown_by(
+def find_input(
     strategies: Iterable[st.SearchStrategy[Tensors]],
     condition: Callable[[Tensors], bool],
     *,
@@ -43,7 +43,7 @@ def shown_by(
 
     def remembering(tensors: Tensors) -> bool:
         # what was answered once is answered the same again, also when no more is asked: Hypothesis asks twice
-        name = packed(tensors)
+        name = pack(tensors)
         if name not in known:
             known[name] = len(known) < most and condition(tensors)
         return known[name]
@@ -66,7 +66,7 @@ def shown_by(
     return None
 
 
-def written(tensors: Mapping[Slot, torch.Tensor]) -> str:
+def write_tensors(tensors: Mapping[Slot, torch.Tensor]) -> str:
     """Tensors as a person would write them; long ones by dtype and shape."""
     return ", ".join(f"{slot.name} = {_literal(tensor)}" for slot, tensor in tensors.items())
 

@@ -86,7 +86,7 @@ def _smaller(draw: st.DrawFn, joint: Joint, largest: int) -> Tensors:
     sizes = {size: size for size in known if size in fixed or size == 0}
     for size in sorted(known - set(sizes)):
         sizes[size] = draw(st.integers(1, min(size, largest)))
-    return _filled(draw, joint, lambda argument: [sizes[size] for size in argument.value.shape])
+    return _fill(draw, joint, lambda argument: [sizes[size] for size in argument.value.shape])
 
 
 @st.composite
@@ -100,14 +100,14 @@ def _at(draw: st.DrawFn, joint: Joint, space: Space, largest: int, special: tupl
         high = max(low, min(largest, dimension.maximum or largest))
         sizes[name] = draw(st.integers(low, high))
 
-    return _filled(draw, joint, lambda argument: shape_at(argument, space.dimensions, sizes), special)
+    return _fill(draw, joint, lambda argument: shape_at(argument, space.dimensions, sizes), special)
 
 
 def _arguments(joint: Joint) -> list[tuple[Role, Argument]]:
     return [(Role.ARGUMENT, a) for a in joint.arguments] + [(Role.TARGET, a) for a in joint.targets]
 
 
-def _filled(
+def _fill(
     draw: st.DrawFn, joint: Joint, shape: Callable[[Argument], list[int]], special: tuple[float, ...] = ()
 ) -> Tensors:
     said = joint.subject.inputs or {}

@@ -37,14 +37,14 @@ def gate_recomputation(graph: ir.Graph, recomputed: Mapping[int, int | None], we
         if not block:
             continue
         first = min(block, key=order.__getitem__)
-        reached = list(_reached(graph, order, since, order[first]))
+        reached = list(_reached_gradients(graph, order, since, order[first]))
         entering = list(_entering(block, set(weights)))
         since = order[first]
         if reached and entering:
             _put_gate(graph, first, region, reached, entering, block)
 
 
-def _reached(graph: ir.Graph, order: Mapping[ir.Node, int], since: int, until: int) -> Iterator[ir.Value]:
+def _reached_gradients(graph: ir.Graph, order: Mapping[ir.Node, int], since: int, until: int) -> Iterator[ir.Value]:
     """The gradients that the backward has made since the last gate and that are still needed."""
     results = set(graph.outputs)
     for node in list(graph)[since:until]:

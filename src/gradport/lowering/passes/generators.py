@@ -17,7 +17,7 @@ import onnx_ir.passes.common as common
 
 from gradport.errors import ExportError, SpecError
 from gradport.model.program import NAMES, Program, RandomSpec
-from gradport.subject.expressions import folded, parse
+from gradport.subject.expressions import fold, parse
 from gradport.subject.ports import Role
 
 __all__ = ["draw_at_run_time", "draws_as_inputs", "generators_alone"]
@@ -59,7 +59,7 @@ def draw_at_run_time(program: Program) -> Program:
 
 def draws_as_inputs(program: Program) -> Program:
     """A Program whose generators are cut off: what they draw is an input again. Others are given back as they are."""
-    drawn = _drawn_names(program)
+    drawn = _draw_names(program)
     if not drawn:
         return program
     model = program.model.clone()
@@ -83,7 +83,7 @@ def draws_as_inputs(program: Program) -> Program:
 
 def generators_alone(program: Program) -> Program | None:
     """The generators of a Program as a model of their own, a draw an output; None where it has none."""
-    drawn = _drawn_names(program)
+    drawn = _draw_names(program)
     if not drawn:
         return None
     model = program.model.clone()
@@ -97,7 +97,7 @@ def generators_alone(program: Program) -> Program | None:
     return Program(model)
 
 
-def _drawn_names(program: Program) -> list[str]:
+def _draw_names(program: Program) -> list[str]:
     """The draws of a Program that are not inputs, by name."""
     known = program.provenance.get("distributions", {})
     inputs = {spec.name for spec in program.inputs}
@@ -151,7 +151,7 @@ class _Drawn:
             raise ExportError(
                 f"{self._spec.name!r} has the size {dim}, which the graph cannot compute; export with random='input'."
             ) from error
-        return folded(expression, self._number, self._read, self._computed)
+        return fold(expression, self._number, self._read, self._computed)
 
     def _computed(self, operator: str, operands: Sequence[ir.Value]) -> ir.Value:
         if operator == "//":  # ONNX's Div rounds towards zero

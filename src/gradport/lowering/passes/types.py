@@ -45,7 +45,7 @@ def signature(op_type: str, opset: int) -> tuple[tuple[str, ...], tuple[str | ir
     if schema.inputs and schema.inputs[-1].option is variadic:
         kinds += [schema.inputs[-1].type_str] * 64
     allowed = {constraint.type_param_str: list(constraint.allowed_type_strs) for constraint in schema.type_constraints}
-    return tuple(kinds), tuple(_fixed(parameter.type_str, allowed) for parameter in schema.outputs)
+    return tuple(kinds), tuple(_fixed_type(parameter.type_str, allowed) for parameter in schema.outputs)
 
 
 _FIXED = {
@@ -57,7 +57,7 @@ _FIXED = {
 }
 
 
-def _fixed(kind: str, allowed: dict[str, list[str]]) -> str | ir.DataType:
+def _fixed_type(kind: str, allowed: dict[str, list[str]]) -> str | ir.DataType:
     """A type variable, or the type where a schema allows one only (the `T1` of Equal is always bool)."""
     types = allowed.get(kind, [kind])
     return _FIXED.get(types[0], kind) if len(types) == 1 else kind

@@ -32,10 +32,10 @@ def fft_r2c(self: torch.Tensor, dim: Sequence[int], normalization: int, onesided
     *others, last = dim
     half = _real_to_complex(self.movedim(last, -1))
     found = half if onesided else _whole(half, self.shape[last])
-    found = _moved(found, -1, last)
+    found = _move_axis(found, -1, last)
     for axis in others:
-        found = _transformed(found, axis)
-    return Parts(*(_normalized(part, self.shape, dim, normalization) for part in found))
+        found = _transform(found, axis)
+    return Parts(*(_normalize(part, self.shape, dim, normalization) for part in found))
 
 
 @parts_rule(*present(aten._fft_c2c.default))
@@ -43,9 +43,9 @@ def fft_c2c(self: Parts, dim: Sequence[int], normalization: int, forward: bool) 
     """The inverse is the transform with the parts exchanged."""
     found = self if forward else Parts(self.imag, self.real)
     for axis in dim:
-        found = _transformed(found, axis)
+        found = _transform(found, axis)
     found = found if forward else Parts(found.imag, found.real)
-    return Parts(*(_normalized(part, self.real.shape, dim, normalization) for part in found))
+    return Parts(*(_normalize(part, self.real.shape, dim, normalization) for part in found))
 
 
 @parts_rule(*present(aten._fft_c2r.default))
@@ -53,19 +53,19 @@ def fft_c2r(self: Parts, dim: Sequence[int], normalization: int, last_dim_size: 
     """The last of the dimensions has the half of its frequencies."""
     *others, last = dim
     half = fft_c2c(self, others, 0, False) if others else self
-    found = _complex_to_real(_moved(half, last, -1), last_dim_size).movedim(-1, last)
-    return _normalized(found, found.shape, dim, normalization)
+    found = _complex_to_real(_move_axis(half, last, -1), last_dim_size).movedim(-1, last)
+    return _normalize(found, found.shape, dim, normalization)
 
 
-def _moved(self: Parts, source: int, destination: int) -> Parts:
+def _move_axis(self: Parts, source: int, destination: int) -> Parts:
     return Parts(self.real.movedim(source, destination), self.imag.movedim(source, destination))
 
 
-def _transformed(self: Parts, axis: int) -> Parts:
-    return _moved(_complex_to_complex(_moved(self, axis, -1)), -1, axis)
+def _transform(self: Parts, axis: int) -> Parts:
+    return _move_axis(_complex_to_complex(_move_axis(self, axis, -1)), -1, axis)
 
 
-def _normalized(self: torch.Tensor, shape: Sequence[Any], dim: Sequence[int], normalization: int) -> torch.Tensor:
+def _normalize(self: torch.Tensor, shape: Sequence[Any], dim: Sequence[int], normalization: int) -> torch.Tensor:
     """0: not at all, 1: by the root of the count, 2: by the count; torch's fft_norm_mode."""
     count: Any = 1
     for axis in dim:
@@ -83,7 +83,7 @@ def _complex_to_complex(self: Parts) -> Parts:
     if not isinstance(length, int) or length <= _SHORT:
         return _product(self, _table(length, length, self.real))
     first = _divisor(length)
-    return _by_convolution(self, length) if first == 1 else _split(self, first, length // first)
+    return _by_convolution(self, length) if first == 1 else _split_transform(self, first, length // first)
 
 
 def _real_to_complex(self: torch.Tensor) -> Parts:
@@ -129,10 +129,10 @@ def _product(self: Parts, table: tuple[torch.Tensor, torch.Tensor]) -> Parts:
     return Parts(self.real @ cosine + self.imag @ sine, self.imag @ cosine - self.real @ sine)
 
 
-def _split(self: Parts, first: int, second: int) -> Parts:
+def _split_transform(self: Parts, first: int, second: int) -> Parts:
     """With j = j1 second + j2 and k = k1 + first k2: transforms over j1, a turn by j2 k1, transforms over j2."""
     columns = Parts(*(part.unflatten(-1, (first, second)).mT for part in self))
-    turned = _turned(_complex_to_complex(columns), _circle(first * second, second, first, self.real.dtype))
+    turned = _turn(_complex_to_complex(columns), _circle(first * second, second, first, self.real.dtype))
     found = _complex_to_complex(Parts(turned.real.mT, turned.imag.mT))
     return Parts(found.real.mT.flatten(-2), found.imag.mT.flatten(-2))
 
@@ -141,14 +141,14 @@ def _by_convolution(self: Parts, length: int) -> Parts:
     """j k = (j^2 + k^2 - (k - j)^2) / 2 makes of the transform a convolution, taken at the next power of two."""
     padded = 1 << (2 * length - 2).bit_length()
     chirp, spectrum = _chirp(length, padded, self.real.dtype)
-    start = _turned(self, chirp)
+    start = _turn(self, chirp)
     wide = Parts(*(torch.nn.functional.pad(part, (0, padded - length)) for part in start))
-    product = _turned(_complex_to_complex(wide), spectrum)
+    product = _turn(_complex_to_complex(wide), spectrum)
     back = _complex_to_complex(Parts(product.imag, product.real))
-    return _turned(Parts(back.imag[..., :length] / padded, back.real[..., :length] / padded), chirp)
+    return _turn(Parts(back.imag[..., :length] / padded, back.real[..., :length] / padded), chirp)
 
 
-def _turned(self: Parts, by: tuple[torch.Tensor, torch.Tensor]) -> Parts:
+def _turn(self: Parts, by: tuple[torch.Tensor, torch.Tensor]) -> Parts:
     """Times `by[0] - i by[1]`, element by element."""
     cosine, sine = by
     return Parts(self.real * cosine + self.imag * sine, self.imag * cosine - self.real * sine)

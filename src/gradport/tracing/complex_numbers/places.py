@@ -98,8 +98,8 @@ def _part_by_part(overload: Any) -> Callable[..., Any]:
         kwargs = without_complex_dtype(kwargs)
         results = []
         for at in (0, 1):
-            own = [_chosen(value, name, at) for value, name in zip(args, names, strict=False)]
-            results.append(overload(*own, **{name: _chosen(value, name, at) for name, value in kwargs.items()}))
+            own = [_choose(value, name, at) for value, name in zip(args, names, strict=False)]
+            results.append(overload(*own, **{name: _choose(value, name, at) for name, value in kwargs.items()}))
         if isinstance(results[0], (list, tuple)):
             return [Parts(*both) for both in zip(*results, strict=True)]
         return Parts(*results)
@@ -107,9 +107,9 @@ def _part_by_part(overload: Any) -> Callable[..., Any]:
     return rule
 
 
-def _chosen(value: Any, name: str, at: int) -> Any:
+def _choose(value: Any, name: str, at: int) -> Any:
     if isinstance(value, (list, tuple)) and not isinstance(value, Parts):
-        return [_chosen(one, name, at) for one in value]
+        return [_choose(one, name, at) for one in value]
     if isinstance(value, Parts):
         return value[at]
     if value is None or isinstance(value, (bool, str)) or name not in _VALUES:
