@@ -66,8 +66,8 @@ def test_files_stay_readable():
     assert not long
 
 
-def test_the_readme_tells_of_every_rule():
+def test_the_docs_tell_of_every_rule():
     from gradport.checking import RULES
 
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert [name for name in RULES if f"`{name}`" not in readme] == []
+    page = (ROOT / "docs" / "check.md").read_text("utf-8")
+    assert [name for name in RULES if f"`{name}`" not in page] == []

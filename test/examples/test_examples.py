@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from gradport.cli.main import app
 
 ROOT = pathlib.Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
+README = ROOT / "README.md"
+HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 
 
 def run(command, folder):
@@ -27,21 +28,16 @@ def test_example_runs(path, tmp_path, monkeypatch):
     runpy.run_path(str(path), run_name="__main__")
 
 
-def test_python_snippets_of_the_readme_run_one_after_the_other(tmp_path, monkeypatch):
-    snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert snippets
-    (tmp_path / "snippets.py").write_text("\n".join(snippets))
-    monkeypatch.chdir(tmp_path)
-    runpy.run_path("snippets.py", run_name="__main__")
+def python_of(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [ROOT / "docs" / "index.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))],
-    ids=lambda path: path.stem,
-)
+PAGES = [README, ROOT / "docs" / "index.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", [*PAGES, *filter(python_of, HOW_TO)], ids=lambda path: path.stem)
 def test_snippets_of_a_page_run_one_after_the_other(path, tmp_path, monkeypatch):
-    snippets = re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
+    snippets = python_of(path)
     assert snippets
     (tmp_path / "snippets.py").write_text("\n".join(snippets))
     monkeypatch.chdir(tmp_path)
@@ -49,8 +45,10 @@ def test_snippets_of_a_page_run_one_after_the_other(path, tmp_path, monkeypatch)
 
 
 def commands():
-    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ gradport ")]
+    texts = [path.read_text("utf-8") for path in (README, *HOW_TO)]
+    blocks = [block for text in texts for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)]
+    lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ gradport ")]
+    return list(dict.fromkeys(lines))
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +65,9 @@ def arguments_of(command):
     return [part.replace("examples/", f"{ROOT}/examples/") for part in shlex.split(command)[1:]]
 
 
-@pytest.mark.xdist_group("commands of the README")
+@pytest.mark.xdist_group("commands of the docs")
 @pytest.mark.parametrize("command", commands()[1:])
-def test_command_of_the_readme_runs(command, folder, monkeypatch):
+def test_command_of_the_docs_runs(command, folder, monkeypatch):
     monkeypatch.chdir(folder)
     result = CliRunner().invoke(app, arguments_of(command))
     assert result.exit_code == 0, result.stderr + result.stdout

@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from gradport.errors import ExportError
+from gradport.errors import Refusal
 from gradport.subject.signature import source_of
 from gradport.tracing import Region
 
@@ -27,11 +27,9 @@ def static_attributes(forward: Region, names: list[str]) -> list[ir.Attr]:
         attribute = _attribute(names[position], value)
         if attribute is None:
             file, line = source_of(forward.function)
-            raise ExportError(
-                f"{forward.function.__qualname__} ({file}:{line}) takes {names[position]}={value!r:.60}, a "
-                f"{type(value).__name__}, which no attribute of an opaque node can hold; "
-                "export it with functions='keep' or 'inline'."
-            )
+            subject = f"{forward.function.__qualname__} ({file}:{line})"
+            about = {"argument": names[position], "value": f"{value!r:.60}", "type": type(value).__name__}
+            raise Refusal.NO_ATTRIBUTE.error(subject, **about)
         attributes.append(attribute)
     return attributes
 

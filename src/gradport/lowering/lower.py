@@ -14,7 +14,7 @@ from gradport.compat.onnx_ir import remember_signatures
 from gradport.compat.torch.exporter import has_lowering, translate
 from gradport.compat.torch.operators import is_operator
 from gradport.eager.control_flow import bodies
-from gradport.errors import ExportError
+from gradport.errors import ExportError, Refusal
 from gradport.operators.table import registry
 from gradport.subject.ports import Role
 from gradport.tracing import Capture
@@ -132,7 +132,7 @@ def _require_lowerings(capture: Capture, table: object) -> None:
         if node.op != "call_function" or not is_operator(node.target):
             continue
         if not has_lowering(node, table):
-            raise _refusal(capture, node, f"calls {node.target}, which has no ONNX lowering")
+            raise _refusal(capture, node, Refusal.NO_LOWERING)
 
 
 def _translation_refusal(capture: Capture, error: Exception) -> ExportError:
@@ -144,21 +144,13 @@ def _translation_refusal(capture: Capture, error: Exception) -> ExportError:
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             if "SymbolicTensor" in str(cause):
-                return _refusal(
-                    capture,
-                    node,
-                    f"calls {node.target} with a number that depends on a dynamic size, which its lowering cannot take",
-                    "give it as a tensor (torch.full), or leave that dimension static",
-                )
+                return _refusal(capture, node, Refusal.SIZE_AS_NUMBER)
             reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200].rstrip(".")
-            return _refusal(capture, node, f"calls {node.target}, whose ONNX lowering fails here ({reason})")
+            return _refusal(capture, node, Refusal.LOWERING_FAILS, reason=reason)
     return ExportError(f"{capture.joint.subject.name} cannot be translated to ONNX: {text.splitlines()[0][:300]}.")
 
 
-def _refusal(
-    capture: Capture, node: torch.fx.Node, what: str, advice: str = "write it with operators that ONNX has"
-) -> ExportError:
-    region, place = region_of(node), place_of(node)
+def _refusal(capture: Capture, node: torch.fx.Node, refusal: Refusal, **parts: str) -> ExportError:
+    region = region_of(node)
     subject = whose(capture.joint, None if region is None else capture.regions[region])
-    at = f" at {place}" if place else ""
-    return ExportError(f"{subject} {what}{at}; {advice}.")
+    return refusal.error(subject, place_of(node), operator=str(node.target), **parts)

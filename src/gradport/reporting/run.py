@@ -6,6 +6,7 @@ Evidence is all that it is drawn from. It stands alone: one file, which asks not
 from __future__ import annotations
 
 import collections
+import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -51,50 +52,110 @@ def run_page(title: str, found: Named, *, model: str = "") -> Page:
         found: what is shown.
         model: path of the model that it is about, relative to the page.
     """
-    sections = [Section("", [*_summary(found), *(_model(model) if model else [])])]
-    if len(found) > 1:
-        sections.append(Section("Subjects", [_table(found)]))
+    subjects = _by_subject(found)
+    sections = [Section("", [*_summary(subjects), *(_model(model) if model else [])])]
+    if len(subjects) > 1:
+        sections.append(Section("Subjects", [_table(subjects)]))
     places = _Places()
-    for number, (source, evidence) in enumerate(found, 1):
-        blocks = list(_subject(number, evidence, places))
-        folded = Details((f"{len(evidence.findings)} findings",), blocks, open=not evidence.ok or len(found) == 1)
-        lead = Paragraph((Badge(Outcome.OK if evidence.ok else Outcome.FAILED), f" {source}"))
-        sections.append(Section(_heading(number, evidence), [lead, folded]))
+    for subject in subjects:
+        blocks: list[Block] = []
+        for source, evidence in subject.found:
+            blocks.append(Paragraph((Badge(_outcome([evidence])), f" {source}")))
+            opened = not evidence.ok or len(found) == 1
+            findings = list(_findings(evidence, places))
+            blocks.append(Details((f"{len(evidence.findings)} findings",), findings, open=opened))
+        sections.append(Section(subject.heading, blocks))
     if found:
         sections.append(Section("Environment", [_environment(found)]))
     return Page("index", title, [], sections)
 
 
-def _heading(number: int, evidence: Evidence) -> str:
-    return f"{number}. {evidence.subject}"
+@dataclasses.dataclass(frozen=True)
+class _Subject:
+    """The Evidences about one Subject: a check, and a verification of what was exported of it.
+
+    Attributes:
+        heading: of its section.
+        found: the Evidences, each with what it comes from.
+    """
+
+    heading: str
+    found: Named
+
+    @property
+    def name(self) -> str:
+        return self.found[0][1].subject
+
+    @property
+    def evidences(self) -> list[Evidence]:
+        return [evidence for _, evidence in self.found]
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [finding for evidence in self.evidences for finding in evidence.findings]
+
+    @property
+    def outcome(self) -> Outcome:
+        return _outcome(self.evidences)
 
 
-def _summary(found: Named) -> Iterator[Block]:
+def _by_subject(found: Named) -> list[_Subject]:
+    """Evidences that stand side by side and have one name, but no Finding in common, are about one Subject."""
+    groups: list[list[tuple[str, Evidence]]] = []
+    for source, evidence in found:
+        last = groups[-1] if groups else []
+        keys = {finding.key for _, other in last for finding in other.findings}
+        same = bool(last) and last[0][1].subject == evidence.subject
+        if same and keys.isdisjoint(finding.key for finding in evidence.findings):
+            last.append((source, evidence))
+        else:
+            groups.append([(source, evidence)])
+    return [_Subject(f"{number}. {group[0][1].subject}", group) for number, group in enumerate(groups, 1)]
+
+
+def _outcome(evidences: Sequence[Evidence]) -> Outcome:
+    """The worst outcome; what is undecided has not failed."""
+    if all(evidence.ok for evidence in evidences):
+        return Outcome.OK
+    outcomes = {finding.outcome for evidence in evidences for finding in evidence.findings}
+    return next((one for one in (Outcome.FAILED, Outcome.ERROR, Outcome.UNDECIDED) if one in outcomes), Outcome.FAILED)
+
+
+def _summary(subjects: Sequence[_Subject]) -> Iterator[Block]:
     """What held and what did not, in one sentence and one bar."""
-    bad = [evidence for _, evidence in found if not evidence.ok]
-    if not found:
+    if not subjects:
         yield Paragraph(("Nothing was measured.",))
         return
-    if len(found) == 1:
-        yield Paragraph((_of_one(found[0][1]),))
-        counts = collections.Counter(outcome_text(finding) for finding in found[0][1].findings)
+    if len(subjects) == 1:
+        yield Paragraph((_of_one(subjects[0]),))
+        counts = collections.Counter(outcome_text(finding) for finding in subjects[0].findings)
     else:
-        names = ", ".join(evidence.subject for evidence in bad[:3]) + (" and others" if len(bad) > 3 else "")
-        does = "does" if len(bad) == 1 else "do"
-        yield Paragraph((f"{len(found) - len(bad)} of {len(found)} hold" + (f"; {names} {does} not." if bad else "."),))
-        counts = collections.Counter(Outcome.OK if evidence.ok else Outcome.FAILED for _, evidence in found)
+        counts = collections.Counter(str(subject.outcome) for subject in subjects)
+        undecided = [subject.name for subject in subjects if subject.outcome is Outcome.UNDECIDED]
+        bad = [subject.name for subject in subjects if subject.outcome in (Outcome.FAILED, Outcome.ERROR)]
+        parts = [f"{counts[Outcome.OK]} of {len(subjects)} hold"]
+        parts += [f"{_names(bad)} {'does' if len(bad) == 1 else 'do'} not"] if bad else []
+        parts += [f"{_names(undecided)} {'is' if len(undecided) == 1 else 'are'} undecided"] if undecided else []
+        yield Paragraph((f"{'; '.join(parts)}.",))
     yield Bar({name: counts[name] for name in _OUTCOMES if counts[name]})
 
 
-def _of_one(evidence: Evidence) -> str:
-    if evidence.ok:
-        return f"All that was asked of {evidence.subject} holds."
-    first = _first_bad(evidence)
-    return f"{evidence.subject} does not hold: {first.message}" if first else f"{evidence.subject} does not hold."
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
 
 
-def _first_bad(evidence: Evidence) -> Finding | None:
-    return next((f for f in evidence.findings if not f.outcome.passes), None)
+def _of_one(subject: _Subject) -> str:
+    if subject.outcome is Outcome.OK:
+        return f"All that was asked of {subject.name} holds."
+    does = "is undecided" if subject.outcome is Outcome.UNDECIDED else "does not hold"
+    first = _first_bad(subject)
+    return f"{subject.name} {does}: {first.message}" if first else f"{subject.name} {does}."
+
+
+def _first_bad(subject: _Subject) -> Finding | None:
+    """The Finding that the headline names: one with the Subject's outcome, else the first that does not pass."""
+    bad = [finding for finding in subject.findings if not finding.outcome.passes]
+    return next((finding for finding in bad if finding.outcome is subject.outcome), bad[0] if bad else None)
 
 
 def _model(model: str) -> list[Block]:
@@ -104,27 +165,26 @@ def _model(model: str) -> list[Block]:
     ]
 
 
-def _table(found: Named) -> Table:
+def _table(subjects: Sequence[_Subject]) -> Table:
+    """A row for each Subject; those that do not hold come first."""
     rows: list[list[Line]] = []
-    for number, (source, evidence) in enumerate(found, 1):
-        first = _first_bad(evidence)
-        outcome = Outcome.OK if evidence.ok else first.outcome if first else Outcome.FAILED
-        link = Link(evidence.subject, anchor=Section(_heading(number, evidence), ()).anchor)
-        held = sum(finding.outcome == Outcome.OK for finding in evidence.findings)
-        kinds = dict.fromkeys(f.kind for f in evidence.findings if f.rule == "differences" and f.kind)
-        worst = max((f.figure for f in evidence.findings if f.unit == "ULP" and f.figure is not None), default=None)
+    for subject in sorted(subjects, key=lambda subject: _OUTCOMES.index(subject.outcome)):
+        first = _first_bad(subject)
+        findings = subject.findings
+        held = sum(finding.outcome is Outcome.OK for finding in findings)
+        kinds = dict.fromkeys(f.kind for f in findings if f.rule == "differences" and f.kind)
+        worst = max((f.figure for f in findings if f.unit == "ULP" and f.figure is not None), default=None)
         rows.append(
             [
-                (link,),
-                (Badge(outcome),),
+                (Link(subject.name, anchor=Section(subject.heading, ()).anchor),),
+                (Badge(subject.outcome),),
                 (", ".join(kinds),),
-                (str(held),),
-                ("" if worst is None else f"{worst:.3g}",),
-                (source,),
+                (f"{held} of {len(findings)}",),
+                ("" if worst is None else f"{worst:.3g} ULP",),
                 (first.message if first else "",),
             ]
         )
-    head = ("subject", "outcome", "gradient", "ok", "worst ULPs", "from", "what does not hold")
+    head = ("subject", "outcome", "gradient", "findings ok", "worst error", "what does not hold")
     return Table(head, rows, searchable=True)
 
 
@@ -140,7 +200,7 @@ class _Places:
         return f"L{self._count}"
 
 
-def _subject(number: int, evidence: Evidence, places: _Places) -> Iterator[Block]:
+def _findings(evidence: Evidence, places: _Places) -> Iterator[Block]:
     excerpts = [(places.next(), excerpt) for excerpt in evidence.source.get("excerpts", [])]
     anchor = _anchors(excerpts)
     if evidence.series.get("divergence"):

@@ -22,7 +22,7 @@ from gradport.eager.dimensions import Dimension, Dimensions
 from gradport.eager.inputs import fresh_within, sizes_of
 from gradport.eager.joint import Joint
 from gradport.eager.run import ones, run_eager
-from gradport.errors import ExportError, TargetError
+from gradport.errors import ExportError, Refusal, TargetError
 from gradport.subject.signature import source_of
 from gradport.subject.user_code import Place
 
@@ -79,11 +79,11 @@ def require_honest_dimensions(
         if expression.is_number:
             mine = {assumptions.symbol(size) for size in sizes}
             about = [guard for guard in guards if guard.about & mine]
-            raise _refusal(joint, about, f"fixes the dynamic dimension {dimension.name!r} at {expression}", _UNFIXED)
+            raise _refusal(joint, about, Refusal.SIZE_FIXED, dimension=dimension.name, size=expression)
         name = str(expression)
         if name in symbols:
-            what = f"ties the dimensions {symbols[name].name!r} and {dimension.name!r} together"
-            raise _refusal(joint, guards, what, "give them one name")
+            names = {"dimension": symbols[name].name, "other": dimension.name}
+            raise _refusal(joint, guards, Refusal.SIZES_TIED, **names)
         symbols[name] = dimension
     found = [one for guard in guards for one in _special_sizes(joint, dimensions, assumptions, guard, symbols)]
     return symbols, tuple({(one.name, one.size): one for one in found}.values())
@@ -111,8 +111,8 @@ def _special_sizes(
                 continue
             holds_not += 1
             said = expression.subs({s: sympy.Symbol(symbols[str(s)].name) for s in free})
-            what = f"takes a branch on the dynamic dimension {dimension.name!r} that does not hold at size {size}"
-            refusal = _refusal(joint, [guard], f"{what} ({said})", _UNBRANCHED)
+            about = {"dimension": dimension.name, "size": size, "condition": said}
+            refusal = _refusal(joint, [guard], Refusal.SIZE_BRANCH, **about)
             if holds_not > _FEW or size >= _LARGE:
                 raise refusal
             found.append(SpecialSize(dimension.name, size, str(refusal)))
@@ -140,10 +140,6 @@ def _candidates(expression: Any, dimension: Dimension) -> list[int]:
     return sorted(size for size in {*_SIZES, *near} if size >= 1 and dimension.admits(size))
 
 
-_UNFIXED = "compute with x.shape[...] itself"
-
-_UNBRANCHED = "leave that dimension static, or limit it with torch.export.Dim(name, min=, max=)"
-
 _LONGEST = 100
 
 _ADVICE = (
@@ -159,13 +155,14 @@ _ADVICE = (
 """What a line of the user's may hold that asks for a number, and what works instead."""
 
 
-def _refusal(joint: Joint, guards: Sequence[Assumption], what: str, advice: str) -> SizeRefusal:
+def _refusal(joint: Joint, guards: Sequence[Assumption], refusal: Refusal, **parts: object) -> SizeRefusal:
     file, line = source_of(joint.subject.target)
     place: Place | None = next((guard.place for guard in guards if guard.place), None)
     text = _text(place)
-    advice = next((better for pattern, better in _ADVICE if text and re.search(pattern, text)), advice)
+    advice = next((better for pattern, better in _ADVICE if text and re.search(pattern, text)), refusal.advice)
     quoted = f" in `{text}`" if text else ""
-    return SizeRefusal(f"{joint.subject.name} {what}{quoted}, at {place or f'{file}:{line}'}; {advice}.")
+    what = refusal.what.format(**parts)
+    return SizeRefusal(f"{joint.subject.name} {what}{quoted}, at {place or f'{file}:{line}'}; {advice}.", refusal)
 
 
 def _text(place: Place | None) -> str:

@@ -13,10 +13,10 @@ from gradport.eager.control_flow import bodies
 from gradport.eager.custom_operators import NoBody
 from gradport.eager.joint import Joint
 from gradport.eager.run import ones, run_eager
-from gradport.errors import Error, ExportError
+from gradport.errors import Error, Refusal
 from gradport.operators.replacing import SparseLayout
 from gradport.subject.signature import source_of
-from gradport.subject.user_code import Place, place_of_error
+from gradport.subject.user_code import place_of_error
 from gradport.tracing.regions import Region, Regions, place_of, region_of
 
 __all__ = ["refuse_random_numbers", "trace_refusal", "whose"]
@@ -31,44 +31,32 @@ def trace_refusal(joint: Joint, regions: Regions, error: Exception) -> Error:
     except Error as eager_error:
         return eager_error  # eager fails as well: that is the user's own error, and its message the better one
     if isinstance(error, NoBody):
-        name = f"{error.stand_in.__module__}.{error.stand_in.__qualname__}"
-        return _refusal(
-            whose(joint, regions.innermost),
-            place_of_error(error),
-            f"calls torch.ops.{name}, an operator whose kernel no trace can follow (it comes from C++ or Library.impl)",
-            f"give a slow torch version with @gradport.reference(torch.ops.{name})",
-        )
+        operator = f"torch.ops.{error.stand_in.__module__}.{error.stand_in.__qualname__}"
+        subject = whose(joint, regions.innermost)
+        return Refusal.NO_BODY.error(subject, place_of_error(error), operator=operator)
     if isinstance(joint.subject.target, torch.jit.ScriptModule):
-        return _refusal(
-            whose(joint, None),
-            None,
-            "is compiled by TorchScript, and its code cannot be traced",
-            "export the module as it was before torch.jit.script",
-        )
-    what, advice = _name_reason(error)
+        return Refusal.SCRIPTED.error(whose(joint, None))
+    refusal, parts = _reason(error)
+    also = ""
     if regions.innermost is not None:
-        advice += f", or give a slow torch version with @gradport.reference({_spell(regions.innermost.function)})"
-    return _refusal(whose(joint, regions.innermost), place_of_error(error), what, advice)
+        also = f", or give a slow torch version with @gradport.reference({_spell(regions.innermost.function)})"
+    return refusal.error(whose(joint, regions.innermost), place_of_error(error), also=also, **parts)
 
 
-def _name_reason(error: Exception) -> tuple[str, str]:
-    """What stopped the trace, and what to do about it."""
-    if (func := operator_of_unknown_size(error)) is not None:
-        return f"makes a tensor whose size depends on values ({func})", (
-            "use a mask (torch.where) or a fixed size instead"
-        )
+def _reason(error: Exception) -> tuple[Refusal, dict[str, object]]:
+    """The refusal that an error of the trace stands for, and what it is about."""
+    if (operator := operator_of_unknown_size(error)) is not None:
+        return Refusal.SIZE_FROM_VALUES, {"operator": operator}
     if reads_a_value(error):
-        return "decides on a tensor's value (a branch, a loop or a size taken from data)", (
-            "express it with torch.where, or with torch.cond or torch.while_loop"
-        )
+        return Refusal.VALUE_DEPENDENT, {}
     if _NUMPY_TEXT.search(str(error)):
-        return "leaves torch for numpy, where no trace can follow", "write that part in torch"
-    if (func := operator_without_fake(error)) is not None:
-        return f"calls {func}, which has no fake kernel", "register one with torch.library.register_fake"
+        return Refusal.NUMPY, {}
+    if (operator := operator_without_fake(error)) is not None:
+        return Refusal.NO_FAKE_KERNEL, {"operator": operator}
     if isinstance(error, SparseLayout):
-        return f"makes a sparse tensor ({error}), and ONNX has dense ones alone", "use a dense tensor there"
+        return Refusal.SPARSE, {"function": error}
     reason = (str(error).strip().splitlines() or [""])[0][:300].rstrip(".")
-    return f"cannot be traced ({type(error).__name__}: {reason})", "write that part in plain torch operators"
+    return Refusal.UNTRACED, {"reason": f"{type(error).__name__}: {reason}"}
 
 
 def refuse_random_numbers(joint: Joint, graph_module: torch.fx.GraphModule, regions: Regions) -> None:
@@ -80,12 +68,8 @@ def refuse_random_numbers(joint: Joint, graph_module: torch.fx.GraphModule, regi
     for node in (node for body in bodies(graph_module) for node in body.graph.nodes):
         if is_overload(node.target) and torch.Tag.nondeterministic_seeded in node.target.tags:
             region = region_of(node)
-            raise _refusal(
-                whose(joint, None if region is None else regions.found[region]),
-                place_of(node),
-                f"draws random numbers ({node.target})",
-                "pass the random tensor in as an argument; a drawn number would be frozen into the file",
-            )
+            subject = whose(joint, None if region is None else regions.found[region])
+            raise Refusal.RANDOM.error(subject, place_of(node), operator=node.target)
 
 
 def _spell(function: type) -> str:
@@ -100,8 +84,3 @@ def whose(joint: Joint, region: Region | None) -> str:
     name = joint.subject.name if region is None else f"{region.function.__qualname__}.{region.phase}"
     file, line = source_of(target)
     return f"{name} ({file}:{line})" if file else name
-
-
-def _refusal(subject: str, place: Place | None, what: str, advice: str) -> ExportError:
-    at = f" at {place}" if place else ""
-    return ExportError(f"{subject} {what}{at}; {advice}.")

@@ -20,7 +20,7 @@ import torch.fx
 from gradport.compat.torch.operators import aten
 from gradport.compat.torch.tracing import trace
 from gradport.compat.torch.trees import tree_flatten, tree_leaves, tree_map, tree_unflatten
-from gradport.errors import ExportError
+from gradport.errors import ExportError, Refusal
 from gradport.operators.markers import cotangent, mark
 from gradport.tracing.complex_numbers.parts import Parts, Rule, pair, rule_of
 from gradport.tracing.regions import place_of
@@ -169,12 +169,7 @@ class _Writing:
         return self._tables[id(tensor)]
 
     def _refusal(self, node: torch.fx.Node) -> ExportError:
-        place = place_of(node)
-        at = f" at {place}" if place else ""
-        return ExportError(
-            f"{self._name} calls {node.target} on complex numbers{at}, which has no ONNX lowering; "
-            "write it with the real and imaginary parts (torch.view_as_real)."
-        )
+        return Refusal.NO_COMPLEX_LOWERING.error(self._name, place_of(node), operator=node.target)
 
 
 def _first_as_tensor(args: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
