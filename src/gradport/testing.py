@@ -18,7 +18,7 @@ import importlib.metadata
 import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from packaging.version import Version
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from gradport.evidence.evidence import Evidence
     from gradport.model.program import Program
+    from gradport.subject.given import Arguments, Keywords, Target
     from gradport.subject.subject import Subject
     from gradport.verifying.sweep import Setting
 
@@ -47,6 +48,9 @@ __all__ = [
     "seeded",
     "tolerance",
 ]
+
+
+Test = TypeVar("Test", bound=Callable[..., object])
 
 
 @dataclasses.dataclass(eq=False)
@@ -106,12 +110,12 @@ RECORDED: list[Evidence] = []
 
 
 def cases(
-    *subjects: Any,
+    *subjects: object,
     opsets: Sequence[int] = (),
     dtypes: Sequence[torch.dtype] = (),
     functions: Sequence[str] = (),
     dynamic: Sequence[bool] = (),
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[Test], Test]:
     """Parametrises a test over Subjects and settings.
 
     Args:
@@ -126,7 +130,7 @@ def cases(
         `dtype`, `functions` or `dynamic`, those are what they say.
     """
 
-    def decorate(test: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(test: Test) -> Test:
         from gradport.verifying.sweep import settings
 
         taken = inspect.signature(test).parameters
@@ -146,7 +150,7 @@ def cases(
     return decorate
 
 
-def assert_checked(subject: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Evidence:
+def assert_checked(subject: Target, args: Arguments = (), kwargs: Keywords = None, **options: Any) -> Evidence:
     """Checks a Function or module with `gradport.check`, whose options these are.
 
     Returns:
@@ -163,11 +167,11 @@ def assert_checked(subject: Any, args: Any = (), kwargs: Mapping[str, Any] | Non
 
 
 def assert_exports(
-    subject: Any,
-    args: Any = (),
-    kwargs: Mapping[str, Any] | None = None,
+    subject: Target,
+    args: Arguments = (),
+    kwargs: Keywords = None,
     *,
-    also: Sequence[Any] = (),
+    also: Sequence[Arguments] = (),
     remaining_dynamic: Sequence[str] | None = None,
     **options: Any,
 ) -> Program:
@@ -211,9 +215,7 @@ def assert_exports(
     return program
 
 
-def assert_equivalent(
-    f: Any, g: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None, **options: Any
-) -> Evidence:
+def assert_equivalent(f: Target, g: Target, args: Arguments = (), kwargs: Keywords = None, **options: Any) -> Evidence:
     """Holds two callables against each other, outputs and gradients, with `gradport.equivalent`.
 
     Raises:
@@ -236,24 +238,24 @@ def not_held(evidence: Evidence) -> str:
     return "\n".join(lines)
 
 
-def min_opset(version: int, reason: str = "") -> Any:
+def min_opset(version: int, reason: str = "") -> pytest.MarkDecorator:
     """Skips the cases below an opset."""
     return pytest.mark.gradport_opsets(low=version, reason=reason)
 
 
-def max_opset(version: int, reason: str = "") -> Any:
+def max_opset(version: int, reason: str = "") -> pytest.MarkDecorator:
     """Skips the cases above an opset."""
     return pytest.mark.gradport_opsets(high=version, reason=reason)
 
 
-def needs_cuda(test: Any) -> Any:
+def needs_cuda(test: Test) -> Test:
     """Skips where no CUDA device is."""
     import torch
 
     return pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, which is not here")(test)
 
 
-def needs(package: str, version: str = "0") -> Any:
+def needs(package: str, version: str = "0") -> pytest.MarkDecorator:
     """Skips where a package is not installed, or is older than a version."""
     found = _version(package)
     late = found is not None and Version(found) >= Version(version)
@@ -261,7 +263,7 @@ def needs(package: str, version: str = "0") -> Any:
     return pytest.mark.skipif(not late, reason=said)
 
 
-def needs_runtime(name: str) -> Any:
+def needs_runtime(name: str) -> pytest.MarkDecorator:
     """Skips where a runtime (see `gradport.verify`) is not on this machine."""
     from gradport.runtimes.table import known_runtimes
 
@@ -270,14 +272,16 @@ def needs_runtime(name: str) -> Any:
     return pytest.mark.skipif(reason is not None, reason=f"needs the runtime {name}: {reason}")
 
 
-def expected_failure(reason: str, raises: Any = AssertionError) -> Any:
+def expected_failure(
+    reason: str, raises: type[BaseException] | tuple[type[BaseException], ...] = AssertionError
+) -> pytest.MarkDecorator:
     """A case that does not work yet: it must fail, in this way, or the test is red (strict)."""
     if not reason.strip():
         raise ValueError("An expected failure needs a reason.")
     return pytest.mark.xfail(strict=True, reason=reason, raises=raises)
 
 
-def tolerance(*, rtol: float = 0.0, atol: float = 0.0, reason: str) -> Any:
+def tolerance(*, rtol: float = 0.0, atol: float = 0.0, reason: str) -> pytest.MarkDecorator:
     """Tolerances for a test's cases, in place of gradport's criterion; they need a reason.
 
     A test takes them as `case.tolerances`; `case.assert_exports` uses them by itself.

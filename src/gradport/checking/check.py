@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from gradport.checking.expectation import expectations
 from gradport.checking.parts import in_real_parts
@@ -15,6 +14,7 @@ from gradport.eager.joint import Joint, every_gradient
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
 from gradport.evidence.settings import Command, settings_of
 from gradport.isolation.effort import Deadline, Effort, as_effort, as_seconds
+from gradport.subject.given import Arguments, Expectation, Inputs, Keywords, Target
 from gradport.subject.signature import place_of_gradient, source_of
 from gradport.subject.subject import as_subject
 
@@ -25,12 +25,12 @@ LIMIT = 60.0
 
 
 def check(
-    subject: Any,
-    args: Any = (),
-    kwargs: Mapping[str, Any] | None = None,
+    subject: Target,
+    args: Arguments = (),
+    kwargs: Keywords = None,
     *,
-    expect: Any = None,
-    inputs: Any = None,
+    expect: Expectation = None,
+    inputs: Inputs = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     profile: str = "default",

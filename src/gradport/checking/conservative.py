@@ -7,7 +7,6 @@ a sweep of steps), and is the Jacobian of the forces symmetric, as that of every
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 
@@ -17,6 +16,7 @@ from gradport.eager.joint import Joint, Slot
 from gradport.errors import Error, SpecError
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
 from gradport.isolation.effort import Deadline, as_effort, as_seconds
+from gradport.subject.given import Arguments, Inputs, Keywords, Target
 from gradport.subject.ports import Role
 from gradport.subject.signature import source_of
 from gradport.subject.subject import as_subject
@@ -30,12 +30,12 @@ _ALLOWED = 1e-3
 
 
 def conservative(
-    model: Any,
-    args: Any = (),
-    kwargs: Mapping[str, Any] | None = None,
+    model: Target,
+    args: Arguments = (),
+    kwargs: Keywords = None,
     *,
     wrt: str | None = None,
-    inputs: Any = None,
+    inputs: Inputs = None,
     budget: float = 1.0,
     time_limit: float | str | None = None,
     seed: int = 0,

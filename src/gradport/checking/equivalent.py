@@ -19,6 +19,7 @@ from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, env
 from gradport.evidence.tolerance import Comparison, compare
 from gradport.isolation.effort import Deadline, as_effort, as_seconds
 from gradport.model.interface import Interface, interface
+from gradport.subject.given import Arguments, Inputs, Keywords, Target, Wrt
 from gradport.subject.ports import Role
 from gradport.subject.signature import source_of
 from gradport.subject.subject import as_function, as_subject
@@ -31,13 +32,13 @@ _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def equivalent(
-    f: Any,
-    g: Any,
-    args: Any = (),
-    kwargs: Mapping[str, Any] | None = None,
+    f: Target,
+    g: Target,
+    args: Arguments = (),
+    kwargs: Keywords = None,
     *,
-    wrt: Any = "inputs",
-    inputs: Any = None,
+    wrt: Wrt = "inputs",
+    inputs: Inputs = None,
     sizes: Mapping[str, Sequence[int]] | None = None,
     rtol: float | None = None,
     atol: float | None = None,

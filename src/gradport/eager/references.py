@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,10 +22,12 @@ from gradport.subject.wrt import differentiable
 
 __all__ = ["ReferenceHooks", "has_reference", "reference"]
 
+Slow = TypeVar("Slow", bound=Callable[..., Any])
+
 _REFERENCES: weakref.WeakKeyDictionary[type, _Reference] = weakref.WeakKeyDictionary()
 
 
-def reference(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def reference(function: object) -> Callable[[Slow], Slow]:
     """Registers a slow reference: `@gradport.reference(Fn)` above a torch function of the same arguments.
 
     For an operator of `torch.library` the reference stands for the forward, and the registered backward stays. For a
@@ -42,7 +44,7 @@ def reference(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
     operator = stand_in_of(function)
     if operator is not None:
 
-        def register_operator(slow: Callable[..., Any]) -> Callable[..., Any]:
+        def register_operator(slow: Slow) -> Slow:
             refer(operator, slow)
             return slow
 
@@ -54,7 +56,7 @@ def reference(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
             f"not to {type(function).__name__}."
         )
 
-    def register(slow: Callable[..., Any]) -> Callable[..., Any]:
+    def register(slow: Slow) -> Slow:
         _REFERENCES[target] = _as_methods(slow)
         return slow
 

@@ -19,6 +19,7 @@ from gradport.model.program import Program
 from gradport.proving.answers import Case, Reference
 from gradport.proving.divergence import Departure, first_departure
 from gradport.proving.proof import prove
+from gradport.subject.given import Arguments, Forms, Keywords, Loss, Shapes, Target, Targets, Wrt
 from gradport.subject.subject import as_subject
 from gradport.tracing import Capture, capture
 
@@ -28,17 +29,17 @@ _RANDOM = ("input", "runtime", "off")
 
 
 def export(
-    subject: Any,
-    args: Any = (),
-    kwargs: Mapping[str, Any] | None = None,
+    subject: Target,
+    args: Arguments = (),
+    kwargs: Keywords = None,
     *,
-    wrt: str | Sequence[str] | None = None,
-    loss: Any = None,
-    targets: Any = (),
+    wrt: Wrt = None,
+    loss: Loss = None,
+    targets: Targets = (),
     outputs: str | Sequence[str] | None = None,
-    functions: Any = "keep",
+    functions: Forms = "keep",
     fallback: bool = True,
-    dynamic_shapes: Any = None,
+    dynamic_shapes: Shapes = None,
     opset_version: int | None = None,
     input_names: Sequence[str] | Mapping[str, str] | None = None,
     output_names: Sequence[str] | Mapping[str, str] | None = None,

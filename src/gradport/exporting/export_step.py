@@ -13,25 +13,26 @@ from gradport.eager.step import COUNT, Step
 from gradport.errors import SpecError
 from gradport.exporting.export import export_joint
 from gradport.model.program import Program
+from gradport.subject.given import Arguments, Forms, Keywords, Loss, Shapes, Target, Targets
 from gradport.subject.subject import as_subject
 
 __all__ = ["export_step", "write_back"]
 
 
 def export_step(
-    subject: Any,
-    args: Any = (),
-    kwargs: Mapping[str, Any] | None = None,
+    subject: Target,
+    args: Arguments = (),
+    kwargs: Keywords = None,
     *,
     optimizer: torch.optim.Optimizer,
-    loss: Any = None,
-    targets: Any = (),
+    loss: Loss = None,
+    targets: Targets = (),
     outputs: str | Sequence[str] | None = None,
     clip_grad_norm: float | None = None,
     accumulate: int = 1,
-    functions: Any = "keep",
+    functions: Forms = "keep",
     fallback: bool = True,
-    dynamic_shapes: Any = None,
+    dynamic_shapes: Shapes = None,
     opset_version: int | None = None,
     input_names: Sequence[str] | Mapping[str, str] | None = None,
     output_names: Sequence[str] | Mapping[str, str] | None = None,

@@ -208,7 +208,8 @@ def logaddexp2(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 @decomposition(
-    _aten._efficientzerotensor.default, samples=[sample(lambda x: x + torch._efficientzerotensor((4,)), reals("n", 4))]
+    _aten._efficientzerotensor.default,
+    samples=[sample(lambda x: x + _aten._efficientzerotensor.default((4,)), reals("n", 4))],
 )
 def efficientzerotensor(size: Any, **options: Any) -> torch.Tensor:
     """Zeros.

@@ -20,7 +20,8 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 @decomposition(
-    _aten._weight_norm_interface_backward.default, samples=[sample(torch._weight_norm, reals(3, 4), reals(3, 1))]
+    _aten._weight_norm_interface_backward.default,
+    samples=[sample(_aten._weight_norm.default, reals(3, 4), reals(3, 1))],
 )
 def weight_norm_backward(
     grad_w: torch.Tensor, saved_v: torch.Tensor, saved_g: torch.Tensor, saved_norms: torch.Tensor, dim: int

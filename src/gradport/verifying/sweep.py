@@ -16,6 +16,7 @@ from gradport.errors import Error, SpecError
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
 from gradport.exporting.export import export
 from gradport.isolation.effort import Deadline, as_seconds
+from gradport.subject.given import Arguments, Keywords, Target
 from gradport.subject.leaves import map_leaves
 from gradport.subject.signature import source_of
 from gradport.subject.spec import DTYPES, short_dtype
@@ -99,9 +100,9 @@ def settings(
 
 
 def sweep(
-    subject: Any,
-    args: Any = (),
-    kwargs: Mapping[str, Any] | None = None,
+    subject: Target,
+    args: Arguments = (),
+    kwargs: Keywords = None,
     *,
     opsets: Sequence[int] = (),
     dtypes: Sequence[torch.dtype] = (),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -26,6 +25,7 @@ from gradport.proving.answers import Case, CaseKind
 from gradport.proving.draws import faults_of_draws
 from gradport.proving.weights import move_constants, with_weights
 from gradport.runtimes.table import choose_runtimes
+from gradport.subject.given import Arguments, Inputs, Keywords, Loss, Shapes, Target, Targets, Wrt
 from gradport.subject.signature import source_of
 from gradport.subject.subject import as_subject
 from gradport.verifying import findings
@@ -49,16 +49,16 @@ _SHRUNK = 3
 
 def verify(
     program: Program | ir.Model | str | os.PathLike[str],
-    subject: Any,
-    args: Any = None,
-    kwargs: Mapping[str, Any] | None = None,
+    subject: Target,
+    args: Arguments = None,
+    kwargs: Keywords = None,
     *,
-    wrt: Any = None,
-    loss: Any = None,
-    targets: Any = None,
-    dynamic_shapes: Any = None,
+    wrt: Wrt = None,
+    loss: Loss = None,
+    targets: Targets = None,
+    dynamic_shapes: Shapes = None,
     sizes: Mapping[str, Sequence[int]] | None = None,
-    inputs: Any = None,
+    inputs: Inputs = None,
     runtimes: Sequence[str] | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
