@@ -52,7 +52,7 @@ class Refusal(enum.Enum):
         "calls {operator}, an operator whose kernel no trace can follow (it comes from C++ or Library.impl)",
         "give a slow torch version with @gradport.reference({operator})",
     )
-    SPARSE = ("makes a sparse tensor ({function}), and ONNX has dense ones alone", "use a dense tensor there")
+    SPARSE = ("makes a sparse tensor ({function}), and ONNX has only dense tensors", "use a dense tensor there")
     SCRIPTED = (
         "is compiled by TorchScript, and its code cannot be traced",
         "export the module as it was before torch.jit.script",

@@ -30,7 +30,7 @@ MISTAKES.of("wrt=3", linear(), X, r"wrt=3 is not understood", wrt=3)
 MISTAKES.of("loss=3", linear(), X, r"loss=3 is neither a function", loss=3)
 MISTAKES.of("outputs=3", linear(), X, r"outputs=3 is neither", outputs=3)
 MISTAKES.of("input_names='x'", linear(), X, r"input_names='x' is neither a list", input_names="x")
-MISTAKES.of("functions=3", linear(), X, r"functions=3 is no form", functions=3)
+MISTAKES.of("functions=3", linear(), X, r"functions=3 is not a form", functions=3)
 MISTAKES.of("a scripted module", torch.jit.script(linear()), X, r"compiled by TorchScript.*before torch.jit.script")
 MISTAKES.of("10^12 elements", linear(), gradport.tensor("f32[1000000000,1000]"), r"this machine cannot hold")
 

@@ -70,4 +70,4 @@ def test_what_is_no_evidence_is_told(tmp_path):
     (tmp_path / "a.json").write_text("[1]")
     result = CliRunner().invoke(app, ["compare", str(tmp_path / "a.json"), str(tmp_path / "a.json")])
     assert result.exit_code == 2
-    assert "is no Evidence" in result.stderr
+    assert "is not Evidence" in result.stderr

@@ -85,7 +85,7 @@ def test_a_file_of_version_2_opens_and_what_held_is_ok():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("nothing", "it is no JSON"),
+        ("nothing", "it is not JSON"),
         ("[1]", "it has no schema_version"),
         ('{"schema_version": 99}', "update gradport"),
         ('{"schema_version": 2}', "'subject' is a required property"),

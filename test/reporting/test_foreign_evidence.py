@@ -70,7 +70,7 @@ EMPTY = {"schema_version": 2, "subject": "s", "series": {}, "source": {}, "envir
     ids=["brackets", "nested", "list", "left out", "card", "figure"],
 )
 def test_hostile_files_are_refused_in_one_sentence(text):
-    with pytest.raises(gradport.SpecError, match="This is no Evidence"):
+    with pytest.raises(gradport.SpecError, match="This is not Evidence"):
         gradport.Evidence.from_json(text)
 
 

@@ -210,7 +210,7 @@ def test_view_draws_evidence(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("none.onnx", "none.onnx: file not found"), ("a.txt", "is no .onnx, no .html")]
+    ("name", "said"), [("none.onnx", "none.onnx: file not found"), ("a.txt", "is not an .onnx, .html")]
 )
 def test_view_tells_what_it_does_not_open(tmp_path, name, said):
     (tmp_path / "a.txt").write_text("")

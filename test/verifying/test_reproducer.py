@@ -85,6 +85,6 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     program = gradport.export(lambda x: x * 2, X)
-    with pytest.raises(gradport.OutputError, match="no reproducer"):
+    with pytest.raises(gradport.OutputError, match="not a reproducer"):
         gradport.verify(program, lambda x: x * 3, X, budget=0.1, reproducer=tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"

@@ -139,7 +139,7 @@ def test_rules_are_chosen_by_name(program):
     assert not any("nan" in case for case in evidence.series["cases"])
     evidence = gradport.verify(program, fn.Swish, X, skip=["ties", "shapes"])
     assert {f.rule for f in evidence.findings} == {"agrees-with-eager", "edge-values", "checker", "versions", "runs"}
-    with pytest.raises(gradport.SpecError, match=r"'tie' is no rule of verify; the rules are .*ties"):
+    with pytest.raises(gradport.SpecError, match=r"'tie' is not a rule of verify; the rules are .*ties"):
         gradport.verify(program, fn.Swish, X, skip=["tie"])
 
 

@@ -62,9 +62,9 @@ def choose_rules(only: Sequence[str], skip: Sequence[str]) -> list[Rule]:
     """The rules to ask, in the table's order.
 
     Raises:
-        SpecError: a name that is no rule.
+        SpecError: a name that is not a rule.
     """
     for name in (*only, *skip):
         if name not in RULES:
-            raise SpecError(f"{name!r} is no rule; the rules are {', '.join(RULES)}.")
+            raise SpecError(f"{name!r} is not a rule; the rules are {', '.join(RULES)}.")
     return [rule for name, rule in RULES.items() if (not only or name in only) and name not in skip]

@@ -76,7 +76,7 @@ def load_attribute(target: str) -> Any:
     """
     place, colon, attribute = target.rpartition(":")
     if not colon or not place or not attribute:
-        raise TargetError(f"{target!r} is no target; write module:attribute or path/file.py:attribute.")
+        raise TargetError(f"{target!r} is not a target; write module:attribute or path/file.py:attribute.")
     module = _module(place)
     try:
         return functools.reduce(getattr, attribute.split("."), module)

@@ -34,7 +34,7 @@ def view(
         elif file.suffix in (".html", ".htm"):
             _browser(current, file)
         else:
-            raise SpecError(f"{file} is no .onnx, no .html and no .json; gradport view opens those.")
+            raise SpecError(f"{file} is not an .onnx, .html or .json file; gradport view opens those.")
 
 
 def _model(current: Session, file: pathlib.Path) -> None:

@@ -51,7 +51,7 @@ def measure_cards(
     for number, subject in enumerate(subjects, 1):
         key = homes.get(_home(subject))
         if key is None:
-            yield LeftOut(subject.name, "it is no Function of a file here")
+            yield LeftOut(subject.name, "it is not a Function of a file here")
             continue
         same = f"{key} {subject.name}"
         seen[same] = seen.get(same, 0) + 1

@@ -76,7 +76,7 @@ def _assign(joint: Joint, leaves: list[Argument], dynamic_shapes: Any) -> list[t
     for name in by_name:
         if name not in known:
             raise SpecError(
-                f"dynamic_shapes names {name!r}, which is no input of {joint.subject.name}; "
+                f"dynamic_shapes names {name!r}, which is not an input of {joint.subject.name}; "
                 f"its inputs are {', '.join(leaf.name for leaf in leaves)}."
             )
     return [(leaf, _spec_of(leaf, by_name)) for leaf in leaves]

@@ -204,7 +204,7 @@ class Joint:
         for name in _as_list(wanted):
             if name not in known:
                 raise SpecError(
-                    f"outputs names {name!r}, which is no output of {self.subject.name}; "
+                    f"outputs names {name!r}, which is not an output of {self.subject.name}; "
                     f"its outputs are {', '.join(results.outputs)}."
                 )
         return {name: known[name] for name in _as_list(wanted)}
@@ -317,7 +317,7 @@ class Joint:
         file, line = source_of(self.subject.target)
         return ExportError(
             f"{self.subject.name} ({file}:{line}) has no gradient with respect to "
-            f"{', '.join(slot.name for slot in self.wanted)}: {why}. Ask for another `wrt`, or for the forward alone."
+            f"{', '.join(slot.name for slot in self.wanted)}: {why}. Ask for another `wrt`, or for the forward only."
         )
 
 

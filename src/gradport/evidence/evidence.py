@@ -114,7 +114,7 @@ class Evidence:
         """Reads what `to_json` wrote, this version's or an older one's.
 
         Raises:
-            SpecError: it is no Evidence, as `schema` describes it, or one of a later version.
+            SpecError: it is not Evidence, as `schema` describes it, or one of a later version.
         """
         data = _current(_parse(text))
         data.pop("ok", None)
@@ -123,7 +123,9 @@ class Evidence:
                 Finding(**{**finding, "figure": _number(finding.get("figure"))}) for finding in data.pop("findings")
             )
         except OverflowError as error:
-            raise SpecError("This is no Evidence: a figure is larger than any number that a computer holds.") from error
+            raise SpecError(
+                "This is not Evidence: a figure is larger than any number that a computer holds."
+            ) from error
         return cls(findings=findings, **data)
 
 
@@ -139,9 +141,9 @@ def _parse(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SpecError(f"This is no Evidence: it is no JSON ({first_line(error, 120)}).") from error
+        raise SpecError(f"This is not Evidence: it is not JSON ({first_line(error, 120)}).") from error
     if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
-        raise SpecError("This is no Evidence: it has no schema_version.")
+        raise SpecError("This is not Evidence: it has no schema_version.")
     if data["schema_version"] > SCHEMA_VERSION:
         raise SpecError(
             f"This Evidence has version {data['schema_version']}, and this gradport reads {SCHEMA_VERSION}; "
@@ -163,7 +165,7 @@ def _current(data: dict[str, Any]) -> dict[str, Any]:
     except (RecursionError, TypeError, ValueError):  # a version 1 was never held against a schema
         fault = "it is nested too deeply, or has another form than its version."
     if fault:
-        raise SpecError(f"This is no Evidence: {fault}")
+        raise SpecError(f"This is not Evidence: {fault}")
     return data
 
 

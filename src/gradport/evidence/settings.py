@@ -107,7 +107,7 @@ def _read_table(table: Any, name: str, file: pathlib.Path, command: Command, rul
     skip = table.get("skip", [])
     unknown = [rule for rule in skip if rule not in rules] if isinstance(skip, list) else [skip]
     if unknown:
-        raise SpecError(f"{place}: {unknown[0]!r} is no rule; the rules are {', '.join(rules)}.")
+        raise SpecError(f"{place}: {unknown[0]!r} is not a rule; the rules are {', '.join(rules)}.")
     for key in ("rtol", "atol"):
         if key in table and (not isinstance(table[key], (int, float)) or table[key] < 0):
             raise SpecError(f"{place}: {key} is {table[key]!r}; it is a number of at least 0.")

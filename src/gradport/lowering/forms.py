@@ -47,7 +47,9 @@ def forms_of(functions: Any) -> Mapping[Any, Form]:
     for key, form in functions.items():
         function = key if key is None else stand_in_of(key) or as_function(key)
         if function is not None and not (isinstance(function, type) and issubclass(function, torch.autograd.Function)):
-            raise SpecError(f"functions maps {key!r}, which is no autograd.Function and no operator of torch.library.")
+            raise SpecError(
+                f"functions maps {key!r}, which is neither an autograd.Function nor an operator of torch.library."
+            )
         forms[function] = _parse(form)
     return forms
 
@@ -154,7 +156,7 @@ def _add_function(lowered: Lowered, outlined: Outlined, attributes: Any) -> None
 def _parse(form: Any) -> Form:
     kind, separator, rest = str(form).partition(":")
     if not isinstance(form, str) or kind not in FORMS or (separator and kind != "opaque"):
-        raise SpecError(f"functions={form!r} is no form; it is one of {', '.join(FORMS)} or opaque:DOMAIN::NAME.")
+        raise SpecError(f"functions={form!r} is not a form; it is one of {', '.join(FORMS)} or opaque:DOMAIN::NAME.")
     if not separator:
         return Form(kind)
     domain, _, name = rest.rpartition("::")

@@ -176,7 +176,7 @@ def _external_fault(tensor: onnx.TensorProto, folder: pathlib.Path, size: int) -
     try:
         offset, length = int(said.get("offset", 0)), int(said.get("length", size))
     except ValueError:
-        return "has an offset or a length that is no number"
+        return "has an offset or a length that is not a number"
     if offset < 0 or length < 0 or offset + length > data.stat().st_size or length < size:
         return f"asks for bytes {offset} to {offset + max(length, size)} of {location!r}, which it does not have"
     return None

@@ -303,7 +303,7 @@ def _size_of(dim: int | str, sizes: Mapping[str, int], spec: RandomSpec) -> int:
 
 def _spec(value: ir.Value, entry: Mapping[str, Any]) -> TensorSpec:
     if value.dtype is None or isinstance(value.type, (ir.SequenceType, ir.OptionalType)):
-        raise ProgramError(f"{value.name!r} is no tensor, or has no dtype, in this model.")
+        raise ProgramError(f"{value.name!r} is not a tensor, or has no dtype, in this model.")
     shape = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in (value.shape or ()))
     return TensorSpec(str(value.name), to_torch_dtype(value.dtype), shape, Role(entry["role"]), entry["of"])
 

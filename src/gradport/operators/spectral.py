@@ -64,7 +64,7 @@ def _places(pairs: Pairs, size: int) -> tuple[list[list[float]], list[list[float
 
 def _require_small(size: int, name: str) -> None:
     if size > LARGEST:
-        raise NotImplementedError(f"{name} of a matrix of {size} columns; it is carried up to {LARGEST}")
+        raise NotImplementedError(f"{name} of a matrix of {size} columns; the export works up to {LARGEST}")
 
 
 def _eigen(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

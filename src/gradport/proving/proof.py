@@ -122,7 +122,7 @@ class _Bench:
         except ProgramError as error:
             raise ExportError(
                 f"{self.joint.subject.name} was not exported: on {case.what}, {error} "
-                "Write that part otherwise or in another dtype; verify=False returns the Program without a proof."
+                "Write that part in another way or in another dtype; verify=False returns the Program without a proof."
             ) from error
         results = dict(zip(answer.expected, results.values(), strict=True))
         for name, comparison in compare_results(answer, results).items():
@@ -183,9 +183,9 @@ def _refusal(
         )
     found = None if changed else locate(case, answer)
     first = (
-        "ONNX Runtime's graph optimizations change it, and without them it agrees; write that part otherwise"
+        "ONNX Runtime's graph optimizations change it, and without them it agrees; write that part in another way"
         if changed
-        else f"The first operator that departs is {found}; write that part otherwise"
+        else f"The first operator that departs is {found}; write that part in another way"
         if found is not None
         else "A value that should change between runs was frozen in the file"
     )

@@ -93,7 +93,7 @@ def parse_spec(text: str) -> InputSpec:
     if match is None:
         raise _refusal(text, "it is not of the form DTYPE[DIM,...]")
     if match["dtype"] not in DTYPES:
-        raise _refusal(text, f"{match['dtype']!r} is no dtype (one of {', '.join(DTYPES)})")
+        raise _refusal(text, f"{match['dtype']!r} is not a dtype (one of {', '.join(DTYPES)})")
     dims = tuple(_parse_dim(text, part) for part in match["dims"].split(",")) if match["dims"].strip() else ()
     return InputSpec(text.strip(), DTYPES[match["dtype"]], dims, _parse_range(text, match["dtype"], match["range"]))
 
@@ -118,7 +118,7 @@ def _parse_range(text: str, dtype: str, part: str | None) -> tuple[float, float]
         return None
     match = _RANGE.match(part.strip())
     if match is None:
-        raise _refusal(text, f"{part!r} is no range LOW..HIGH")
+        raise _refusal(text, f"{part!r} is not a range LOW..HIGH")
     low, high = float(match["low"]), float(match["high"])
     if not low < high:
         raise _refusal(text, f"the range {part} is empty")

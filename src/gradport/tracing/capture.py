@@ -241,7 +241,7 @@ def _require_dense(joint: Joint, examples: Mapping[Slot, torch.Tensor]) -> None:
             layout = str(tensor.layout).removeprefix("torch.")
             raise ExportError(
                 f"The {slot.role} {slot.name!r} of {joint.subject.name} is a {layout} tensor, quantized or nested; "
-                "ONNX has dense ones alone, so give it dense."
+                "ONNX has only dense tensors, so give it dense."
             )
 
 

@@ -49,7 +49,7 @@ def case_sizes(
     for name in wanted or {}:
         if name not in limits:
             raise SpecError(
-                f"sizes names {name!r}, which is no dynamic dimension of {joint.subject.name}; "
+                f"sizes names {name!r}, which is not a dynamic dimension of {joint.subject.name}; "
                 f"it has {', '.join(limits) or 'none'}."
             )
     own = sizes_of(joint, dimensions)

@@ -62,7 +62,7 @@ def running(trial: Trial) -> Iterator[Finding]:
         if reason is not None:
             yield _not_run(trial, name, reason)
         elif trial.is_slow(name):
-            said = f"{name} is slow on a model of this size, so it was asked about the example alone."
+            said = f"{name} is slow on a model of this size, so it ran only the example."
             yield _about(trial, f"runs/{name}", Outcome.SKIPPED, "slow", Severity.INFO, said)
 
 
@@ -222,7 +222,7 @@ _MATTERS = {
         Severity.INFO,
         "At the end of its dtype's range {what} overflows elsewhere than in eager",
     ),
-    "eager": (Outcome.OK, "eager departs", Severity.WARNING, "Eager alone departs from float64 in {what}"),
+    "eager": (Outcome.OK, "eager departs", Severity.WARNING, "Only eager differs from float64 in {what}"),
     "loud": (Outcome.OK, "nan spreads", Severity.WARNING, "In {what} nan or inf stands where eager has another value,"),
     "deviation": (
         Outcome.OK,

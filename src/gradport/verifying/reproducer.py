@@ -82,7 +82,7 @@ def write_reproducer(found: Found, folder: str | os.PathLike[str]) -> pathlib.Pa
             _fill(made, model, inputs, outputs, found)
             if folder.exists():
                 if not (folder / "repro.py").is_file():
-                    raise OutputError(f"{folder} is there already and is no reproducer; give another folder.")
+                    raise OutputError(f"{folder} exists and is not a reproducer; give another folder.")
                 shutil.rmtree(folder)
             made.rename(folder)
     except OSError as error:

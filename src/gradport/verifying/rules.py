@@ -41,9 +41,9 @@ def chosen_rules(only: Sequence[str], skip: Sequence[str]) -> frozenset[VerifyRu
     """The rules that are asked.
 
     Raises:
-        SpecError: a name that is no rule.
+        SpecError: a name that is not a rule.
     """
     for name in (*only, *skip):
         if name not in list(VerifyRule):
-            raise SpecError(f"{name!r} is no rule of verify; the rules are {', '.join(VerifyRule)}.")
+            raise SpecError(f"{name!r} is not a rule of verify; the rules are {', '.join(VerifyRule)}.")
     return frozenset(rule for rule in VerifyRule if (not only or rule in only) and rule not in skip)

@@ -156,7 +156,7 @@ def sweep(
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     found = getattr(torch, DTYPES.get(dtype, dtype), None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype):
-        raise SpecError(f"{dtype!r} is no dtype; known are {', '.join(DTYPES)}.")
+        raise SpecError(f"{dtype!r} is not a dtype; known dtypes are {', '.join(DTYPES)}.")
     return found
 
 
