@@ -153,7 +153,7 @@ def test_equal_names_mean_equal_bodies_in_two_files_so_that_they_can_be_united()
 def test_without_the_hash_in_the_names_the_twins_collide(monkeypatch):
     """The detector of this module: leave the hash out, and bodies get lost."""
     plain = lambda function, phase, graph: f"{function.__qualname__}.{phase}"
-    monkeypatch.setattr("gradport.lowering.forms.hashed_name", plain)
+    monkeypatch.setattr("gradport.lowering.forms.hash_name", plain)
     program = gradport.export(identity_models.all_twins, X, wrt="inputs", verify=False)
     assert not gradport.verify(program, identity_models.all_twins, X, runtimes=["onnxruntime"]).ok
     with pytest.raises(gradport.ExportError, match="was not exported"):

@@ -84,7 +84,7 @@ def test_what_does_not_parse_is_refused_with_the_grammar(text):
 @pytest.mark.parametrize(
     ("shapes", "reason"),
     [
-        ({"y": {0: "n"}}, "no input"),
+        ({"y": {0: "n"}}, "not an input"),
         ({"x": {2: "n"}}, "which has 1"),
         (({0: "n"}, None), "2 entries"),
         ({"x": {0: 3}}, "fixes dimension 0"),
