@@ -1,4 +1,4 @@
-"""Linear algebra by elimination: triangular systems, LU with pivots, Cholesky. Each unrolls over the rows of a matrix
+"""Linear algebra by elimination: triangular systems and LU with pivots. Each unrolls over the rows of a matrix
 of fixed size, and scans those of a dynamic one (`elimination`); batch dimensions may be dynamic.
 
 Where eager raises on a singular matrix or one that is not positive definite, the graph gives inf or nan.
@@ -13,7 +13,7 @@ from gradport.operators import elimination
 from gradport.operators.samples import reals, sample
 from gradport.operators.table import decomposition
 
-__all__ = ["lu_factor", "solve_lower", "solve_upper"]
+__all__ = ["lapack_info", "lu_factor", "solve_lower", "solve_upper"]
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -147,7 +147,7 @@ def check_errors(info: torch.Tensor, api_name: str, *, is_matrix: bool) -> None:
     """Nothing: what eager raises about is inf or nan here."""
 
 
-def _info(factor: torch.Tensor, failed: torch.Tensor) -> torch.Tensor:
+def lapack_info(factor: torch.Tensor, failed: torch.Tensor) -> torch.Tensor:
     """LAPACK's info: 0, or the first place of the diagonal, counted from one, at which the factorization fails.
 
     Source: https://www.netlib.org/lapack/explore-html/ (getrf, potrf)
@@ -159,12 +159,7 @@ def _info(factor: torch.Tensor, failed: torch.Tensor) -> torch.Tensor:
 
 
 def _info_of_lu(lu: torch.Tensor) -> torch.Tensor:
-    return _info(lu, lu.diagonal(0, -2, -1) == 0)
-
-
-def _info_of_cholesky(factor: torch.Tensor) -> torch.Tensor:
-    diagonal = factor.diagonal(0, -2, -1)
-    return _info(factor, ~(diagonal > 0))
+    return lapack_info(lu, lu.diagonal(0, -2, -1) == 0)
 
 
 @decomposition(
@@ -335,77 +330,3 @@ def linalg_slogdet(A: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
     diagonal = lu.diagonal(0, -2, -1)
     sign = diagonal.sign().prod(-1) * _parity(pivots).to(A.dtype)
     return sign, diagonal.abs().log().sum(-1), lu, pivots
-
-
-@decomposition(
-    _aten.linalg_cholesky_ex.default,
-    samples=[sample(lambda x: torch.linalg.cholesky(x @ x.mT + torch.eye(3)), reals("n", 3, 3, low=-1.0, high=1.0))],
-)
-def linalg_cholesky_ex(self: torch.Tensor, *, upper: bool = False, check_errors: bool = False) -> Pair:
-    """The triangular factor, a column at a time; nan where the matrix is not positive definite.
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.linalg.cholesky.html; Golub and Van Loan, 4.2.5
-    """
-    matrix = self.mT if upper else self
-    size = matrix.shape[-1]
-    if elimination.is_dynamic(size):
-        found = elimination.cholesky(matrix)
-        return (found.mT if upper else found), _info_of_cholesky(found)
-    columns: list[torch.Tensor] = []
-    for j in range(size):
-        column = matrix[..., j:, j : j + 1]
-        if columns:
-            left = torch.cat(columns, -1)[..., j:, :]
-            column = column - left @ left[..., :1, :].mT
-        column = column / column[..., :1, :].sqrt()
-        above = column.new_zeros((*column.shape[:-2], j, 1))
-        columns.append(torch.cat([above, column], -2) if j else column)
-    lower = torch.cat(columns, -1) if columns else matrix.clone()
-    return (lower.mT if upper else lower), _info_of_cholesky(lower)
-
-
-@decomposition(
-    _aten.cholesky.default,
-    samples=[sample(lambda x: torch.cholesky(x @ x.mT + torch.eye(3)), reals("n", 3, 3, low=-1.0, high=1.0))],
-)
-def cholesky(self: torch.Tensor, upper: bool = False) -> torch.Tensor:
-    """As above under its older name.
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.cholesky.html
-    """
-    return linalg_cholesky_ex(self, upper=upper)[0]
-
-
-@decomposition(
-    _aten.cholesky_solve.default,
-    _aten._cholesky_solve_helper.default,
-    samples=[
-        sample(
-            lambda x, y: torch.cholesky_solve(y, x.tril() + 4 * torch.eye(3)),
-            reals("n", 3, 3, low=-1.0, high=1.0),
-            reals("n", 3, 2),
-        )
-    ],
-)
-def cholesky_solve(self: torch.Tensor, A: torch.Tensor, upper: bool = False) -> torch.Tensor:
-    """Two triangular systems.
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.cholesky_solve.html
-    """
-    lower = A.mT if upper else A
-    return solve_upper(lower.mT, solve_lower(lower, self))
-
-
-@decomposition(
-    _aten.cholesky_inverse.default,
-    samples=[
-        sample(lambda x: torch.cholesky_inverse(x.tril() + 4 * torch.eye(3)), reals("n", 3, 3, low=-1.0, high=1.0))
-    ],
-)
-def cholesky_inverse(self: torch.Tensor, upper: bool = False) -> torch.Tensor:
-    """The inverse of the matrix that this is the factor of.
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.cholesky_inverse.html
-    """
-    one = torch.eye(self.shape[-1], dtype=self.dtype, device=self.device).expand_as(self)
-    return cholesky_solve(one, self, upper)
