@@ -1,6 +1,6 @@
 # make demo   sets up everything and exports four Functions, three of them from PyPI, to ONNX
-# make test   sets up everything and passes lint, types and tests; make test-browser tries the pages in Chromium;
-#             make test-node trains step files in JavaScript
+# make test   sets up everything and passes lint, types and tests; make test-corpus tries long lists of Functions, operators
+#             and models; make test-browser tries the pages in Chromium; make test-node trains step files in JavaScript
 # make docs   builds the docs site in site/; make dist builds wheel and sdist in dist/
 # Both make .venv when it is missing and are fast when it is there.
 
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/gradport run
 OUT ?= gradport-out
 
-.PHONY: demo test test-slow test-browser test-node matrix lint types unit bench pages docs dist clean
+.PHONY: demo test test-corpus test-slow test-browser test-node matrix lint types unit bench pages docs dist clean
 
 demo: $(VENV)/.demo
 	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
@@ -30,7 +30,10 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "not slow and not browser and not node and not release"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "not slow and not corpus and not browser and not node and not release"
+
+test-corpus: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "corpus and not slow"
 
 test-slow: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser and not node and not release"

@@ -7,6 +7,8 @@ from wrong import WRONG
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 
 def failed(evidence):
     return {f.rule for f in evidence.findings if f.outcome not in ("ok", "skipped")}

@@ -14,6 +14,8 @@ from types_of_numbers import TYPES
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 CARRIED = [*SIZES, *TYPES, *LAYERS, *SPECTRA, *OPERATORS]
 
 

@@ -14,6 +14,8 @@ from gradport.documenting.syntax import survey_file
 from gradport.reporting.document import Link, Page, Paragraph, Section
 from gradport.reporting.site import require_links
 
+pytestmark = pytest.mark.corpus
+
 FUNCTION = """
 import torch
 

@@ -7,6 +7,8 @@ from torch._higher_order_ops.while_loop import while_loop
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 KINDS = ("keep", "inline")
 
 

@@ -6,6 +6,8 @@ import torch
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 FORMS = ("keep", "inline", "opaque")
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)) * 2
 

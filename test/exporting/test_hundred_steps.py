@@ -9,6 +9,8 @@ import torch.nn.functional as F
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 
 class Round(torch.autograd.Function):
     """Rounding whose gradient is straight-through within the range."""

@@ -6,6 +6,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 LAYERS = {
     "LSTM": lambda: torch.nn.LSTM(3, 4, num_layers=2, batch_first=True),
     "LSTM, both ways, no bias": lambda: torch.nn.LSTM(3, 4, bidirectional=True, bias=False, batch_first=True),

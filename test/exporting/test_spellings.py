@@ -6,6 +6,8 @@ import torch.autograd.functional as autograd_functional
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 
 def total(net, x):
     return net(x).sum()

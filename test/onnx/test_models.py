@@ -9,6 +9,8 @@ from onnx_test_common import MODELS, shape_of, subject_of
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 _EXPORTED = {}
 
 

@@ -9,6 +9,8 @@ from pytorch_test_common import StraightThrough
 import gradport
 from gradport.testing import assert_exports
 
+pytestmark = pytest.mark.corpus
+
 QUICK = {"runtimes": ["onnxruntime"], "budget": 0.1}
 """The example alone; another batch is another example."""
 

@@ -17,6 +17,8 @@ from pytorch_test_common import Affine, GradientReversal, Swish, eager
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 WEIGHT = torch.tensor([0.5, -1.0, 2.0])
 QUICK = {"runtimes": ["onnxruntime"], "budget": 0.1}
 

@@ -1,10 +1,13 @@
 """The CTC loss and its gradient."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proving import proved
+
+pytestmark = pytest.mark.corpus
 
 
 @settings(max_examples=6, deadline=None)

@@ -8,6 +8,8 @@ from proving import proved
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 NORMS = st.sampled_from(["backward", "ortho", "forward"])
 REAL = {
     "rfft": lambda x, **o: torch.fft.rfft(x, **o),

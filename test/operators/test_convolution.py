@@ -1,10 +1,13 @@
 """Convolutions and transposed convolutions, their gradients by input, weight and bias."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proving import proved
+
+pytestmark = pytest.mark.corpus
 
 SIZES = {1: (7,), 2: (6, 5), 3: (4, 5, 4)}
 

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proving import proved
 
+pytestmark = pytest.mark.corpus
+
 MODES = {
     1: ("nearest", "nearest-exact", "linear"),
     2: ("nearest", "nearest-exact", "bilinear", "bicubic"),

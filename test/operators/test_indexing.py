@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 SHAPE = (4, 3, 5)
 
 

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 KINKS = [-6.0, -3.0, -2.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.0, 3.0, 6.0, 20.0]
 
 ELEMENTWISE = {

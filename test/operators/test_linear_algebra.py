@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proving import proved
 
+pytestmark = pytest.mark.corpus
+
 
 @settings(max_examples=12, deadline=None)
 @given(st.sampled_from([(), (3,), (2, 3), (4, 2, 3), (2, 1, 2, 3)]), st.sampled_from([(), (3,), (3, 5), (4, 3, 5)]))

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 import gradport
 
+pytestmark = pytest.mark.corpus
+
 BATCH = {"x": {0: "batch"}, "target": {0: "batch"}}
 
 

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proving import proved
 
+pytestmark = pytest.mark.corpus
+
 PICKS = {
     "sort": lambda x, dim: torch.sort(x, dim=dim, stable=True).values,
     "sort, descending": lambda x, dim: torch.sort(x, dim=dim, descending=True).values,

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proving import proved
 
+pytestmark = pytest.mark.corpus
+
 
 @settings(max_examples=7, deadline=None)
 @given(

@@ -12,6 +12,8 @@ import gradport
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "bench"))
 import backend_suite
 
+pytestmark = pytest.mark.corpus
+
 PATTERNS = "test_(add|mul|softmax_|gemm_|conv_|maxpool_2d|averagepool_2d|reduce_sum|where|layer_normalization)"
 
 

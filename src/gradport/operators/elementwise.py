@@ -54,7 +54,6 @@ def _with_a_size(overload: Any, by_tensor: Any, *inputs: Values) -> None:
     )
 
 
-_with_a_size(_aten.remainder.Scalar, torch.remainder, reals("n", 4))
 _with_a_size(_aten.fmod.Scalar, torch.fmod, reals("n", 4))
 _with_a_size(_aten.bitwise_and.Scalar, torch.bitwise_and, integers("n", 4))
 _with_a_size(_aten.bitwise_or.Scalar, torch.bitwise_or, integers("n", 4))

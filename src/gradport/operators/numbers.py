@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -24,6 +25,17 @@ def sym_numel(self: ir.Value) -> ir.Value:
     Source: https://onnx.ai/onnx/operators/onnx__Size.html
     """
     return op.Size(self)
+
+
+@lowering(_aten.mul.Scalar, samples=[sample(lambda x: x.std(0), reals("n", 4))])
+def mul_scalar(self: ir.Value, other: float | ir.Value) -> ir.Value:
+    """`self * other`, where the number may be computed in the graph.
+
+    Source: https://onnx.ai/onnx/operators/onnx__Mul.html
+    """
+    if not isinstance(other, ir.Value):
+        other = op.Constant(value=ir.tensor(np.array(other)))
+    return op.Mul(self, op.CastLike(other, self))
 
 
 def _of_size(name: str) -> None:
