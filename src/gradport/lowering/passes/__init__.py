@@ -1,36 +1,41 @@
-"""ONNX to ONNX: one file per rewrite."""
+"""ONNX to ONNX: one pass a file, each in place, each with what it changed (onnx-ir's `PassResult`)."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from gradport.lowering.passes.bfloat16 import round_inside
-from gradport.lowering.passes.casts import write_casts
+from gradport.lowering.passes.bfloat16 import RoundInside
+from gradport.lowering.passes.casts import WriteCasts
 from gradport.lowering.passes.checkpoints import gate_recomputation
 from gradport.lowering.passes.generators import draw_at_run_time
-from gradport.lowering.passes.masks import select_by_product
-from gradport.lowering.passes.narrow import widen
-from gradport.lowering.passes.pools import pool_nan
+from gradport.lowering.passes.masks import SelectByProduct
+from gradport.lowering.passes.narrow import Widen
+from gradport.lowering.passes.pools import PoolNan
 
-__all__ = ["draw_at_run_time", "gate_recomputation", "rewrite", "share"]
+__all__ = ["draw_at_run_time", "gate_recomputation", "passes", "rewrite", "share"]
 
 
-def rewrite(model: ir.Model, *, finite_math: bool) -> None:
-    """What gradients need, on the flat graph before it is cut into functions, in place.
+def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
+    """What gradients need, in order, on the flat graph before it is cut into functions.
 
     Args:
-        model: the graph; new nodes belong to the Region and line of those that they replace.
         finite_math: allow what is wrong where values are inf or nan.
     """
-    round_inside(model)
-    select_by_product(model.graph, finite_math=finite_math)
-    if not finite_math:
-        pool_nan(model.graph)
-    write_casts(model)
-    widen(model)
+    return [
+        RoundInside(),
+        SelectByProduct(finite_math=finite_math),
+        *([] if finite_math else [PoolNan()]),
+        WriteCasts(),
+        Widen(),
+    ]
 
 
-def share(model: ir.Model) -> None:
+def rewrite(model: ir.Model, *, finite_math: bool) -> ir.passes.PassResult:
+    """The model after all passes; new nodes belong to the Region and line of those that they replace."""
+    return ir.passes.Sequential(*passes(finite_math=finite_math))(model)
+
+
+def share(model: ir.Model) -> ir.passes.PassResult:
     """What forward and backward both compute is computed once, in place; functions stay as they are."""
-    common.CommonSubexpressionEliminationPass(size_limit=64)(model)
+    return common.CommonSubexpressionEliminationPass(size_limit=64)(model)

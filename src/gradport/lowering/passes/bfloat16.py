@@ -12,26 +12,32 @@ import onnx_ir.passes.common as common
 from gradport.lowering.passes.replacing import Replacement
 from gradport.lowering.passes.types import infer_types
 
-__all__ = ["round_inside"]
+__all__ = ["RoundInside"]
 
 _HALF = ir.DataType.BFLOAT16
 _PLAIN = ("Cast", "Constant", "Identity")
 """Operators that ONNX Runtime's CPU has in every dtype."""
 
 
-def round_inside(model: ir.Model) -> None:
-    """Rewrites the graph in place where bfloat16 stands inside it alone."""
-    graph = model.graph
-    given = [*graph.inputs, *graph.outputs, *graph.initializers.values()]
-    if any(value.dtype is _HALF for value in given) or not _has_half(graph):
-        return
-    common.ShapeInferencePass()(model)  # what a lowering makes between its nodes has no shape yet
-    for node in list(graph):
-        infer_types(node, model.opset_imports[""])
-        if node.op_type in _PLAIN or node.domain:
-            continue
-        if any(value is not None and value.dtype is _HALF for value in (*node.inputs, *node.outputs)):
-            _round(graph, node)
+class RoundInside(ir.passes.InPlacePass):
+    """Rewrites a graph that has bfloat16 inside it only."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """The model, and whether an operator was rewritten."""
+        graph = model.graph
+        given = [*graph.inputs, *graph.outputs, *graph.initializers.values()]
+        if any(value.dtype is _HALF for value in given) or not _has_half(graph):
+            return ir.passes.PassResult(model, modified=False)
+        common.ShapeInferencePass()(model)  # what a lowering makes between its nodes has no shape yet
+        modified = False
+        for node in list(graph):
+            infer_types(node, model.opset_imports[""])
+            if node.op_type in _PLAIN or node.domain:
+                continue
+            if any(value is not None and value.dtype is _HALF for value in (*node.inputs, *node.outputs)):
+                _round(graph, node)
+                modified = True
+        return ir.passes.PassResult(model, modified=modified)
 
 
 def _has_half(graph: ir.Graph) -> bool:

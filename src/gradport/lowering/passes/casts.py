@@ -13,26 +13,31 @@ import onnx_ir as ir
 from gradport.lowering.passes.replacing import Replacement, constant_value
 from gradport.lowering.passes.types import infer_types
 
-__all__ = ["write_casts"]
+__all__ = ["WriteCasts"]
 
 _FOLDED = 64
 """Elements up to which a constant is cast here."""
 
 
-def write_casts(model: ir.Model) -> None:
-    """Rewrites every CastLike whose type can be told, in place, those of subgraphs too."""
-    opset = model.opset_imports[""]
-    for graph in model.graphs():
-        for node in list(graph):
-            infer_types(node, opset)
-            if node.op_type == "CastLike" and not node.domain:
-                _write_cast(graph, node)
+class WriteCasts(ir.passes.InPlacePass):
+    """Rewrites every CastLike whose type is known, those of subgraphs too."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """The model, and whether a CastLike was rewritten."""
+        opset, modified = model.opset_imports[""], False
+        for graph in model.graphs():
+            for node in list(graph):
+                infer_types(node, opset)
+                if node.op_type == "CastLike" and not node.domain:
+                    modified |= _write_cast(graph, node)
+        return ir.passes.PassResult(model, modified=modified)
 
 
-def _write_cast(graph: ir.Graph | ir.Function | ir.GraphView, node: ir.Node) -> None:
+def _write_cast(graph: ir.Graph | ir.Function | ir.GraphView, node: ir.Node) -> bool:
+    """Whether the type is known."""
     value, like = node.inputs
     if value is None or like is None or like.dtype is None or not isinstance(graph, ir.Graph):
-        return
+        return False
     made = Replacement(node)
     numbers = constant_value(value)
     if value.dtype is like.dtype:
@@ -49,6 +54,7 @@ def _write_cast(graph: ir.Graph | ir.Function | ir.GraphView, node: ir.Node) -> 
     if result is not value:
         result.name = node.outputs[0].name  # within a subgraph nobody names it later
     made.put(graph, result)
+    return True
 
 
 def _is_plain(dtype: ir.DataType) -> bool:

@@ -16,25 +16,44 @@ import onnx_ir as ir
 
 from gradport.lowering.passes.replacing import Replacement, constant_value
 
-__all__ = ["select_by_product"]
+__all__ = ["SelectByProduct"]
 
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 """A sum in half precision overflows too soon to tell anything."""
 
 
-def select_by_product(graph: ir.Graph, *, finite_math: bool) -> None:
-    """Rewrites every `Where(mask, x, 0)` and `Where(mask, 0, x)`, in place."""
-    for node in list(graph):
-        result = node.outputs[0]
-        if node.op_type != "Where" or node.domain or result.dtype not in _DTYPES or 0 in (result.shape or ()):
-            continue
-        mask, one, other = node.inputs
-        if mask is not None and (made := mask.producer()) is not None and made.op_type == "IsNaN":
-            continue  # hardly ever true, and a branch that never happens costs nothing
-        if _is_zero(other) and not _is_zero(one):
-            _rewrite(graph, node, mask, one, kept=True, finite_math=finite_math)
-        elif _is_zero(one) and not _is_zero(other):
-            _rewrite(graph, node, mask, other, kept=False, finite_math=finite_math)
+class SelectByProduct(ir.passes.InPlacePass):
+    """Rewrites every `Where(mask, x, 0)` and `Where(mask, 0, x)` of the graph.
+
+    Args:
+        finite_math: without a look at inf and nan.
+    """
+
+    def __init__(self, *, finite_math: bool) -> None:
+        super().__init__()
+        self._finite_math = finite_math
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """The model, and whether a select was rewritten."""
+        modified = False
+        for node in list(model.graph):
+            mask, one, other = node.inputs if _is_select(node) else (None, None, None)
+            if mask is None or _is_zero(one) == _is_zero(other):
+                continue
+            kept = _is_zero(other)
+            values = one if kept else other
+            _rewrite(model.graph, node, mask, values, kept=kept, finite_math=self._finite_math)
+            modified = True
+        return ir.passes.PassResult(model, modified=modified)
+
+
+def _is_select(node: ir.Node) -> bool:
+    """Whether it is a Where of a dtype and a size that a product pays for."""
+    result = node.outputs[0]
+    if node.op_type != "Where" or node.domain or result.dtype not in _DTYPES or 0 in (result.shape or ()):
+        return False
+    made = None if node.inputs[0] is None else node.inputs[0].producer()
+    return made is None or made.op_type != "IsNaN"  # hardly ever true, and a branch that never happens costs nothing
 
 
 def _is_zero(value: ir.Value | None) -> bool:

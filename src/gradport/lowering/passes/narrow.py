@@ -1,7 +1,7 @@
 """Operators on narrow integers and booleans that ONNX, or ONNX Runtime's CPU, does not have: they are computed in a
 wider type and cast back.
 
-A sum of booleans is true where it is not zero, as in torch: `or`; a product is `and`. `test/rewrite/test_narrow.py`
+A sum of booleans is true where it is not zero, as in torch: `or`; a product is `and`. `test/lowering/test_narrow.py`
 asks the installed ONNX Runtime for each of them.
 """
 
@@ -12,7 +12,7 @@ import onnx_ir as ir
 from gradport.lowering.passes.replacing import Replacement
 from gradport.lowering.passes.types import infer_types, signature
 
-__all__ = ["LACKING", "widen"]
+__all__ = ["LACKING", "Widen"]
 
 _BOOL, _INT8, _UINT8 = ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.UINT8
 _INT16, _UINT16, _UINT32 = ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.UINT32
@@ -45,17 +45,22 @@ LACKING: dict[str, tuple[ir.DataType, ...]] = {
 """By operator, the types that it is not computed in."""
 
 
-def widen(model: ir.Model) -> None:
-    """Rewrites the nodes in place, those of subgraphs too."""
-    opset = model.opset_imports[""]
-    for graph in model.graphs():
-        for node in list(graph):
-            infer_types(node, opset)
-            if not node.domain and node.op_type in LACKING and isinstance(graph, ir.Graph):
-                _widen(graph, node, opset)
+class Widen(ir.passes.InPlacePass):
+    """Rewrites operators of `LACKING`, those of subgraphs too."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """The model, and whether an operator was rewritten."""
+        opset, modified = model.opset_imports[""], False
+        for graph in model.graphs():
+            for node in list(graph):
+                infer_types(node, opset)
+                if not node.domain and node.op_type in LACKING and isinstance(graph, ir.Graph):
+                    modified |= _widen(graph, node, opset)
+        return ir.passes.PassResult(model, modified=modified)
 
 
-def _widen(graph: ir.Graph, node: ir.Node, opset: int) -> None:
+def _widen(graph: ir.Graph, node: ir.Node, opset: int) -> bool:
+    """Whether an input is of a type that the operator lacks."""
     kinds, results = signature(node.op_type, opset)
     at = 1 if node.op_type == "Where" else 0  # its condition stays a boolean
     lacking = LACKING[node.op_type]
@@ -65,7 +70,7 @@ def _widen(graph: ir.Graph, node: ir.Node, opset: int) -> None:
         if place >= at and given is not None and given.dtype in lacking
     }
     if not narrow:
-        return
+        return False
     made = Replacement(node)
     inputs = [
         made.add("Cast", [given], to=_WIDER[narrow[place]]) if place in narrow else given
@@ -83,3 +88,4 @@ def _widen(graph: ir.Graph, node: ir.Node, opset: int) -> None:
     for before, after in zip(node.outputs, found, strict=True):
         after.name = before.name  # within a subgraph nobody names it later
     made.put(graph, *found)
+    return True

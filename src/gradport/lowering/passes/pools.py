@@ -14,18 +14,24 @@ import onnx_ir as ir
 
 from gradport.lowering.passes.replacing import Replacement
 
-__all__ = ["pool_nan"]
+__all__ = ["PoolNan"]
 
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
-def pool_nan(graph: ir.Graph) -> None:
-    """Rewrites every MaxPool with places, in place."""
-    for node in list(graph):
-        if node.op_type == "MaxPool" and not node.domain and len(node.outputs) == 2:
-            pooled = node.inputs[0]
-            if pooled is not None and node.outputs[0].dtype in _DTYPES and _is_read(node.outputs[1]):
-                _rewrite(graph, node, pooled)
+class PoolNan(ir.passes.InPlacePass):
+    """Rewrites every MaxPool whose places are read."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """The model, and whether a MaxPool was rewritten."""
+        modified = False
+        for node in list(model.graph):
+            if node.op_type == "MaxPool" and not node.domain and len(node.outputs) == 2:
+                pooled = node.inputs[0]
+                if pooled is not None and node.outputs[0].dtype in _DTYPES and _is_read(node.outputs[1]):
+                    _rewrite(model.graph, node, pooled)
+                    modified = True
+        return ir.passes.PassResult(model, modified=modified)
 
 
 def _is_read(value: ir.Value) -> bool:

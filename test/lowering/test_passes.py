@@ -1,0 +1,73 @@
+"""Each pass says whether it changed the model, and has nothing left to change when it runs again."""
+
+import onnx_ir as ir
+import pytest
+
+from gradport.lowering.passes import passes, rewrite
+
+MODELS = {
+    "RoundInside": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[n] x) => (float[n] y) {
+            h = Cast <to = 16> (x)
+            s = Add(h, h)
+            y = Cast <to = 1> (s)
+        }""",
+    "SelectByProduct": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[n] x, bool[n] m) => (float[n] y) {
+            zero = Constant <value = float {0.0}> ()
+            y = Where(m, x, zero)
+        }""",
+    "PoolNan": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[1, 1, 4, 4] x) => (float[1, 1, 2, 2] y, int64[1, 1, 2, 2] i) {
+            y, i = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+        }""",
+    "WriteCasts": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (int64[n] x, float[n] l) => (float[n] y) {
+            y = CastLike(x, l)
+        }""",
+    "Widen": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (bool[n] x) => (bool[n] y) {
+            y = Add(x, x)
+        }""",
+}
+
+NOTHING = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    g (float[n] x) => (float[n] y) {
+        y = Relu(x)
+    }"""
+
+
+def model_of(text):
+    import onnx.parser
+
+    return ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
+
+
+def test_each_pass_has_a_model_here():
+    assert [type(one).__name__ for one in passes(finite_math=False)] == list(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_pass_says_what_it_changed_and_ends(name):
+    model = model_of(MODELS[name])
+    (one,) = [one for one in passes(finite_math=False) if type(one).__name__ == name]
+    assert one(model).modified
+    if name not in ("SelectByProduct", "PoolNan"):  # these keep the operator in one branch of an If
+        assert not one(model).modified
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_pass_leaves_alone_what_it_is_not_about(name):
+    (one,) = [one for one in passes(finite_math=False) if type(one).__name__ == name]
+    assert not one(model_of(NOTHING)).modified
+
+
+def test_all_passes_say_so_together():
+    assert rewrite(model_of(MODELS["WriteCasts"]), finite_math=False).modified
+    assert not rewrite(model_of(NOTHING), finite_math=False).modified
