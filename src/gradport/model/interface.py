@@ -12,7 +12,7 @@ import torch
 
 from gradport.eager.joint import CallResults, Joint, Slot
 from gradport.subject.names import allot
-from gradport.subject.ports import GraphSignature, Port, Role, in_graph_order
+from gradport.subject.ports import GraphSignature, Port, Role
 
 __all__ = ["Interface", "interface"]
 
@@ -40,7 +40,7 @@ def interface(
     """Lists what went in and came out of `results`, a call on `tensors` and `cotangents` (by output name)."""
     inputs = _tensors_passed(tensors, cotangents, results)
     outputs = joint.listed(results)
-    signature = GraphSignature(tuple(in_graph_order(inputs)), tuple(outputs))
+    signature = GraphSignature.of(inputs, outputs)
     in_names, out_names, _ = allot(signature, {})
     return Interface(
         {name: _in_a_file(inputs[port]) for name, port in zip(in_names, signature.inputs, strict=True)},

@@ -9,7 +9,7 @@ import dataclasses
 import enum
 from collections.abc import Container, Iterable
 
-__all__ = ["GraphSignature", "Port", "Role", "Slot", "in_graph_order", "input_port"]
+__all__ = ["GraphSignature", "Port", "Role", "Slot", "input_port"]
 
 
 class Role(enum.StrEnum):
@@ -69,6 +69,11 @@ class GraphSignature:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
+    @classmethod
+    def of(cls, inputs: Iterable[Port], outputs: Iterable[Port]) -> GraphSignature:
+        """The signature of a graph: inputs stand by role, those of one role in the order given here."""
+        return cls(tuple(sorted(inputs, key=lambda port: INPUTS.index(port.role))), tuple(outputs))
+
 
 def input_port(slot: Slot, moving: Container[Slot]) -> Port | None:
     """The input that a tensor becomes; None: it stays, and is an initializer.
@@ -80,8 +85,3 @@ def input_port(slot: Slot, moving: Container[Slot]) -> Port | None:
     if slot in moving:
         return Port(Role.STATE, slot)
     return Port(slot.role, slot) if slot.role in INPUTS else None
-
-
-def in_graph_order(ports: Iterable[Port]) -> list[Port]:
-    """Inputs by role; those of one role stay in their order."""
-    return sorted(ports, key=lambda port: INPUTS.index(port.role))

@@ -24,7 +24,7 @@ from gradport.operators import markers
 from gradport.operators.normalization import averages_written
 from gradport.operators.replacing import Replacing
 from gradport.operators.table import operators_with_rows
-from gradport.subject.ports import GraphSignature, Port, Role, in_graph_order, input_port
+from gradport.subject.ports import GraphSignature, Port, Role, input_port
 from gradport.subject.user_code import here
 from gradport.tracing.complex_numbers import write_complex_as_pairs
 from gradport.tracing.constants import KnownConstants
@@ -311,7 +311,7 @@ def _lift_constants(graph_module: torch.fx.GraphModule) -> tuple[Constant, ...]:
 
 def _signature(placeholders: Sequence[Placeholder], outputs: Sequence[Port]) -> GraphSignature:
     inputs = [placeholder.port for placeholder in placeholders if placeholder.port is not None]
-    return GraphSignature(tuple(in_graph_order(inputs)), tuple(outputs))
+    return GraphSignature.of(inputs, outputs)
 
 
 def _inputs(
