@@ -18,6 +18,16 @@ WAYS = [(OPSETS[0], False), (OPSETS[-1], True)]
 
 SLOW_WAYS = [way for way in itertools.product(OPSETS, (False, True)) if way not in WAYS]
 
+TORCH_2_11 = torch.__version__.startswith("2.11.")
+
+REFUSED_BY_TORCH_2_11 = {
+    *("numbers.sym_numel", "views.trace", "pairs.pdist", "pairs.pdist_forward", "pairs.pdist_backward"),
+    *("order.sort", "order.kthvalue", "order.median_dim", "order.nanmedian_dim", "order.mode"),
+    *("orthogonal.geqrf", "orthogonal.linalg_qr", "spectral.linalg_eigh"),
+}
+"""Rows whose dynamic samples torch 2.11 does not export: it compares the sizes of slices with 1. Listed in
+docs/compatibility.md."""
+
 CALLS = {
     1: lambda function: lambda a: function(a),
     2: lambda function: lambda a, b: function(a, b),
@@ -53,13 +63,14 @@ def test_a_row_on_its_samples_at_every_opset(name):
 
 
 def assert_right(row, ways):
+    refused = TORCH_2_11 and row.name in REFUSED_BY_TORCH_2_11
     reached = False
     for sample in row.samples:
         for opset, dynamic in ways:
             with used_rows() as used:
-                prove(sample, opset, dynamic and not sample.static)
+                prove(sample, opset, dynamic and not sample.static and not refused)
             reached |= row in used
-    assert reached, f"no sample of {row.name} reaches it"
+    assert reached or refused, f"no sample of {row.name} reaches it"
 
 
 def prove(sample, opset, dynamic):
