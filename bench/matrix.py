@@ -34,8 +34,8 @@ tests by `make matrix TORCH=...`, or of their core (capture, lowering, export, f
 torch 2.11 refuses four of the constructs in `test/constructs` that later versions carry: writes to `y[2:, 0]`,
 `torch.combinations`, `F.pdist` and `torch.fft.rfft`, each at a dynamic length. It compares the sizes of their slices
 with 1 and with each other, which later versions leave open. For the same reason it does not export these at a dynamic
-size: `torch.trace`, sorting and order statistics (`sort`, `kthvalue`, `median`, `nanmedian`, `mode`), `geqrf`, `linalg.qr`
-and `linalg.eigh`.
+size: `torch.trace`, sorting and order statistics (`sort`, `kthvalue`, `median`, `nanmedian`, `mode`), `geqrf`,
+`linalg.qr` and `linalg.eigh`.
 
 """
 
