@@ -1,6 +1,5 @@
 """Tables of the docs that are made from the code, when the site is built: `<!-- table: NAME -->` stands for one."""
 
-import inspect
 import re
 
 
@@ -13,38 +12,38 @@ def rows():
     """The rows of the table of operators, by family."""
     from gradport.operators import rows as known
 
-    lines = ["| row | operators | written with | opset | source |", "| --- | --- | --- | --- | --- |"]
+    lines = []
     for row in sorted(known(), key=lambda row: row.name):
         targets = ", ".join(f"`{_name(target)}`" for target in row.targets) or "not in this torch"
         links = " ".join(f"[{number}]({link})" for number, link in enumerate(row.links, 1))
-        lines.append(f"| `{row.name}` | {targets} | {row.kind} | {row.since} | {links} |")
-    return "\n".join(lines)
+        lines.append((f"`{row.name}`", targets, row.kind, str(row.since), links))
+    return _table(("row", "operators", "written with", "opset", "source"), lines)
 
 
 def rules():
     """The rules of `check`."""
     from gradport.checking.rules import RULES
 
-    lines = ["| rule | question |", "| --- | --- |"]
-    lines += [f"| `{rule.name}` | {rule.question} |" for rule in RULES.values()]
-    return "\n".join(lines)
+    return _table(("rule", "question"), [(f"`{rule.name}`", rule.question) for rule in RULES.values()])
 
 
 def questions():
     """The rules of `verify`."""
     from gradport.verifying.rules import QUESTIONS
 
-    return "\n".join(["| rule | question |", "| --- | --- |", *(f"| `{rule}` | {text} |" for rule, text in QUESTIONS.items())])
+    return _table(("rule", "question"), [(f"`{rule}`", text) for rule, text in QUESTIONS.items()])
 
 
 def refusals():
     """The reasons not to export, with what to do about each."""
     from gradport.errors import Refusal
 
-    lines = ["| reason | the subject … | what to do |", "| --- | --- | --- |"]
-    for refusal in Refusal:
-        lines.append(f"| `{refusal.name}` | {_readable(refusal.what)} | {_readable(refusal.advice)} |")
-    return "\n".join(lines)
+    lines = [(f"`{refusal.name}`", _readable(refusal.what), _readable(refusal.advice)) for refusal in Refusal]
+    return _table(("reason", "the subject …", "what to do"), lines)
+
+
+def _table(head, lines):
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines))
 
 
 def _name(target):
@@ -58,4 +57,4 @@ def _readable(text):
     return re.sub(r"\{(\w+)(?:![rs])?\}", r"*\1*", text).replace("|", "\\|")
 
 
-TABLES = {name: made for name, made in list(globals().items()) if inspect.isfunction(made) and name in ("rows", "rules", "questions", "refusals")}
+TABLES = {"rows": rows, "rules": rules, "questions": questions, "refusals": refusals}

@@ -21,19 +21,22 @@ __all__: list[str] = []
 
 _REDUCTIONS = ("none", "mean", "sum")
 
+_INPUTS = (
+    reals(5, "n", 4),
+    integers("n", 2, low=1),
+    integers("n", low=4, high=5),
+    integers("n", low=1, high=2),
+)
+
+_SAMPLE = sample(lambda x, words, times, lengths: F.ctc_loss(x.log_softmax(-1), words, times, lengths), *_INPUTS)
+
 Lengths = torch.Tensor | Sequence[int]
 
 
 @replacement(
     torch.ctc_loss,
     samples=[
-        sample(
-            lambda x, words, times, lengths: torch.ctc_loss(x.log_softmax(-1), words, times, lengths),
-            reals(5, "n", 4),
-            integers("n", 2, low=1),
-            integers("n", low=4, high=5),
-            integers("n", low=1, high=2),
-        )
+        sample(lambda x, words, times, lengths: torch.ctc_loss(x.log_softmax(-1), words, times, lengths), *_INPUTS)
     ],
 )
 def ctc_loss_of_torch(
@@ -51,15 +54,7 @@ def ctc_loss_of_torch(
 
 @replacement(
     F.ctc_loss,
-    samples=[
-        sample(
-            lambda x, words, times, lengths: F.ctc_loss(x.log_softmax(-1), words, times, lengths),
-            reals(5, "n", 4),
-            integers("n", 2, low=1),
-            integers("n", low=4, high=5),
-            integers("n", low=1, high=2),
-        )
-    ],
+    samples=[_SAMPLE],
 )
 def ctc_loss(
     log_probs: torch.Tensor,
@@ -114,15 +109,7 @@ _NEVER = float("-inf")
 
 @decomposition(
     _aten._ctc_loss.Tensor,
-    samples=[
-        sample(
-            lambda x, words, times, lengths: F.ctc_loss(x.log_softmax(-1), words, times, lengths),
-            reals(5, "n", 4),
-            integers("n", 2, low=1),
-            integers("n", low=4, high=5),
-            integers("n", low=1, high=2),
-        )
-    ],
+    samples=[_SAMPLE],
 )
 def ctc_loss_of_rows(
     log_probs: torch.Tensor,
@@ -155,15 +142,7 @@ def ctc_loss_of_rows(
 
 @decomposition(
     _aten._ctc_loss_backward.Tensor,
-    samples=[
-        sample(
-            lambda x, words, times, lengths: F.ctc_loss(x.log_softmax(-1), words, times, lengths),
-            reals(5, "n", 4),
-            integers("n", 2, low=1),
-            integers("n", low=4, high=5),
-            integers("n", low=1, high=2),
-        )
-    ],
+    samples=[_SAMPLE],
 )
 def ctc_loss_of_rows_backward(
     grad: torch.Tensor,

@@ -17,7 +17,7 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 def _info_of(factor: torch.Tensor) -> torch.Tensor:
     diagonal = factor.diagonal(0, -2, -1)
-    return lapack_info(factor, ~(diagonal > 0))
+    return lapack_info(~(diagonal > 0))
 
 
 @decomposition(

@@ -17,6 +17,12 @@ from gradport.operators.table import constant, decomposition, lowering, op
 
 __all__: list[str] = []
 
+_FRACTIONAL = sample(
+    lambda x, k: F.fractional_max_pool2d(x, 2, output_size=(2, 2), _random_samples=k / 10),
+    reals("n", 2, 5, 5),
+    integers("n", 2, 2, high=9),
+)
+
 
 @lowering(_aten.max_pool2d_with_indices.default, samples=[sample(lambda x: F.max_pool2d(x, 2), reals("n", 2, 5, 5))])
 def max_pool2d_with_indices(
@@ -189,13 +195,7 @@ def _starts(samples: torch.Tensor, input_size: Any, window: int, output_size: An
 @decomposition(
     _aten.fractional_max_pool2d.default,
     _aten.fractional_max_pool3d.default,
-    samples=[
-        sample(
-            lambda x, k: F.fractional_max_pool2d(x, 2, output_size=(2, 2), _random_samples=k / 10),
-            reals("n", 2, 5, 5),
-            integers("n", 2, 2, high=9),
-        )
-    ],
+    samples=[_FRACTIONAL],
 )
 def fractional_max_pool(
     self: torch.Tensor, kernel_size: Sequence[int], output_size: Sequence[Any], random_samples: torch.Tensor
@@ -229,13 +229,7 @@ def fractional_max_pool(
 @decomposition(
     _aten.fractional_max_pool2d_backward.default,
     _aten.fractional_max_pool3d_backward.default,
-    samples=[
-        sample(
-            lambda x, k: F.fractional_max_pool2d(x, 2, output_size=(2, 2), _random_samples=k / 10),
-            reals("n", 2, 5, 5),
-            integers("n", 2, 2, high=9),
-        )
-    ],
+    samples=[_FRACTIONAL],
 )
 def fractional_max_pool_backward(
     grad_output: torch.Tensor,

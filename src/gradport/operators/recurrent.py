@@ -22,6 +22,11 @@ from gradport.operators.table import replacement
 
 __all__: list[str] = []
 
+_PACKED = sample(
+    lambda x: rnn.pad_packed_sequence(rnn.pack_padded_sequence(x, torch.tensor([3, 2]), batch_first=True))[0],
+    reals(2, 3, "n"),
+)
+
 _Step = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -178,12 +183,7 @@ def _differentiable(
 
 @replacement(
     sequences.pack_padded_sequence,
-    samples=[
-        sample(
-            lambda x: rnn.pad_packed_sequence(rnn.pack_padded_sequence(x, torch.tensor([3, 2]), batch_first=True))[0],
-            reals(2, 3, "n"),
-        )
-    ],
+    samples=[_PACKED],
 )
 def pack_padded_sequence(
     input: torch.Tensor, lengths: torch.Tensor, batch_first: bool
@@ -200,12 +200,7 @@ def pack_padded_sequence(
 
 @replacement(
     sequences.pad_packed_sequence,
-    samples=[
-        sample(
-            lambda x: rnn.pad_packed_sequence(rnn.pack_padded_sequence(x, torch.tensor([3, 2]), batch_first=True))[0],
-            reals(2, 3, "n"),
-        )
-    ],
+    samples=[_PACKED],
 )
 def pad_packed_sequence(
     data: torch.Tensor, batch_sizes: torch.Tensor, batch_first: bool, padding_value: float, total_length: int

@@ -147,19 +147,19 @@ def check_errors(info: torch.Tensor, api_name: str, *, is_matrix: bool) -> None:
     """Nothing: what eager raises about is inf or nan here."""
 
 
-def lapack_info(factor: torch.Tensor, failed: torch.Tensor) -> torch.Tensor:
-    """LAPACK's info: 0, or the first place of the diagonal, counted from one, at which the factorization fails.
+def lapack_info(failed: torch.Tensor) -> torch.Tensor:
+    """LAPACK's info: 0, or the first place of the diagonal, counted from one, at which the factorization failed.
 
     Source: https://www.netlib.org/lapack/explore-html/ (getrf, potrf)
     """
     if not elimination.is_dynamic(failed.shape[-1]) and failed.shape[-1] == 0:
-        return torch.zeros(factor.shape[:-2], dtype=torch.int32, device=factor.device)
+        return torch.zeros(failed.shape[:-1], dtype=torch.int32, device=failed.device)
     first = failed.to(torch.int64).argmax(-1) + 1
     return torch.where(failed.any(-1), first, torch.zeros_like(first)).to(torch.int32)
 
 
 def _info_of_lu(lu: torch.Tensor) -> torch.Tensor:
-    return lapack_info(lu, lu.diagonal(0, -2, -1) == 0)
+    return lapack_info(lu.diagonal(0, -2, -1) == 0)
 
 
 @decomposition(
