@@ -10,7 +10,10 @@ from proving import proved
 from gradport.operators import Kind, rows, used_rows
 from gradport.operators.table import OPSETS
 
-ROWS = {row.name: row for row in rows() if row.targets}
+OURS = tuple(row for row in rows() if row.function.__module__.startswith("gradport."))
+"""The rows of gradport itself: a test that ran before may have added one of its own."""
+
+ROWS = {row.name: row for row in OURS if row.targets}
 
 SIZES = {"n": 3, "m": 4}
 
@@ -39,16 +42,16 @@ CALLS = {
 
 
 def test_every_row_has_a_sample():
-    assert [row.name for row in rows() if not row.samples] == []
+    assert [row.name for row in OURS if not row.samples] == []
 
 
 def test_every_lowering_names_its_source():
-    unsourced = {row.name for row in rows() if row.kind is Kind.LOWERING and not row.links}
+    unsourced = {row.name for row in OURS if row.kind is Kind.LOWERING and not row.links}
     assert {name for name in unsourced if not name.endswith("_of_size")} == {"markers.mark_node"}
 
 
 def test_names_of_rows_differ():
-    assert len(ROWS) == sum(bool(row.targets) for row in rows())
+    assert len(ROWS) == sum(bool(row.targets) for row in OURS)
 
 
 @pytest.mark.parametrize("name", ROWS)
