@@ -22,7 +22,7 @@ def rows():
 
 def rules():
     """The rules of `check`."""
-    from gradport.checking.rules import RULES
+    from gradport.checking.table import RULES
 
     return _table(("rule", "question"), [(f"`{rule.name}`", rule.question) for rule in RULES.values()])
 

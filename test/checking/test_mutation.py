@@ -9,7 +9,7 @@ import wrong
 
 import gradport  # noqa: F401  fills the table of rules
 from gradport.checking import RULES
-from gradport.checking.trial import Trial
+from gradport.checking.probes.trial import Trial
 from gradport.eager.joint import Joint
 from gradport.isolation.effort import Effort, Profile
 from gradport.subject.subject import Subject
@@ -56,7 +56,11 @@ class SavesTenCopies(torch.autograd.Function):
 
 
 def room(name):
-    return sys.modules[f"gradport.checking.{name}"]
+    return next(
+        sys.modules[path]
+        for folder in ("rules", "probes")
+        if (path := f"gradport.checking.{folder}.{name}") in sys.modules
+    )
 
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))

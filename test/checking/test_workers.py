@@ -207,7 +207,7 @@ def test_a_fault_in_one_rule_is_a_finding_and_the_others_are_asked(monkeypatch):
     def broken(trial):
         raise KeyError("oops")
 
-    rules = sys.modules["gradport.checking.rules"].RULES
+    rules = sys.modules["gradport.checking.table"].RULES
     monkeypatch.setitem(rules, "layouts", dataclasses.replace(rules["layouts"], answer=broken))
     evidence = gradport.check(Doubles, values(4, 3), only=["layouts", "differences"])
     (fault,) = found(evidence, "layouts")
@@ -223,7 +223,7 @@ def test_threads_and_children_are_as_before(monkeypatch):
         raise KeyError("oops")
 
     threads, switched = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    rules = sys.modules["gradport.checking.rules"].RULES
+    rules = sys.modules["gradport.checking.table"].RULES
     monkeypatch.setitem(rules, "layouts", dataclasses.replace(rules["layouts"], answer=broken))
     gradport.check(Doubles, values(4, 3), only=["layouts", "differences", "determinism"])
     assert torch.get_num_threads() == threads

@@ -205,7 +205,7 @@ def test_inputs_that_eager_rejects_are_followed_by_those_of_the_example():
 
 
 def test_case_is_frozen():
-    from gradport.proving.answers import Case
+    from gradport.proving.answers import InputSet
 
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Case("x", {}).what = "y"
+        InputSet("x", {}).what = "y"

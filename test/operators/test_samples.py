@@ -7,6 +7,7 @@ import pytest
 import torch
 from proving import proved
 
+import gradport
 from gradport.operators import Kind, rows, used_rows
 from gradport.operators.table import OPSETS
 
@@ -17,9 +18,10 @@ ROWS = {row.name: row for row in OURS if row.targets}
 
 SIZES = {"n": 3, "m": 4}
 
-WAYS = [(OPSETS[0], False), (OPSETS[-1], True)]
+WAYS = [(OPSETS[0], False, False), (OPSETS[-1], True, True)]
+"""Opset, whether sizes are dynamic, whether `verify` looks for more inputs than the proof of `export` tries."""
 
-SLOW_WAYS = [way for way in itertools.product(OPSETS, (False, True)) if way not in WAYS]
+SLOW_WAYS = [(*way, True) for way in itertools.product(OPSETS, (False, True)) if (*way, True) not in WAYS]
 
 TORCH_2_11 = torch.__version__.startswith("2.11.")
 
@@ -69,14 +71,14 @@ def assert_right(row, ways):
     refused = TORCH_2_11 and row.name in REFUSED_BY_TORCH_2_11
     reached = False
     for sample in row.samples:
-        for opset, dynamic in ways:
+        for opset, dynamic, verified in ways:
             with used_rows() as used:
-                prove(sample, opset, dynamic and not sample.static and not refused)
+                prove(sample, opset, dynamic and not sample.static and not refused, verified)
             reached |= row in used
     assert reached or refused, f"no sample of {row.name} reaches it"
 
 
-def prove(sample, opset, dynamic):
+def prove(sample, opset, dynamic, verified):
     names = "abcde"[: len(sample.inputs)]
     generator = torch.Generator().manual_seed(0)
     inputs = dict(zip(names, sample.inputs, strict=True))
@@ -85,7 +87,12 @@ def prove(sample, opset, dynamic):
     shapes = {name: dynamic_sizes(values) for name, values in inputs.items() if dynamic_sizes(values)}
     intervals = {name: (values.low, values.high) for name, values in inputs.items() if values.dtype != torch.bool}
     function = CALLS[len(names)](sample.function)
-    proved(function, args, shapes if dynamic else None, wrt=floating, inputs=intervals, opset_version=opset)
+    options = {"wrt": floating, "opset_version": opset}
+    if verified:
+        proved(function, args, shapes if dynamic else None, inputs=intervals, **options)
+    else:
+        subject = gradport.Subject(function, args, inputs=intervals)
+        gradport.export(subject, dynamic_shapes=shapes if dynamic else None, functions="inline", **options)
 
 
 def dynamic_sizes(values):

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.xdist_group("pages")  # one worker measures, and the ot
 
 ONNX = pathlib.Path(__file__).parents[1] / "onnx"
 SECTIONS = [
+    "Result",
     "File metadata",
     "Purpose",
     "Original source",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import traceback
 
-from gradport.checking.rules import Rule
+from gradport.checking.probes.trial import Trial
 from gradport.checking.search import recall_failure, shrunk
-from gradport.checking.trial import Trial
+from gradport.checking.table import Rule
 from gradport.eager.joint import Joint
 from gradport.errors import Error, TargetError
 from gradport.evidence.evidence import Finding, Outcome, Severity

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradport.checking.expectation import expectations
-from gradport.checking.parts import in_real_parts
-from gradport.checking.rules import RULES, Rule, choose_rules
+from gradport.checking.probes.expectation import expectations
+from gradport.checking.probes.parts import in_real_parts
+from gradport.checking.table import RULES, Rule, choose_rules
 from gradport.checking.workers import Examination, RuleResults, examine
 from gradport.compat.torch.selftest import require_hooks
 from gradport.eager.inputs import with_example

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from gradport.checking.trial import Trial
+from gradport.checking.probes.trial import Trial
 from gradport.eager.inputs import with_example
 from gradport.eager.joint import Joint, Slot
 from gradport.errors import Error, SpecError

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gradport.checking.edges import EDGES
+from gradport.checking.rules.edges import EDGES
 from gradport.eager.dimensions import Dimensions, by_name, resolve_dimensions
 from gradport.eager.inputs import fresh, sizes_of, with_example
 from gradport.eager.joint import Joint, Slot, cast

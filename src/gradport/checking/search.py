@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import torch
 
-from gradport.checking.rules import Rule
-from gradport.checking.trial import Trial
+from gradport.checking.probes.trial import Trial
+from gradport.checking.table import Rule
 from gradport.eager.inputs import search
 from gradport.eager.inputs.memory import HOW_TO_FORGET, Memory, pack
 from gradport.eager.inputs.search import write_tensors

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from gradport.checking.ask import ask_rule, endless, late
-from gradport.checking.rules import Rule
-from gradport.checking.trial import Trial
+from gradport.checking.probes.trial import Trial
+from gradport.checking.table import Rule
 from gradport.checking.warm import warm_up
 from gradport.compat.quiet import quiet
 from gradport.eager.inputs import memory

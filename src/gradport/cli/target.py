@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from gradport.errors import Error, SpecError, TargetError
+from gradport.subject.paths import importable
 from gradport.subject.spec import looks_like_spec, parse_spec
 
 __all__ = ["load_attribute", "load_subject", "load_subjects"]
@@ -106,7 +107,7 @@ def _module(place: str) -> ModuleType:
 def _file(path: str) -> ModuleType:
     if not os.path.isfile(path):
         raise TargetError(f"{path}: file not found.")
-    folder, name = _importable(path)
+    folder, name = importable(path)
     if folder not in sys.path:
         sys.path.insert(0, folder)
     standing = sys.modules.get(name)
@@ -124,16 +125,6 @@ def _file(path: str) -> ModuleType:
         del sys.modules[name]
         raise _import_failure(path, error) from error
     return module
-
-
-def _importable(path: str) -> tuple[str, str]:
-    """The folder to import from and the module's name: `pkg.mod` inside packages, else the file's stem."""
-    folder, base = os.path.split(os.path.abspath(path))
-    parts = [os.path.splitext(base)[0]]
-    while os.path.isfile(os.path.join(folder, "__init__.py")):
-        folder, package = os.path.split(folder)
-        parts.insert(0, package)
-    return folder, ".".join(parts)
 
 
 def _import_failure(place: str, error: BaseException) -> TargetError:

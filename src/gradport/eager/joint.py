@@ -122,6 +122,10 @@ class Joint:
         made.explicit = self.explicit
         return made
 
+    def for_trace(self) -> Joint:
+        """The same function in the form that a trace takes: numbers of its state are tensors. Here the Joint itself."""
+        return self
+
     def _subject_at(self, tensors: Mapping[Slot, torch.Tensor]) -> Subject:
         """The Subject with these tensors among its arguments and targets."""
         args, kwargs, targets = self._placed(self.examples() | dict(tensors))

@@ -6,6 +6,7 @@ that are being accumulated. Tracing and eager run the optimizer's own class.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -79,12 +80,20 @@ class Step(Joint):
         self._trained = trained
         self._numbers: dict[str, type] = {}
         self._static: dict[str, dict[str, Any]] = {}
+        self._take_step = eager_step
         self.moving = self._find_moving()
         self._find_state()
 
     def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Step:
         """The same step with these tensors as its example; absent slots keep theirs."""
         return Step(self._subject_at(tensors), self.optimizer, clip_grad_norm=self._clip, accumulate=self._accumulate)
+
+    def for_trace(self) -> Step:
+        """The step with numbers as tensors, tensor by tensor, without a branch."""
+        twin = copy.copy(self)
+        twin._take_step = trace_step
+        twin._numbers = {}
+        return twin
 
     def examples(self) -> dict[Slot, torch.Tensor]:
         """Every slot with its example tensor: those of a Joint, then the optimizer's state and the learning rates."""
@@ -141,8 +150,7 @@ class Step(Joint):
             tensors[parameter] = moving
             state[parameter] = self._static.get(name, {}) | self._entries(name, placed)
         rates = [placed[slot] for slot in self._rates]
-        tracing = torch.compiler.is_compiling()
-        stepped = (trace_step if tracing else eager_step)(self.optimizer, tensors, state, rates, self._clip)
+        stepped = self._take_step(self.optimizer, tensors, state, rates, self._clip)
         new = {Slot(Role.PARAMETER, name): tensors[self._trained[name]].detach() for name in gradients}
         for slot, example in self._extra.items():
             name, key = _split_key(slot.name, gradients)
@@ -152,14 +160,14 @@ class Step(Joint):
         return new
 
     def _entries(self, name: str, placed: Mapping[Slot, torch.Tensor]) -> dict[str, Any]:
-        """The optimizer's state of one parameter; numbers are numbers, but in a trace."""
+        """The optimizer's state of one parameter; numbers are numbers in eager, tensors in a trace."""
         found: dict[str, Any] = {}
         for slot in self._extra:
             owner, key = _split_key(slot.name, {name: None})
             if owner:
                 kind = self._numbers.get(slot.name)
                 value = placed[slot]
-                found[key] = value if kind is None or torch.compiler.is_compiling() else kind(value.item())
+                found[key] = value if kind is None else kind(value.item())
         return found
 
     def _find_moving(self) -> frozenset[Slot]:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 import torch
 
+from gradport.evidence.distance import magnitude
+
 __all__ = ["CRITERION", "FACTOR", "FLOOR_ULPS", "SCALE_ULPS", "UNDECIDED", "Comparison", "branch_share", "compare"]
 
 FLOOR_ULPS = 64.0
@@ -146,7 +148,7 @@ def branch_share(eager: torch.Tensor, oracle: torch.Tensor, *, grain: float = 0.
     if not finite.any():
         return 0.0
     unit = max(torch.finfo(eager.dtype).eps, grain)
-    scale = max(float(want[finite].abs().max()), torch.finfo(eager.dtype).tiny)
+    scale = max(magnitude(want[finite]), torch.finfo(eager.dtype).tiny)
     beyond = (want - wide).abs() > max(FACTOR * _branch(unit) * scale, FLOOR_ULPS * unit * ambient)
     return int(beyond[finite].sum()) / eager.numel()
 
@@ -168,7 +170,7 @@ def _floating(
     if special.any():
         found = _describe(got, want, special, "not finite alike", float("inf"), float("inf"))
         return dataclasses.replace(found, special=True, loud=not bool((special & got.isfinite()).any()))
-    scale = max(float(want[finite].abs().max()) if finite.any() else 0.0, tiny)
+    scale = max(magnitude(want[finite]), tiny)
     error = torch.where(finite, (got - want).abs(), torch.zeros_like(want))
     relative = float(error.max()) / scale
     beyond = error > (_floor(want, scale, unit) + dust if given is None else given[0] * want.abs() + given[1])

@@ -16,7 +16,7 @@ from gradport.exporting.selftest import require_working_export
 from gradport.lowering import OPSETS, Form, apply_forms, assemble, decomposition_table, forms_of, lower
 from gradport.lowering.passes import draw_at_run_time, gate_recomputation, rewrite, share
 from gradport.model.program import Program
-from gradport.proving.answers import Case, Reference
+from gradport.proving.answers import InputSet, Reference
 from gradport.proving.divergence import Departure, first_departure
 from gradport.proving.proof import prove
 from gradport.subject.given import Arguments, Forms, Keywords, Loss, Shapes, Target, Targets, Wrt
@@ -157,16 +157,16 @@ def lower_unproved(
 ) -> Program:
     """A capture as a Program that nobody has proved: lowered, rewritten, cut into functions and named."""
     with quiet():  # what a library's pass cannot work out, it says with a traceback
-        lowered = lower(captured, opset)
-        gate_recomputation(lowered.model.graph, captured.recomputed, lowered.weights())
-        rewrite(lowered.model, finite_math=options["finite_math"])
-        apply_forms(lowered, forms, fallback=fallback)
+        flat = lower(captured, opset)
+        gate_recomputation(flat.model.graph, captured.recomputed, flat.weights())
+        rewrite(flat.model, finite_math=options["finite_math"])
+        outlined = apply_forms(flat, forms, fallback=fallback)
         if not captured.regions:  # calls and bodies of Functions are told apart and counted
-            share(lowered.model)
-        return assemble(lowered, input_names=input_names, output_names=output_names, options=options)
+            share(outlined.model)
+        return assemble(outlined, input_names=input_names, output_names=output_names, options=options)
 
 
-def _locate(captured: Capture, opset: int, finite_math: bool, case: Case, answer: Reference) -> Departure | None:
+def _locate(captured: Capture, opset: int, finite_math: bool, case: InputSet, answer: Reference) -> Departure | None:
     """The first operator that departs on a case; None where that cannot be said."""
     try:
         inline = lower_unproved(captured, opset, forms_of("inline"), options={"finite_math": finite_math})

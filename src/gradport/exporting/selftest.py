@@ -13,6 +13,7 @@ from gradport.errors import CompatibilityError
 from gradport.lowering import decomposition_table, lower
 from gradport.lowering.lower import REGION
 from gradport.operators.markers import MARK_DOMAIN
+from gradport.subject.ports import Phase
 from gradport.subject.subject import Subject
 from gradport.tracing import capture
 
@@ -36,7 +37,7 @@ def require_working_export(opset_version: int) -> None:
     except Exception as error:
         raise incompatible(f"a probe cannot be exported ({type(error).__name__}: {error})") from error
     phases = [(region.function, region.phase) for region in captured.regions.values()]
-    if phases != [(_Probe, "forward"), (_Probe, "backward")]:
+    if phases != [(_Probe, Phase.FORWARD), (_Probe, Phase.BACKWARD)]:
         raise incompatible("the calls of a custom autograd.Function are not seen in a trace")
     marks = {(node.attributes["region"].as_int(), node.op_type) for node in graph if node.domain == MARK_DOMAIN}
     if marks != {(0, "enter"), (0, "save"), (0, "leave"), (1, "enter"), (1, "leave")}:

@@ -5,13 +5,15 @@ In: a Capture. Out: a Program that is not proved yet. Never: a run of the Subjec
 
 from gradport.lowering.assemble import assemble
 from gradport.lowering.forms import Form, apply_forms, forms_of
-from gradport.lowering.lower import Lowered, lower
+from gradport.lowering.lower import FlatModel, lower
+from gradport.lowering.outline import OutlinedModel
 from gradport.operators.table import OPSETS, decomposition_table
 
 __all__ = [
     "OPSETS",
+    "FlatModel",
     "Form",
-    "Lowered",
+    "OutlinedModel",
     "apply_forms",
     "assemble",
     "decomposition_table",

@@ -1,4 +1,4 @@
-"""The last step: names, order and metadata; a lowered model becomes a Program."""
+"""The last stage, OutlinedModel to Program: names, order and metadata."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ import torch
 from gradport.compat.torch.sizes import expression_of, size_text
 from gradport.compat.torch.trees import tree_leaves
 from gradport.eager.control_flow import bodies
-from gradport.eager.custom_operators import ReferencedOperators
 from gradport.eager.joint import Joint
-from gradport.eager.references import ReferenceHooks, has_reference
-from gradport.eager.run import ones, run_eager
-from gradport.lowering.lower import BACKWARD, RECOMPUTED, REGION, Lowered, hold
+from gradport.lowering.lower import BACKWARD, RECOMPUTED, REGION, hold
+from gradport.lowering.outline import OutlinedModel
 from gradport.model.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PROVENANCE, Program
+from gradport.model.subgraphs import subgraphs
 from gradport.subject.names import Taken, allot, rename, unique
 from gradport.subject.paths import portable, without_machine
-from gradport.subject.ports import GraphSignature, Port, Role
+from gradport.subject.ports import GraphSignature, Phase, Port, Role
 from gradport.subject.signature import source_of, source_of_backward
 from gradport.tracing import Capture
 
@@ -32,7 +31,7 @@ __all__ = ["assemble"]
 
 
 def assemble(
-    lowered: Lowered,
+    outlined: OutlinedModel,
     *,
     input_names: Sequence[str] | Mapping[str, str] | None,
     output_names: Sequence[str] | Mapping[str, str] | None,
@@ -43,17 +42,17 @@ def assemble(
     Raises:
         SpecError: `input_names` or `output_names` do not fit.
     """
-    model = lowered.model
-    capture = lowered.capture
+    model = outlined.model
+    capture = outlined.capture
     signature = capture.signature
-    values = _settle_inputs(lowered)
+    values = _settle_inputs(outlined)
     _own_outputs(model.graph)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
     renames = rename(signature.inputs, input_names, "input_names")
     renames |= rename(signature.outputs, output_names, "output_names")
     in_names, out_names, taken = allot(signature, renames)
-    initializers = _name_initializers(lowered, taken)
+    initializers = _name_initializers(outlined, taken)
     for value in {*values, *model.graph.outputs, *model.graph.initializers.values()}:
         taken.claim(str(value.name), "internal")  # so that no internal keeps a name that is given away below
     _name(model, [*zip(values, in_names, strict=True), *zip(model.graph.outputs, out_names, strict=True)], initializers)
@@ -65,19 +64,19 @@ def assemble(
     model.metadata_props[NAMES] = json.dumps(_roles(signature, in_names, out_names), ensure_ascii=False)
     model.metadata_props[FUNCTIONS] = json.dumps(_functions(model), ensure_ascii=False)
     model.metadata_props[PROVENANCE] = json.dumps(
-        _provenance(lowered, options, random), ensure_ascii=False, default=repr
+        _provenance(outlined, options, random), ensure_ascii=False, default=repr
     )
-    _finish(model, lowered.opset_version)
+    _finish(model, outlined.opset_version)
     return Program(model, _starting_state(capture.joint, signature, in_names))
 
 
-def _settle_inputs(lowered: Lowered) -> list[ir.Value]:
-    """The inputs of the flat graph in the order of the signature; the others become initializers."""
-    capture, graph = lowered.capture, lowered.model.graph
+def _settle_inputs(outlined: OutlinedModel) -> list[ir.Value]:
+    """The inputs of the outlined graph in the order of the signature; the others become initializers."""
+    capture, graph = outlined.capture, outlined.model.graph
     examples = capture.joint.examples()
     values: dict[Port, ir.Value] = {}
     graph.inputs.clear()
-    for placeholder, value in zip(capture.placeholders, lowered.inputs, strict=True):
+    for placeholder, value in zip(capture.placeholders, outlined.inputs, strict=True):
         if placeholder.port is None:
             hold(graph, value, examples[placeholder.slot])
         else:
@@ -109,14 +108,14 @@ def _own_outputs(graph: ir.Graph) -> None:
         seen.add(graph.outputs[index])
 
 
-def _name_initializers(lowered: Lowered, taken: Taken) -> dict[ir.Value, str]:
+def _name_initializers(outlined: OutlinedModel, taken: Taken) -> dict[ir.Value, str]:
     """Parameters and buffers by their own names; constants after them. State is named with the inputs already."""
-    inputs = set(lowered.model.graph.inputs)
+    inputs = set(outlined.model.graph.inputs)
     names: dict[ir.Value, str] = {}
-    for placeholder, value in zip(lowered.capture.placeholders, lowered.inputs, strict=True):
+    for placeholder, value in zip(outlined.capture.placeholders, outlined.inputs, strict=True):
         if placeholder.port is None:
             names[value] = taken.claim(placeholder.slot.name, placeholder.slot.role)
-    for value in lowered.model.graph.initializers.values():
+    for value in outlined.model.graph.initializers.values():
         if value not in names and value not in inputs:
             names[value] = taken.claim(str(value.name), "constant")
     return names
@@ -154,7 +153,7 @@ def _name_dimensions(graph: ir.Graph, capture: Capture) -> None:
     every = [*graph.inputs, *graph.initializers.values()]
     for node in graph.all_nodes():  # those of branches and loops too
         every += node.outputs
-        every += (value for attribute in node.attributes.values() for value in _entering(attribute))
+        every += (value for body in subgraphs(node) for value in body.inputs)
     for value in every:
         if value.shape is not None:
             value.shape = ir.Shape([named(dim) for dim in value.shape])
@@ -174,11 +173,6 @@ def _size_texts(capture: Capture) -> dict[str, str | None]:
     ]
     by_text: dict[str, Any] = {str(size): size for size in sizes}
     return {text: size_text(expression_of(size), names) for text, size in by_text.items()}
-
-
-def _entering(attribute: ir.Attr) -> Sequence[ir.Value]:
-    """The inputs of the graph that an attribute holds."""
-    return attribute.as_graph().inputs if attribute.type == ir.AttributeType.GRAPH else ()
 
 
 def _roles(signature: GraphSignature, in_names: Sequence[str], out_names: Sequence[str]) -> list[dict[str, str | None]]:
@@ -206,7 +200,7 @@ def _functions(model: ir.Model) -> list[dict[str, Any]]:
         region = function.meta.get("region")
         if region is None:
             continue
-        file, line = (source_of if region.phase == "forward" else source_of_backward)(region.function)
+        file, line = (source_of if region.phase is Phase.FORWARD else source_of_backward)(region.function)
         found.append(
             {
                 "domain": function.domain,
@@ -220,8 +214,8 @@ def _functions(model: ir.Model) -> list[dict[str, Any]]:
     return found
 
 
-def _provenance(lowered: Lowered, options: Mapping[str, Any], random: Mapping[str, str]) -> dict[str, Any]:
-    joint: Joint = lowered.capture.joint
+def _provenance(outlined: OutlinedModel, options: Mapping[str, Any], random: Mapping[str, str]) -> dict[str, Any]:
+    joint: Joint = outlined.capture.joint
     file, line = source_of(joint.subject.target)
     return {
         "gradport": importlib.metadata.version("gradport"),
@@ -231,28 +225,13 @@ def _provenance(lowered: Lowered, options: Mapping[str, Any], random: Mapping[st
         "static_arguments": {argument.name: without_machine(repr(argument.value))[:200] for argument in joint.statics},
         "wrt": [f"param.{slot.name}" if slot.role == Role.PARAMETER else slot.name for slot in joint.wanted],
         "outputs": [
-            port.slot.name for port in lowered.capture.signature.outputs if port.role in (Role.OUTPUT, Role.ACTIVATION)
+            port.slot.name for port in outlined.capture.signature.outputs if port.role in (Role.OUTPUT, Role.ACTIVATION)
         ],
-        "missing_gradients": list(lowered.capture.missing_gradients),
-        "dropped_updates": list(lowered.capture.dropped_updates),
-        "distributions": {name: lowered.capture.distributions[source] for source, name in random.items()},
-        "references": _references(lowered),
+        "missing_gradients": list(outlined.capture.missing_gradients),
+        "dropped_updates": list(outlined.capture.dropped_updates),
+        "distributions": {name: outlined.capture.distributions[source] for source, name in random.items()},
+        "references": dict(outlined.capture.references),
         "options": dict(options),
-    }
-
-
-def _references(lowered: Lowered) -> dict[str, str]:
-    """The Functions that a slow reference stood for, and whether they run here, so that a proof is one of both."""
-    functions = {region.function for region in lowered.capture.regions.values()}
-    stood_for = [function for function in functions if has_reference(function)]
-    hooks, operators = ReferenceHooks(always=False), ReferencedOperators()
-    if stood_for:
-        run_eager(lowered.capture.joint, lowered.capture.joint.examples(), ones, hooks=hooks, operators=operators)
-    return {
-        f"{function.__module__}.{function.__qualname__}": "does not run here"
-        if function in hooks.replaced | operators.replaced
-        else "runs here"
-        for function in stood_for
     }
 
 

@@ -10,10 +10,12 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 
 import onnx_ir as ir
-import torch
 
 from gradport.lowering.lower import REGION
+from gradport.model.subgraphs import values_read
 from gradport.operators.markers import MARK_DOMAIN
+from gradport.subject.ports import Phase
+from gradport.subject.signature import forward_parameters
 from gradport.tracing import Region
 
 __all__ = [
@@ -100,7 +102,7 @@ def opaque_border(region: Region, crossings: dict[int, Crossings], regions: Mapp
     Whatever else crosses (a closure, the gradient of a parameter) follows after.
     """
     own = crossings[region.key]
-    if region.phase == "forward":
+    if region.phase is Phase.FORWARD:
         inputs = _forward_inputs(region, own)
         outputs = _extend(_forward_outputs(region, own), "saved", [*_list_saved(own), *own.gives])
     else:
@@ -150,16 +152,7 @@ def _note_gives(
 
 
 def _values_read_by(node: ir.Node) -> Iterator[ir.Value]:
-    """What a node reads, the values that its subgraphs capture included; constants left out."""
-    for value in node.inputs:
-        if value is not None and not _is_constant(value):
-            yield value
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            inner = attribute.as_graph()
-            own = {*inner.inputs, *(value for inside in inner for value in inside.outputs)}
-            for inside in inner:
-                yield from (value for value in _values_read_by(inside) if value not in own)
+    return (value for value in values_read(node) if not _is_constant(value))
 
 
 def _is_constant(value: ir.Value) -> bool:
@@ -222,13 +215,6 @@ def _extend(named: Named, prefix: str, values: Iterable[ir.Value]) -> Named:
 
 
 def argument_names(function: type, count: int) -> list[str]:
-    """Names of the forward's parameters, ctx left out; `args_<n>` where it has none."""
-    try:
-        parameters = list(inspect.signature(function.forward).parameters.values())  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        parameters = []
-    older_form = function.setup_context is torch.autograd.Function.setup_context  # type: ignore[attr-defined]
-    if older_form and parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
-        parameters = parameters[1:]
-    names = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_POSITIONAL][:count]
+    """Names of the forward's parameters without ctx; `args_<n>` where Python gives none."""
+    names = [p.name for p in forward_parameters(function) if p.kind is not inspect.Parameter.VAR_POSITIONAL][:count]
     return names + [f"args_{index}" for index in range(len(names), count)]

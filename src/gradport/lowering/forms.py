@@ -15,9 +15,10 @@ from gradport.errors import SpecError
 from gradport.lowering.attributes import static_attributes
 from gradport.lowering.borders import Border, Crossings, argument_names, border_of_kept, opaque_border
 from gradport.lowering.identity import body_hash, domain_of, hash_name
-from gradport.lowering.lower import Lowered
-from gradport.lowering.outline import Outlined, Style, outline
+from gradport.lowering.lower import FlatModel
+from gradport.lowering.outline import OutlinedModel, OutlinedRegion, Style, outline
 from gradport.lowering.symbolic import replay_symbolic
+from gradport.subject.ports import Phase
 from gradport.subject.subject import as_function
 from gradport.tracing import Region
 
@@ -54,11 +55,11 @@ def forms_of(functions: Any) -> Mapping[Any, Form]:
     return forms
 
 
-def apply_forms(lowered: Lowered, forms: Mapping[Any, Form], *, fallback: bool) -> None:
-    """Outlines every Region in its form, in place.
+def apply_forms(flat: FlatModel, forms: Mapping[Any, Form], *, fallback: bool) -> OutlinedModel:
+    """Outlines every Region in its form. Takes over the graph of `flat`.
 
     Args:
-        lowered: the flat model.
+        flat: the flat model.
         forms: what `forms_of` gave.
         fallback: whether an opaque node's body ships with it.
 
@@ -67,16 +68,17 @@ def apply_forms(lowered: Lowered, forms: Mapping[Any, Form], *, fallback: bool) 
     """
     opaque = _Opaque(forms)
     by_kind: dict[str, Style] = {"keep": _Kept(), "opaque": opaque, "symbolic": _Symbolic()}
-    regions = lowered.capture.regions
+    regions = flat.capture.regions
     styles = {}
     for key, region in regions.items():
         kind = forms.get(region.function, forms[None]).kind
         if kind != "inline" and not _is_inside_opaque(region, regions, forms):
             styles[key] = by_kind[kind]
-    outline(lowered, styles)
+    outlined = outline(flat, styles)
     if not fallback:
         for identifier in opaque.identifiers:
-            lowered.model.functions.pop(identifier, None)
+            outlined.model.functions.pop(identifier, None)
+    return outlined
 
 
 def _is_inside_opaque(region: Region, regions: Mapping[int, Region], forms: Mapping[Any, Form]) -> bool:
@@ -96,22 +98,22 @@ class _Kept:
     def border(self, region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
         return border_of_kept(region, crossings, regions)
 
-    def place(self, lowered: Lowered, outlined: Outlined) -> list[ir.Node]:
+    def place(self, flat: FlatModel, outlined: OutlinedRegion) -> list[ir.Node]:
         call, region = outlined.call, outlined.region
         call.domain = domain_of(region.function)
         call.op_type = hash_name(region.function, region.phase, outlined.body)
-        _add_function(lowered, outlined, ())
+        _add_function(flat, outlined, ())
         return [call]
 
 
 class _Symbolic(_Kept):
     """The forward that an existing `symbolic()` writes; the backward is kept."""
 
-    def place(self, lowered: Lowered, outlined: Outlined) -> list[ir.Node]:
-        standing = super().place(lowered, outlined)
-        if outlined.region.phase == "backward":
+    def place(self, flat: FlatModel, outlined: OutlinedRegion) -> list[ir.Node]:
+        standing = super().place(flat, outlined)
+        if outlined.region.phase is Phase.BACKWARD:
             return standing
-        return [*replay_symbolic(lowered, outlined), *standing]
+        return [*replay_symbolic(flat, outlined), *standing]
 
 
 class _Opaque:
@@ -125,7 +127,7 @@ class _Opaque:
     def border(self, region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
         return opaque_border(region, crossings, regions)
 
-    def place(self, lowered: Lowered, outlined: Outlined) -> list[ir.Node]:
+    def place(self, flat: FlatModel, outlined: OutlinedRegion) -> list[ir.Node]:
         call, region = outlined.call, outlined.region
         form = self._forms.get(region.function, self._forms[None])
         call.domain = form.domain or domain_of(region.function)
@@ -135,18 +137,18 @@ class _Opaque:
         if digest not in bodies:
             bodies.append(digest)
         call.overload = "" if bodies[0] == digest else digest
-        regions = lowered.capture.regions
+        regions = flat.capture.regions
         forward = regions[region.forward] if region.forward is not None else region
         attributes = static_attributes(forward, argument_names(region.function, len(forward.entered)))
         for attribute in attributes:
             call.attributes.add(attribute)
-        _add_function(lowered, outlined, [ir.Attr(a.name, a.type, None) for a in attributes])
+        _add_function(flat, outlined, [ir.Attr(a.name, a.type, None) for a in attributes])
         self.identifiers.add(call.op_identifier())
         return [call]
 
 
-def _add_function(lowered: Lowered, outlined: Outlined, attributes: Any) -> None:
-    call, model = outlined.call, lowered.model
+def _add_function(flat: FlatModel, outlined: OutlinedRegion, attributes: Any) -> None:
+    call, model = outlined.call, flat.model
     function = ir.Function(call.domain, call.op_type, call.overload, graph=outlined.body, attributes=attributes)
     function.meta["region"] = outlined.region
     model.functions.setdefault(function.identifier(), function)

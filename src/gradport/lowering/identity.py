@@ -13,7 +13,10 @@ from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
+from gradport.model.subgraphs import subgraphs
 from gradport.subject.names import unique
+from gradport.subject.paths import importable
+from gradport.subject.ports import Phase
 from gradport.subject.signature import source_of
 
 __all__ = ["body_hash", "domain_of", "hash_name", "rename_canonically"]
@@ -30,10 +33,10 @@ def domain_of(function: type) -> str:
     if spec is not None:
         return str(spec.name)
     file, _ = source_of(function)
-    return _importable_name(file) if file and os.path.isfile(file) else "__main__"
+    return importable(file)[1] if file and os.path.isfile(file) else "__main__"
 
 
-def hash_name(function: type, phase: str, graph: ir.Graph) -> str:
+def hash_name(function: type, phase: Phase, graph: ir.Graph) -> str:
     """`<qualified name>.<phase>.<hash>` of a canonically named body."""
     return f"{function.__qualname__}.{phase}.{body_hash(graph)}"
 
@@ -64,8 +67,7 @@ def _rename_nodes(graph: ir.Graph, prefix: str, named: set[ir.Value], taken: set
             if value not in named and value.name != "":
                 stem = f"v{prefix}{count}"
                 value.name = unique(stem if len(node.outputs) == 1 else f"{stem}_{index}", taken)
-        inner = [attr.as_graph() for attr in node.attributes.values() if attr.type == ir.AttributeType.GRAPH]
-        for place, subgraph in enumerate(inner):
+        for place, subgraph in enumerate(subgraphs(node)):
             subgraph.name = f"g{prefix}{count}_{place}"
             for index, value in enumerate(subgraph.inputs):
                 value.name = unique(f"i{prefix}{count}_{place}_{index}", taken)
@@ -110,13 +112,3 @@ def _attribute(attribute: ir.Attr) -> Iterator[bytes]:
 def _tensor(tensor: ir.TensorProtocol) -> Iterator[bytes]:
     yield repr((tensor.dtype.name, tuple(int(dim) for dim in tensor.shape))).encode()  # type: ignore[arg-type]
     yield tensor.tobytes()
-
-
-def _importable_name(file: str) -> str:
-    """`/x/pkg/sub/mod.py` is `pkg.sub.mod` where `pkg` and `sub` are packages, else `mod`."""
-    folder, base = os.path.split(os.path.abspath(file))
-    parts = [os.path.splitext(base)[0]]
-    while os.path.isfile(os.path.join(folder, "__init__.py")):
-        folder, package = os.path.split(folder)
-        parts.insert(0, package)
-    return ".".join(parts)

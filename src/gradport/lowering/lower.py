@@ -1,4 +1,4 @@
-"""Capture to ONNX: one flat graph whose nodes know their Region and source line, its borders marked."""
+"""The first stage, Capture to FlatModel: one ONNX graph whose nodes know their Region and source line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradport.tracing import Capture
 from gradport.tracing.refusals import whose
 from gradport.tracing.regions import is_backward, module_of, place_of, recomputation_of, region_of
 
-__all__ = ["BACKWARD", "MODULE", "OPERATOR", "PLACE", "RECOMPUTED", "REGION", "Lowered", "hold", "lower"]
+__all__ = ["BACKWARD", "MODULE", "OPERATOR", "PLACE", "RECOMPUTED", "REGION", "FlatModel", "hold", "lower"]
 
 REGION = "gradport.region"
 PLACE = "gradport.place"
@@ -31,9 +31,9 @@ BACKWARD = "gradport.backward"
 RECOMPUTED = "gradport.recomputed"
 
 
-@dataclasses.dataclass
-class Lowered:
-    """A flat ONNX model.
+@dataclasses.dataclass(frozen=True)
+class FlatModel:
+    """An ONNX model without local functions. A later stage takes over its graph.
 
     Attributes:
         capture: what it came from.
@@ -56,7 +56,7 @@ class Lowered:
         return {value for placeholder, value in pairs if placeholder.slot.role in roles}
 
 
-def lower(capture: Capture, opset_version: int) -> Lowered:
+def lower(capture: Capture, opset_version: int) -> FlatModel:
     """Translates a capture at one opset.
 
     Raises:
@@ -75,7 +75,7 @@ def lower(capture: Capture, opset_version: int) -> Lowered:
         _annotate(node)
     common.InlinePass()(model)
     _restore_opset(model, opset_version)
-    return Lowered(capture, model, inputs, opset_version)
+    return FlatModel(capture, model, inputs, opset_version)
 
 
 def _annotate(node: ir.Node) -> None:

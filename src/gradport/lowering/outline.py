@@ -1,4 +1,4 @@
-"""Outlining: every Region of a flat graph that is not inlined becomes a call of a local function.
+"""The second stage, FlatModel to OutlinedModel: every Region that is not inlined becomes a call of a local function.
 
 Innermost Regions first, so that a Function inside a Function is a function of its own. Constants are copied into each
 body; everything else that crosses the border is an input or an output.
@@ -7,21 +7,37 @@ body; everything else that crosses the border is an input or an output.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 import onnx_ir as ir
 
 from gradport.lowering.borders import Border, Crossings, Named, formal_outputs, region_key
 from gradport.lowering.identity import rename_canonically
-from gradport.lowering.lower import MODULE, PLACE, REGION, Lowered
-from gradport.tracing import Region
+from gradport.lowering.lower import MODULE, PLACE, REGION, FlatModel
+from gradport.model.subgraphs import nodes_within, subgraphs
+from gradport.tracing import Capture, Region
 
-__all__ = ["Outlined", "Style", "outline"]
+__all__ = ["OutlinedModel", "OutlinedRegion", "Style", "outline"]
 
 
-@dataclasses.dataclass
-class Outlined:
+@dataclasses.dataclass(frozen=True)
+class OutlinedModel:
+    """An ONNX model whose Regions are calls of local functions, except those that are inlined.
+
+    Attributes:
+        capture, inputs, opset_version: those of the FlatModel.
+        model: the main graph and its functions.
+    """
+
+    capture: Capture
+    model: ir.Model
+    inputs: tuple[ir.Value, ...]
+    opset_version: int
+
+
+@dataclasses.dataclass(frozen=True)
+class OutlinedRegion:
     """One Region after its nodes moved into a body.
 
     Attributes:
@@ -44,34 +60,35 @@ class Style(Protocol):
         """The function's signature at this call."""
         ...
 
-    def place(self, lowered: Lowered, outlined: Outlined) -> list[ir.Node]:
+    def place(self, flat: FlatModel, outlined: OutlinedRegion) -> list[ir.Node]:
         """Names the call and adds the function to the model; gives the nodes that now stand for the Region."""
         ...
 
 
-def outline(lowered: Lowered, styles: Mapping[int, Style]) -> None:
-    """Moves the nodes of every Region that has a style into a function of the model, in place.
+def outline(flat: FlatModel, styles: Mapping[int, Style]) -> OutlinedModel:
+    """Moves the nodes of every Region that has a style into a function. Takes over the graph of `flat`.
 
     A Region without a style is inlined: its nodes belong to the nearest Region around it that has one.
     """
-    graph = lowered.model.graph
-    regions = {key: region for key, region in lowered.capture.regions.items() if key in styles}
-    parents = _effective_parents(lowered.capture.regions, styles)
-    constants = _constants(lowered)
+    graph = flat.model.graph
+    regions = {key: region for key, region in flat.capture.regions.items() if key in styles}
+    parents = _effective_parents(flat.capture.regions, styles)
+    constants = _constants(flat)
     _adopt(graph, parents, styles)
     crossings = Crossings.of(graph, regions, parents, constants)
-    borders = {key: styles[key].border(region, crossings, lowered.capture.regions) for key, region in regions.items()}
+    borders = {key: styles[key].border(region, crossings, flat.capture.regions) for key, region in regions.items()}
     members = _members(graph)
-    outliner = _Outliner(lowered, constants, {}, {node: index for index, node in enumerate(graph)})
+    outliner = _Outliner(flat, constants, {}, {node: index for index, node in enumerate(graph)})
     for key in sorted(regions, key=lambda key: (-_depth(key, parents), key)):
         outlined = outliner.outline(regions[key], borders[key], members.get(key, []))
-        standing = styles[key].place(lowered, outlined)
+        standing = styles[key].place(flat, outlined)
         parent = parents[key]
         for node in standing:
             outliner.order.setdefault(node, outliner.order[outlined.call])
             if parent is not None:
                 node.metadata_props[REGION] = str(parent)
                 members.setdefault(parent, []).append(node)
+    return OutlinedModel(flat.capture, flat.model, flat.inputs, flat.opset_version)
 
 
 def _effective_parents(regions: Mapping[int, Region], styles: Mapping[int, Style]) -> dict[int, int | None]:
@@ -98,10 +115,10 @@ def _adopt(graph: ir.Graph, parents: dict[int, int | None], styles: Mapping[int,
             node.metadata_props[REGION] = str(parent)
 
 
-def _constants(lowered: Lowered) -> set[ir.Value]:
+def _constants(flat: FlatModel) -> set[ir.Value]:
     """The initializers that the subject's code made."""
-    initializers = lowered.model.graph.initializers
-    return {initializers[constant.node] for constant in lowered.capture.constants if constant.node in initializers}
+    initializers = flat.model.graph.initializers
+    return {initializers[constant.node] for constant in flat.capture.constants if constant.node in initializers}
 
 
 def _members(graph: ir.Graph) -> dict[int, list[ir.Node]]:
@@ -122,7 +139,7 @@ def _depth(key: int, parents: dict[int, int | None]) -> int:
 class _Outliner:
     """Carries what earlier outlinings replaced, so that later ones find the values that stand there now."""
 
-    lowered: Lowered
+    flat: FlatModel
     constants: set[ir.Value]
     replaced: dict[ir.Value, ir.Value]
     order: dict[ir.Node, int]
@@ -136,8 +153,8 @@ class _Outliner:
             found.append((name, value))
         return found
 
-    def outline(self, region: Region, border: Border, members: list[ir.Node]) -> Outlined:
-        graph = self.lowered.model.graph
+    def outline(self, region: Region, border: Border, members: list[ir.Node]) -> OutlinedRegion:
+        graph = self.flat.model.graph
         border = Border(self.now(border.inputs), self.now(border.outputs))
         members = sorted(members, key=self.order.__getitem__)
         call_outputs = [ir.Value(name="") if value is None else _twin(value) for _, value in border.outputs]
@@ -149,13 +166,13 @@ class _Outliner:
         formal = formal_outputs(border)
         body.give(formal)
         self._reroute(border.outputs, call_outputs, body)
-        finished = body.graph(self.lowered)
+        finished = body.graph(self.flat)
         rename_canonically(finished, [name for name, _ in formal])
-        return Outlined(region, call, finished, border)
+        return OutlinedRegion(region, call, finished, border)
 
     def _insert(self, call: ir.Node, members: list[ir.Node], border: Border) -> None:
         """After the last member, which is after everything that the call reads and before all that reads it."""
-        graph = self.lowered.model.graph
+        graph = self.flat.model.graph
         producers = [producer for _, value in border.inputs if value is not None and (producer := value.producer())]
         anchors = members or producers
         if anchors:
@@ -168,7 +185,7 @@ class _Outliner:
 
     def _reroute(self, outputs: Named, call_outputs: list[ir.Value], body: _Body) -> None:
         """Whoever read a value that moved into the body reads the call's output instead."""
-        graph = self.lowered.model.graph
+        graph = self.flat.model.graph
         for (_, value), output in zip(outputs, call_outputs, strict=True):
             if value is None or value not in body.made or value in self.replaced:
                 continue
@@ -203,7 +220,7 @@ class _Body:
             self._bind(node)
             graph.remove(node)
             self.nodes[node] = None
-            self.held.update(_with_inner(node))
+            self.held.update(nodes_within(node))
             self.made.update(node.outputs)
 
     def give(self, outputs: Named) -> None:
@@ -219,10 +236,10 @@ class _Body:
                 self.held.add(node)
                 self.outputs.append(node.outputs[0])
 
-    def graph(self, lowered: Lowered) -> ir.Graph:
+    def graph(self, flat: FlatModel) -> ir.Graph:
         """The finished body; it carries no shapes and no metadata, so that equal bodies are equal in the file."""
-        imports = {"": lowered.opset_version}
-        for node in (inner for outer in self.nodes for inner in _with_inner(outer)):
+        imports = {"": flat.opset_version}
+        for node in (inner for outer in self.nodes for inner in nodes_within(outer)):
             node.doc_string = None
             node.meta.update({key: node.metadata_props.get(key) for key in (PLACE, MODULE)})  # in memory alone
             node.metadata_props.clear()
@@ -238,12 +255,10 @@ class _Body:
         for index, value in enumerate(node.inputs):
             if value is not None and value not in self.made and value not in own:
                 node.replace_input_with(index, self._value(value))
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                inner = attribute.as_graph()
-                made = own.union(inner.inputs, *(inside.outputs for inside in inner))
-                for inside in inner:
-                    self._bind(inside, made)
+        for inner in subgraphs(node):
+            made = own.union(inner.inputs, *(inside.outputs for inside in inner))
+            for inside in inner:
+                self._bind(inside, made)
 
     def _value(self, value: ir.Value) -> ir.Value:
         """The body's own value for one from outside: a formal input, or a copied constant."""
@@ -265,15 +280,6 @@ class _Body:
         node = ir.Node("", "Constant", [], [ir.AttrTensor("value", ir.Tensor(tensor.numpy(), dtype=tensor.dtype))])
         self.nodes[node] = None
         return node.outputs[0]
-
-
-def _with_inner(node: ir.Node) -> Iterator[ir.Node]:
-    """A node and those of its subgraphs."""
-    yield node
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            for inner in attribute.as_graph():
-                yield from _with_inner(inner)
 
 
 def _twin(value: ir.Value) -> ir.Value:

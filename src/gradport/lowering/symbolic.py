@@ -15,8 +15,8 @@ import torch
 from onnx_ir.tensor_adapters import TorchTensor, to_torch_dtype
 
 from gradport.errors import Error, ExportError
-from gradport.lowering.lower import Lowered
-from gradport.lowering.outline import Outlined
+from gradport.lowering.lower import FlatModel
+from gradport.lowering.outline import OutlinedRegion
 from gradport.subject.signature import source_of
 
 __all__ = ["replay_symbolic"]
@@ -28,7 +28,7 @@ _KINDS = {
 }
 
 
-def replay_symbolic(lowered: Lowered, outlined: Outlined) -> list[ir.Node]:
+def replay_symbolic(flat: FlatModel, outlined: OutlinedRegion) -> list[ir.Node]:
     """Makes the forward's results come from its `symbolic()`; gives the new nodes.
 
     The kept call stays for what only the backward reads, and is dropped as dead where nothing does.
@@ -37,7 +37,7 @@ def replay_symbolic(lowered: Lowered, outlined: Outlined) -> list[ir.Node]:
         ExportError: the Function has no `symbolic`, or it does something that cannot be replayed.
     """
     region, call = outlined.region, outlined.call
-    graph = _Graph(lowered, region.function)
+    graph = _Graph(flat, region.function)
     arguments = [
         region.statics.get(position) if at is None else graph.value(call.inputs[at])
         for position, at in enumerate(region.entered)
@@ -55,12 +55,12 @@ def replay_symbolic(lowered: Lowered, outlined: Outlined) -> list[ir.Node]:
     count = sum(at is not None for at in region.left)
     if len(results) != count or not all(isinstance(result, _Value) for result in results):
         raise graph.refusal(f"its symbolic() gives {len(results)} values for {count} outputs")
-    _substitute(lowered, outlined, graph.nodes, [result.value for result in results])
+    _substitute(flat, outlined, graph.nodes, [result.value for result in results])
     return graph.nodes
 
 
-def _substitute(lowered: Lowered, outlined: Outlined, nodes: list[ir.Node], results: list[ir.Value]) -> None:
-    main, call = lowered.model.graph, outlined.call
+def _substitute(flat: FlatModel, outlined: OutlinedRegion, nodes: list[ir.Node], results: list[ir.Value]) -> None:
+    main, call = flat.model.graph, outlined.call
     for index, result in enumerate(results):
         if result.producer() not in nodes or results.index(result) != index:
             nodes.append(ir.Node("", "Identity", [result]))
@@ -80,9 +80,9 @@ def _substitute(lowered: Lowered, outlined: Outlined, nodes: list[ir.Node], resu
 class _Graph:
     """The `g` of a symbolic."""
 
-    def __init__(self, lowered: Lowered, function: type) -> None:
+    def __init__(self, flat: FlatModel, function: type) -> None:
         self.nodes: list[ir.Node] = []
-        self._lowered = lowered
+        self._flat = flat
         self._function = function
 
     def op(self, name: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
@@ -97,7 +97,7 @@ class _Graph:
             num_outputs=outputs,
         )
         if domain:
-            self._lowered.model.graph.opset_imports.setdefault(domain, 1)
+            self._flat.model.graph.opset_imports.setdefault(domain, 1)
         self.nodes.append(node)
         values = tuple(_Value(value, self) for value in node.outputs)
         return values[0] if outputs == 1 else values

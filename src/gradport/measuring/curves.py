@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from gradport.checking.bends import ROUND, bends
-from gradport.checking.differences import Slope, slope
+from gradport.checking.probes.bends import ROUND, bends
+from gradport.checking.probes.differences import Slope, slope
 from gradport.eager.joint import CallResults, Joint, Slot, cast, copies
 from gradport.eager.run import run_eager
 from gradport.errors import Error

@@ -34,6 +34,6 @@ def divergence(joint: Joint, dimensions: Dimensions, opset: int, seed: int = 0) 
     answer = reference(joint, joint.examples(), generator)
     found = departures(captured, inline, unoptimized, joint.examples(), answer)
     return [
-        {"node": one.value, "op": one.operator, "half": one.half, "place": one.place, "relative": one.relative}
+        {"node": one.value, "op": one.operator, "half": one.phase, "place": one.place, "relative": one.relative}
         for one in found
     ]

@@ -14,6 +14,7 @@ from gradport.eager.joint import Joint, Slot, cast
 from gradport.eager.randomness import Randomness, draw_by, draw_from
 from gradport.eager.run import Cotangent, Drawn, cotangents_from, ones, run_eager
 from gradport.errors import Error, TargetError
+from gradport.evidence.distance import magnitude
 from gradport.evidence.tolerance import Comparison, compare
 from gradport.model.interface import interface
 from gradport.model.program import Program
@@ -21,8 +22,8 @@ from gradport.subject.ports import Role
 from gradport.subject.wrt import differentiable
 
 __all__ = [
-    "Case",
-    "CaseKind",
+    "InputKind",
+    "InputSet",
     "Reference",
     "ambient_of",
     "answer_case",
@@ -45,7 +46,7 @@ _HALVES = {
 }
 
 
-class CaseKind(enum.StrEnum):
+class InputKind(enum.StrEnum):
     """What a set of inputs is for."""
 
     PLAIN = "plain"
@@ -54,7 +55,7 @@ class CaseKind(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Case:
+class InputSet:
     """One set of inputs.
 
     Attributes:
@@ -71,7 +72,7 @@ class Case:
 
     what: str
     tensors: dict[Slot, torch.Tensor]
-    kind: CaseKind = CaseKind.PLAIN
+    kind: InputKind = InputKind.PLAIN
     is_example: bool = False
     overflows: bool = False
     seed: int = 0
@@ -79,14 +80,14 @@ class Case:
     cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn
 
     @classmethod
-    def example(cls, joint: Joint) -> Case:
+    def example(cls, joint: Joint) -> InputSet:
         """The Subject's own inputs."""
         return cls("the example", joint.examples(), is_example=True)
 
     @property
     def edge(self) -> bool:
         """Whether it stands where operators change their minds, so that float64 may go elsewhere."""
-        return self.kind is not CaseKind.PLAIN
+        return self.kind is not InputKind.PLAIN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +160,7 @@ def reference(
     )
 
 
-def answer_case(case: Case, ask: Callable[[Case], Reference]) -> tuple[Case, Reference] | None:
+def answer_case(case: InputSet, ask: Callable[[InputSet], Reference]) -> tuple[InputSet, Reference] | None:
     """The case and eager's answer; with its other choice of inputs where eager rejects the first, None where it rejects
     those too: then there is nothing to agree with.
 
@@ -211,7 +212,7 @@ def compare_results(
 def ambient_of(answer: Reference) -> float:
     """The largest magnitude among everything that a call gave."""
     floating = [t for t in answer.expected.values() if t.is_floating_point() and t.numel()]
-    return max((float(t.detach().abs().nan_to_num(0.0, 0.0, 0.0).max()) for t in floating), default=0.0)
+    return max((magnitude(t) for t in floating), default=0.0)
 
 
 def grain_of(program: Program) -> float:

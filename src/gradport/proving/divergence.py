@@ -11,11 +11,12 @@ import torch
 import torch.fx
 
 from gradport.eager.joint import Slot
+from gradport.evidence.distance import relative_distance
 from gradport.lowering.lower import OPERATOR
 from gradport.model.program import Program
 from gradport.proving.answers import Reference
 from gradport.proving.intermediates import Make, fetch_values, flat
-from gradport.subject.ports import Role
+from gradport.subject.ports import Phase, Role
 from gradport.tracing import Capture
 from gradport.tracing.regions import module_of, place_of, region_of
 
@@ -34,7 +35,7 @@ class Departure:
         operator: as torch calls it.
         function: the custom Function and phase that it belongs to, or None.
         module: path of the module that calls it, or None.
-        half: "forward" or "backward": whether a result of the forward needs it.
+        phase: forward where a result of the forward needs it, else backward.
         place: the user's source line, or None.
         relative: the largest error over the scale of the value.
         wanted: the value in eager torch.
@@ -44,7 +45,7 @@ class Departure:
     operator: str
     function: str | None
     module: str | None
-    half: str
+    phase: Phase
     place: str | None
     relative: float
     wanted: torch.Tensor
@@ -127,20 +128,9 @@ def operator_values(
 
 
 def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    """The largest error over the largest magnitude of what is wanted; inf where shape, dtype, nan or infinities
+    """The largest error over the largest magnitude of the wanted value; inf where shape, dtype, nan or infinities
     differ."""
-    if found.shape != wanted.shape or found.dtype != wanted.dtype:
-        return float("inf")
-    if not wanted.numel():
-        return 0.0
-    got, want = found.double(), wanted.detach().double()
-    same = (got == want) | (got.isnan() & want.isnan())
-    if (~same & ~(got.isfinite() & want.isfinite())).any():
-        return float("inf")
-    error = torch.where(same, 0.0, (got - want).abs())
-    scale = float(want[want.isfinite()].abs().max()) if want.isfinite().any() else 0.0
-    largest = float(error.max())
-    return largest / scale if scale else float("inf") if largest else 0.0
+    return relative_distance(found, wanted) if found.dtype == wanted.dtype else float("inf")
 
 
 class _Keeping(torch.fx.Interpreter):
@@ -174,7 +164,7 @@ def _departure(
         operator=str(node.target),
         function=f"{region.phase} of {region.function.__name__}" if region else None,
         module=module_of(node),
-        half="backward" if backward else "forward",
+        phase=Phase.BACKWARD if backward else Phase.FORWARD,
         place=str(place) if place else None,
         relative=distance(found, wanted),
         wanted=wanted,

@@ -15,7 +15,7 @@ import torch
 from gradport.eager.joint import CallResults, Joint, Slot
 from gradport.eager.run import ones, run_eager
 from gradport.errors import Error, ExportError
-from gradport.proving.answers import Case, Reference, move_by_ulps
+from gradport.proving.answers import InputSet, Reference, move_by_ulps
 from gradport.subject.ports import Role
 
 __all__ = ["Following"]
@@ -50,7 +50,7 @@ class Following:
         self._free: Tensors = {}
         self._runs: list[_Run] = []
 
-    def placed(self, case: Case) -> Case:
+    def placed(self, case: InputSet) -> InputSet:
         """The case from the state that the file gave last; every other run at half the learning rate."""
         rates = {
             slot: tensor / 2
@@ -59,7 +59,7 @@ class Following:
         }
         return dataclasses.replace(case, tensors={**case.tensors, **self._state, **rates})
 
-    def after(self, case: Case, answer: Reference, results: dict[str, torch.Tensor]) -> None:
+    def after(self, case: InputSet, answer: Reference, results: dict[str, torch.Tensor]) -> None:
         """Notes what the file gave for a case.
 
         Raises:

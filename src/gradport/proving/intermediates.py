@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 import onnx_ir as ir
@@ -15,6 +15,7 @@ import torch
 
 from gradport.lowering.lower import MODULE, PLACE
 from gradport.model.program import FUNCTIONS, NAMES, Program
+from gradport.model.subgraphs import values_read
 from gradport.subject.ports import Role
 
 __all__ = ["Flat", "Origin", "fetch_values", "flat"]
@@ -75,7 +76,7 @@ class Flat:
             node = needed.pop().producer()
             if node is not None and node.name not in forward:
                 forward.add(str(node.name))
-                needed += [value for value in reads(node) if value is not None]
+                needed += values_read(node)
         return {str(node.name) for node in self.nodes()} - forward
 
 
@@ -131,23 +132,6 @@ def fetch_values(
 def values_by_name(graph: ir.Graph) -> dict[str, ir.Value]:
     """What the nodes of a graph give, by name."""
     return {str(value.name): value for node in graph for value in node.outputs if value.name}
-
-
-def reads(node: ir.Node) -> list[ir.Value | None]:
-    """What a node reads, its subgraphs included."""
-    found = list(node.inputs)
-    for attribute in node.attributes.values():
-        for graph in _graphs(attribute):
-            inside = {value for inner in graph for value in inner.outputs} | set(graph.inputs)
-            found += [value for inner in graph for value in reads(inner) if value is not None and value not in inside]
-            found += [value for value in graph.outputs if value not in inside]
-    return found
-
-
-def _graphs(attribute: ir.Attr) -> Iterable[ir.Graph]:
-    if attribute.type == ir.AttributeType.GRAPH:
-        return [attribute.as_graph()]
-    return attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else []
 
 
 def _mark(graph: ir.Graph, function: list[str] | None) -> None:

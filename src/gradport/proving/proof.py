@@ -17,7 +17,15 @@ from gradport.evidence.tolerance import Comparison
 from gradport.lowering.passes.generators import draws_as_inputs
 from gradport.model.program import Program
 from gradport.model.sessions import new_session, run_session, session_options
-from gradport.proving.answers import Case, Reference, answer_case, compare_results, gives_others, grain_of, reference
+from gradport.proving.answers import (
+    InputSet,
+    Reference,
+    answer_case,
+    compare_results,
+    gives_others,
+    grain_of,
+    reference,
+)
 from gradport.proving.draws import faults_of_draws
 from gradport.proving.following import Following
 from gradport.proving.weights import move_constants, with_weights
@@ -32,7 +40,7 @@ def prove(
     dimensions: Dimensions,
     *,
     random: Callable[[], Randomness] | None = None,
-    locate: Callable[[Case, Reference], object] = lambda case, answer: None,
+    locate: Callable[[InputSet, Reference], object] = lambda case, answer: None,
     special_sizes: Sequence[SpecialSize] = (),
     seed: int = 0,
 ) -> None:
@@ -62,7 +70,7 @@ def prove(
     if weights:
         other = with_weights(program, joint, weights)
         moved = fresh(joint, dimensions, sizes_of(joint, dimensions), generator)
-        bench.hold(other, Case("moved inputs and weights", moved | weights))
+        bench.hold(other, InputSet("moved inputs and weights", moved | weights))
     following = Following(joint) if joint.moving else None
     refusals = {f"{special.name}={special.size}": special.refusal for special in special_sizes}
     for case in _cases(joint, dimensions, generator, special_sizes, joint.proof_runs):
@@ -96,9 +104,9 @@ class _Bench:
     generator: torch.Generator
     random: Callable[[], Randomness] | None
     grain: float
-    locate: Callable[[Case, Reference], object]
+    locate: Callable[[InputSet, Reference], object]
 
-    def hold(self, program: Program, case: Case) -> tuple[Case, Reference, dict[str, torch.Tensor]] | None:
+    def hold(self, program: Program, case: InputSet) -> tuple[InputSet, Reference, dict[str, torch.Tensor]] | None:
         """The case as it was run, eager's answer and the results; None where eager rejects the case.
 
         Raises:
@@ -144,17 +152,17 @@ def _is_right_unoptimized(program: Program, answer: Reference, name: str) -> boo
 
 def _cases(
     joint: Joint, dimensions: Dimensions, generator: torch.Generator, special: Sequence[SpecialSize], runs: int
-) -> Iterator[Case]:
+) -> Iterator[InputSet]:
     """The example; moved values at its sizes; then 1, two other and all special sizes of every dynamic dimension; then
     moved values again until there were enough runs."""
     sizes = sizes_of(joint, dimensions)
     limits = by_name(dimensions)
 
-    def moved(what: str, at: dict[str, int]) -> Case:
+    def moved(what: str, at: dict[str, int]) -> InputSet:
         within = functools.partial(fresh_within, joint, dimensions, at, generator)
-        return Case(what, fresh(joint, dimensions, at, generator), otherwise=within)
+        return InputSet(what, fresh(joint, dimensions, at, generator), otherwise=within)
 
-    yield Case.example(joint)
+    yield InputSet.example(joint)
     count = 3
     yield moved("moved inputs", sizes)
     yield moved("moved inputs", sizes)
@@ -169,11 +177,11 @@ def _cases(
 
 def _refusal(
     joint: Joint,
-    case: Case,
+    case: InputSet,
     answer: Reference,
     name: str,
     comparison: Comparison,
-    locate: Callable[[Case, Reference], object],
+    locate: Callable[[InputSet, Reference], object],
     changed: bool,
 ) -> Error:
     if gives_others(joint, case.tensors, answer.again):

@@ -1,7 +1,7 @@
 """The page of a file: a card where it defines autograd Functions, a short page where it does not.
 
-A card has the sections of the project's founding page, each filled with what the survey found in the syntax tree and,
-for Functions that were measured, with what was measured.
+A card begins with the result: the outcome, the kind of gradient, and what does not pass. Its other sections are filled
+with what the survey found in the syntax tree and, for Functions that were measured, with what was measured.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from gradport.reporting.document import (
     Block,
     Bullets,
     Code,
+    Details,
     Inline,
     Line,
     Link,
@@ -25,7 +26,7 @@ from gradport.reporting.document import (
     Table,
     join_inline,
 )
-from gradport.reporting.measured import gradient_blocks, onnx_blocks, performance_blocks, usage_blocks
+from gradport.reporting.measured import gradient_blocks, onnx_blocks, performance_blocks, result_blocks, usage_blocks
 
 __all__ = [
     "Survey",
@@ -106,9 +107,10 @@ def _card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]
     evidence = surveyed[path]
     source = evidence.source
     return [
+        Section("Result", _each(path, source, measured, lambda path, one: result_blocks(one))),
         Section("File metadata", [_metadata(path, evidence)]),
         Section("Purpose", [_purpose(source)]),
-        Section("Original source", [Listing(source["text"], "python", 1)]),
+        Section("Original source", [Details((f"{source['lines']} lines",), [Listing(source["text"], "python", 1)])]),
         Section("High-level overview", _overview(path, source)),
         Section("Detailed analysis", []),
         *_functions(path, source, measured),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gradport.evidence.changes import KINDS, Change
 from gradport.evidence.evidence import Evidence, Finding
 from gradport.reporting.document import Badge, Bar, Block, Code, Line, Page, Paragraph, Section, Table
-from gradport.reporting.findings import figure_of_finding, outcome_text
+from gradport.reporting.finding_table import figure_of_finding, outcome_text
 from gradport.reporting.html import alone
 
 __all__ = ["difference_html", "difference_page"]

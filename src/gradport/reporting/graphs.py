@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gradport.compat.extras import Extra, extra
@@ -16,6 +18,12 @@ __all__ = ["Edge", "graph_figure"]
 
 _MOST = 60
 """Arrows that a person can still follow."""
+
+_LABEL = 28
+"""Letters of a label in one line."""
+
+_LETTER, _PAD, _ROW = 0.078, 0.2, 0.55
+"""Inches: a letter of a box, the edge of a box, from one row to the next."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,32 +56,26 @@ def _word(text: str) -> str:
 
 
 def _draw(boxes: Sequence[str], edges: Sequence[Edge], description: str) -> str:
-    with extra(Extra.PAGES, "Pages with graphs"):
-        import networkx
-
-    graph = networkx.DiGraph()
-    graph.add_nodes_from(boxes)
-    graph.add_edges_from((edge.start, edge.end) for edge in edges if edge.start != edge.end)
-    floors: dict[str, int] = {}
-    acyclic = networkx.condensation(graph)
-    for floor, generation in enumerate(networkx.topological_generations(acyclic)):
-        floors |= {box: floor for component in generation for box in acyclic.nodes[component]["members"]}
+    floors = _floors(boxes, edges)
     columns: dict[int, list[str]] = {}
     for box in sorted(boxes, key=lambda box: (floors[box], boxes.index(box))):
         columns.setdefault(floors[box], []).append(box)
-    tallest = max(len(column) for column in columns.values())
+    labels = {edge: "\n".join(textwrap.wrap(edge.label, _LABEL)) for edge in edges}
+    widths = [max(len(box) for box in column) * _LETTER + 2 * _PAD for column in columns.values()]
+    gaps = [_gap(labels[edge] for edge in edges if floors[edge.start] == floor) for floor in columns]
+    lefts = list(itertools.accumulate((w + g for w, g in zip(widths, gaps, strict=True)), initial=0.0))
+    rows = _ROW * (1 + max(label.count("\n") for label in labels.values()) / 4 if labels else 1)
     places = {
-        box: (float(floor), (len(column) - 1) / 2 - row)
+        box: (lefts[floor] + widths[floor] / 2, rows * ((len(column) - 1) / 2 - row))
         for floor, column in columns.items()
         for row, box in enumerate(column)
     }
-    widest = max(len(box) for box in boxes)
-    width = min(max(3.0, len(columns) * (0.6 + 0.075 * widest)), 14.0)
-    with figure_of(description, width, max(1.0, 0.55 * tallest + 0.5)) as figure:
-        axes = figure.subplots()
+    height = rows * max(len(column) for column in columns.values())
+    with figure_of(description, lefts[-1], height + 2 * _PAD) as figure:
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))  # so that a unit is an inch
         axes.set_axis_off()
-        axes.set_xlim(-0.5, len(columns) - 0.5)
-        axes.set_ylim(-tallest / 2 - 0.2, tallest / 2 + 0.2)
+        axes.set_xlim(0.0, lefts[-1])
+        axes.set_ylim(-height / 2 - _PAD, height / 2 + _PAD)
         frame = {"boxstyle": "round,pad=0.4", "facecolor": "none", "edgecolor": "#0b5cad"}
         framed = {
             box: axes.text(x, y, plain(box), ha="center", va="center", fontsize=8, bbox=frame, parse_math=False)
@@ -87,6 +89,30 @@ def _draw(boxes: Sequence[str], edges: Sequence[Edge], description: str) -> str:
                 arrow["connectionstyle"] = "arc3,rad=0.5"
             axes.annotate("", end, start, arrowprops=arrow)
             if edge.label:
-                middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.12)
-                axes.text(*middle, plain(edge.label), ha="center", fontsize=7, parse_math=False)
+                floor = floors[edge.start]
+                x = lefts[floor] + widths[floor] + gaps[floor] / 2  # beside the box, where no box of any floor stands
+                share = (x - start[0]) / (end[0] - start[0]) if end[0] != start[0] else 0.5
+                y = start[1] + share * (end[1] - start[1]) + 0.05
+                axes.text(x, y, plain(labels[edge]), ha="center", va="bottom", fontsize=7, parse_math=False)
         return svg(figure, description)
+
+
+def _floors(boxes: Sequence[str], edges: Sequence[Edge]) -> dict[str, int]:
+    """The column of each box: right of every box that an arrow comes from."""
+    with extra(Extra.PAGES, "Pages with graphs"):
+        import networkx
+
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(boxes)
+    graph.add_edges_from((edge.start, edge.end) for edge in edges if edge.start != edge.end)
+    floors: dict[str, int] = {}
+    acyclic = networkx.condensation(graph)
+    for floor, generation in enumerate(networkx.topological_generations(acyclic)):
+        floors |= {box: floor for component in generation for box in acyclic.nodes[component]["members"]}
+    return floors
+
+
+def _gap(labels: Iterable[str]) -> float:
+    """Inches right of a column: enough for the widest line of a label."""
+    widest = max((len(line) for label in labels for line in label.splitlines()), default=0)
+    return max(0.5, widest * _LETTER + _PAD)

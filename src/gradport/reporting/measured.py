@@ -26,7 +26,7 @@ from gradport.reporting.document import (
     Table,
     join_inline,
 )
-from gradport.reporting.findings import findings_table, outcome_text
+from gradport.reporting.finding_table import findings_table, outcome_text, worst_outcome
 from gradport.reporting.graphs import Edge, graph_figure
 from gradport.reporting.plots import (
     curve_plot,
@@ -44,6 +44,7 @@ __all__ = [
     "gradient_blocks",
     "onnx_blocks",
     "performance_blocks",
+    "result_blocks",
     "usage_blocks",
 ]
 
@@ -65,11 +66,23 @@ def draw_blocks(what: str, make: Callable[[], Iterable[Block]]) -> list[Block]:
         return [Paragraph((f"The {what} cannot be drawn from this Evidence: {first_line(error, 120)}.",))]
 
 
-def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
-    """What the gradient is: its kind, its curves, its Jacobian's error, and every Finding."""
+def result_blocks(evidence: Evidence) -> list[Block]:
+    """The outcome and the kind of gradient first, then each Finding that does not pass."""
     kinds = [finding for finding in evidence.findings if finding.rule == "differences"]
-    for finding in kinds:
-        yield Paragraph((Badge(finding.outcome), ": ", finding.message))
+    bad = [finding for finding in evidence.findings if not finding.outcome.passes and finding not in kinds]
+    outcome = worst_outcome([evidence])
+    head: Line = (Badge(outcome), " ", Code(evidence.subject))
+    if "refused" in evidence.series:
+        head = (*head, ". ONNX: ", Badge("refused"), f": {evidence.series['refused']}")
+    return [
+        Paragraph(head),
+        *(Paragraph((Badge(one.outcome), f" {one.kind}: " if one.kind else ": ", one.message)) for one in kinds),
+        *([findings_table(bad, f"Findings about {evidence.subject} that do not pass")] if bad else []),
+    ]
+
+
+def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
+    """What the gradient is: its curves, its Jacobian's error, and every Finding."""
     series = evidence.series
     if series.get("curves"):
         yield from draw_blocks("curves", lambda: _curves(path, evidence))
@@ -78,7 +91,7 @@ def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
     counts = collections.Counter(outcome_text(finding) for finding in evidence.findings)
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     told = findings_table(evidence.findings, f"What was found of {evidence.subject}")
-    yield Details((f"{len(evidence.findings)} findings: {summary}",), [told], open=not evidence.ok)
+    yield Details((f"{len(evidence.findings)} findings: {summary}",), [told])
     yield from (Paragraph((f"Without {name}: {why}",)) for name, why in series.get("left_out", {}).items())
 
 

@@ -27,7 +27,7 @@ from gradport.reporting.document import (
     Section,
     Table,
 )
-from gradport.reporting.findings import findings_table, outcome_text
+from gradport.reporting.finding_table import findings_table, outcome_text, worst_outcome
 from gradport.reporting.html import alone
 from gradport.reporting.measured import divergence_figure, draw_blocks
 
@@ -60,7 +60,7 @@ def run_page(title: str, found: Named, *, model: str = "") -> Page:
     for subject in subjects:
         blocks: list[Block] = []
         for source, evidence in subject.found:
-            blocks.append(Paragraph((Badge(_outcome([evidence])), f" {source}")))
+            blocks.append(Paragraph((Badge(worst_outcome([evidence])), f" {source}")))
             opened = not evidence.ok or len(found) == 1
             findings = list(_findings(evidence, places))
             blocks.append(Details((f"{len(evidence.findings)} findings",), findings, open=opened))
@@ -96,7 +96,7 @@ class _Subject:
 
     @property
     def outcome(self) -> Outcome:
-        return _outcome(self.evidences)
+        return worst_outcome(self.evidences)
 
 
 def _by_subject(found: Named) -> list[_Subject]:
@@ -111,14 +111,6 @@ def _by_subject(found: Named) -> list[_Subject]:
         else:
             groups.append([(source, evidence)])
     return [_Subject(f"{number}. {group[0][1].subject}", group) for number, group in enumerate(groups, 1)]
-
-
-def _outcome(evidences: Sequence[Evidence]) -> Outcome:
-    """The worst outcome; what is undecided has not failed."""
-    if all(evidence.ok for evidence in evidences):
-        return Outcome.OK
-    outcomes = {finding.outcome for evidence in evidences for finding in evidence.findings}
-    return next((one for one in (Outcome.FAILED, Outcome.ERROR, Outcome.UNDECIDED) if one in outcomes), Outcome.FAILED)
 
 
 def _summary(subjects: Sequence[_Subject]) -> Iterator[Block]:

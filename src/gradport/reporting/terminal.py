@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity
-from gradport.reporting.findings import outcome_text
+from gradport.reporting.finding_table import outcome_text
 
 if TYPE_CHECKING:
     from gradport.model.program import Program

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from gradport.errors import SpecError
 
-__all__ = ["Call", "Expression", "Integer", "Name", "evaluate", "fold", "is_name", "names_in", "parse"]
+__all__ = ["Application", "Expression", "Integer", "Name", "evaluate", "fold", "is_name", "names_in", "parse"]
 
 _TOKEN = re.compile(r"\s*(?:(?P<integer>\d+)|(?P<name>[A-Za-z_][A-Za-z0-9_.]*)|(?P<symbol>//|[-+*%(),]))")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -50,14 +50,14 @@ class Name:
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
+class Application:
     """An operator and what it is applied to: `+ - * // %` to two, `max` and `min` to two or more."""
 
     operator: str
     operands: tuple[Expression, ...]
 
 
-Expression = Integer | Name | Call
+Expression = Integer | Name | Application
 
 T = TypeVar("T")
 
@@ -149,7 +149,7 @@ class _Parser:
         found = operand()
         while self._token in operators:
             operator = self._take()
-            found = Call(operator, (found, operand()))
+            found = Application(operator, (found, operand()))
         return found
 
     def _factor(self) -> Expression:
@@ -157,12 +157,16 @@ class _Parser:
         if kind == "integer":
             return Integer(int(token))
         if kind == "name" and token in _FUNCTIONS:
-            return Call(token, self._arguments())
+            return Application(token, self._arguments())
         if kind == "name":
             return Name(token)
         if token == "-":
             with_sign = self._inner(self._factor)
-            return Integer(-with_sign.value) if isinstance(with_sign, Integer) else Call("-", (Integer(0), with_sign))
+            return (
+                Integer(-with_sign.value)
+                if isinstance(with_sign, Integer)
+                else Application("-", (Integer(0), with_sign))
+            )
         if token == "(":
             found = self._inner(self._sum)
             self._expect(")")

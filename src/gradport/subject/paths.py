@@ -6,7 +6,7 @@ import functools
 import os
 import re
 
-__all__ = ["portable", "without_machine"]
+__all__ = ["importable", "portable", "without_machine"]
 
 _PROJECT = ("pyproject.toml", "setup.py", "setup.cfg", ".git")
 _PACKAGES = ("site-packages", "dist-packages")
@@ -46,6 +46,15 @@ def _project_of(folder: str) -> str | None:
         if above == folder:
             return None
         folder = above
+
+
+def importable(file: str) -> tuple[str, str]:
+    """The folder to import a Python file from, and the name to import it by: `/x` and `pkg.sub.mod` for
+    `/x/pkg/sub/mod.py` where `pkg` and `sub` are packages, else `/x/pkg/sub` and `mod`."""
+    folder, base = os.path.split(os.path.abspath(file))
+    root = _outermost_package(folder)
+    packages = [] if root == folder else os.path.relpath(folder, root).split(os.sep)
+    return root, ".".join([*packages, os.path.splitext(base)[0]])
 
 
 def _outermost_package(folder: str) -> str:

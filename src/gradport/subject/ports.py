@@ -9,7 +9,14 @@ import dataclasses
 import enum
 from collections.abc import Container, Iterable
 
-__all__ = ["GraphSignature", "Port", "Role", "Slot", "input_port"]
+__all__ = ["GraphSignature", "Phase", "Port", "Role", "Slot", "input_port"]
+
+
+class Phase(enum.StrEnum):
+    """The half of a joint graph that a node or a call belongs to."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
 
 
 class Role(enum.StrEnum):

@@ -17,6 +17,7 @@ __all__ = [
     "Argument",
     "Bound",
     "bind",
+    "forward_parameters",
     "output_leaves",
     "place_of_gradient",
     "signature_of",
@@ -187,15 +188,23 @@ def signature_of(target: Any) -> inspect.Signature | None:
         return None
 
 
-def _function_signature(function: type[torch.autograd.Function]) -> inspect.Signature | None:
-    """The forward's parameters without ctx, which the older form of forward takes first."""
+def forward_parameters(function: type) -> list[inspect.Parameter]:
+    """The forward's parameters without ctx, which the older form of forward takes first; none where Python gives none.
+
+    Source: https://docs.pytorch.org/docs/stable/notes/extending.html#combined-or-separate-forward-and-setup-context
+    """
     try:
-        signature = inspect.signature(function.forward)
+        parameters = list(inspect.signature(function.forward).parameters.values())  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return []
+    older_form = function.setup_context is torch.autograd.Function.setup_context  # type: ignore[attr-defined]
+    if older_form and parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+        return parameters[1:]
+    return parameters
+
+
+def _function_signature(function: type[torch.autograd.Function]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function.forward).replace(parameters=forward_parameters(function))
     except (TypeError, ValueError):
         return None
-    if function.setup_context is not torch.autograd.Function.setup_context:
-        return signature
-    parameters = list(signature.parameters.values())
-    if parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
-        return signature.replace(parameters=parameters[1:])
-    return signature

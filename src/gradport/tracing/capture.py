@@ -14,11 +14,13 @@ from gradport.compat.torch.promotion import promote_types
 from gradport.compat.torch.sizes import ShapeAssumptions, require_equal
 from gradport.compat.torch.tracing import fake_mode, fake_tensor, trace
 from gradport.eager.control_flow import bodies
-from gradport.eager.custom_operators import CustomOperators
+from gradport.eager.custom_operators import CustomOperators, ReferencedOperators
 from gradport.eager.dimensions import Dimension, Dimensions, by_name
 from gradport.eager.inputs import sizes_of
 from gradport.eager.joint import CallResults, Joint, Slot
 from gradport.eager.randomness import Expected, Randomness, Supplied
+from gradport.eager.references import ReferenceHooks, has_reference
+from gradport.eager.run import ones, run_eager
 from gradport.errors import Error, ExportError
 from gradport.operators import markers
 from gradport.operators.normalization import averages_written
@@ -79,6 +81,7 @@ class Capture:
         dropped_updates: buffers that the subject changes.
         distributions: of each random input, by name.
         recomputed: for each checkpoint that is run anew, by number, the key of the Region around it.
+        references: each Function whose slow reference was traced, and whether the Function itself runs here.
     """
 
     joint: Joint
@@ -93,6 +96,7 @@ class Capture:
     dropped_updates: tuple[str, ...]
     distributions: dict[str, str]
     recomputed: dict[int, int | None]
+    references: dict[str, str]
 
 
 def capture(
@@ -196,7 +200,24 @@ def _trace(
         dropped_updates=tracing.call_results.updates,
         distributions=tracing.call_results.distributions,
         recomputed=tracing.regions.recomputed,
+        references=_references(joint, tracing.regions.found),
     )
+
+
+def _references(joint: Joint, regions: Mapping[int, Region]) -> dict[str, str]:
+    """Where the Function itself runs here, the proof holds the reference against it."""
+    functions = dict.fromkeys(region.function for region in regions.values())
+    replaced = [function for function in functions if has_reference(function)]
+    if not replaced:
+        return {}
+    hooks, operators = ReferenceHooks(always=False), ReferencedOperators()
+    run_eager(joint, joint.examples(), ones, hooks=hooks, operators=operators)
+    return {
+        f"{function.__module__}.{function.__qualname__}": "does not run here"
+        if function in hooks.replaced | operators.replaced
+        else "runs here"
+        for function in replaced
+    }
 
 
 class _Tracing:
@@ -204,6 +225,7 @@ class _Tracing:
 
     def __init__(self, joint: Joint, slots: list[Slot], random: Callable[[], Randomness]) -> None:
         self.joint = joint
+        self._traced = joint.for_trace()
         self.random = random
         self.slots = slots
         self.regions = Regions(joint.state.modules())
@@ -222,7 +244,7 @@ class _Tracing:
             symbolic_numbers(),
             CustomOperators(self.regions, operators_with_rows()),
         ):
-            call_results = self.joint(dict(zip(self.slots, tensors, strict=True)), _cotangent, self.random)
+            call_results = self._traced(dict(zip(self.slots, tensors, strict=True)), _cotangent, self.random)
         self.call_results = call_results
         results = self.joint.listed(call_results)
         self.outputs = tuple(results)

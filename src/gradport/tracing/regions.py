@@ -28,6 +28,7 @@ from gradport.eager.custom_operators import stand_in_of_function
 from gradport.eager.references import ReferenceHooks
 from gradport.operators.markers import mark
 from gradport.operators.replacing import Replacing
+from gradport.subject.ports import Phase
 from gradport.subject.user_code import Place, here
 from gradport.tracing.indexing import IndexByTensor
 
@@ -47,7 +48,7 @@ class Region:
     Attributes:
         key: number of this region in its trace.
         function: the Function class.
-        phase: "forward" or "backward".
+        phase: forward or backward.
         parent: key of the region around it, or None.
         forward: for a backward, the key of its forward; for a forward, its own key; None where torch hides it.
         entered: what was passed: for each position, the index among the marked tensors or None for anything else.
@@ -59,7 +60,7 @@ class Region:
 
     key: int
     function: type
-    phase: str
+    phase: Phase
     parent: int | None
     forward: int | None
     entered: tuple[int | None, ...]
@@ -164,7 +165,7 @@ class Regions(Hooks):
         key = len(self.found)
         tensors, entered = _tensors_of(args)
         statics = {index: value for index, value in enumerate(args) if not isinstance(value, torch.Tensor)}
-        return self._open(Region(key, function, "forward", self._parent(), key, entered, statics, here()), tensors)
+        return self._open(Region(key, function, Phase.FORWARD, self._parent(), key, entered, statics, here()), tensors)
 
     def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
         """Marks what a Function with a `setup_context` saves."""
@@ -193,7 +194,7 @@ class Regions(Hooks):
         forward = self._region_of(context)
         key = None if forward is None else forward.key
         operator = stand_in_of_function(function)
-        region = Region(len(self.found), operator or function, "backward", self._parent(), key, entered, {}, here())
+        region = Region(len(self.found), operator or function, Phase.BACKWARD, self._parent(), key, entered, {}, here())
         self._open(region, tensors)
         results = _own(_in_modes(run))
         self._close(region, results if operator is None else results[:-1])

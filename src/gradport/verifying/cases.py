@@ -24,7 +24,7 @@ from gradport.eager.inputs import (
 )
 from gradport.eager.joint import Joint
 from gradport.errors import SpecError
-from gradport.proving.answers import Case, CaseKind
+from gradport.proving.answers import InputKind, InputSet
 
 __all__ = ["case_sizes", "cases"]
 
@@ -72,7 +72,7 @@ def cases(
     *,
     fresh_ones: int = 3,
     overflowing: bool = True,
-) -> Iterator[Case]:
+) -> Iterator[InputSet]:
     """The example, fresh values at its sizes, each size of each dimension, where there are several all at once, other
     strides, and edge values in what goes in and in the cotangents.
 
@@ -95,14 +95,14 @@ def _list_inputs(
     generator: torch.Generator,
     fresh_ones: int,
     overflowing: bool,
-) -> Iterator[Case]:
-    yield Case.example(joint)
+) -> Iterator[InputSet]:
+    yield InputSet.example(joint)
     at_example = sizes_of(joint, dimensions)
 
-    def moved(what: str, sizes: dict[str, int], *, empty: bool = False) -> Case:
+    def moved(what: str, sizes: dict[str, int], *, empty: bool = False) -> InputSet:
         within = functools.partial(fresh_within, joint, dimensions, sizes, generator)
-        kind = CaseKind.EDGE if empty else CaseKind.PLAIN  # an empty mean is nan, or what a runtime makes of it
-        return Case(what, fresh(joint, dimensions, sizes, generator), kind, otherwise=within)
+        kind = InputKind.EDGE if empty else InputKind.PLAIN  # an empty mean is nan, or what a runtime makes of it
+        return InputSet(what, fresh(joint, dimensions, sizes, generator), kind, otherwise=within)
 
     for count in range(fresh_ones):
         yield moved(f"fresh values {count + 1}", at_example)
@@ -118,16 +118,16 @@ def _list_inputs(
             yield moved(what, said, empty=0 in said.values())
     plain = fresh_within(joint, dimensions, at_example, generator)
     for what, tensors in layouts(plain):
-        yield Case(what, tensors)
+        yield InputSet(what, tensors)
     for what, tensors in ties(joint, plain, generator):
-        yield Case(what, tensors, CaseKind.TIES)
+        yield InputSet(what, tensors, InputKind.TIES)
     for what, tensors in edges(joint, plain, generator, specials):
-        yield Case(what, tensors, CaseKind.EDGE)
+        yield InputSet(what, tensors, InputKind.EDGE)
     for what, tensors in edges(joint, plain, generator, largest) if overflowing else ():
-        yield Case(what, tensors, CaseKind.EDGE, overflows=True)
+        yield InputSet(what, tensors, InputKind.EDGE, overflows=True)
     if joint.wanted and joint.subject.loss is None:
         for special in ("nan", "inf"):
-            yield Case(f"{special} in the cotangents", plain, CaseKind.EDGE, cotangent=_holding(float(special)))
+            yield InputSet(f"{special} in the cotangents", plain, InputKind.EDGE, cotangent=_holding(float(special)))
 
 
 def _holding(value: float) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -17,15 +17,16 @@ import torch.fx
 
 from gradport.errors import ProgramError
 from gradport.model.program import Program
-from gradport.proving.answers import Case, Reference
+from gradport.model.subgraphs import values_read
+from gradport.proving.answers import InputSet, Reference
 from gradport.proving.divergence import distance, operator_values
-from gradport.proving.intermediates import Flat, fetch_values, reads, values_by_name
+from gradport.proving.intermediates import Flat, fetch_values, values_by_name
 from gradport.runtimes.ort import unoptimized
 from gradport.tracing import Capture
 from gradport.tracing.regions import module_of, place_of
 from gradport.verifying.differences import describe_call, differences
 from gradport.verifying.found import Found, describe, series
-from gradport.verifying.trial import Trial
+from gradport.verifying.verification import Verification
 
 __all__ = ["foreign"]
 
@@ -49,11 +50,13 @@ class _Place:
     wanted: torch.Tensor
 
 
-def foreign(trial: Trial, captured: Capture, own: Program, given: Flat, case: Case, answer: Reference) -> Found | None:
+def foreign(
+    verification: Verification, captured: Capture, own: Program, given: Flat, case: InputSet, answer: Reference
+) -> Found | None:
     """The first node of another exporter's model that departs, or None where none can be named.
 
     Args:
-        trial: the model and the Subject.
+        verification: the model and the Subject.
         captured: the Subject's trace.
         own: the trace as gradport writes it, without local functions.
         given: the model.
@@ -62,7 +65,7 @@ def foreign(trial: Trial, captured: Capture, own: Program, given: Flat, case: Ca
     Raises:
         ProgramError: ONNX Runtime fails on the model.
     """
-    feeds = trial.feeds(answer)
+    feeds = verification.feeds(answer)
     operators = operator_values(captured, case.tensors, answer)
     held = [*answer.feeds.values(), *captured.joint.examples().values()]
     names = [str(value.name) for node in given.nodes() if node.op_type != "Constant" for value in node.outputs]
@@ -71,7 +74,7 @@ def foreign(trial: Trial, captured: Capture, own: Program, given: Flat, case: Ca
         strange = _strange(found, [*operators.values(), *held], limit)
         suspects = _suspects(given, strange)
         if suspects:
-            place = _to_blame(trial, given, captured, operators, found, suspects, answer)
+            place = _to_blame(verification, given, captured, operators, found, suspects, answer)
             last = suspects[-1] if place is None else place.node
             far = [(node, float(name in strange)) for node, name in _compute(given, found)]
             values = series(given, [node for node, _ in far], [share for _, share in far], last)
@@ -113,12 +116,12 @@ def _suspects(given: Flat, strange: set[str]) -> list[ir.Node]:
         if name in needed or name not in producers:
             continue
         needed.add(name)
-        waiting += [str(v.name) for v in reads(producers[name]) if v is not None and str(v.name) in strange]
+        waiting += [str(v.name) for v in values_read(producers[name]) if str(v.name) in strange]
     return [node for node in given.nodes() if any(str(value.name) in needed for value in node.outputs)]
 
 
 def _to_blame(
-    trial: Trial,
+    verification: Verification,
     given: Flat,
     captured: Capture,
     operators: Mapping[str, torch.Tensor],
@@ -145,35 +148,35 @@ def _to_blame(
                 if tries > _TRIES:
                     return None
                 wanted = wanted.reshape(found[name].shape)
-                if _is_right_with(trial, given, name, wanted, answer):
+                if _is_right_with(verification, given, name, wanted, answer):
                     return _Place(node, name, nodes[operator], wanted)
     return None
 
 
-def _is_right_with(trial: Trial, given: Flat, name: str, wanted: torch.Tensor, answer: Reference) -> bool:
+def _is_right_with(verification: Verification, given: Flat, name: str, wanted: torch.Tensor, answer: Reference) -> bool:
     """Whether the model's results agree with eager once one of its values is given."""
     model = given.model.clone()
     old = values_by_name(model.graph)[name]
     if old.is_graph_output():
-        return _is_right(trial, answer, {**_results(trial, given, answer), name: wanted})
+        return _is_right(verification, answer, {**_results(verification, given, answer), name: wanted})
     new = ir.Value(name=f"{name}_given", type=old.type, shape=ir.Shape(wanted.shape))
     old.replace_all_uses_with(new)
     model.graph.inputs.append(new)
-    feeds = {**trial.feeds(answer), f"{name}_given": wanted}
+    feeds = {**verification.feeds(answer), f"{name}_given": wanted}
     try:
-        return _is_right(trial, answer, unoptimized(Program(model))(feeds))
+        return _is_right(verification, answer, unoptimized(Program(model))(feeds))
     except ProgramError:
         return False
 
 
-def _results(trial: Trial, given: Flat, answer: Reference) -> dict[str, torch.Tensor]:
-    return unoptimized(Program(given.model.clone()))(trial.feeds(answer))
+def _results(verification: Verification, given: Flat, answer: Reference) -> dict[str, torch.Tensor]:
+    return unoptimized(Program(given.model.clone()))(verification.feeds(answer))
 
 
-def _is_right(trial: Trial, answer: Reference, results: Mapping[str, torch.Tensor]) -> bool:
-    assert trial.matched is not None
-    under_our_names = {ours: results[theirs] for ours, theirs in trial.matched.outputs.items()}
-    return all(comparison.ok for comparison in trial.compare_results(answer, under_our_names).values())
+def _is_right(verification: Verification, answer: Reference, results: Mapping[str, torch.Tensor]) -> bool:
+    assert verification.matched is not None
+    under_our_names = {ours: results[theirs] for ours, theirs in verification.matched.outputs.items()}
+    return all(comparison.ok for comparison in verification.compare_results(answer, under_our_names).values())
 
 
 def _first_computing(suspects: Sequence[ir.Node]) -> ir.Node:
@@ -239,7 +242,7 @@ def _leads_to(node: ir.Node, last: ir.Node, suspects: Sequence[ir.Node]) -> bool
     waiting, seen = [last], set()
     while waiting:
         at = waiting.pop()
-        for value in reads(at):
+        for value in values_read(at):
             producer = None if value is None else value.producer()
             if producer is None or producer.name in seen or producer.name not in inside:
                 continue

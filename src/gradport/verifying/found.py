@@ -9,6 +9,7 @@ import onnx_ir as ir
 import torch
 
 from gradport.proving.intermediates import Flat, Make, fetch_values
+from gradport.subject.ports import Phase
 
 __all__ = ["Found", "by_place", "describe", "series"]
 
@@ -21,7 +22,7 @@ class Found:
         node: its name in the graph or function that holds it.
         op_type: its operator.
         function: domain and name of the local function that holds it, or None.
-        half: "forward" or "backward".
+        phase: forward or backward.
         module: path of the module that it comes from, or None.
         place: the user's source line, or None.
         values: how far each node's value stands off, in the order of the graph: for a plot.
@@ -36,7 +37,7 @@ class Found:
     node: str
     op_type: str
     function: tuple[str, str] | None
-    half: str
+    phase: Phase
     module: str | None
     place: str | None
     values: tuple[dict[str, object], ...]
@@ -62,7 +63,7 @@ def describe(
     name = str(node.name)
     origin = given.origins[name]
     known_better = beside.origins.get(name, origin)
-    half = "backward" if name in given.backward() else "forward"
+    phase = Phase.BACKWARD if name in given.backward() else Phase.FORWARD
     inside = f" of the function {'::'.join(origin.function)}" if origin.function else ""
     module, place = origin.module or known_better.module, origin.place or known_better.place
     if place is None:  # a constant stands where it is read
@@ -78,7 +79,7 @@ def describe(
         node=origin.name,
         op_type=node.op_type,
         function=origin.function,
-        half=half,
+        phase=phase,
         module=module,
         place=place,
         values=tuple(dict(entry) for entry in series),
@@ -87,8 +88,10 @@ def describe(
         feeds=feeds,
         expected=expected,
         culprit=culprit,
-        sentence=f"The first node that departs is {origin.name!r} ({node.op_type}){inside}, in the {half} half{where}: "
-        f"{why}.",
+        sentence=(
+            f"The first node that departs is {origin.name!r} ({node.op_type}){inside}, "
+            f"in the {phase} half{where}: {why}."
+        ),
     )
 
 
@@ -105,7 +108,7 @@ def series(model: Flat, nodes: Sequence[ir.Node], far: Sequence[float], first: i
         {
             "node": str(node.name),
             "op": node.op_type,
-            "half": "backward" if node.name in backward else "forward",
+            "half": Phase.BACKWARD if node.name in backward else Phase.FORWARD,
             "place": model.origins[str(node.name)].place,
             "relative": relative,
             "first": node is first,

@@ -24,15 +24,16 @@ from gradport.exporting.export import lower_unproved
 from gradport.exporting.selftest import require_working_export
 from gradport.lowering import OPSETS, decomposition_table, forms_of
 from gradport.model.program import Program
-from gradport.proving.answers import Case, Reference
+from gradport.model.subgraphs import values_read
+from gradport.proving.answers import InputSet, Reference
 from gradport.proving.divergence import distance, first_departure
-from gradport.proving.intermediates import Flat, Make, fetch_values, flat, reads
+from gradport.proving.intermediates import Flat, Make, fetch_values, flat
 from gradport.runtimes.ort import unoptimized
 from gradport.runtimes.table import known_runtimes
 from gradport.tracing import Capture, capture
 from gradport.verifying.foreign import foreign
 from gradport.verifying.found import Found, by_place, describe, series
-from gradport.verifying.trial import Trial
+from gradport.verifying.verification import Verification
 from gradport.verifying.vote import Verdict
 
 __all__ = ["Found", "localise"]
@@ -44,31 +45,31 @@ _ROUNDING = 1e-3
 """Relative to the scale: how far two runtimes' values may stand apart where one of them is suspected."""
 
 
-def localise(trial: Trial, case: Case, verdict: Verdict) -> Found | None:
-    """The first node of the Trial's model that departs on a case, or None where that cannot be said.
+def localise(verification: Verification, case: InputSet, verdict: Verdict) -> Found | None:
+    """The first node of the Verification's model that departs on a case, or None where that cannot be said.
 
     Args:
-        trial: the model and the Subject.
+        verification: the model and the Subject.
         case: inputs that show it.
         verdict: who is wrong.
     """
     try:
-        given = flat(trial.program.model)
-        answer = trial.answer(case)
-        feeds = trial.feeds(answer)
+        given = flat(verification.program.model)
+        answer = verification.answer(case)
+        feeds = verification.feeds(answer)
         suspects = [row.name for row in known_runtimes().values() if row.family == verdict.culprit]
         if suspects:
-            return _beside_another_runtime(trial, given, feeds, suspects)
-        return _in_the_graph(trial, given, feeds, case, answer)
+            return _beside_another_runtime(verification, given, feeds, suspects)
+        return _in_the_graph(verification, given, feeds, case, answer)
     except (Error, ValueError, AssertionError, RuntimeError):  # what stands in the way is no fault of the model's
         return None
 
 
 def _beside_another_runtime(
-    trial: Trial, given: Flat, feeds: dict[str, torch.Tensor], suspects: Sequence[str]
+    verification: Verification, given: Flat, feeds: dict[str, torch.Tensor], suspects: Sequence[str]
 ) -> Found | None:
     rows = known_runtimes()
-    suspect = next((name for name in suspects if name in trial.runners), suspects[0])
+    suspect = next((name for name in suspects if name in verification.runners), suspects[0])
     others = [name for name in ("reference", "onnxruntime-disabled") if rows[name].family != rows[suspect].family]
     for other in others:
         try:
@@ -82,44 +83,46 @@ def _beside_another_runtime(
 
 
 def _in_the_graph(
-    trial: Trial, given: Flat, feeds: dict[str, torch.Tensor], case: Case, answer: Reference
+    verification: Verification, given: Flat, feeds: dict[str, torch.Tensor], case: InputSet, answer: Reference
 ) -> Found | None:
-    captured = _capture(trial)
-    fresh = flat(_again(trial, captured).model)
+    captured = _capture(verification)
+    fresh = flat(_again(verification, captured).model)
     if _shared_nodes(given, fresh) > 0.5:
         found = _first(given, unoptimized, fresh, unoptimized, feeds, lambda d: d > 0)
         if found is not None:
             why = "the file is not what its subject exports to"
             return describe(given, feeds, found, unoptimized, fresh, why, "the exported graph")
-        return _find_wrong_lowering(trial, captured, case, answer)
-    return foreign(trial, captured, _inline(trial, captured), given, case, answer)
+        return _find_wrong_lowering(verification, captured, case, answer)
+    return foreign(verification, captured, _inline(verification, captured), given, case, answer)
 
 
-def _capture(trial: Trial) -> Capture:
-    joint = trial.joint
-    require_working_export(_opset(trial.program))
+def _capture(verification: Verification) -> Capture:
+    joint = verification.joint
+    require_working_export(_opset(verification.program))
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
-    expected = trial.random is Expected
-    return capture(joint, dimensions, decomposition_table(_opset(trial.program)), expected=expected)
+    expected = verification.random is Expected
+    return capture(joint, dimensions, decomposition_table(_opset(verification.program)), expected=expected)
 
 
-def _again(trial: Trial, captured: Capture) -> Program:
+def _again(verification: Verification, captured: Capture) -> Program:
     """The Subject exported once more, as the model was."""
-    options = trial.program.provenance.get("options", {})
+    options = verification.program.provenance.get("options", {})
     form = options.get("functions", "keep")
     forms = forms_of(form if form in ("keep", "inline", "opaque", "symbolic") else "inline")
     return lower_unproved(
-        captured, _opset(trial.program), forms, options={"finite_math": bool(options.get("finite_math", False))}
+        captured, _opset(verification.program), forms, options={"finite_math": bool(options.get("finite_math", False))}
     )
 
 
-def _inline(trial: Trial, captured: Capture) -> Program:
+def _inline(verification: Verification, captured: Capture) -> Program:
     """The trace without local functions; its values know their operators."""
-    return lower_unproved(captured, _opset(trial.program), forms_of("inline"), options={"finite_math": False})
+    return lower_unproved(captured, _opset(verification.program), forms_of("inline"), options={"finite_math": False})
 
 
-def _find_wrong_lowering(trial: Trial, captured: Capture, case: Case, answer: Reference) -> Found | None:
-    inline = _inline(trial, captured)
+def _find_wrong_lowering(
+    verification: Verification, captured: Capture, case: InputSet, answer: Reference
+) -> Found | None:
+    inline = _inline(verification, captured)
     departed = first_departure(captured, inline, unoptimized, case.tensors, answer)
     if departed is None:
         return None
@@ -157,7 +160,7 @@ def _first(
         return {name: distance(ours[name], others[name]) for name in names if name in ours and name in others}
 
     for node in nodes:  # a weight that is another one has no node of its own
-        if any(value is not None and str(value.name) in held for value in reads(node)):
+        if any(str(value.name) in held for value in values_read(node)):
             return node, ()
     if _weight(left, feeds) > _BYTES:
         last = _bisect(nodes, distances, departs, left)
@@ -177,9 +180,7 @@ def _bisect(
     model: Flat,
 ) -> ir.Node | None:
     """The last node of the shortest prefix at whose end something departs that is still needed."""
-    last_use = {
-        str(value.name): index for index, node in enumerate(nodes) for value in reads(node) if value is not None
-    }
+    last_use = {str(value.name): index for index, node in enumerate(nodes) for value in values_read(node)}
     last_use |= {str(value.name): len(nodes) for value in model.model.graph.outputs}
 
     def departed(length: int) -> bool:

@@ -23,7 +23,8 @@ import onnx_ir as ir
 
 from gradport.errors import OutputError
 from gradport.evidence.evidence import environment
-from gradport.proving.intermediates import fetch_values, reads
+from gradport.model.subgraphs import values_read
+from gradport.proving.intermediates import fetch_values
 from gradport.runtimes.ort import unoptimized
 from gradport.runtimes.reference_evaluator import to_numpy
 from gradport.verifying.found import Found
@@ -94,7 +95,7 @@ def _extract(found: Found) -> tuple[ir.Model, dict[str, np.ndarray], dict[str, n
     """The node alone, its inputs named x0, x1, ... and its outputs y0, ...; what is constant stays in the model."""
     graph = found.model.model.graph
     node = next(node for node in graph if node.name == found.flat_name)
-    read = list(dict.fromkeys(value for value in reads(node) if value is not None))
+    read = list(dict.fromkeys(values_read(node)))
     constants = {value: tensor for value in read if (tensor := _constant(value)) is not None}
     wanted = [str(value.name) for value in read if value not in constants and str(value.name) not in found.feeds]
     values = found.feeds | fetch_values(found.model, unoptimized, found.feeds, wanted)
@@ -142,7 +143,7 @@ def _fill(
         outputs=_entries(outputs, folder),
     )
     (folder / "repro.py").write_text(script, "utf-8")
-    said = {"operator": found.op_type, "half": found.half, "who": found.culprit, "versions": environment()}
+    said = {"operator": found.op_type, "half": found.phase, "who": found.culprit, "versions": environment()}
     (folder / "versions.json").write_text(json.dumps(said, indent=1) + "\n", "utf-8")
 
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 
 from gradport.isolation.child import run_in_child
-from gradport.proving.answers import Case
-from gradport.verifying.trial import Trial
+from gradport.proving.answers import InputSet
+from gradport.verifying.verification import Verification
 
 __all__ = ["crashing"]
 
@@ -27,12 +27,12 @@ _MOST = 4
 """Crashes after which the rest of the cases is taken to crash as well."""
 
 
-def crashing(trial: Trial, cases: Sequence[Case]) -> list[str]:
+def crashing(verification: Verification, cases: Sequence[InputSet]) -> list[str]:
     """The cases on which eager, in its dtype or in float64, kills its process."""
     found: list[str] = []
     left = list(cases)
     while left:
-        survived = _count_survived(trial, left)
+        survived = _count_survived(verification, left)
         if survived is None or survived >= len(left):
             break
         if len(found) == _MOST:
@@ -42,16 +42,16 @@ def crashing(trial: Trial, cases: Sequence[Case]) -> list[str]:
     return found
 
 
-def _count_survived(trial: Trial, cases: Sequence[Case]) -> int | None:
+def _count_survived(verification: Verification, cases: Sequence[InputSet]) -> int | None:
     """How many cases the child got through before it was killed; None where that cannot be told."""
-    found = run_in_child(functools.partial(_try, trial, cases), _SECONDS)
+    found = run_in_child(functools.partial(_try, verification, cases), _SECONDS)
     if found is None:
         return None
     dots, status = found
     return len(dots) if os.WIFSIGNALED(status) else len(cases)
 
 
-def _try(trial: Trial, cases: Sequence[Case], writing: int) -> None:
+def _try(verification: Verification, cases: Sequence[InputSet], writing: int) -> None:
     """A dot for each case that was survived."""
     faulthandler.disable()
     silence = os.open(os.devnull, os.O_WRONLY)
@@ -60,5 +60,5 @@ def _try(trial: Trial, cases: Sequence[Case], writing: int) -> None:
     torch.set_num_threads(1)
     for case in cases:
         with contextlib.suppress(BaseException):  # whatever it raises, it is alive
-            trial.answer(case).oracle()
+            verification.answer(case).oracle()
         os.write(writing, b".")

@@ -21,7 +21,7 @@ from gradport.evidence.tolerance import CRITERION
 from gradport.isolation.effort import Deadline, Profile, as_effort, as_seconds
 from gradport.lowering.passes.generators import draws_as_inputs
 from gradport.model.program import Program
-from gradport.proving.answers import Case, CaseKind
+from gradport.proving.answers import InputKind, InputSet
 from gradport.proving.draws import faults_of_draws
 from gradport.proving.weights import move_constants, with_weights
 from gradport.runtimes.table import choose_runtimes
@@ -34,10 +34,10 @@ from gradport.verifying.completing import as_program, complete_subject
 from gradport.verifying.localise import localise
 from gradport.verifying.reproducer import write_reproducer
 from gradport.verifying.rules import VerifyRule, chosen_rules
-from gradport.verifying.shapes import shapes_and_types
+from gradport.verifying.shapes_and_types import shapes_and_types
 from gradport.verifying.shrinking import explore, smallest
 from gradport.verifying.surviving import crashing
-from gradport.verifying.trial import Trial, Worst
+from gradport.verifying.verification import Verification, Worst
 from gradport.verifying.vote import Jury
 from gradport.verifying.work import Allowance, work_of
 
@@ -126,20 +126,20 @@ def verify(
     drawing = program.provenance.get("options", {}).get("random")
     random = Expected if drawing == "off" else None
     cut = draws_as_inputs(program)
-    trial = Trial(cut, joint, choose_runtimes(runtimes), rtol=rtol, atol=atol, random=random, seed=seed)
+    verification = Verification(cut, joint, choose_runtimes(runtimes), rtol=rtol, atol=atol, random=random, seed=seed)
     plan = _Plan(
         rules=chosen_rules(only, (*skip, *said.skip)),
         allowance=Allowance(work_of(joint), as_effort(Profile.DEFAULT, budget)),
         deadline=Deadline(as_seconds(time_limit)),
         reproducer=reproducer,
     )
-    found = _try_cases(trial, dimensions, case_sizes(joint, dimensions, sizes), plan)
-    judged = list(_judge_results(trial, Space(dimensions, sizes or {}), plan))
-    judged = _replace_findings(judged, _with_other_weights(trial, dimensions, plan))
-    shapes = shapes_and_types(trial, _at_sizes(trial, dimensions), findings.where(trial))
-    draws = _draws(trial, program) if cut is not program else []
+    found = _try_cases(verification, dimensions, case_sizes(joint, dimensions, sizes), plan)
+    judged = list(_judge_results(verification, Space(dimensions, sizes or {}), plan))
+    judged = _replace_findings(judged, _with_other_weights(verification, dimensions, plan))
+    shapes = shapes_and_types(verification, _at_sizes(verification, dimensions), findings.where(verification))
+    draws = _draws(verification, program) if cut is not program else []
     every = [*judged, *draws, *found, *shapes]
-    return _evidence(trial, [*said.findings(), *(finding for finding in every if plan.asks(finding.rule))])
+    return _evidence(verification, [*said.findings(), *(finding for finding in every if plan.asks(finding.rule))])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,41 +162,41 @@ class _Plan:
         """Whether Findings of this name are wanted; those that no rule gives are about the runs themselves."""
         return rule not in list(VerifyRule) or rule in self.rules
 
-    def tries(self, case: Case) -> bool:
+    def tries(self, case: InputSet) -> bool:
         """Whether some rule that is asked looks at a case."""
         return case.is_example or _RULE_OF[case.kind] in self.rules
 
 
 _RULE_OF = {
-    CaseKind.PLAIN: VerifyRule.AGREES,
-    CaseKind.EDGE: VerifyRule.EDGE_VALUES,
-    CaseKind.TIES: VerifyRule.TIES,
+    InputKind.PLAIN: VerifyRule.AGREES,
+    InputKind.EDGE: VerifyRule.EDGE_VALUES,
+    InputKind.TIES: VerifyRule.TIES,
 }
 
 
-def _draws(trial: Trial, program: Program) -> list[Finding]:
+def _draws(verification: Verification, program: Program) -> list[Finding]:
     """What is said of the numbers that a file draws by itself; everything else is held against eager with the draws as
     inputs."""
-    if trial.matched is None:
+    if verification.matched is None:
         return []
-    feeds = trial.feeds(trial.answer(Case.example(trial.joint)))
+    feeds = verification.feeds(verification.answer(InputSet.example(verification.joint)))
     try:
         faults = faults_of_draws(program, feeds)
     except ProgramError as error:
         faults = {"random": str(error)}
-    return [findings.draw(trial, name, faults.get(name)) for name in program.provenance["distributions"]]
+    return [findings.draw(verification, name, faults.get(name)) for name in program.provenance["distributions"]]
 
 
-def _with_other_weights(trial: Trial, dimensions: Dimensions, plan: _Plan) -> list[Finding]:
+def _with_other_weights(verification: Verification, dimensions: Dimensions, plan: _Plan) -> list[Finding]:
     """What departs when the weights all of whose elements are equal hold other values; nothing where a result departs
     already, where there are no such weights, or where they are not initializers of the model under their names."""
-    generator = torch.Generator().manual_seed(trial.seed)
-    weights = move_constants(trial.program, trial.joint, generator)
-    if not weights or not all(worst.comparison.ok for worst in trial.plain.values()):
+    generator = torch.Generator().manual_seed(verification.seed)
+    weights = move_constants(verification.program, verification.joint, generator)
+    if not weights or not all(worst.comparison.ok for worst in verification.plain.values()):
         return []
-    twin = trial.with_program(with_weights(trial.program, trial.joint, weights))
-    tensors = fresh(trial.joint, dimensions, sizes_of(trial.joint, dimensions), generator)
-    twin.run(Case("fresh values and other weights", tensors | weights))
+    twin = verification.with_program(with_weights(verification.program, verification.joint, weights))
+    tensors = fresh(verification.joint, dimensions, sizes_of(verification.joint, dimensions), generator)
+    twin.run(InputSet("fresh values and other weights", tensors | weights))
     failed = {key: worst for key, worst in twin.plain.items() if not worst.comparison.ok}
     found = [findings.agreement(twin, runtime, result) for runtime, result in failed]
     blamed = _blame(twin, failed, plan, compiled=False)
@@ -210,64 +210,66 @@ def _replace_findings(found: Sequence[Finding], later: Sequence[Finding]) -> lis
 
 
 def _try_cases(
-    trial: Trial, dimensions: Dimensions, sizes: Mapping[str, tuple[int, ...]], plan: _Plan
+    verification: Verification, dimensions: Dimensions, sizes: Mapping[str, tuple[int, ...]], plan: _Plan
 ) -> list[Finding]:
     """Runs the cases that there is work and time left for; what was not tried, and what a runtime failed on."""
-    generator = torch.Generator().manual_seed(trial.seed)
+    generator = torch.Generator().manual_seed(verification.seed)
     late: list[str] = []
     spent: list[str] = []
     deadly: list[str] = []
-    trial.large = plan.allowance.is_large
+    verification.large = plan.allowance.is_large
     fresh_ones = plan.allowance.effort.count(1, 3, 10)
-    every = cases(trial.joint, dimensions, sizes, generator, fresh_ones=fresh_ones, overflowing=not trial.given)
-    example = Case.example(trial.joint)
-    for case in _survivors(trial, (case for case in every if plan.tries(case)), deadly):
-        if trial.cases and plan.deadline.is_over:
+    every = cases(
+        verification.joint, dimensions, sizes, generator, fresh_ones=fresh_ones, overflowing=not verification.given
+    )
+    example = InputSet.example(verification.joint)
+    for case in _survivors(verification, (case for case in every if plan.tries(case)), deadly):
+        if verification.cases and plan.deadline.is_over:
             late.append(case.what)
-        elif trial.cases and not plan.allowance.takes(case, example):
+        elif verification.cases and not plan.allowance.takes(case, example):
             spent.append(case.what)
         else:
-            trial.run(case)
-    found = [findings.not_reached(trial, spent)] if spent else []
-    found += [findings.too_late(trial, late, plan.deadline)] if late else []
-    return [*findings.stumbles(trial), *found, *findings.deadly(trial, deadly)]
+            verification.run(case)
+    found = [findings.not_reached(verification, spent)] if spent else []
+    found += [findings.too_late(verification, late, plan.deadline)] if late else []
+    return [*findings.stumbles(verification), *found, *findings.deadly(verification, deadly)]
 
 
-def _survivors(trial: Trial, every: Iterator[Case], deadly: list[str]) -> Iterator[Case]:
+def _survivors(verification: Verification, every: Iterator[InputSet], deadly: list[str]) -> Iterator[InputSet]:
     """The cases without those on which eager kills its process, whose names go to `deadly`."""
     for case in every:
         if not case.edge:
             yield case
             continue
         rest = [case, *every]
-        deadly += crashing(trial, [one for one in rest if one.edge])
+        deadly += crashing(verification, [one for one in rest if one.edge])
         yield from (one for one in rest if one.what not in deadly)
 
 
-def _judge_results(trial: Trial, space: Space, plan: _Plan) -> Iterator[Finding]:
+def _judge_results(verification: Verification, space: Space, plan: _Plan) -> Iterator[Finding]:
     """Every result in every runtime; what differs is made small and put to the vote."""
-    if all(worst.comparison.ok for worst in trial.plain.values()) and not plan.deadline.is_over:
-        found = explore(trial, space, plan.allowance.explored)
+    if all(worst.comparison.ok for worst in verification.plain.values()) and not plan.deadline.is_over:
+        found = explore(verification, space, plan.allowance.explored)
         if found is not None:
-            trial.run(found)
-    yield from findings.running(trial)
-    yield from findings.nothing_compared(trial)
-    failed = {key: worst for key, worst in trial.plain.items() if not worst.comparison.ok}
+            verification.run(found)
+    yield from findings.running(verification)
+    yield from findings.nothing_compared(verification)
+    failed = {key: worst for key, worst in verification.plain.items() if not worst.comparison.ok}
     for runtime, result in list(failed)[:_SHRUNK] if not plan.deadline.is_over else ():
-        case = smallest(trial, space, runtime, result, failed[runtime, result].case, plan.allowance.shrunk)
-        comparison = trial.failing(runtime, result, case)
+        case = smallest(verification, space, runtime, result, failed[runtime, result].case, plan.allowance.shrunk)
+        comparison = verification.failing(runtime, result, case)
         if comparison is not None:
-            trial.plain[runtime, result] = failed[runtime, result] = Worst(comparison, case)
-    for runtime, result in ((runtime, result) for runtime in trial.runners for result in trial.roles):
-        finding = findings.agreement(trial, runtime, result)
+            verification.plain[runtime, result] = failed[runtime, result] = Worst(comparison, case)
+    for runtime, result in ((runtime, result) for runtime in verification.runners for result in verification.roles):
+        finding = findings.agreement(verification, runtime, result)
         if finding is not None:
             yield finding
-    yield from _blame(trial, failed, plan, compiled=plan.allowance.effort.budget >= 1)
-    yield from _edges(trial)
+    yield from _blame(verification, failed, plan, compiled=plan.allowance.effort.budget >= 1)
+    yield from _edges(verification)
 
 
 def _blame(
-    trial: Trial,
+    verification: Verification,
     failed: Mapping[tuple[str, str], Worst],
     plan: _Plan,
     *,
@@ -280,64 +282,64 @@ def _blame(
         worst = next(worst for (_, name), worst in failed.items() if name == result)
         what = worst.case.what
         if what not in juries and len(juries) < _SHRUNK:
-            juries[what] = Jury(trial, worst.case, compiled=compiled and not juries)
+            juries[what] = Jury(verification, worst.case, compiled=compiled and not juries)
         if what not in juries:
             continue
         verdict = juries[what].verdict(result)
-        yield findings.who_is_wrong(trial, result, worst, verdict)
+        yield findings.who_is_wrong(verification, result, worst, verdict)
         if verdict.culprit in located:
             continue
         located.add(verdict.culprit)
-        node = localise(trial, worst.case, verdict)
+        node = localise(verification, worst.case, verdict)
         if node is None:
             continue
-        trial.divergence = trial.divergence or node.values
-        yield findings.first_node(trial, result, worst, node)
-        if plan.reproducer is not None and node.expected and not trial.reproducer:
-            trial.reproducer = str(write_reproducer(node, plan.reproducer))
+        verification.divergence = verification.divergence or node.values
+        yield findings.first_node(verification, result, worst, node)
+        if plan.reproducer is not None and node.expected and not verification.reproducer:
+            verification.reproducer = str(write_reproducer(node, plan.reproducer))
 
 
-def _edges(trial: Trial) -> Iterator[Finding]:
+def _edges(verification: Verification) -> Iterator[Finding]:
     """What edge values show, of the results that plain values hold for."""
     juries: dict[str, Jury] = {}
-    for (kind, runtime, result), tried in trial.edge.items():
-        plain = trial.plain.get((runtime, result))
+    for (kind, runtime, result), tried in verification.edge.items():
+        plain = verification.plain.get((runtime, result))
         if plain is not None and not plain.comparison.ok:
             continue
         judged = []
         for worst in (worst for worst in tried if not worst.comparison.ok):
             if worst.case.what not in juries:
-                juries[worst.case.what] = Jury(trial, worst.case, compiled=False)
+                juries[worst.case.what] = Jury(verification, worst.case, compiled=False)
             judged.append((worst, juries[worst.case.what].verdict(result)))
-        finding = findings.edge_values(trial, _RULE_OF[kind], runtime, result, tried[0], judged)
+        finding = findings.edge_values(verification, _RULE_OF[kind], runtime, result, tried[0], judged)
         if finding is not None:
             yield finding
 
 
-def _at_sizes(trial: Trial, dimensions: Dimensions) -> list[Case]:
+def _at_sizes(verification: Verification, dimensions: Dimensions) -> list[InputSet]:
     """The example, and where something is dynamic the same with every dynamic dimension at another size."""
-    joint = trial.joint
-    found = [Case.example(joint)]
+    joint = verification.joint
+    found = [InputSet.example(joint)]
     sizes = sizes_of(joint, dimensions)
     limits = by_name(dimensions)
     larger = {name: size + step for step, (name, size) in enumerate(sizes.items(), 2)}
     if larger and all(limits[name].admits(size) for name, size in larger.items()):
         said = ", ".join(f"{name}={size}" for name, size in larger.items())
-        found.append(Case(said, fresh(joint, dimensions, larger, torch.Generator().manual_seed(trial.seed))))
+        found.append(InputSet(said, fresh(joint, dimensions, larger, torch.Generator().manual_seed(verification.seed))))
     return found
 
 
-def _evidence(trial: Trial, found: Sequence[Finding]) -> Evidence:
-    file, line = source_of(trial.joint.subject.target)
+def _evidence(verification: Verification, found: Sequence[Finding]) -> Evidence:
+    file, line = source_of(verification.joint.subject.target)
     return Evidence(
-        subject=trial.joint.subject.name,
+        subject=verification.joint.subject.name,
         findings=tuple(found),
         series={
-            "cases": trial.cases,
-            "matched": trial.matched.how if trial.matched else "",
+            "cases": verification.cases,
+            "matched": verification.matched.how if verification.matched else "",
             "criterion": CRITERION,
-            **({"divergence": list(trial.divergence)} if trial.divergence else {}),
-            **({"reproducer": trial.reproducer} if trial.reproducer else {}),
+            **({"divergence": list(verification.divergence)} if verification.divergence else {}),
+            **({"reproducer": verification.reproducer} if verification.reproducer else {}),
         },
         source={"file": file, "line": line},
         environment=environment(),

@@ -17,8 +17,8 @@ from gradport.compat.quiet import quiet
 from gradport.compat.torch.tracing import validation_kept
 from gradport.errors import ProgramError
 from gradport.evidence.tolerance import Comparison, compare
-from gradport.proving.answers import Case, Reference
-from gradport.verifying.trial import Trial
+from gradport.proving.answers import InputSet, Reference
+from gradport.verifying.verification import Verification
 
 __all__ = ["Jury", "Verdict", "Voice"]
 
@@ -64,18 +64,18 @@ class Jury:
     """Everybody's answers to one case.
 
     Args:
-        trial: whose model and Subject; beside its runtimes all others on this machine are asked.
+        verification: whose model and Subject; beside its runtimes all others on this machine are asked.
         case: the inputs.
         compiled: whether torch.compile has a voice; it takes seconds.
     """
 
-    def __init__(self, trial: Trial, case: Case, *, compiled: bool) -> None:
-        self._answer = trial.answer(case)
+    def __init__(self, verification: Verification, case: InputSet, *, compiled: bool) -> None:
+        self._answer = verification.answer(case)
         self._oracle = self._answer.oracle() or {}
-        self._heard = list(_answers(trial, self._answer))
+        self._heard = list(_answers(verification, self._answer))
         small = sum(tensor.numel() for tensor in case.tensors.values()) <= _COMPILED
         if compiled and small:
-            self._heard += _compile(trial, case, self._answer)
+            self._heard += _compile(verification, case, self._answer)
 
     def verdict(self, result: str) -> Verdict:
         """What they say of one result."""
@@ -85,11 +85,11 @@ class Jury:
         return _count_votes(tuple(voices), truth is not None)
 
 
-def _answers(trial: Trial, answer: Reference) -> Iterator[tuple[str, str, dict[str, torch.Tensor]]]:
-    """What each runtime on this machine gives, those that the Trial was not asked for too."""
-    for row, runner in trial.everybody():
+def _answers(verification: Verification, answer: Reference) -> Iterator[tuple[str, str, dict[str, torch.Tensor]]]:
+    """What each runtime on this machine gives, those that the Verification was not asked for too."""
+    for row, runner in verification.everybody():
         with contextlib.suppress(ProgramError):  # who gives nothing has no voice
-            yield row.name, row.family, trial.results(runner, answer)
+            yield row.name, row.family, verification.results(runner, answer)
 
 
 def _voice(
@@ -128,11 +128,13 @@ def _judge(found: torch.Tensor, answer: Reference, result: str, truth: torch.Ten
     return beside_truth if beside_truth.ok else beside_eager
 
 
-def _compile(trial: Trial, case: Case, answer: Reference) -> Iterator[tuple[str, str, dict[str, torch.Tensor]]]:
+def _compile(
+    verification: Verification, case: InputSet, answer: Reference
+) -> Iterator[tuple[str, str, dict[str, torch.Tensor]]]:
     """torch.compile on the same Joint; where it fails it has no voice."""
     try:
         with quiet(), validation_kept():
-            found = trial.through(lambda target: torch.compile(target, dynamic=False)).answer(case).expected
+            found = verification.through(lambda target: torch.compile(target, dynamic=False)).answer(case).expected
     except Exception:  # whatever a compiler may raise
         return
     finally:

@@ -14,7 +14,7 @@ from gradport.compat.torch.trees import tree_leaves
 from gradport.eager.joint import Joint
 from gradport.eager.run import ones, run_eager
 from gradport.isolation.effort import Effort
-from gradport.proving.answers import Case
+from gradport.proving.answers import InputSet
 from gradport.subject.ports import Role
 
 __all__ = ["Allowance", "work_of"]
@@ -59,7 +59,7 @@ class Allowance:
     def __post_init__(self) -> None:
         self.edges = _EDGES * self.effort.budget
 
-    def takes(self, case: Case, example: Case) -> bool:
+    def takes(self, case: InputSet, example: InputSet) -> bool:
         """Whether there is work left for a case; takes it where there is."""
         if not case.edge:
             return True
@@ -109,5 +109,5 @@ class _Counting(TorchDispatchMode):
         return result
 
 
-def _elements(case: Case) -> int:
+def _elements(case: InputSet) -> int:
     return sum(tensor.numel() for slot, tensor in case.tensors.items() if slot.role in (Role.ARGUMENT, Role.TARGET))

@@ -1,4 +1,4 @@
-"""A Trial: one model and one Subject, run on case after case in every runtime; what was worst stays."""
+"""A Verification: one model and one Subject, run on case after case in every runtime; what was worst stays."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gradport.errors import ProgramError, TargetError
 from gradport.evidence.tolerance import Comparison, branch_share
 from gradport.model.program import Program
 from gradport.proving.answers import (
-    Case,
-    CaseKind,
+    InputKind,
+    InputSet,
     Reference,
     ambient_of,
     answer_case,
@@ -31,7 +31,7 @@ from gradport.runtimes.table import Runner, Runtime, known_runtimes, runners
 from gradport.subject.ports import Role
 from gradport.verifying.matching import Match, match
 
-__all__ = ["Trial", "Worst"]
+__all__ = ["Verification", "Worst"]
 
 _FAST = ("onnxruntime", "onnxruntime-cuda")
 """Families of runtimes that are asked about every case however large the model is."""
@@ -42,10 +42,10 @@ class Worst:
     """The worst comparison of one result in one runtime, and the case that shows it."""
 
     comparison: Comparison
-    case: Case
+    case: InputSet
 
 
-class Trial:
+class Verification:
     """Runs case after case and keeps the worst of each result.
 
     Attributes:
@@ -92,9 +92,9 @@ class Trial:
         self.matched: Match | None = None
         self.roles: dict[str, Role] = {}
         self.plain: dict[tuple[str, str], Worst] = {}
-        self.edge: dict[tuple[CaseKind, str, str], list[Worst]] = {}
+        self.edge: dict[tuple[InputKind, str, str], list[Worst]] = {}
         self.broken: dict[str, ProgramError] = {}
-        self.stumbled: dict[str, list[tuple[ProgramError, Case]]] = {}
+        self.stumbled: dict[str, list[tuple[ProgramError, InputSet]]] = {}
         self.large = False
         self.shares: dict[str, float] = {}
         self.branches: float | None = None
@@ -109,7 +109,7 @@ class Trial:
         self._grain = grain_of(program)
         self._everybody: list[tuple[Runtime, Runner]] | None = None
 
-    def run(self, case: Case) -> None:
+    def run(self, case: InputSet) -> None:
         """One case in every runtime; what eager itself rejects is none, unless it is the example.
 
         Raises:
@@ -142,7 +142,7 @@ class Trial:
         """Whether a runtime is asked about the example alone."""
         return self.large and self.rows[name].family not in _FAST
 
-    def answer(self, case: Case) -> Reference:
+    def answer(self, case: InputSet) -> Reference:
         """Eager's answer; cotangents and random numbers are those of the case, however often it is asked.
 
         Raises:
@@ -151,13 +151,13 @@ class Trial:
         generator = torch.Generator().manual_seed(self.seed + case.seed)
         return reference(self.joint, case.tensors, generator, self.random, self._grain, case.cotangent)
 
-    def with_program(self, program: Program) -> Trial:
-        """A Trial of another model of the same Subject in the same runtimes, on which nothing was run yet."""
-        return Trial(
+    def with_program(self, program: Program) -> Verification:
+        """A Verification of another model of the same Subject in the same runtimes, on which nothing was run yet."""
+        return Verification(
             program, self.joint, list(self.rows.values()), **self._tolerances, random=self.random, seed=self.seed
         )
 
-    def through(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Trial:
+    def through(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Verification:
         """The same with the Subject's code called through `wrap`."""
         twin = copy.copy(self)
         twin.joint = self.joint.through(wrap)
@@ -199,7 +199,7 @@ class Trial:
         """Every result against eager's, by gradport's criterion or the tolerances that were given."""
         return compare_results(answer, results, **self._tolerances)
 
-    def failing(self, runtime: str, result: str, case: Case) -> Comparison | None:
+    def failing(self, runtime: str, result: str, case: InputSet) -> Comparison | None:
         """How one result departs from eager on a case, or None where it does not, or where the case is none."""
         runner = self.runners[runtime]
         assert not isinstance(runner, ProgramError)
@@ -210,7 +210,7 @@ class Trial:
             return None
         return None if comparison.ok else comparison
 
-    def _learn(self, case: Case, answer: Reference) -> None:
+    def _learn(self, case: InputSet, answer: Reference) -> None:
         """What a case says whatever the runtime."""
         if self.matched is None:
             self.matched = match(self.program, answer.feeds, answer.expected)
@@ -230,7 +230,7 @@ class Trial:
             found = self._differing_branches(case, answer)
             self.branches = found if self.branches is None else max(self.branches, found or 0.0)
 
-    def _differing_branches(self, case: Case, answer: Reference) -> float | None:
+    def _differing_branches(self, case: InputSet, answer: Reference) -> float | None:
         """The share of discrete decisions that float64 takes otherwise."""
         seen = []
         for tensors in (case.tensors, cast(case.tensors, torch.float64)):
@@ -239,7 +239,7 @@ class Trial:
             seen.append(watched)
         return differing(*seen)
 
-    def _run_in(self, name: str, case: Case, answer: Reference) -> None:
+    def _run_in(self, name: str, case: InputSet, answer: Reference) -> None:
         runner = self.runners[name]
         assert not isinstance(runner, ProgramError)
         try:

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 
 import torch
 
-from gradport.checking.calls import call
-from gradport.checking.findings import judge
-from gradport.checking.rules import rule
-from gradport.checking.trial import Trial
-from gradport.checking.watch import Watched, watch_call
+from gradport.checking.probes.calls import call
+from gradport.checking.probes.judging import judge
+from gradport.checking.probes.trial import Trial
+from gradport.checking.probes.watch import Watched, watch_call
+from gradport.checking.table import Topic, rule
 from gradport.compat.torch.functions import is_custom_node
 from gradport.evidence.evidence import Finding
 
@@ -26,6 +26,7 @@ __all__ = ["leaks"]
 
 
 @rule(
+    Topic.CONTRACT,
     "leaks",
     "Are inputs and outputs saved with save_for_backward, so that they are freed and protected?",
     alongside=True,

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from gradport.checking.calls import cotangents_for
-from gradport.checking.findings import judge, note, skip, warn
-from gradport.checking.rules import rule
-from gradport.checking.trial import Trial
+from gradport.checking.probes.calls import cotangents_for
+from gradport.checking.probes.judging import judge, note, skip, warn
+from gradport.checking.probes.trial import Trial
+from gradport.checking.table import Topic, rule
 from gradport.compat.quiet import quiet
 from gradport.eager.joint import Joint, Slot
 from gradport.errors import Error
+from gradport.evidence.distance import relative_distance
 from gradport.evidence.evidence import Finding
 from gradport.isolation.effort import Profile
 from gradport.subject.ports import Role
@@ -54,6 +55,7 @@ class _Flat:
 
 
 @rule(
+    Topic.CALLS,
     "transforms",
     "Do compile, export, func.grad, vmap, jvp and checkpoints keep values and the author's gradient?",
     shrinks=False,
@@ -274,10 +276,4 @@ def _require_close(got: Any, want: Any) -> None:
 
 
 def _gap(got: Any, want: Any) -> float:
-    worst = 0.0
-    for a, b in zip(got, want, strict=True):
-        difference = torch.where((a == b) | (a.isnan() & b.isnan()), torch.zeros_like(a), (a - b).abs())
-        if difference.numel():
-            scale = b.abs().nan_to_num(0.0, 0.0, 0.0).max().clamp_min(1e-12)
-            worst = max(worst, float((difference.nan_to_num(float("inf")) / scale).max().detach()))
-    return worst
+    return max((relative_distance(a, b) for a, b in zip(got, want, strict=True)), default=0.0)

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradport.checking.kinds import Kind, is_straight_through
-from gradport.checking.samples import Call
+from gradport.checking.probes.kinds import Kind, is_straight_through
+from gradport.checking.probes.samples import BackwardCall
 from gradport.eager.joint import Joint
 from gradport.errors import SpecError
 
@@ -53,7 +53,7 @@ def expectations(joint: Joint, expect: Any) -> dict[str, Expectation]:
     return {name: _parse(expect[name], alone=True) if name in expect else Expectation(None) for name in names}
 
 
-def is_accepted(expectation: Expectation, kind: Kind, calls: Sequence[Call], constant: bool) -> bool:
+def is_accepted(expectation: Expectation, kind: Kind, calls: Sequence[BackwardCall], constant: bool) -> bool:
     """Whether what was found is what was declared.
 
     Undeclared, the derivative holds; straight-through and surrogate hold only where the forward is piecewise constant.

@@ -6,15 +6,17 @@ slice of a concatenation's, the transpose of a matmul's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
-from gradport.checking.calls import Call, Layout, call, cotangents_for, gradients
-from gradport.checking.findings import judge, note, skip
-from gradport.checking.rules import rule
-from gradport.checking.trial import Trial
+from gradport.checking.probes.calls import ForwardCall, Layout, call, cotangents_for, gradients
+from gradport.checking.probes.judging import judge, note, skip
+from gradport.checking.probes.trial import Trial
+from gradport.checking.table import Topic, rule
 from gradport.errors import TargetError
+from gradport.evidence.distance import relative_distance
 from gradport.evidence.evidence import Finding
 
 __all__ = ["LAYOUTS", "layouts"]
@@ -62,7 +64,12 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-@rule("layouts", "Are gradients the same whatever the memory layout of inputs and cotangents?", alongside=True)
+@rule(
+    Topic.INPUTS,
+    "layouts",
+    "Are gradients the same whatever the memory layout of inputs and cotangents?",
+    alongside=True,
+)
 def layouts(trial: Trial) -> Iterator[Finding]:
     """One Finding for inputs, one for cotangents, one for expanded cotangents."""
     if trial.is_random:
@@ -85,7 +92,7 @@ def _examine(trial: Trial) -> list[torch.Tensor]:
     return [trial.inputs[0][slot] for slot in trial.joint.wanted]
 
 
-def _inputs_in(trial: Trial, name: str, layout: Layout, plain: Call, want: dict, cotangents: dict) -> Finding:  # type: ignore[type-arg]
+def _inputs_in(trial: Trial, name: str, layout: Layout, plain: ForwardCall, want: dict, cotangents: dict) -> Finding:  # type: ignore[type-arg]
     about = f"inputs {name}"
     try:
         made = call(trial, trial.inputs[0], layout=layout)
@@ -110,7 +117,7 @@ def _cotangents_in(trial: Trial, name: str, cotangents: dict, want: dict) -> Fin
     return _describe_difference(trial, about, f"{name} cotangents", _distance(want, got))
 
 
-def _expand(trial: Trial, plain: Call) -> Finding:
+def _expand(trial: Trial, plain: ForwardCall) -> Finding:
     """What `.sum().backward()` feeds: one number, expanded with stride 0."""
     about = "cotangents expanded"
     ones = {name: torch.ones_like(value) for name, value in plain.outputs.items()}
@@ -137,17 +144,13 @@ def _describe_difference(trial: Trial, about: str, what: str, distance: float) -
     return judge(trial, "layouts", about, held, message, figure=distance, unit="relative")
 
 
-def _distance(want: dict, got: dict) -> float:  # type: ignore[type-arg]
-    """The largest difference, over the largest magnitude."""
-    worst = 0.0
-    for key, a in want.items():
-        b = got.get(key)
-        if a is None or b is None:
-            worst = max(worst, 0.0 if a is b else float("inf"))
-            continue
-        a, b = a.detach(), b.detach()
-        gap = torch.where(a.isnan() & b.isnan() | (a == b), torch.zeros_like(a), (a - b).abs())
-        if gap.numel():
-            scale = a.abs().nan_to_num(0.0, 0.0, 0.0).max().clamp_min(1e-30)
-            worst = max(worst, float((gap.nan_to_num(float("inf")) / scale).max()))
-    return worst
+def _distance(want: Mapping[Any, torch.Tensor | None], got: Mapping[Any, torch.Tensor | None]) -> float:
+    """The largest relative distance of two sets of tensors; inf where one has a tensor that the other has not."""
+    pairs = [(got.get(key), value) for key, value in want.items()]
+    return max((_of_pair(*pair) for pair in pairs), default=0.0)
+
+
+def _of_pair(got: torch.Tensor | None, want: torch.Tensor | None) -> float:
+    if got is None or want is None:
+        return 0.0 if got is want else float("inf")
+    return relative_distance(got, want)

@@ -13,14 +13,15 @@ from typing import Any
 
 import torch
 
-from gradport.checking.calls import call, cotangents_for, gradients, is_own
-from gradport.checking.findings import judge, note, warn
-from gradport.checking.rules import rule
-from gradport.checking.samples import by_differences
-from gradport.checking.trial import Trial
+from gradport.checking.probes.calls import call, cotangents_for, gradients, is_own
+from gradport.checking.probes.judging import judge, note, warn
+from gradport.checking.probes.samples import by_differences
+from gradport.checking.probes.trial import Trial
+from gradport.checking.table import Topic, rule
 from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls
 from gradport.eager.joint import Slot, copies
 from gradport.errors import TargetError
+from gradport.evidence.distance import magnitude
 from gradport.evidence.evidence import Finding
 from gradport.subject.ports import Role
 
@@ -42,7 +43,7 @@ class _Seen:
     seconds: float = 0.0
 
 
-@rule("contract", "Does the backward keep to what torch asks of one?")
+@rule(Topic.CONTRACT, "contract", "Does the backward keep to what torch asks of one?")
 def contract(trial: Trial) -> Iterator[Finding]:
     """Shapes and dtypes of what it returns; frozen inputs; outputs that take no cotangent."""
     try:
@@ -314,5 +315,5 @@ def _same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
     if a is None or b is None:
         present = a if b is None else b
         return present is None or not bool(present.any())
-    slack = 1e-6 * float(a.abs().nan_to_num(0.0, 0.0, 0.0).max()) if a.numel() else 0.0  # adaptive solvers
+    slack = 1e-6 * magnitude(a)  # adaptive solvers
     return bool(torch.allclose(a, b, rtol=1e-5, atol=slack + 1e-12, equal_nan=True))

@@ -11,19 +11,20 @@ from collections.abc import Iterator
 
 import torch
 
-from gradport.checking.calls import call, cotangents_for, gradients
-from gradport.checking.directions import Along, along
-from gradport.checking.findings import judge, note, skip, warn
-from gradport.checking.kinds import classify
-from gradport.checking.rules import rule
-from gradport.checking.samples import by_differences, is_piecewise_constant
+from gradport.checking.probes.calls import call, cotangents_for, gradients
+from gradport.checking.probes.directions import Along, along
+from gradport.checking.probes.judging import judge, note, skip, warn
+from gradport.checking.probes.kinds import classify
+from gradport.checking.probes.samples import by_differences, is_piecewise_constant
+from gradport.checking.probes.trial import Trial
 from gradport.checking.search import find_input
-from gradport.checking.trial import Trial
+from gradport.checking.table import Topic, rule
 from gradport.eager.dimensions import Dimension, Dimensions, by_name, resolve_dimensions
 from gradport.eager.inputs import fresh, sizes_of
 from gradport.eager.inputs.search import write_tensors
 from gradport.eager.joint import Slot, cast
 from gradport.errors import Error, TargetError
+from gradport.evidence.distance import relative_distance
 from gradport.evidence.evidence import Finding
 from gradport.isolation.effort import Profile
 from gradport.subject.ports import Role
@@ -39,6 +40,7 @@ Tensors = dict[Slot, torch.Tensor]
 
 
 @rule(
+    Topic.INPUTS,
     "shapes",
     "Is the gradient right at other sizes, in a batch of one, broadcast, and for one tensor given twice?",
     shrinks=False,  # it searches for itself
@@ -191,8 +193,7 @@ def _give_twice(trial: Trial) -> Iterator[Finding]:
             yield judge(trial, "shapes", about, False, message, kind="raises")
             continue
         total = sum((g for g in (apart[one], apart[other]) if g is not None), torch.zeros_like(tensors[one]))
-        gap = (total - at_once).abs().nan_to_num(0.0)
-        figure = float(gap.max() / total.abs().nan_to_num(0.0).max().clamp_min(1e-30)) if gap.numel() else 0.0
+        figure = relative_distance(at_once, total)
         held = figure <= _SLACK
         message = f"With one tensor as {one.name} and {other.name} its gradient is the sum of theirs."
         if not held:

@@ -11,8 +11,8 @@ import dataclasses
 
 import torch
 
-from gradport.checking.differences import Slope, slope
-from gradport.checking.trial import Trial
+from gradport.checking.probes.differences import Slope, slope
+from gradport.checking.probes.trial import Trial
 from gradport.eager.joint import Slot
 from gradport.errors import TargetError
 

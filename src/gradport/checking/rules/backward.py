@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 
-from gradport.checking.directions import along
-from gradport.checking.expectation import Expectation, expectations, is_accepted
-from gradport.checking.findings import judge
-from gradport.checking.kinds import Kind, classify
-from gradport.checking.rules import rule
-from gradport.checking.samples import Call, Sample, by_differences, by_operators, is_piecewise_constant
-from gradport.checking.trial import Trial
+from gradport.checking.probes.directions import along
+from gradport.checking.probes.expectation import Expectation, expectations, is_accepted
+from gradport.checking.probes.judging import judge
+from gradport.checking.probes.kinds import Kind, classify
+from gradport.checking.probes.samples import BackwardCall, Sample, by_differences, by_operators, is_piecewise_constant
+from gradport.checking.probes.trial import Trial
+from gradport.checking.table import Topic, rule
 from gradport.eager.joint import Slot
 from gradport.errors import SpecError
+from gradport.evidence.distance import relative_distance
 from gradport.evidence.evidence import Finding, Outcome, Severity
 from gradport.subject.leaves import replace_leaves
 from gradport.subject.ports import Role
@@ -24,7 +25,9 @@ from gradport.subject.ports import Role
 __all__ = ["backward_against_differences", "backward_against_operators"]
 
 
-@rule("differences", "Is the backward the derivative of the forward, by central differences in float64?")
+@rule(
+    Topic.GRADIENT, "differences", "Is the backward the derivative of the forward, by central differences in float64?"
+)
 def backward_against_differences(trial: Trial) -> Iterator[Finding]:
     """One Finding for each argument."""
     calls = by_differences(trial)
@@ -35,7 +38,7 @@ def backward_against_differences(trial: Trial) -> Iterator[Finding]:
         yield from _whole(trial, calls)
 
 
-@rule("operators", "Is the backward what autograd gives for the forward's own operators?")
+@rule(Topic.GRADIENT, "operators", "Is the backward what autograd gives for the forward's own operators?")
 def backward_against_operators(trial: Trial) -> Iterator[Finding]:
     """One Finding for each argument; skipped where the forward's operators are not differentiable."""
     if callable(trial.joint.subject.expect):
@@ -55,7 +58,7 @@ def backward_against_operators(trial: Trial) -> Iterator[Finding]:
     yield from _judge("operators", "the forward's own operators give", trial, sound, differences)
 
 
-def _whole(trial: Trial, calls: Mapping[Slot, list[Call]]) -> Iterator[Finding]:
+def _whole(trial: Trial, calls: Mapping[Slot, list[BackwardCall]]) -> Iterator[Finding]:
     """Arguments of which only some elements were looked at, along a random direction through all of them."""
     large = [slot for slot in calls if trial.inputs[0][slot].numel() > trial.elements]
     derivative = [slot for slot in large if all(s.agrees for call in calls[slot] for s in call.samples)]
@@ -87,8 +90,8 @@ def _judge(
     rule_name: str,
     source: str,
     trial: Trial,
-    calls: Mapping[Slot, list[Call]],
-    differences: Mapping[Slot, list[Call]],
+    calls: Mapping[Slot, list[BackwardCall]],
+    differences: Mapping[Slot, list[BackwardCall]],
 ) -> Iterator[Finding]:
     declared = expectations(trial.joint, trial.joint.subject.expect)
     seen = {slot: list(found) for slot, found in calls.items() if any(call.samples for call in found)}
@@ -108,7 +111,7 @@ def _judge(
         yield _finding(rule_name, source, trial, slot, kinds[slot], seen[slot], held, constant[slot], expectation)
 
 
-def _name_kind(calls: Sequence[Call], differences: Sequence[Call], constant: bool) -> Kind:
+def _name_kind(calls: Sequence[BackwardCall], differences: Sequence[BackwardCall], constant: bool) -> Kind:
     found = classify(calls, constant)
     if found.name == "derivative" or not any(call.samples for call in differences):
         return found
@@ -124,7 +127,7 @@ def _finding(
     trial: Trial,
     slot: Slot,
     kind: Kind,
-    calls: Sequence[Call],
+    calls: Sequence[BackwardCall],
     held: bool,
     constant: bool,
     expectation: Expectation,
@@ -185,7 +188,7 @@ def _place(slot: Slot, sample: Sample) -> str:
     return f"{slot.name}{index} = {sample.x:.6g}{cotangent}"
 
 
-def _are_the_derivative(own: Sequence[Call], differences: Sequence[Call]) -> bool:
+def _are_the_derivative(own: Sequence[BackwardCall], differences: Sequence[BackwardCall]) -> bool:
     """Whether autograd of the forward's operators agrees with the differences where both looked."""
     exact = {(call.input, call.size, sample.index): sample.left for call in own for sample in call.samples}
     for call in differences:
@@ -201,7 +204,7 @@ def _are_the_derivative(own: Sequence[Call], differences: Sequence[Call]) -> boo
 
 
 def _against_callable(
-    trial: Trial, calls: Mapping[Slot, list[Call]], expected: Callable[..., Any]
+    trial: Trial, calls: Mapping[Slot, list[BackwardCall]], expected: Callable[..., Any]
 ) -> Iterator[Finding]:
     """The backward against a gradient that the user wrote, on every element of every input."""
     worst: dict[Slot, float] = dict.fromkeys(trial.joint.wanted, 0.0)
@@ -214,7 +217,7 @@ def _against_callable(
             theirs, ours = wanted[slot], got[slot]
             theirs = torch.zeros_like(tensors[slot]) if theirs is None else theirs
             ours = torch.zeros_like(tensors[slot]) if ours is None else ours
-            worst[slot] = max(worst[slot], _distance(ours, theirs))
+            worst[slot] = max(worst[slot], relative_distance(ours, theirs))
     for slot, figure in worst.items():
         held = figure <= 1e-6
         kind = classify(calls[slot], is_piecewise_constant(calls, slot)).name if calls[slot] else ""
@@ -261,15 +264,6 @@ def _declared_gradients(
         f"expect= of {subject.name} gave {len(result)} gradients; "
         f"give one for each of {', '.join(slot.name for slot in wanted)}."
     )
-
-
-def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    if a.shape != b.shape:
-        return float("inf")
-    if torch.equal(a.isnan(), b.isnan()) and a.numel():
-        gap = (a - b).abs().nan_to_num(0.0).max()
-        return float(gap / b.abs().nan_to_num(0.0).max().clamp_min(1e-300)) if gap > 0 else 0.0
-    return 0.0 if not a.numel() else float("inf")
 
 
 def _report_undecided(rule_name: str, trial: Trial, slot: Slot) -> Finding:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradport.evidence.evidence import Finding, Outcome, Severity
+from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity
 from gradport.reporting.document import Badge, Code, Line, Table
 
-__all__ = ["figure_of_finding", "findings_table", "outcome_text"]
+__all__ = ["figure_of_finding", "findings_table", "outcome_text", "worst_outcome"]
 
 
 def findings_table(findings: Sequence[Finding], caption: str) -> Table:
@@ -29,6 +29,14 @@ def outcome_text(finding: Finding) -> str:
     """The outcome, or that it is a warning."""
     warns = finding.outcome is Outcome.OK and finding.severity is Severity.WARNING
     return Severity.WARNING if warns else finding.outcome
+
+
+def worst_outcome(evidences: Sequence[Evidence]) -> Outcome:
+    """The worst outcome; what is undecided has not failed."""
+    if all(evidence.ok for evidence in evidences):
+        return Outcome.OK
+    outcomes = {finding.outcome for evidence in evidences for finding in evidence.findings}
+    return next((one for one in (Outcome.FAILED, Outcome.ERROR, Outcome.UNDECIDED) if one in outcomes), Outcome.FAILED)
 
 
 def figure_of_finding(finding: Finding) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from gradport.checking.samples import Call, Sample
+from gradport.checking.probes.samples import BackwardCall, Sample
 
 __all__ = ["Kind", "classify", "is_straight_through"]
 
@@ -32,7 +32,7 @@ class Kind:
     masked: tuple[float, float] | None = None
 
 
-def classify(calls: Sequence[Call], constant: bool) -> Kind:
+def classify(calls: Sequence[BackwardCall], constant: bool) -> Kind:
     """Names what the backward gives for one argument.
 
     Args:
@@ -147,7 +147,7 @@ def _is_clipped_by_value(samples: Sequence[Sample]) -> bool:
     return limited >= 2 and any(s.agrees and s.got not in (0.0, low, high) for s in samples)
 
 
-def _is_clipped_by_norm(calls: Sequence[Call]) -> bool:
+def _is_clipped_by_norm(calls: Sequence[BackwardCall]) -> bool:
     """Each gradient is the derivative shrunk, and all that were shrunk have one norm."""
     norms = []
     for call in calls:

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from gradport.checking.bypass import own_gradients
-from gradport.checking.calls import call, gradients, runs
-from gradport.checking.findings import judge, note, skip
-from gradport.checking.rules import rule
-from gradport.checking.samples import by_differences, is_piecewise_constant
-from gradport.checking.trial import Trial
+from gradport.checking.probes.bypass import own_gradients
+from gradport.checking.probes.calls import call, gradients, runs
+from gradport.checking.probes.judging import judge, note, skip
+from gradport.checking.probes.samples import by_differences, is_piecewise_constant
+from gradport.checking.probes.trial import Trial
+from gradport.checking.table import Topic, rule
+from gradport.eager.inputs import largest, specials
 from gradport.eager.joint import Slot
 from gradport.errors import TargetError
 from gradport.evidence.evidence import Finding, Outcome
@@ -24,17 +25,17 @@ from gradport.subject.ports import Role
 
 __all__ = ["EDGES", "edge_values"]
 
-_TINY = torch.finfo(torch.float64).tiny
+_SPECIAL, _LIMITS = specials(torch.float64), largest(torch.float64)
 
 EDGES: dict[str, float] = {
-    "0": 0.0,
-    "-0": -0.0,
-    "subnormal": _TINY / 4,
+    "0": _SPECIAL["a zero"],
+    "-0": _SPECIAL["a negative zero"],
+    "subnormal": _SPECIAL["a subnormal"],
     "large": 1e3,
-    "largest": torch.finfo(torch.float64).max,
-    "inf": float("inf"),
-    "-inf": float("-inf"),
-    "nan": float("nan"),
+    "largest": _LIMITS["the largest number"],
+    "inf": _SPECIAL["inf"],
+    "-inf": _SPECIAL["-inf"],
+    "nan": _SPECIAL["nan"],
     "a row of zeros": 0.0,
     "all zeros": 0.0,
     "all equal": 0.5,
@@ -43,7 +44,7 @@ EDGES: dict[str, float] = {
 _EVERYWHERE = ("all zeros", "all equal")
 
 
-@rule("edge-values", "Is it finite, and is nan nan, where the forward's own operators are?")
+@rule(Topic.VALUES, "edge-values", "Is it finite, and is nan nan, where the forward's own operators are?")
 def edge_values(trial: Trial) -> Iterator[Finding]:
     """One Finding for each argument and edge value that goes wrong, one where none does."""
     said = trial.joint.subject.inputs

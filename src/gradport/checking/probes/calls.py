@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 
-from gradport.checking.trial import LOSS, Trial
+from gradport.checking.probes.trial import LOSS, Trial
 from gradport.eager.joint import Slot
 from gradport.errors import Error
 from gradport.subject.ports import Role
 
-__all__ = ["Call", "Layout", "call", "cotangents_for", "gradients", "is_own", "runs"]
+__all__ = ["ForwardCall", "Layout", "call", "cotangents_for", "gradients", "is_own", "runs"]
 
 Layout = Callable[[torch.Tensor], torch.Tensor]
 """From a tensor to one of the same values in other memory."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
+class ForwardCall:
     """One forward call with its graph.
 
     Attributes:
@@ -57,7 +57,7 @@ def call(
     *,
     layout: Layout = torch.clone,
     requires: Collection[Slot] | None = None,
-) -> Call:
+) -> ForwardCall:
     """Calls the forward under autograd.
 
     Args:
@@ -82,7 +82,7 @@ def call(
     if loss is not None:
         outputs = {LOSS: loss}
     floating = {n: v for n, v in outputs.items() if v.requires_grad and v.is_floating_point()}
-    return Call(floating, leaves, given)
+    return ForwardCall(floating, leaves, given)
 
 
 def cotangents_for(outputs: Mapping[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
@@ -96,7 +96,7 @@ def cotangents_for(outputs: Mapping[str, torch.Tensor], seed: int) -> dict[str, 
 
 def gradients(
     trial: Trial,
-    made: Call,
+    made: ForwardCall,
     cotangents: Mapping[str, torch.Tensor],
     *,
     create_graph: bool = False,

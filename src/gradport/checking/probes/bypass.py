@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from gradport.checking.calls import is_own
-from gradport.checking.trial import Trial
+from gradport.checking.probes.calls import is_own
+from gradport.checking.probes.trial import Trial
 from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls, has_setup_context
 from gradport.eager.joint import Slot
 from gradport.errors import Error

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 import torch
 
-from gradport.checking.calls import call, cotangents_for, gradients
-from gradport.checking.findings import judge, note
-from gradport.checking.rules import rule
-from gradport.checking.trial import Trial
+from gradport.checking.probes.calls import call, cotangents_for, gradients
+from gradport.checking.probes.judging import judge, note
+from gradport.checking.probes.trial import Trial
+from gradport.checking.table import Topic, rule
 from gradport.evidence.evidence import Finding
 
 __all__ = ["determinism"]
 
 
-@rule("determinism", "Does the same seed give the same bits?", alongside=True)
+@rule(Topic.CALLS, "determinism", "Does the same seed give the same bits?", alongside=True)
 def determinism(trial: Trial) -> Iterator[Finding]:
     """One Finding for equal seeds, one where other seeds give other results."""
     first, second = _results(trial), _results(trial)

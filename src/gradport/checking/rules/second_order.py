@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import torch
 
-from gradport.checking.calls import call, cotangents_for, gradients, runs
-from gradport.checking.findings import judge, skip
-from gradport.checking.rules import rule
-from gradport.checking.samples import by_differences, is_piecewise_constant
-from gradport.checking.trial import Trial
-from gradport.checking.watch import Watched, watch_call
+from gradport.checking.probes.calls import call, cotangents_for, gradients, runs
+from gradport.checking.probes.judging import judge, skip
+from gradport.checking.probes.samples import by_differences, is_piecewise_constant
+from gradport.checking.probes.trial import Trial
+from gradport.checking.probes.watch import Watched, watch_call
+from gradport.checking.table import Topic, rule
 from gradport.eager.joint import Slot
 from gradport.errors import Error
 from gradport.evidence.evidence import Finding
@@ -33,7 +33,7 @@ _FAR = 1e-3
 """Relative: a part that is missing is larger, what differences are off by is smaller."""
 
 
-@rule("second-order", "Is the gradient of the gradient right, or refused?")
+@rule(Topic.SECOND_ORDER, "second-order", "Is the gradient of the gradient right, or refused?")
 def second_order(trial: Trial) -> Iterator[Finding]:
     """One Finding."""
     if trial.is_random:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Callable, Iterable, Sequence
 
-from gradport.checking.trial import Trial
+from gradport.checking.probes.trial import Trial
 from gradport.errors import SpecError
 from gradport.evidence.evidence import Finding
 from gradport.isolation.effort import Profile
 
-__all__ = ["RULES", "Rule", "choose_rules", "rule"]
+__all__ = ["RULES", "Rule", "Topic", "choose_rules", "rule"]
+
+
+class Topic(enum.IntEnum):
+    """The question that a rule belongs to; a report has them in this order."""
+
+    GRADIENT = enum.auto()
+    INPUTS = enum.auto()
+    CONTRACT = enum.auto()
+    SECOND_ORDER = enum.auto()
+    VALUES = enum.auto()
+    CALLS = enum.auto()
+    COST = enum.auto()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +31,7 @@ class Rule:
     """One rule.
 
     Attributes:
+        topic: where a report has it.
         name: as users say it.
         question: what it asks.
         answer: the function that answers.
@@ -27,6 +41,7 @@ class Rule:
         profiles: the profiles that ask it, the least thorough one first.
     """
 
+    topic: Topic
     name: str
     question: str
     answer: Callable[[Trial], Iterable[Finding]]
@@ -37,9 +52,11 @@ class Rule:
 
 
 RULES: dict[str, Rule] = {}
+"""Every rule by its name, in the order of a report. A file in `rules/` registers its own when it is imported."""
 
 
 def rule(
+    topic: Topic,
     name: str,
     question: str,
     *,
@@ -52,8 +69,11 @@ def rule(
     profiles = tuple(Profile)[tuple(Profile).index(least) :]
 
     def register(answer: Callable[[Trial], Iterable[Finding]]) -> Rule:
-        RULES[name] = Rule(name, question, answer, shrinks, alongside, compiles, profiles)
-        return RULES[name]
+        row = Rule(topic, name, question, answer, shrinks, alongside, compiles, profiles)
+        ordered = sorted([*RULES.values(), row], key=lambda one: one.topic)
+        RULES.clear()
+        RULES.update({one.name: one for one in ordered})
+        return row
 
     return register
 

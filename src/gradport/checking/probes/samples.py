@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
-from gradport.checking.bypass import own_gradients
-from gradport.checking.differences import Slope, slope
-from gradport.checking.trial import Trial
+from gradport.checking.probes.bypass import own_gradients
+from gradport.checking.probes.differences import Slope, slope
+from gradport.checking.probes.trial import Trial
 from gradport.eager.joint import Slot
 from gradport.errors import TargetError
 
-__all__ = ["Call", "Sample", "by_differences", "by_operators", "change_of", "is_piecewise_constant"]
+__all__ = ["BackwardCall", "Sample", "by_differences", "by_operators", "change_of", "is_piecewise_constant"]
 
 LARGE = 10_000
 """Elements above which few are looked at one by one."""
@@ -68,7 +68,7 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
+class BackwardCall:
     """One call of the backward.
 
     Attributes:
@@ -90,7 +90,7 @@ Slopes = dict[int, Slope]
 Reference = Callable[[dict[Slot, torch.Tensor], dict[str, torch.Tensor]], dict[Slot, Slopes] | None]
 
 
-def by_differences(trial: Trial) -> dict[Slot, list[Call]]:
+def by_differences(trial: Trial) -> dict[Slot, list[BackwardCall]]:
     """Every wanted argument against central differences.
 
     Raises:
@@ -99,7 +99,7 @@ def by_differences(trial: Trial) -> dict[Slot, list[Call]]:
     return trial.once("differences", lambda: _collect(trial, functools.partial(_differences, trial)))
 
 
-def by_operators(trial: Trial) -> dict[Slot, list[Call]] | None:
+def by_operators(trial: Trial) -> dict[Slot, list[BackwardCall]] | None:
     """Every wanted argument against autograd of the forward's own operators; None where that does not run.
 
     Raises:
@@ -114,14 +114,14 @@ def by_operators(trial: Trial) -> dict[Slot, list[Call]] | None:
     return collected if any(collected.values()) else None
 
 
-def is_piecewise_constant(calls: Mapping[Slot, list[Call]], slot: Slot) -> bool:
+def is_piecewise_constant(calls: Mapping[Slot, list[BackwardCall]], slot: Slot) -> bool:
     """Whether the forward does not move with this argument anywhere that was looked at."""
     samples = [sample for call in calls[slot] for sample in call.samples]
     return bool(samples) and all(max(abs(s.left), abs(s.right)) <= 16 * s.error + 1e-12 for s in samples)
 
 
-def _collect(trial: Trial, reference: Reference) -> dict[Slot, list[Call]]:
-    calls: dict[Slot, list[Call]] = {slot: [] for slot in trial.joint.wanted}
+def _collect(trial: Trial, reference: Reference) -> dict[Slot, list[BackwardCall]]:
+    calls: dict[Slot, list[BackwardCall]] = {slot: [] for slot in trial.joint.wanted}
     for number, tensors in enumerate(trial.inputs):
         try:
             seeded = trial.seeded_outputs(tensors)
@@ -152,7 +152,7 @@ def _call(
     gradient: torch.Tensor | None,
     slopes: Slopes,
     cotangents: Mapping[str, torch.Tensor],
-) -> Call:
+) -> BackwardCall:
     alike = {name: value for name, value in cotangents.items() if value.shape == x.shape}
     full = torch.zeros_like(x) if gradient is None else gradient
     largest = size * max((abs(s.value) for s in slopes.values() if math.isfinite(s.value)), default=0.0)
@@ -173,7 +173,7 @@ def _call(
                 cotangents={name: float(value[index]) for name, value in alike.items()},
             )
         )
-    return Call(number, size, float(full.double().norm()), tuple(samples), gradient is None)
+    return BackwardCall(number, size, float(full.double().norm()), tuple(samples), gradient is None)
 
 
 def _choose_places(trial: Trial, count: int) -> Iterable[int]:

@@ -11,21 +11,21 @@ from collections.abc import Iterator
 
 import torch
 
-from gradport.checking.bends import ROUND, bends
-from gradport.checking.calls import call, cotangents_for, gradients, runs
-from gradport.checking.differences import Slope, slope
-from gradport.checking.findings import judge, note, skip
-from gradport.checking.kinds import classify
-from gradport.checking.rules import rule
-from gradport.checking.samples import by_differences, change_of, is_piecewise_constant
-from gradport.checking.trial import Trial
+from gradport.checking.probes.bends import ROUND, bends
+from gradport.checking.probes.calls import call, cotangents_for, gradients, runs
+from gradport.checking.probes.differences import Slope, slope
+from gradport.checking.probes.judging import judge, note, skip
+from gradport.checking.probes.kinds import classify
+from gradport.checking.probes.samples import by_differences, change_of, is_piecewise_constant
+from gradport.checking.probes.trial import Trial
+from gradport.checking.table import Topic, rule
 from gradport.eager.joint import Slot
 from gradport.evidence.evidence import Finding
 
 __all__ = ["kinks"]
 
 
-@rule("kinks", "Is the gradient between the one-sided derivatives where they differ?")
+@rule(Topic.GRADIENT, "kinks", "Is the gradient between the one-sided derivatives where they differ?")
 def kinks(trial: Trial) -> Iterator[Finding]:
     """One Finding for each argument; one for the jumps that were met."""
     if trial.is_random:

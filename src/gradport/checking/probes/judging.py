@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradport.checking.trial import Trial
+from gradport.checking.probes.trial import Trial
 from gradport.evidence.evidence import Finding, Outcome, Severity
 
 __all__ = ["judge", "note", "skip", "warn"]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gradport.subject.leaves import leaves, replace_leaves
+from gradport.subject.signature import signature_of
 from gradport.subject.subject import Subject
 
 __all__ = ["in_real_parts"]
@@ -51,20 +52,8 @@ def _on_pairs(target: Any, paths: frozenset[Any]) -> Callable[..., Any]:
 
     forward = target.forward if is_function else target
     on_pairs.__wrapped__ = target.backward if is_function else target  # type: ignore[attr-defined]
-    on_pairs.__signature__ = _signature(forward, is_function and _has_own_context(target))  # type: ignore[attr-defined]
+    on_pairs.__signature__ = signature_of(target) or inspect.signature(forward)  # type: ignore[attr-defined]
     return on_pairs
-
-
-def _has_own_context(function: Any) -> bool:
-    return function.setup_context is torch.autograd.Function.setup_context
-
-
-def _signature(forward: Any, with_context: bool) -> inspect.Signature:
-    signature = inspect.signature(forward)
-    parameters = list(signature.parameters.values())
-    if with_context and parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
-        parameters = parameters[1:]
-    return signature.replace(parameters=parameters)
 
 
 def _as_pair(tensor: torch.Tensor) -> torch.Tensor:

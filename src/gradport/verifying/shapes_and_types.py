@@ -20,10 +20,10 @@ import torch
 
 from gradport.errors import ProgramError, TargetError, first_line
 from gradport.evidence.evidence import Finding, Outcome, Severity
-from gradport.proving.answers import Case
+from gradport.proving.answers import InputSet
 from gradport.proving.intermediates import Flat, fetch_values, flat
 from gradport.runtimes.ort import unoptimized
-from gradport.verifying.trial import Trial
+from gradport.verifying.verification import Verification
 
 __all__ = ["shapes_and_types"]
 
@@ -44,17 +44,17 @@ class _Seen:
     dtype: torch.dtype
 
 
-def shapes_and_types(trial: Trial, cases: Sequence[Case], place: str | None) -> Iterator[Finding]:
+def shapes_and_types(verification: Verification, cases: Sequence[InputSet], place: str | None) -> Iterator[Finding]:
     """Findings of the checker, of the versions that the file states, and of its shapes.
 
     Args:
-        trial: the model and the Subject.
+        verification: the model and the Subject.
         cases: at two sizes at least, where a dimension is dynamic.
         place: the Subject's source line.
     """
-    model = trial.program.model
+    model = verification.program.model
     yield _check_shapes(model, place)
-    yield _versions(trial, place)
+    yield _versions(verification, place)
     try:
         flat_model = flat(model)
     except Exception as error:
@@ -62,7 +62,7 @@ def shapes_and_types(trial: Trial, cases: Sequence[Case], place: str | None) -> 
             "shapes", Outcome.SKIPPED, f"Its functions cannot be inlined, so no shape was inferred: {error}", place
         )
         return
-    seen = _shapes_of_runs(trial, flat_model, cases)
+    seen = _shapes_of_runs(verification, flat_model, cases)
     inside = [value for node in model.graph for value in node.outputs]
     every = {str(v.name): v for v in [*model.graph.inputs, *model.graph.outputs, *inside] if v.shape is not None}
     declared = {name: _declared_shapes(value) for name, value in every.items()}
@@ -107,11 +107,11 @@ def _check_shapes(model: ir.Model, place: str | None) -> Finding:
     return _finding("checker", Outcome.OK, "onnx.checker takes the model.", place)
 
 
-def _versions(trial: Trial, place: str | None) -> Finding:
+def _versions(verification: Verification, place: str | None) -> Finding:
     """The opset that was asked for is the one that stands there, every function agrees, and the IR version knows it."""
-    model = trial.program.model
-    asked = trial.program.provenance.get("options", {}).get("opset_version")
-    opset = trial.program.opset
+    model = verification.program.model
+    asked = verification.program.provenance.get("options", {}).get("opset_version")
+    opset = verification.program.opset
     wrong = []
     if asked is not None and asked != opset:
         wrong.append(f"opset {asked} was asked for and {opset} stands in the file")
@@ -127,25 +127,25 @@ def _versions(trial: Trial, place: str | None) -> Finding:
     return _finding("versions", Outcome.OK, f"Opset {opset} and IR version {model.ir_version} fit.", place)
 
 
-def _shapes_of_runs(trial: Trial, flat_model: Flat, cases: Sequence[Case]) -> dict[str, list[_Seen]]:
+def _shapes_of_runs(verification: Verification, flat_model: Flat, cases: Sequence[InputSet]) -> dict[str, list[_Seen]]:
     """The shapes that runs give every value; those of the graph's outputs are eager's."""
-    assert trial.matched is not None
+    assert verification.matched is not None
     seen: dict[str, list[_Seen]] = {}
 
-    def note(name: str, case: Case, tensor: torch.Tensor) -> None:
+    def note(name: str, case: InputSet, tensor: torch.Tensor) -> None:
         seen.setdefault(name, []).append(_Seen(case.what, tuple(tensor.shape), tensor.dtype))
 
     inside = [str(v.name) for node in flat_model.nodes() for v in node.outputs if v.name]
-    outputs = set(trial.matched.outputs.values())
+    outputs = set(verification.matched.outputs.values())
     for case in cases:
         try:
-            answer = trial.answer(case)
+            answer = verification.answer(case)
         except TargetError:  # sizes that eager does not take
             continue
-        feeds = trial.feeds(answer)
+        feeds = verification.feeds(answer)
         for name, tensor in feeds.items():
             note(name, case, tensor)
-        for ours, theirs in trial.matched.outputs.items():
+        for ours, theirs in verification.matched.outputs.items():
             note(theirs, case, answer.expected[ours])
         if len(inside) > _VALUES:
             continue

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import torch
 
-from gradport.checking.calls import call, gradients, runs
-from gradport.checking.dtypes import FACTOR, cotangents_of_eighths, excess
-from gradport.checking.findings import judge, skip
-from gradport.checking.rules import rule
-from gradport.checking.trial import Trial
+from gradport.checking.probes.calls import call, gradients, runs
+from gradport.checking.probes.judging import judge, skip
+from gradport.checking.probes.trial import Trial
+from gradport.checking.rules.dtypes import FACTOR, cotangents_of_eighths, excess
+from gradport.checking.table import Topic, rule
 from gradport.eager.joint import cast
 from gradport.errors import Error
 from gradport.evidence.evidence import Finding
@@ -25,7 +25,12 @@ __all__ = ["autocast"]
 _ADVICE = "decorate forward with torch.amp.custom_fwd and backward with torch.amp.custom_bwd"
 
 
-@rule("autocast", "Does it run under autocast to bfloat16, as exactly as bfloat16 allows?", least=Profile.THOROUGH)
+@rule(
+    Topic.VALUES,
+    "autocast",
+    "Does it run under autocast to bfloat16, as exactly as bfloat16 allows?",
+    least=Profile.THOROUGH,
+)
 def autocast(trial: Trial) -> Iterator[Finding]:
     """One Finding."""
     if trial.is_random:

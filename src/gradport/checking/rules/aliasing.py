@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradport.checking.findings import judge, note
-from gradport.checking.rules import rule
-from gradport.checking.trial import Trial
-from gradport.checking.watch import Watched, watch_call
+from gradport.checking.probes.judging import judge, note
+from gradport.checking.probes.trial import Trial
+from gradport.checking.probes.watch import Watched, watch_call
+from gradport.checking.table import Topic, rule
 from gradport.evidence.evidence import Finding
 
 __all__ = ["aliasing"]
 
 
-@rule("aliasing", "Does forward or backward change what is not its own?", alongside=True)
+@rule(Topic.CONTRACT, "aliasing", "Does forward or backward change what is not its own?", alongside=True)
 def aliasing(trial: Trial) -> Iterator[Finding]:
     """One Finding for each kind of change of each Function."""
     _, log = watch_call(trial, trial.inputs[0])

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from gradport.checking.calls import Call, call, cotangents_for, gradients, is_own
-from gradport.checking.trial import Trial
+from gradport.checking.probes.calls import ForwardCall, call, cotangents_for, gradients, is_own
+from gradport.checking.probes.trial import Trial
 from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls, has_setup_context, marked_dirty
 from gradport.eager.joint import Slot
 from gradport.subject.leaves import leaves
@@ -49,7 +49,7 @@ class Watched:
     changed_kept: tuple[str, ...] = ()
 
 
-def watch_call(trial: Trial, tensors: Mapping[Slot, torch.Tensor]) -> tuple[Call, list[Watched]]:
+def watch_call(trial: Trial, tensors: Mapping[Slot, torch.Tensor]) -> tuple[ForwardCall, list[Watched]]:
     """Runs forward and backward once; gives the call and every custom Function that it passed through, in order.
 
     Raises:

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 
 import torch
 
-from gradport.checking.bypass import own_gradients
-from gradport.checking.calls import call, cotangents_for, gradients, runs
-from gradport.checking.findings import judge, skip
-from gradport.checking.rules import rule
-from gradport.checking.trial import Trial
+from gradport.checking.probes.bypass import own_gradients
+from gradport.checking.probes.calls import call, cotangents_for, gradients, runs
+from gradport.checking.probes.judging import judge, skip
+from gradport.checking.probes.trial import Trial
+from gradport.checking.table import Topic, rule
 from gradport.eager.branches import Branches, differing
 from gradport.eager.joint import Slot, cast
+from gradport.evidence.distance import magnitude
 from gradport.evidence.evidence import Finding
 
 __all__ = ["FACTOR", "cotangents_of_eighths", "dtypes", "excess"]
@@ -33,7 +34,12 @@ _BRANCH = 0.05
 _NARROW = (torch.float32, torch.bfloat16, torch.float16)
 
 
-@rule("dtypes", "Is the gradient as exact at narrow dtypes as the forward's own operators are?", alongside=True)
+@rule(
+    Topic.VALUES,
+    "dtypes",
+    "Is the gradient as exact at narrow dtypes as the forward's own operators are?",
+    alongside=True,
+)
 def dtypes(trial: Trial) -> Iterator[Finding]:
     """One Finding for each dtype."""
     if trial.is_random:
@@ -108,7 +114,7 @@ def cotangents_of_eighths(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> di
 def excess(got: torch.Tensor, exact: torch.Tensor, own: torch.Tensor | None, dtype: torch.dtype) -> float:
     """The error over what is allowed; elements where float64 took another branch are left out."""
     exact = exact.double()
-    scale = float(exact.abs().nan_to_num(0.0, 0.0, 0.0).max())
+    scale = magnitude(exact)
     if scale == 0.0:
         return 0.0 if not bool(got.nan_to_num(0.0).any()) else float("inf")
     limit = torch.finfo(dtype).max

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from gradport.checking.bypass import bypass_functions
-from gradport.checking.calls import call, cotangents_for
-from gradport.checking.findings import note, skip
-from gradport.checking.rules import rule
-from gradport.checking.trial import LOSS, Trial
+from gradport.checking.probes.bypass import bypass_functions
+from gradport.checking.probes.calls import call, cotangents_for
+from gradport.checking.probes.judging import note, skip
+from gradport.checking.probes.trial import LOSS, Trial
+from gradport.checking.table import Topic, rule
 from gradport.compat.torch.modes import TorchDispatchMode
 from gradport.compat.torch.tensors import storage_key
 from gradport.compat.torch.trees import tree_leaves
@@ -48,6 +48,7 @@ class _Cost:
 
 
 @rule(
+    Topic.COST,
     "cost",
     "What do forward and backward cost beside autograd of the same operators?",
     shrinks=False,
