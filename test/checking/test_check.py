@@ -1,12 +1,13 @@
 """check says what a backward is, and holds it to what was declared."""
 
-import functions as fn
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradport
+
+from ..exporting import functions as fn
 
 BACKWARD = ["differences", "operators"]
 """The rules that say what a backward is."""

@@ -1,10 +1,11 @@
 """equivalent and conservative: two that should agree, and forces that should be a gradient."""
 
-import functions as fn
 import pytest
 import torch
 
 import gradport
+
+from ..exporting import functions as fn
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

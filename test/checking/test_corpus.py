@@ -1,11 +1,12 @@
 """Forty right Functions have no failed Finding; forty-odd wrong ones are flagged by the rule that names the cause."""
 
-import heldout
 import pytest
-from right import RIGHT
-from wrong import WRONG
 
 import gradport
+
+from .corpus import heldout
+from .corpus.right import RIGHT
+from .corpus.wrong import WRONG
 
 pytestmark = pytest.mark.corpus
 

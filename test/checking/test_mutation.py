@@ -5,7 +5,6 @@ import sys
 
 import pytest
 import torch
-import wrong
 
 import gradport  # noqa: F401  fills the table of rules
 from gradport.checking import RULES
@@ -13,6 +12,8 @@ from gradport.checking.probes.trial import Trial
 from gradport.eager.joint import Joint
 from gradport.isolation.effort import Effort, Profile
 from gradport.subject.subject import Subject
+
+from .corpus import wrong
 
 
 class WrongVmap(torch.autograd.Function):

@@ -1,10 +1,11 @@
 """What a project's pyproject.toml says of a Function holds, and the report repeats its reason."""
 
-import functions as fn
 import pytest
 import torch
 
 import gradport
+
+from ..exporting import functions as fn
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

@@ -1,10 +1,11 @@
 """What torch's transforms do with a Function is found: kept, refused with torch's reason, or dropped without a word."""
 
-import functions as fn
 import pytest
 import torch
 
 import gradport
+
+from ..exporting import functions as fn
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

@@ -3,10 +3,11 @@
 import numpy
 import torch
 import torch.nn.functional as F
-from listing import Listing, normal
 from torch import nn
 
 import gradport
+
+from .listing import Listing, normal
 
 MISTAKES = Listing()
 X, Y = normal(2, 4), normal(2, 3, seed=1)

@@ -2,7 +2,8 @@
 
 import numpy
 import torch
-from listing import Listing, normal
+
+from .listing import Listing, normal
 
 OPERATORS = Listing()
 

@@ -5,10 +5,11 @@ import math
 import numpy
 import torch
 import torch.nn.functional as F
-from listing import Listing, normal
 from torch import nn
 
 import gradport
+
+from .listing import Listing, normal
 
 SIZES = Listing()
 ROWS = {"x": {0: "n"}}

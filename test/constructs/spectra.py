@@ -2,9 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from listing import Listing, normal
 from torch import nn
 from torch.fft import fft, ifft, irfft, rfft
+
+from .listing import Listing, normal
 
 SPECTRA = Listing()
 WINDOW = torch.hann_window(8)

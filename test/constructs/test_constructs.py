@@ -4,15 +4,16 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from layers import LAYERS
-from listing import NOT_WITH
-from mistakes import MISTAKES
-from operators import OPERATORS
-from sizes import SIZES
-from spectra import SPECTRA
-from types_of_numbers import TYPES
 
 import gradport
+
+from .layers import LAYERS
+from .listing import NOT_WITH
+from .mistakes import MISTAKES
+from .operators import OPERATORS
+from .sizes import SIZES
+from .spectra import SPECTRA
+from .types_of_numbers import TYPES
 
 pytestmark = pytest.mark.corpus
 

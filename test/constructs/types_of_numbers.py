@@ -2,8 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from listing import Listing, normal
 from torch import nn
+
+from .listing import Listing, normal
 
 TYPES = Listing()
 

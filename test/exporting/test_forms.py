@@ -1,6 +1,5 @@
 """keep, inline, opaque and symbolic: what stands in the file."""
 
-import functions as fn
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -10,6 +9,8 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 import gradport
+
+from . import functions as fn
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

@@ -1,10 +1,11 @@
 """The gradient in the file is the one that the author's backward gives, whatever it says, in every form."""
 
-import functions as fn
 import pytest
 import torch
 
 import gradport
+
+from . import functions as fn
 
 pytestmark = pytest.mark.corpus
 

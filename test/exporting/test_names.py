@@ -2,11 +2,12 @@
 
 import dataclasses
 
-import functions as fn
 import pytest
 import torch
 
 import gradport
+
+from . import functions as fn
 
 X = torch.randn(4, 3)
 

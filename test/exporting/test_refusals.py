@@ -1,12 +1,13 @@
 """What cannot be carried is refused by name, with its line, before a file is written; a wrong file is caught."""
 
-import functions as fn
 import numpy as np
 import pytest
 import torch
 
 import gradport
 from gradport.operators import table
+
+from . import functions as fn
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

@@ -1,6 +1,5 @@
 """A Program runs, saves, loads and says what it is."""
 
-import functions as fn
 import onnx
 import onnx_ir as ir
 import pytest
@@ -9,6 +8,8 @@ import torch
 import gradport
 from gradport.model.program import TensorSpec
 from gradport.subject.ports import Role
+
+from ..exporting import functions as fn
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

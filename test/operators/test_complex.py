@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from proving import proved
 
 import gradport
+
+from .proving import proved
 
 pytestmark = pytest.mark.corpus
 

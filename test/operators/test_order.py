@@ -4,7 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from proving import proved
+
+from .proving import proved
 
 pytestmark = pytest.mark.corpus
 

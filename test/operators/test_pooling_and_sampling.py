@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from proving import proved
+
+from .proving import proved
 
 pytestmark = pytest.mark.corpus
 

@@ -5,11 +5,12 @@ import itertools
 
 import pytest
 import torch
-from proving import proved
 
 import gradport
 from gradport.operators import Kind, rows, used_rows
 from gradport.operators.table import OPSETS
+
+from .proving import proved
 
 OURS = tuple(row for row in rows() if row.function.__module__.startswith("gradport."))
 """The rows of gradport itself: a test that ran before may have added one of its own."""

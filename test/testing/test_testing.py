@@ -5,13 +5,14 @@ import subprocess
 import sys
 import textwrap
 
-import functions as fn
 import numpy as np
 import pytest
 import torch
 
 import gradport
 from gradport import testing
+
+from ..exporting import functions as fn
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 SWISH = gradport.Subject(fn.Swish, gradport.tensor("f32[batch:4,3]"), wrt="inputs")

@@ -3,11 +3,12 @@
 import os
 import signal
 
-import functions as fn
 import pytest
 import torch
 
 import gradport
+
+from ..exporting import functions as fn
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

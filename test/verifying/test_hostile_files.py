@@ -4,7 +4,6 @@ import pathlib
 import subprocess
 import sys
 
-import functions as fn
 import numpy as np
 import onnx
 import onnx.external_data_helper
@@ -15,6 +14,8 @@ from onnx import TensorProto, helper
 
 import gradport
 
+from ..exporting import functions as fn
+
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 
 FUZZ = """
@@ -22,7 +23,7 @@ import random, sys, pathlib, tempfile
 import torch
 torch.set_num_threads(1)
 import gradport
-import functions as fn
+from ..exporting import functions as fn
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 original = pathlib.Path(sys.argv[1]).read_bytes()
 outcomes = {"refused": 0, "judged": 0}

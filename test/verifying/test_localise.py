@@ -3,15 +3,16 @@
 import importlib
 import random
 
-import functions as fn
 import onnx_ir as ir
-import planting
 import pytest
 import torch
 
 import gradport
 from gradport.operators import table
 from gradport.proving.intermediates import flat
+
+from ..exporting import functions as fn
+from . import planting
 
 room = importlib.import_module("gradport.verifying.localise")
 X = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))

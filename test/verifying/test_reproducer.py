@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import onnxruntime
-import planting
 import pytest
 import torch
 
 import gradport
+
+from . import planting
 
 X = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
 

@@ -3,11 +3,12 @@
 import importlib
 import io
 
-import functions as fn
 import torch
 
 import gradport
 from gradport.reporting.terminal import sweep_table
+
+from ..exporting import functions as fn
 
 SUBJECT = gradport.Subject(fn.Swish, gradport.tensor("f32[batch:4,3]"), wrt="inputs")
 

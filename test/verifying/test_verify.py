@@ -2,12 +2,13 @@
 
 import importlib.metadata
 
-import functions as fn
 import onnx_ir as ir
 import pytest
 import torch
 
 import gradport
+
+from ..exporting import functions as fn
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

@@ -2,13 +2,14 @@
 
 import importlib.metadata
 
-import functions as fn
-import planting
 import pytest
 import torch
 
 import gradport
 from gradport.runtimes import table as runtimes
+
+from ..exporting import functions as fn
+from . import planting
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

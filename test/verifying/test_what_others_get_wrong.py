@@ -1,13 +1,14 @@
 """What verification elsewhere is known to get wrong, each as a test of ours."""
 
-import functions as fn
 import onnx_ir as ir
-import planting
 import pytest
 import torch
 
 import gradport
 from gradport.evidence.tolerance import compare
+
+from ..exporting import functions as fn
+from . import planting
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

@@ -14,7 +14,7 @@ from typing import Any
 from gradport.compat.extras import Extra, extra
 from gradport.errors import SpecError, first_line
 
-__all__ = ["SCHEMA_VERSION", "Evidence", "Finding", "Outcome", "Severity", "environment", "line_of", "schema"]
+__all__ = ["SCHEMA_VERSION", "Evidence", "Finding", "Outcome", "Severity", "environment", "line_of", "plain", "schema"]
 
 SCHEMA_VERSION = 3
 
@@ -102,7 +102,7 @@ class Evidence:
 
     def to_dict(self) -> dict[str, Any]:
         """What `to_json` writes, as plain dicts and lists; nan and infinities are strings."""
-        return {**_plain(dataclasses.asdict(self)), "ok": self.ok}
+        return {**plain(dataclasses.asdict(self)), "ok": self.ok}
 
     def to_json(self) -> str:
         """JSON text; nan and infinities are strings."""
@@ -224,13 +224,14 @@ def environment() -> dict[str, Any]:
     return versions
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value in JSON's types: nan and infinities are strings, tuples are lists, anything else is its text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, (int, float, bool)):
         return value
     return str(value)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import collections
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from gradport.errors import first_line
+from gradport.errors import SpecError
 from gradport.evidence.evidence import Evidence, line_of
+from gradport.evidence.series import Curves, Errors, Form, Jacobian, Node, Onnx, Series, Timings, read_series
 from gradport.reporting.document import (
     Badge,
     Block,
@@ -58,12 +59,14 @@ def evidence_file(path: str, evidence: Evidence) -> str:
     return f"{_stem(path, evidence)}.json"
 
 
-def draw_blocks(what: str, make: Callable[[], Iterable[Block]]) -> list[Block]:
-    """The blocks, or a sentence where the Evidence, which may be anybody's, does not have what they are drawn from."""
+def draw_blocks(evidence: Evidence, series: Series, draw: Callable[[Any], Iterable[Block]]) -> list[Block]:
+    """The blocks of a series; nothing where the Evidence has none, a sentence where it has another form."""
+    if not evidence.series.get(series):
+        return []
     try:
-        return list(make())
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        return [Paragraph((f"The {what} cannot be drawn from this Evidence: {first_line(error, 120)}.",))]
+        return list(draw(read_series(evidence, series)))
+    except SpecError as error:
+        return [Paragraph((f"Not drawn: {error}",))]
 
 
 def result_blocks(evidence: Evidence) -> list[Block]:
@@ -83,16 +86,13 @@ def result_blocks(evidence: Evidence) -> list[Block]:
 
 def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
     """What the gradient is: its curves, its Jacobian's error, and every Finding."""
-    series = evidence.series
-    if series.get("curves"):
-        yield from draw_blocks("curves", lambda: _curves(path, evidence))
-    if series.get("jacobian"):
-        yield from draw_blocks("Jacobian", lambda: [_jacobian(path, evidence)])
+    yield from draw_blocks(evidence, Series.CURVES, lambda curves: _curves(path, evidence, curves))
+    yield from draw_blocks(evidence, Series.JACOBIAN, lambda jacobian: [_jacobian(path, evidence, jacobian)])
     counts = collections.Counter(outcome_text(finding) for finding in evidence.findings)
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     told = findings_table(evidence.findings, f"What was found of {evidence.subject}")
     yield Details((f"{len(evidence.findings)} findings: {summary}",), [told])
-    yield from (Paragraph((f"Without {name}: {why}",)) for name, why in series.get("left_out", {}).items())
+    yield from (Paragraph((f"Without {name}: {why}",)) for name, why in evidence.series.get("left_out", {}).items())
 
 
 def onnx_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
@@ -101,15 +101,13 @@ def onnx_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
     if series.get("refused"):
         yield Paragraph((Badge("refused"), ": ", series["refused"]))
         return
-    if "onnx" in series:
-        yield from draw_blocks("structure", lambda: _structure(path, evidence))
-    if "errors" in series:
-        yield from draw_blocks("errors", lambda: [_errors(path, evidence)])
-    if "divergence" in series:
-        name = f"{_stem(path, evidence)}.divergence.svg"
-        yield from draw_blocks("divergence", lambda: [divergence_figure(name, evidence, _line_of(evidence))])
-    if "forms" in series:
-        yield from draw_blocks("forms", lambda: _forms(series["forms"]))
+    name = f"{_stem(path, evidence)}.divergence.svg"
+    yield from draw_blocks(evidence, Series.ONNX, lambda onnx: _structure(path, evidence, onnx))
+    yield from draw_blocks(evidence, Series.ERRORS, lambda errors: [_errors(path, evidence, errors)])
+    yield from draw_blocks(
+        evidence, Series.DIVERGENCE, lambda nodes: [divergence_figure(name, evidence, nodes, _line_of(evidence))]
+    )
+    yield from draw_blocks(evidence, Series.FORMS, _forms)
 
 
 def _line_of(evidence: Evidence) -> Callable[[str], str]:
@@ -124,14 +122,13 @@ def _line_of(evidence: Evidence) -> Callable[[str], str]:
 
 def performance_blocks(path: str, evidence: Evidence) -> list[Block]:
     """Time over size, memory, and the floor that the machine's memory sets."""
-    if evidence.series.get("timings"):
-        return draw_blocks("timings", lambda: _timings(path, evidence))
+    if evidence.series.get(Series.TIMINGS):
+        return draw_blocks(evidence, Series.TIMINGS, lambda timings: _timings(path, evidence, timings))
     why = evidence.series.get("left_out", {}).get("timings") or evidence.series.get("refused") or "it was left out"
     return [Paragraph((Code(evidence.subject), f": not measured: {why}"))]
 
 
-def _timings(path: str, evidence: Evidence) -> list[Block]:
-    timings = evidence.series["timings"]
+def _timings(path: str, evidence: Evidence, timings: Timings) -> list[Block]:
     ways = list(dict.fromkeys(row["way"] for row in timings["rows"]))
     sizes = sorted({row["bytes"] for row in timings["rows"]})
     description = (
@@ -171,13 +168,12 @@ def usage_blocks(path: str, evidence: Evidence) -> list[Block]:
     return [*blocks, Paragraph((f"Measured with {versions}. ", its_file))]
 
 
-def divergence_figure(name: str, evidence: Evidence, href: Callable[[str], str]) -> Figure:
+def divergence_figure(name: str, evidence: Evidence, nodes: Sequence[Node], href: Callable[[str], str]) -> Figure:
     """Error along the graph; `href` gives what the mark of the first node leads to, from the user's line."""
-    series = evidence.series["divergence"]
-    first = next((node for node in series if node.get("first")), None)
+    first = next((node for node in nodes if node.get("first")), None)
     place = str(first.get("place") or "") if first else ""
-    description = f"{evidence.subject}: {describe_divergence(series)}"
-    return Figure(name, divergence_plot(description, series, href(place) if place else ""), description)
+    description = f"{evidence.subject}: {describe_divergence(nodes)}"
+    return Figure(name, divergence_plot(description, nodes, href(place) if place else ""), description)
 
 
 def _stem(path: str, evidence: Evidence) -> str:
@@ -189,28 +185,26 @@ def _stem(path: str, evidence: Evidence) -> str:
     return f"{path}_{name}" if name == whole else f"{path}_{name}-{zlib.crc32(whole.encode('utf-8', 'replace')):08x}"
 
 
-def _curves(path: str, evidence: Evidence) -> list[Figure]:
+def _curves(path: str, evidence: Evidence, curves: Curves) -> list[Figure]:
     """One for each argument."""
-    first = evidence.series["curves"]
-    every = enumerate([first, *first.get("others", ())])
+    every = enumerate([curves, *curves.get("others", ())])
     return [_curve(f"{_stem(path, evidence)}.curves{number or ''}.svg", evidence, found) for number, found in every]
 
 
-def _curve(name: str, evidence: Evidence, curves: Mapping[str, Any]) -> Figure:
+def _curve(name: str, evidence: Evidence, curves: Curves) -> Figure:
     marks = [
-        f"{what} at {', '.join(f'{place:g}' for place in curves.get(what, ()))}"
-        for what in ("kinks", "jumps")
-        if curves.get(what)
+        f"{what} at {', '.join(f'{float(place):g}' for place in places)}"
+        for what, places in (("kinks", curves["kinks"]), ("jumps", curves.get("jumps", ())))
+        if places
     ]
     description = (
         f"{evidence.subject}: forward, its derivative by differences and the authored backward along a line "
-        f"({curves['along']}); {' and '.join(marks) or 'no kink and no jump was met'}."
+        f"({curves.get('along', 'every input')}); {' and '.join(marks) or 'no kink and no jump was met'}."
     )
     return Figure(name, curve_plot(description, curves), description)
 
 
-def _jacobian(path: str, evidence: Evidence) -> Figure:
-    jacobian = evidence.series["jacobian"]
+def _jacobian(path: str, evidence: Evidence, jacobian: Jacobian) -> Figure:
     errors = [abs(float(error)) for row in jacobian["errors"] for error in row]
     description = (
         f"{evidence.subject}: error of each entry of the authored Jacobian of {jacobian['output']} by "
@@ -220,8 +214,7 @@ def _jacobian(path: str, evidence: Evidence) -> Figure:
     return Figure(f"{_stem(path, evidence)}.jacobian.svg", jacobian_plot(description, jacobian), description)
 
 
-def _structure(path: str, evidence: Evidence) -> Iterator[Block]:
-    onnx = evidence.series["onnx"]
+def _structure(path: str, evidence: Evidence, onnx: Onnx) -> Iterator[Block]:
     yield Paragraph(
         (
             f"ONNX at opset {onnx['opset']}: {onnx['nodes']} nodes, {onnx['bytes']} bytes; takes ",
@@ -256,15 +249,13 @@ def _short(name: str) -> str:
     return re.sub(r"\.[0-9a-f]{8}$", "", name)
 
 
-def _errors(path: str, evidence: Evidence) -> Figure:
-    errors = evidence.series["errors"]
-    worst = {name: _worst(errors["edges"], errors[name]) for name in ("eager", "onnxruntime")}
+def _errors(path: str, evidence: Evidence, errors: Errors) -> Figure:
+    eager, onnxruntime = (_worst(errors["edges"], counts) for counts in (errors["eager"], errors["onnxruntime"]))
     description = (
         f"{evidence.subject}: how many of {sum(errors['eager'])} elements of all results stand how many ULPs of the "
-        f"largest value from float64; eager at most {worst['eager']:g}, ONNX Runtime at most {worst['onnxruntime']:g}."
+        f"largest value from float64; eager at most {eager:g}, ONNX Runtime at most {onnxruntime:g}."
     )
-    shown = {**errors, "edges": [float(edge) for edge in errors["edges"]]}
-    return Figure(f"{_stem(path, evidence)}.errors.svg", error_plot(description, shown), description)
+    return Figure(f"{_stem(path, evidence)}.errors.svg", error_plot(description, errors), description)
 
 
 def _worst(edges: Sequence[Any], counts: Sequence[int]) -> float:
@@ -272,7 +263,7 @@ def _worst(edges: Sequence[Any], counts: Sequence[int]) -> float:
     return next((float(edge) for edge, count in reversed([*zip(edges, counts, strict=True)]) if count), 0.0)
 
 
-def _forms(cells: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
+def _forms(cells: Sequence[Form]) -> Iterator[Block]:
     opsets = sorted({cell["opset"] for cell in cells})
     kinds = list(dict.fromkeys(cell["functions"] for cell in cells))
     by_place = {(cell["functions"], cell["opset"]): cell for cell in cells}
@@ -286,7 +277,7 @@ def _forms(cells: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
         yield Details(("Why some are refused",), [Paragraph((reason,)) for reason in reasons])
 
 
-def _times(timings: Mapping[str, Any], ways: Sequence[str], size: int) -> Iterator[Line]:
+def _times(timings: Timings, ways: Sequence[str], size: int) -> Iterator[Line]:
     known = {(r["way"], r["phase"], r["bytes"]): r["milliseconds"] for r in timings["rows"]}
     for way in ways:
         for phase in ("forward", "both"):

@@ -12,10 +12,11 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gradport.compat.extras import Extra, extra
+from gradport.evidence.series import Curves, Errors, Jacobian, Node, Timings
 from gradport.reporting.text import plain
 
 __all__ = [
@@ -54,12 +55,13 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def curve_plot(title: str, curves: Mapping[str, Any]) -> str:
+def curve_plot(title: str, curves: Curves) -> str:
     """Forward, derivative and authored backward over a line, kinks and jumps marked."""
     with figure_of(title, 6.4, 3.2) as figure:
         axes = figure.subplots()
         t, forward, derivative, backward = (
-            [float(value) for value in curves[key]] for key in ("t", "forward", "derivative", "backward")
+            [float(value) for value in values]
+            for values in (curves["t"], curves["forward"], curves["derivative"], curves["backward"])
         )
         for places, style, name in ((curves["kinks"], ":", "kink"), (curves.get("jumps", ()), "-", "jump")):
             for index, place in enumerate(places):
@@ -72,14 +74,15 @@ def curve_plot(title: str, curves: Mapping[str, Any]) -> str:
         return svg(figure, title)
 
 
-def error_plot(title: str, errors: Mapping[str, Any]) -> str:
+def error_plot(title: str, errors: Errors) -> str:
     """How many elements are how many ULPs from float64, in eager and in ONNX Runtime."""
     with figure_of(title, 6.4, 2.8) as figure:
         axes = figure.subplots()
-        edges = errors["edges"]
+        edges = [float(edge) for edge in errors["edges"]]
         places = range(len(edges))
-        for shift, (name, colour) in zip((-0.2, 0.2), (("eager", _BLUE), ("onnxruntime", _ORANGE)), strict=True):
-            axes.bar([p + shift for p in places], errors[name], width=0.38, color=colour, label=name)
+        bars = ((-0.2, errors["eager"], _BLUE, "eager"), (0.2, errors["onnxruntime"], _ORANGE, "onnxruntime"))
+        for shift, counts, colour, name in bars:
+            axes.bar([p + shift for p in places], counts, width=0.38, color=colour, label=name)
         axes.set_xticks(list(places), [f"≤ {edge:g}" if math.isfinite(edge) else "more" for edge in edges])
         axes.set_yscale("symlog", linthresh=10)
         axes.set_xlabel("ULPs of the largest value")
@@ -88,7 +91,7 @@ def error_plot(title: str, errors: Mapping[str, Any]) -> str:
         return svg(figure, title)
 
 
-def jacobian_plot(title: str, jacobian: Mapping[str, Any]) -> str:
+def jacobian_plot(title: str, jacobian: Jacobian) -> str:
     """The error of each entry of the authored Jacobian."""
     with figure_of(title, 4.6, 3.6) as figure:
         from matplotlib.colors import LogNorm
@@ -105,7 +108,7 @@ def jacobian_plot(title: str, jacobian: Mapping[str, Any]) -> str:
         return svg(figure, title)
 
 
-def timing_plot(title: str, timings: Mapping[str, Any]) -> str:
+def timing_plot(title: str, timings: Timings) -> str:
     """Milliseconds of forward and backward over the bytes that are moved, with the machine's memory as the floor."""
     with figure_of(title, 6.4, 3.4) as figure:
         axes = figure.subplots()
@@ -128,7 +131,7 @@ def timing_plot(title: str, timings: Mapping[str, Any]) -> str:
         return svg(figure, title)
 
 
-def divergence_plot(title: str, series: Sequence[Mapping[str, Any]], href: str = "") -> str:
+def divergence_plot(title: str, series: Sequence[Node], href: str = "") -> str:
     """The error of every node along the graph, forward and backward half apart, the first that departs marked.
 
     Args:
@@ -157,7 +160,7 @@ def divergence_plot(title: str, series: Sequence[Mapping[str, Any]], href: str =
         return svg(figure, title)
 
 
-def describe_divergence(series: Sequence[Mapping[str, Any]]) -> str:
+def describe_divergence(series: Sequence[Node]) -> str:
     """The divergence plot in words."""
     halves = [node.get("half", "forward") for node in series]
     first = next((node for node in series if node.get("first")), None)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, line_of
+from gradport.evidence.series import Series, SweepCell
 from gradport.reporting.document import (
     Badge,
     Bar,
@@ -195,11 +196,9 @@ class _Places:
 def _findings(evidence: Evidence, places: _Places) -> Iterator[Block]:
     excerpts = [(places.next(), excerpt) for excerpt in evidence.source.get("excerpts", [])]
     anchor = _anchors(excerpts)
-    if evidence.series.get("divergence"):
-        href = lambda place: f"#{anchor(place)}" if anchor(place) else ""  # noqa: E731
-        yield from draw_blocks("divergence", lambda: [divergence_figure("", evidence, href)])
-    if evidence.series.get("sweep"):
-        yield from draw_blocks("matrix", lambda: [_matrix(evidence.series["sweep"])])
+    href = lambda place: f"#{anchor(place)}" if anchor(place) else ""  # noqa: E731
+    yield from draw_blocks(evidence, Series.DIVERGENCE, lambda nodes: [divergence_figure("", evidence, nodes, href)])
+    yield from draw_blocks(evidence, Series.SWEEP, lambda cells: [_matrix(cells)])
     for finding in evidence.findings:
         place = anchor(finding.where or "")
         if not finding.outcome.passes and finding.where:
@@ -231,11 +230,11 @@ def _brief(place: str) -> str:
     return re.sub(r"^.*site-packages/", "", place)
 
 
-def _matrix(cells: Sequence[Mapping[str, Any]]) -> Table:
-    axes = [a for a in ("opset", "dtype", "dynamic", "functions", "runtime") if any(c[a] is not None for c in cells)]
+def _matrix(cells: Sequence[SweepCell]) -> Table:
+    axes = [a for a in ("opset", "dtype", "dynamic", "functions", "runtime") if any(c[a] is not None for c in cells)]  # type: ignore[literal-required]
     rows: list[list[Line]] = [
         [
-            *((str(cell[axis]),) for axis in axes),
+            *((str(cell[axis]),) for axis in axes),  # type: ignore[literal-required]
             (Badge(cell["outcome"]),),
             ("" if cell["figure"] is None else f"{float(cell['figure']):.3g}",),
             (cell["message"],),

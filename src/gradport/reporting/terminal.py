@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity
+from gradport.evidence.series import Series, read_series
 from gradport.reporting.finding_table import outcome_text
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def rules_table(questions: Mapping[str, str]) -> RenderableType:
 
 def sweep_table(title: str, evidence: Evidence) -> RenderableType:
     """The matrix of a sweep: a row for each setting but the opset, a column for each opset."""
-    cells = evidence.series["sweep"]
+    cells: list[dict[str, Any]] = read_series(evidence, Series.SWEEP)
     axes = [axis for axis in ("dtype", "dynamic", "functions", "runtime") if any(c[axis] is not None for c in cells)]
     opsets = list(dict.fromkeys(cell["opset"] for cell in cells))
     table = _table(title)

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from right import Entry as Right
-from right import X, normal
 from torch.autograd import Function
-from wrong import Entry as Wrong
+
+from .right import Entry as Right
+from .right import X, normal
+from .wrong import Entry as Wrong
 
 RIGHT: dict[str, Right] = {}
 WRONG: dict[str, Wrong] = {}

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from right import W, X, normal
 from torch.autograd import Function
+
+from .right import W, X, normal
 
 
 @dataclasses.dataclass
