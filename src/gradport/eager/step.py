@@ -78,9 +78,9 @@ class Step(Joint):
         self._accumulate = accumulate
         self.proof_runs = 2 * accumulate + 2
         self._trained = trained
-        self._numbers: dict[str, type] = {}
+        self.numbers: dict[str, type] = {}
         self._static: dict[str, dict[str, Any]] = {}
-        self._take_step = eager_step
+        self.take_step = eager_step
         self.moving = self._find_moving()
         self._find_state()
 
@@ -91,8 +91,8 @@ class Step(Joint):
     def for_trace(self) -> Step:
         """The step with numbers as tensors, tensor by tensor, without a branch."""
         twin = copy.copy(self)
-        twin._take_step = trace_step
-        twin._numbers = {}
+        twin.take_step = trace_step
+        twin.numbers = {}
         return twin
 
     def examples(self) -> dict[Slot, torch.Tensor]:
@@ -150,7 +150,7 @@ class Step(Joint):
             tensors[parameter] = moving
             state[parameter] = self._static.get(name, {}) | self._entries(name, placed)
         rates = [placed[slot] for slot in self._rates]
-        stepped = self._take_step(self.optimizer, tensors, state, rates, self._clip)
+        stepped = self.take_step(self.optimizer, tensors, state, rates, self._clip)
         new = {Slot(Role.PARAMETER, name): tensors[self._trained[name]].detach() for name in gradients}
         for slot, example in self._extra.items():
             name, key = _split_key(slot.name, gradients)
@@ -165,7 +165,7 @@ class Step(Joint):
         for slot in self._extra:
             owner, key = _split_key(slot.name, {name: None})
             if owner:
-                kind = self._numbers.get(slot.name)
+                kind = self.numbers.get(slot.name)
                 value = placed[slot]
                 found[key] = value if kind is None else kind(value.item())
         return found
@@ -202,7 +202,7 @@ class Step(Joint):
                     self._extra[Slot(Role.STATE, full)] = torch.tensor(
                         value, dtype=torch.int64 if isinstance(value, int) else torch.float64
                     )
-                    self._numbers[full] = type(value)
+                    self.numbers[full] = type(value)
                 else:
                     self._static.setdefault(name, {})[key] = value
         if self._accumulate > 1:
