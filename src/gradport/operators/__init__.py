@@ -1,10 +1,10 @@
-"""Operators that torch's exporter does not lower, or lowers wrongly: the table of them, and one file per family.
+"""Operators that torch's exporter does not lower, or lowers wrongly: the operator table, and one file per family.
 
-In: the arguments of one operator. Out: ONNX operators (`lowering`), other operators of torch (`decomposition`), or the
-same above autograd (`replacement`). Never: a look at the graph around it.
+In: the arguments of one operator. Out: ONNX operators (`lowering`), other torch operators (`decomposition`), or other
+torch functions above autograd (`replacement`). Never: access to the surrounding graph.
 
-A package adds a row of its own with the same three decorators. It names the module of its rows as an entry point of
-the group `gradport.operators`, so that every export sees them:
+Another package adds rows with the same three decorators. It names the module of its rows as an entry point of the
+group `gradport.operators`, so that every export uses them:
 
     [project.entry-points."gradport.operators"]
     my_package = "my_package.onnx_rows"
@@ -42,5 +42,5 @@ __all__ = [
     "used_rows",
 ]
 
-for _module in pkgutil.iter_modules(__path__):  # a family registers its rows when it is imported
+for _module in pkgutil.iter_modules(__path__):  # importing a family registers its rows
     importlib.import_module(f"{__name__}.{_module.name}")

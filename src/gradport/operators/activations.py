@@ -1,4 +1,4 @@
-"""Activations and their gradients, where a lowering or decomposition elsewhere differs from torch at a kink."""
+"""Activations and their gradients, where the exporter's lowering or decomposition differs from torch at a kink."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ __all__: list[str] = []
 
 @decomposition(_aten.hardtanh_backward.default, samples=[sample(F.hardtanh, reals("n", 4))])
 def hardtanh_backward(grad_output: torch.Tensor, self: torch.Tensor, min_val: float, max_val: float) -> torch.Tensor:
-    """The cotangent strictly between the limits, zero on them, outside and at nan: the exporter's own lets it pass on
-    them. (In torch a nan lets it pass or not, as it falls into the vector part of the kernel or behind it.)
+    """The cotangent strictly between the limits; zero at the limits, outside and at nan. The exporter's decomposition
+    passes the cotangent at the limits. (At nan torch's kernel passes it or not: its vectorized loop and the loop for
+    the remaining elements differ.)
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardtanh.html
     """
@@ -27,7 +28,7 @@ def hardtanh_backward(grad_output: torch.Tensor, self: torch.Tensor, min_val: fl
     samples=[sample(lambda x, y: torch.ops.aten.hardshrink_backward(y, x, 0.5), reals("n", 4), reals("n", 4))],
 )
 def hardshrink_backward(grad_out: torch.Tensor, self: torch.Tensor, lambd: float) -> torch.Tensor:
-    """The cotangent outside of the limits, zero between and on them, and at nan.
+    """The cotangent outside the limits; zero between them, at them and at nan.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardshrink.html
     """
@@ -36,7 +37,7 @@ def hardshrink_backward(grad_out: torch.Tensor, self: torch.Tensor, lambd: float
 
 @decomposition(_aten.hardswish_backward.default, samples=[sample(F.hardswish, reals("n", 4, low=-4.0, high=4.0))])
 def hardswish_backward(grad_output: torch.Tensor, self: torch.Tensor) -> torch.Tensor:
-    """The cotangent from 3 up, zero from -3 down, times x / 3 + 1/2 between.
+    """The cotangent for x >= 3, zero for x <= -3, the cotangent times x / 3 + 1/2 between.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardswish.html
     """
@@ -46,7 +47,7 @@ def hardswish_backward(grad_output: torch.Tensor, self: torch.Tensor) -> torch.T
 
 @decomposition(_aten.sigmoid.default, samples=[sample(torch.sigmoid, reals("n", 4))])
 def sigmoid(x: torch.Tensor) -> torch.Tensor:
-    """`1 / (1 + exp(-x))`: ONNX Runtime's Sigmoid is off by 57 % where x is near -16, and no faster.
+    """`1 / (1 + exp(-x))`: ONNX Runtime's Sigmoid has a relative error of 57 % near x = -16, and is not faster.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.sigmoid.html
     """
@@ -68,7 +69,7 @@ def silu(x: torch.Tensor) -> torch.Tensor:
     samples=[sample(lambda x, k: x * torch.relu(k), reals("n", 4), integers("n", 4, low=-3, dtype=torch.int32))],
 )
 def relu(x: torch.Tensor) -> torch.Tensor:
-    """Of whole numbers by comparison: ONNX Runtime's Relu takes few of their types.
+    """ReLU of integers by comparison: ONNX Runtime's Relu supports few integer types.
 
     Source: https://onnx.ai/onnx/operators/onnx__Relu.html
     """

@@ -1,6 +1,6 @@
-"""The CTC loss and its gradient: sums over all alignments, in the logarithm, one step of a scan for each time.
+"""The CTC loss and its gradient: sums over all alignments, in the log domain, one scan step per time.
 
-Each target is written with a blank before, between and behind its labels: 2 S + 1 places. Source of both: Graves et
+Each target has a blank before, between and after its labels: 2 S + 1 places. Source of both: Graves et
 al., "Connectionist Temporal Classification" (2006), sections 4.1 and 4.2;
 https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.ctc_loss.html
 """
@@ -65,18 +65,18 @@ def ctc_loss(
     reduction: str = "mean",
     zero_infinity: bool = False,
 ) -> torch.Tensor:
-    """Connectionist temporal classification, with lengths that may be tensors of any value.
+    """Connectionist temporal classification loss; the lengths may be tensors.
 
     Args:
         log_probs: [T, N, C] or [T, C].
-        targets: [N, S], [S], or those of all N in a row: [sum of the lengths].
+        targets: [N, S], [S], or the N targets concatenated: [sum of the lengths].
         input_lengths: [N] or [].
         target_lengths: [N] or [].
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.ctc_loss.html
     """
     batched = log_probs.dim() == 3
-    steps, lengths = (_as_tensor(given, log_probs.device) for given in (input_lengths, target_lengths))
+    steps, lengths = (_as_tensor(value, log_probs.device) for value in (input_lengths, target_lengths))
     whole = log_probs if batched else log_probs.unsqueeze(1)
     if targets.dim() == 1:
         targets = _in_rows(targets, lengths, target_lengths) if batched else targets.unsqueeze(0)
@@ -91,14 +91,14 @@ def ctc_loss(
 
 
 def _as_tensor(lengths: Lengths, device: torch.device) -> torch.Tensor:
-    """Lengths as int64, [N]."""
+    """Lengths as an int64 tensor, [N]."""
     return torch.as_tensor(lengths, device=device).to(torch.int64).reshape(-1)
 
 
-def _in_rows(targets: torch.Tensor, lengths: torch.Tensor, given: Lengths) -> torch.Tensor:
-    """Targets that stand one after the other as rows, [N, S]; what stands behind a row's length has no meaning. S is
-    the largest length where it is known, and the number of all targets where it is not."""
-    longest = targets.shape[0] if isinstance(given, torch.Tensor) else max(given, default=0)
+def _in_rows(targets: torch.Tensor, lengths: torch.Tensor, known_lengths: Lengths) -> torch.Tensor:
+    """Concatenated targets as rows, [N, S]; values after a row's length are undefined. S is the largest length if it
+    is known, else the number of all labels."""
+    longest = targets.shape[0] if isinstance(known_lengths, torch.Tensor) else max(known_lengths, default=0)
     first = lengths.cumsum(0) - lengths
     place = first.unsqueeze(1) + torch.arange(longest, device=targets.device)
     return targets[place.clamp(max=targets.shape[0] - 1)]
@@ -130,7 +130,7 @@ def ctc_loss_of_rows(
         now = _log_sum(before, one, torch.where(skips, two, torch.full_like(two, _NEVER))) + emitted
         return now, now.clone()
 
-    _, variables = torch.ops.higher_order.scan(lambda *given: list(step(*given)), [start], [emitted], (skips,))
+    _, variables = torch.ops.higher_order.scan(lambda *values: list(step(*values)), [start], [emitted], (skips,))
     after = torch.cat([start.unsqueeze(0), variables]).gather(0, _at_step(input_lengths, start)).squeeze(0)
     last = 2 * target_lengths.unsqueeze(1)
     blank_last = after.gather(1, last)
@@ -155,8 +155,8 @@ def ctc_loss_of_rows_backward(
     blank: int,
     zero_infinity: bool = False,
 ) -> torch.Tensor:
-    """Minus the share of the alignments that go through each label at each time, as torch gives it: with the
-    probability of the label added, so that it is the gradient by the activations before the softmax."""
+    """Minus the share of the alignments through each label at each time, plus the label's probability. As in torch,
+    this is the gradient with respect to the activations before the softmax."""
     places = _places(targets, blank)
     emitted = _emissions(log_probs, places)
     skips = _shift(_skips(places), -2, fill=False)
@@ -179,7 +179,7 @@ def ctc_loss_of_rows_backward(
         return now, now.clone()
 
     _, backwards = torch.ops.higher_order.scan(
-        lambda *given: list(step(*given)),
+        lambda *values: list(step(*values)),
         [start.clone()],
         [emitted.flip(0), times.flip(0)],
         (start, skips, input_lengths),
@@ -188,16 +188,16 @@ def ctc_loss_of_rows_backward(
     through = torch.where(emitted == _NEVER, torch.zeros_like(through), through)
     index = places.unsqueeze(0).expand(through.shape)
     share = torch.zeros_like(log_probs).scatter_add(2, index, through)
-    found = (log_probs.exp() - share) * grad.unsqueeze(1)
+    gradient = (log_probs.exp() - share) * grad.unsqueeze(1)
     endless = (neg_log_likelihood == float("inf")).unsqueeze(1)
-    found = torch.where(endless, torch.full_like(found, 0.0 if zero_infinity else float("nan")), found)
-    found = torch.where(log_probs == _NEVER, torch.full_like(found, float("nan")), found)  # as torch's formula has it
+    gradient = torch.where(endless, torch.full_like(gradient, 0.0 if zero_infinity else float("nan")), gradient)
+    gradient = torch.where(log_probs == _NEVER, torch.full_like(gradient, float("nan")), gradient)  # as in torch
     used = (times.unsqueeze(1) < input_lengths).unsqueeze(2)
-    return torch.where(used, found, torch.zeros_like(found))
+    return torch.where(used, gradient, torch.zeros_like(gradient))
 
 
 def _places(targets: torch.Tensor, blank: int) -> torch.Tensor:
-    """The labels with blanks around each, [N, 2 S + 1]."""
+    """The labels with a blank before and after each, [N, 2 S + 1]."""
     targets = targets.to(torch.int64)
     pairs = torch.stack([torch.full_like(targets, blank), targets], 2).flatten(1)
     return torch.cat([pairs, torch.full((targets.shape[0], 1), blank, dtype=torch.int64, device=targets.device)], 1)
@@ -209,12 +209,12 @@ def _emissions(log_probs: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
 
 
 def _skips(places: torch.Tensor) -> torch.Tensor:
-    """Where the blank before a label may be left out: the label is another than the one before it."""
+    """True where an alignment may skip the blank before a label: the label differs from the previous label."""
     return _shift(places, 2, fill=-1).ne(places) & (torch.arange(places.shape[1], device=places.device) > 1)
 
 
 def _shift(row: torch.Tensor, by: int, fill: float | bool = _NEVER) -> torch.Tensor:
-    """Each row moved to the right by one or two places, or to the left."""
+    """Each row shifted right by `by` places (left if negative); empty places get `fill`."""
     length = row.shape[1]
     source = torch.arange(length, device=row.device) - by
     inside = (source >= 0) & (source < length)

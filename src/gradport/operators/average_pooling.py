@@ -1,4 +1,4 @@
-"""Average pooling, plain and adaptive: each axis is a product with a matrix of windows by elements."""
+"""Average pooling, plain and adaptive: along each axis a product with a matrix (windows, elements)."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ __all__: list[str] = []
     samples=[sample(lambda x: F.adaptive_avg_pool3d(x, (2, 1, 2)), reals("n", 2, 4, 3, 3))],
 )
 def adaptive_avg_pool3d(self: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
-    """The mean of each window, an axis at a time: a product with a matrix of windows by elements.
+    """The mean of each window, one axis at a time: a product with a matrix (windows, elements).
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool3d.html
     """
-    found = self
+    pooled = self
     for axis, count in zip((-3, -2, -1), output_size, strict=True):
         size = int(self.shape[axis])
         rows = []
         for i in range(count):
             start, end = i * size // count, -(-(i + 1) * size // count)
             rows.append([1 / (end - start) if start <= at < end else 0.0 for at in range(size)])
-        found = _weigh(found, axis, rows)
-    return found
+        pooled = _weigh(pooled, axis, rows)
+    return pooled
 
 
 @decomposition(
     _aten.avg_pool2d.default, samples=[sample(lambda x: F.avg_pool2d(x, 2, ceil_mode=True), reals("n", 2, 5, 5))]
 )
 def avg_pool2d(self: torch.Tensor, kernel_size: Sequence[int], *options: Any) -> torch.Tensor:
-    """The mean of each window, as above, where the last one may be cut off or the divisor is given.
+    """The mean of each window, as above, if `ceil_mode` may cut off the last window or a divisor is given.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html
     """
@@ -73,12 +73,12 @@ def _avg_pool(
     if divisor_override is None and not ceil_mode:
         return NotImplemented  # ONNX's AveragePool is right
     kernels, strides, pads = (for_each_axis(values, rank) for values in (kernel_size, stride or kernel_size, padding))
-    found = self
+    pooled = self
     for axis, kernel, step, pad in zip(range(-rank, 0), kernels, strides, pads, strict=True):
         size = int(self.shape[axis])
         over = size + 2 * pad - kernel
         count = (-(-over // step) if ceil_mode else over // step) + 1
-        count -= ceil_mode and (count - 1) * step >= size + pad  # a window may not begin in the padding behind
+        count -= ceil_mode and (count - 1) * step >= size + pad  # a window may not begin in the padding at the end
         rows = []
         for i in range(count):
             start = i * step - pad
@@ -87,12 +87,12 @@ def _avg_pool(
             length = end - start if count_include_pad else len(inside)
             share = 1.0 if divisor_override is not None else 1 / length
             rows.append([share if at in inside else 0.0 for at in range(size)])
-        found = _weigh(found, axis, rows)
-    return found if divisor_override is None else found / divisor_override
+        pooled = _weigh(pooled, axis, rows)
+    return pooled if divisor_override is None else pooled / divisor_override
 
 
 def _weigh(x: torch.Tensor, axis: int, rows: list[list[float]]) -> torch.Tensor:
-    """Each element of the result along an axis is the sum of that axis weighed by a row."""
+    """Each element of the result along an axis is the sum of that axis, weighted by a row."""
     return (x.movedim(axis, -1) @ constant(rows, x.dtype).mT).movedim(-1, axis)
 
 
@@ -111,10 +111,10 @@ def avg_pool_backward(
     count_include_pad: bool,
     divisor_override: int | None = None,
 ) -> ir.Value:
-    """Each cotangent, over the size of its window, added to every element of the window.
+    """Adds each cotangent, divided by the size of its window, to every element of the window.
 
-    Along each axis that is a matrix of zeros and ones, windows by elements, so it is two or three MatMuls; windows
-    that lie side by side repeat their cotangent.
+    Along each axis this is a product with a matrix (windows, elements) of zeros and ones: two or three MatMuls.
+    Windows without overlap repeat their cotangent instead.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html
     """
@@ -140,7 +140,7 @@ def avg_pool_backward(
 
 
 def _repeat(grad_output: ir.Value, self: ir.Value, kernels: Sequence[int], divisor: int | None) -> ir.Value:
-    """Each cotangent once for every element of its window; zeros where no window is."""
+    """Repeats each cotangent for every element of its window; zeros outside the windows."""
     count = divisor or math.prod(kernels)
     spread = op.Div(grad_output, op.CastLike(op.Constant(value_float=float(count)), grad_output))
     for at, kernel in enumerate(kernels):
@@ -158,7 +158,7 @@ def _repeat(grad_output: ir.Value, self: ir.Value, kernels: Sequence[int], divis
     samples=[sample(lambda x: F.adaptive_avg_pool2d(x, (2, 3)), reals("n", 2, 5, 4))],
 )
 def adaptive_avg_pool2d_backward(grad_output: ir.Value, self: ir.Value) -> ir.Value:
-    """As above, window i of o being the elements from floor(i n / o) up to ceil((i + 1) n / o).
+    """As above; window i of o has the elements from floor(i n / o) up to ceil((i + 1) n / o).
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html
     """
@@ -190,7 +190,7 @@ def _spread_adaptively(grad_output: ir.Value, self: ir.Value, rank: int) -> ir.V
 
 
 def _windows(first: ir.Value, last: ir.Value, length: ir.Value, size: ir.Value, like: ir.Value) -> ir.Value:
-    """Windows by elements: 1 / length where the element is in the window."""
+    """A matrix (windows, elements): 1 / length where the element is in the window."""
     column = op.Constant(value_ints=[1])
     element = count_up(size)
     first, last = op.Unsqueeze(first, column), op.Unsqueeze(last, column)

@@ -1,4 +1,4 @@
-"""What operators say of axes: a number for each, and sizes that may be known or not."""
+"""Axes of operators: one number per axis, and sizes that may be static or dynamic."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["count_up", "for_each_axis", "number", "size_of", "sizes_of"]
 
 
 def for_each_axis(values: Sequence[int], rank: int) -> list[int]:
-    """One number for each of `rank` axes, where torch takes one for all."""
+    """One number for each of `rank` axes; a single number is repeated."""
     return list(values) * rank if len(values) == 1 else list(values)
 
 
 def sizes_of(sizes: Sequence[int | ir.Value]) -> ir.Value:
-    """The sizes as one tensor: a constant where all are known."""
+    """The sizes as one tensor: a constant if all are static."""
     if all(isinstance(size, int) for size in sizes):
         return op.Constant(value_ints=list(sizes))
     one = op.Constant(value_ints=[1])
@@ -29,16 +29,16 @@ def sizes_of(sizes: Sequence[int | ir.Value]) -> ir.Value:
 
 
 def size_of(value: ir.Value, axis: int) -> ir.Value:
-    """The size along an axis that is counted from the end, [1]."""
+    """The size along an axis counted from the end, [1]."""
     rank = len(value.shape or ())
     return op.Shape(value, start=rank + axis, end=rank + axis + 1)
 
 
 def count_up(count: ir.Value) -> ir.Value:
-    """0, 1, 2 and so on, `count` [1] of them."""
+    """0, 1, ..., count - 1; `count` is [1]."""
     return op.Range(op.Constant(value_int=0), op.Squeeze(count), op.Constant(value_int=1))
 
 
 def number(value: int) -> ir.Value:
-    """A whole number, [1]."""
+    """An integer constant, [1]."""
     return op.Constant(value_ints=[value])

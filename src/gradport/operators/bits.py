@@ -1,4 +1,4 @@
-"""Shifts: ONNX has them for unsigned integers alone, and the exporter's own lowering loses the type.
+"""Bit shifts: ONNX has them only for unsigned integers, and the exporter's lowering loses the dtype.
 
 Source of all: https://onnx.ai/onnx/operators/onnx__BitShift.html
 """
@@ -25,8 +25,8 @@ _LARGEST = 63
     samples=[sample(lambda x, k: x * (k >> 1), reals("n", 4), integers("n", 4, low=-9, high=9))],
 )
 def right_shift(self: ir.Value | int, other: ir.Value | int) -> ir.Value:
-    """`self >> other`, arithmetic: bits like the sign come in from the left, so a negative number is the complement of
-    its complement's shift."""
+    """`self >> other`, arithmetic: copies of the sign bit enter from the left, so for a negative number the result is
+    the complement of its shifted complement."""
     dtype = _dtype(self, other)
     count = _count(other)
     if not dtype.is_signed():
@@ -47,7 +47,7 @@ def right_shift(self: ir.Value | int, other: ir.Value | int) -> ir.Value:
     samples=[sample(lambda x, k: x * (k << 2), reals("n", 4), integers("n", 4, low=-9, high=9))],
 )
 def left_shift(self: ir.Value | int, other: ir.Value | int) -> ir.Value:
-    """`self << other`; bits that leave the type on the left are lost."""
+    """`self << other`; bits beyond the dtype's width are lost."""
     dtype = _dtype(self, other)
     wide = _as(self, ir.DataType.INT64) if dtype.is_signed() else self
     shifted = op.BitShift(_bits(wide), _count(other), direction="LEFT")
@@ -55,7 +55,7 @@ def left_shift(self: ir.Value | int, other: ir.Value | int) -> ir.Value:
 
 
 def _dtype(self: ir.Value | int, other: ir.Value | int) -> ir.DataType:
-    """The tensors' type: that of the one whose type is wider where there are two."""
+    """The dtype of the tensors; of two, the wider."""
     types = [value.dtype for value in (self, other) if isinstance(value, ir.Value) and value.dtype is not None]
     return max(types, key=lambda dtype: dtype.bitwidth)
 

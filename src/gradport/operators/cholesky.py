@@ -1,4 +1,4 @@
-"""Linear algebra by the Cholesky factor, as `triangular`: nan where eager raises."""
+"""Linear algebra by the Cholesky factor, as in `triangular`: nan where eager raises."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def _info_of(factor: torch.Tensor) -> torch.Tensor:
     samples=[sample(lambda x: torch.linalg.cholesky(x @ x.mT + torch.eye(3)), reals("n", 3, 3, low=-1.0, high=1.0))],
 )
 def linalg_cholesky_ex(self: torch.Tensor, *, upper: bool = False, check_errors: bool = False) -> Pair:
-    """The triangular factor, a column at a time; nan where the matrix is not positive definite.
+    """The triangular factor, one column at a time; nan if the matrix is not positive definite.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.linalg.cholesky.html; Golub and Van Loan, 4.2.5
     """
     matrix = self.mT if upper else self
     size = matrix.shape[-1]
     if elimination.is_dynamic(size):
-        found = elimination.cholesky(matrix)
-        return (found.mT if upper else found), _info_of(found)
+        factor = elimination.cholesky(matrix)
+        return (factor.mT if upper else factor), _info_of(factor)
     columns: list[torch.Tensor] = []
     for j in range(size):
         column = matrix[..., j:, j : j + 1]
@@ -52,7 +52,7 @@ def linalg_cholesky_ex(self: torch.Tensor, *, upper: bool = False, check_errors:
     samples=[sample(lambda x: torch.cholesky(x @ x.mT + torch.eye(3)), reals("n", 3, 3, low=-1.0, high=1.0))],
 )
 def cholesky(self: torch.Tensor, upper: bool = False) -> torch.Tensor:
-    """As above under its older name.
+    """As above; the older operator.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.cholesky.html
     """
@@ -71,7 +71,7 @@ def cholesky(self: torch.Tensor, upper: bool = False) -> torch.Tensor:
     ],
 )
 def cholesky_solve(self: torch.Tensor, A: torch.Tensor, upper: bool = False) -> torch.Tensor:
-    """Two triangular systems.
+    """Solves two triangular systems.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.cholesky_solve.html
     """
@@ -86,7 +86,7 @@ def cholesky_solve(self: torch.Tensor, A: torch.Tensor, upper: bool = False) -> 
     ],
 )
 def cholesky_inverse(self: torch.Tensor, upper: bool = False) -> torch.Tensor:
-    """The inverse of the matrix that this is the factor of.
+    """The inverse of the matrix whose Cholesky factor is `self`.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.cholesky_inverse.html
     """

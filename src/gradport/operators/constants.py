@@ -1,5 +1,5 @@
-"""Tensors made of numbers and of dynamic sizes, in the precision of their dtype: the exporter's lowerings go through
-float32, and torch reads plain numbers where a size would be fixed by it.
+"""Tensors from numbers and dynamic sizes, in the precision of their dtype: the exporter's lowerings go through float32,
+and torch reads a dynamic size as a plain number, which fixes it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def scalar_tensor(s: Any, dtype: int = -1, **options: Any) -> ir.Value:
 
 @lowering(_aten.full.default, samples=[sample(lambda x: x + torch.full((x.shape[0], 1), 0.1), reals("n", 4))])
 def full(size: Sequence[int | ir.Value], fill_value: Any, dtype: int = -1, **options: Any) -> ir.Value:
-    """A number, everywhere.
+    """A tensor filled with a number.
 
     Source: https://onnx.ai/onnx/operators/onnx__Expand.html
     """
@@ -45,7 +45,7 @@ def full(size: Sequence[int | ir.Value], fill_value: Any, dtype: int = -1, **opt
 
 @lowering(_aten.full_like.default, samples=[sample(lambda x: x * torch.full_like(x, 0.1), reals("n", 4))])
 def full_like(self: ir.Value, fill_value: Any, dtype: int = -1, **options: Any) -> ir.Value:
-    """A number in the shape of a tensor, and in its dtype where no other is named.
+    """A tensor filled with a number, with the shape of `self`, and its dtype if `dtype` is not given.
 
     Source: https://onnx.ai/onnx/operators/onnx__Expand.html
     """
@@ -81,7 +81,7 @@ def _constant(value: Any, dtype: int | None) -> ir.Value:
 
 def _expand(value: ir.Value, shape: ir.Value, dtype: int | None) -> ir.Value:
     if dtype not in (-1, None) and ir.DataType(dtype) in _COMPLEX:
-        shape = op.Concat(shape, op.Constant(value_ints=[2]), axis=0)  # a pair of numbers each
+        shape = op.Concat(shape, op.Constant(value_ints=[2]), axis=0)  # each complex number is a pair
     return op.Expand(value, shape)
 
 
@@ -90,14 +90,14 @@ _tensor, _linspace = torch.tensor, torch.linspace
 
 @replacement(torch.tensor, samples=[sample(lambda x: x * torch.tensor([1.0, x.shape[0]]), reals("n", 2))])
 def tensor(data: Any, *, dtype: torch.dtype | None = None, requires_grad: bool = False, **options: Any) -> torch.Tensor:
-    """A tensor of numbers, sizes among them.
+    """A tensor of numbers, some of which may be dynamic sizes.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.tensor.html
     """
     if not _holds_a_size(data):
         return _tensor(data, dtype=dtype, requires_grad=requires_grad, **options)
-    found = _stack(data)
-    return found.to(dtype=dtype or found.dtype, device=options.get("device")).requires_grad_(requires_grad)
+    stacked = _stack(data)
+    return stacked.to(dtype=dtype or stacked.dtype, device=options.get("device")).requires_grad_(requires_grad)
 
 
 def _holds_a_size(data: Any) -> bool:
@@ -118,7 +118,7 @@ def _stack(data: Any) -> torch.Tensor:
 
 @replacement(torch.linspace, samples=[sample(lambda x: x * torch.linspace(0, 1, x.shape[1]), reals(4, "n"))])
 def linspace(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None = None, **options: Any) -> torch.Tensor:
-    """As many numbers as a dynamic size says, counted from both ends, so that the last one is `end`.
+    """`steps` numbers, where `steps` is a dynamic size; counted from both ends, so that the last number is `end`.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.linspace.html
     """

@@ -17,10 +17,10 @@ from gradport.operators.table import lowering, op
 __all__: list[str] = []
 
 _MOST_PLACES = 27
-"""Places of a kernel (3 x 3 x 3) up to which its gradient goes place by place."""
+"""Largest number of kernel places (3 x 3 x 3) for which the gradient is computed place by place."""
 
 _MANY_CHANNELS = 16
-"""Channels from which a product for each place is faster than one for all."""
+"""Number of channels from which one product per place is faster than one product for all places."""
 
 
 @lowering(
@@ -41,15 +41,15 @@ def convolution_backward(
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Gradients of input, weight and bias.
 
-    The gradient of a convolution's input is the transposed convolution of the cotangent, that of its weight the
-    convolution of input and cotangent over the batch; a transposed convolution has the two the other way round.
+    The input gradient of a convolution is the transposed convolution of the cotangent; the weight gradient is the
+    convolution of input and cotangent over the batch. For a transposed convolution the two are exchanged.
 
     Source: V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285;
     https://onnx.ai/onnx/operators/onnx__ConvTranspose.html
     """
     rank = len(weight.shape or ()) - 2
     strides, pads, dilations = (for_each_axis(values, rank) for values in (stride, padding, dilation))
-    by_input, by_weight, by_bias = (op.Constant(value_float=0.0) for _ in range(3))  # nobody reads what is not asked
+    by_input, by_weight, by_bias = (op.Constant(value_float=0.0) for _ in range(3))  # others are not read
     if output_mask[0]:
         if transposed:
             moved = _convolve(grad_output, weight, strides, pads, dilations, groups)
@@ -77,7 +77,7 @@ def _convolve(
 def _transposed_convolution(
     x: ir.Value, weight: ir.Value, strides: list[int], pads: list[int], dilations: list[int], groups: int
 ) -> ir.Value:
-    """The transposed convolution with as much at the end as any input may have had."""
+    """The transposed convolution with the largest output size; `_fit` cuts it to the input's size."""
     more = [stride - 1 for stride in strides]
     return op.ConvTranspose(
         x, weight, strides=strides, pads=pads * 2, dilations=dilations, group=groups, output_padding=more
@@ -85,13 +85,13 @@ def _transposed_convolution(
 
 
 def _fit(moved: ir.Value, like: ir.Value, rank: int) -> ir.Value:
-    """The leading part that has the spatial size of `like`."""
+    """The leading part of `moved` with the spatial size of `like`."""
     axes = list(range(2, rank + 2))
     return op.Slice(moved, op.Constant(value_ints=[0] * rank), op.Shape(like, start=2), op.Constant(value_ints=axes))
 
 
 def _is_small(weight: ir.Value) -> bool:
-    """Whether a kernel's places are known and few enough to take each by itself."""
+    """Whether a kernel has a static size and few enough places for one product per place."""
     kernel = list(weight.shape or ())[2:]
     places = math.prod(size for size in kernel if isinstance(size, int))
     return all(isinstance(size, int) for size in kernel) and 0 < places <= _MOST_PLACES
@@ -105,10 +105,10 @@ def _by_patches(
     pads: list[int],
     dilations: list[int],
 ) -> ir.Value:
-    """For each place of the kernel, the product of the cotangent with the part of the signal that meets it there.
+    """For each kernel place, the product of the cotangent with the part of the signal that the place reads.
 
-    Many channels: a product for each place; few: one product with all parts side by side, which is im2col. ONNX
-    Runtime runs both faster than a convolution whose kernel is a whole image.
+    Many channels: one product per place; few: one product with all parts concatenated (im2col). ONNX Runtime runs both
+    faster than a convolution whose kernel is a whole image.
     """
     rank = len(strides)
     channels, kernel = weight.shape[1], [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
@@ -126,15 +126,15 @@ def _by_patches(
         parts.append(op.Reshape(op.Slice(signal, start, op.Add(start, reach), axes, steps), flat))
     shape = op.Concat(op.Shape(weight, end=1), op.Constant(value_ints=[-1, *kernel]), axis=0)
     if isinstance(channels, int) and channels < _MANY_CHANNELS:
-        found = _sum_products(rows, op.Concat(*parts, axis=1) if len(parts) > 1 else parts[0])
+        total = _sum_products(rows, op.Concat(*parts, axis=1) if len(parts) > 1 else parts[0])
         by_place = op.Concat(op.Shape(weight, end=1), op.Constant(value_ints=[len(parts), -1]), axis=0)
-        return op.Reshape(op.Transpose(op.Reshape(found, by_place), perm=[0, 2, 1]), shape)
+        return op.Reshape(op.Transpose(op.Reshape(total, by_place), perm=[0, 2, 1]), shape)
     products = [op.Unsqueeze(_sum_products(rows, part), op.Constant(value_ints=[2])) for part in parts]
     return op.Reshape(op.Concat(*products, axis=2) if len(products) > 1 else products[0], shape)
 
 
 def _sum_products(rows: ir.Value, columns: ir.Value) -> ir.Value:
-    """(O, I): over batch and space, what the rows (N, O, P) and the columns (N, I, P) have in common."""
+    """(O, I): the products of rows (N, O, P) and columns (N, I, P), summed over batch and space."""
     product = op.MatMul(rows, op.Transpose(columns, perm=[0, 2, 1]))
     return op.ReduceSum(product, op.Constant(value_ints=[0]), keepdims=0)
 
@@ -148,7 +148,7 @@ def _over_the_batch(
     dilations: list[int],
     groups: int,
 ) -> ir.Value:
-    """Batch and channels change places, and so do stride and dilation: (I/g, g*N, ...) with (O, N, ...)."""
+    """A convolution with batch and channels exchanged, and stride and dilation: (I/g, g*N, ...) with (O, N, ...)."""
     rank = len(strides)
     space = list(range(2, rank + 2))
     rows = op.Transpose(signal, perm=[1, 0, *space])
@@ -158,5 +158,5 @@ def _over_the_batch(
         size = op.Concat(op.Shape(by_group, end=1), op.Constant(value_ints=[-1]), op.Shape(rows, start=2), axis=0)
         rows = op.Reshape(by_group, size)
     kernels = op.Transpose(cotangent, perm=[1, 0, *space])
-    found = op.Conv(rows, kernels, strides=dilations, pads=pads * 2, dilations=strides, group=groups)
-    return _fit(op.Transpose(found, perm=[1, 0, *space]), weight, rank)
+    gradient = op.Conv(rows, kernels, strides=dilations, pads=pads * 2, dilations=strides, group=groups)
+    return _fit(op.Transpose(gradient, perm=[1, 0, *space]), weight, rank)

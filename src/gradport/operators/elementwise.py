@@ -1,4 +1,4 @@
-"""Element by element: what torch leaves to a kernel, or what ONNX has only less accurately."""
+"""Elementwise operators that torch implements as kernels, or that ONNX has only with less accuracy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["is_negative", "log1p"]
     samples=[sample(lambda x: torch.where(torch.signbit(x), -2 * x, x), reals("n", 4))],
 )
 def is_negative(x: torch.Tensor) -> torch.Tensor:
-    """True below zero and for -0, whose reciprocal is -inf. A nan counts as positive: its sign bit is not read.
+    """True below zero and for -0, whose reciprocal is -inf. nan counts as positive: its sign bit is not read.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.signbit.html
     """
@@ -32,7 +32,7 @@ def is_negative(x: torch.Tensor) -> torch.Tensor:
 
 @decomposition(_aten._neg_view.default, samples=[sample(lambda x: torch.view_as_complex(x).conj().imag, reals("n", 2))])
 def negate(self: torch.Tensor) -> torch.Tensor:
-    """The imaginary part of a conjugate, which torch negates when it is read.
+    """The imaginary part of a conjugate view: torch negates it on read.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.conj.html
     """
@@ -40,7 +40,7 @@ def negate(self: torch.Tensor) -> torch.Tensor:
 
 
 def _with_a_size(overload: Any, by_tensor: Any, *inputs: Values) -> None:
-    """An operator with a number: where this is a dynamic size, the same with a tensor. Known numbers stay."""
+    """Registers the tensor overload of an operator for a dynamic size as its number. Static numbers stay."""
 
     def by_size(self: torch.Tensor, other: Any) -> Any:
         symbolic: Any = other
@@ -62,7 +62,7 @@ _with_a_size(_aten.bitwise_xor.Scalar, torch.bitwise_xor, integers("n", 4))
 
 @decomposition(_prims.fmax.default, _aten.fmax.default, samples=[sample(torch.fmax, reals("n", 4), reals("n", 4))])
 def fmax(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """The larger one, or the one that is no nan.
+    """The larger of the two, or the value that is not nan.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.fmax.html
     """
@@ -71,7 +71,7 @@ def fmax(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 @decomposition(_prims.fmin.default, _aten.fmin.default, samples=[sample(torch.fmin, reals("n", 4), reals("n", 4))])
 def fmin(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """The smaller one, or the one that is no nan.
+    """The smaller of the two, or the value that is not nan.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.fmin.html
     """
@@ -80,8 +80,7 @@ def fmin(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 @decomposition(_prims.hypot.default, _aten.hypot.default, samples=[sample(torch.hypot, reals("n", 4), reals("n", 4))])
 def hypot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """`sqrt(x^2 + y^2)` without overflow: the larger magnitude before the root. With an infinity it is infinite,
-    whatever the other.
+    """`sqrt(x^2 + y^2)` without overflow: the larger magnitude is factored out. inf if either argument is infinite.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.hypot.html, IEEE 754-2019, 9.2.1
     """
@@ -93,8 +92,8 @@ def hypot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 @decomposition(_aten.atan2.default, _prims.atan2.default, samples=[sample(torch.atan2, reals("n", 4), reals("n", 4))])
 def atan2(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """The angle of the point (x, y), in (-pi, pi]: the arctangent of the smaller magnitude over the larger, put into
-    its octant. Zeros have their signs, and two infinities lie on a diagonal.
+    """The angle of the point (x, y), in (-pi, pi]: the arctangent of the smaller magnitude over the larger, moved to
+    its octant. Signs of zeros count; the angle of two infinities lies on a diagonal.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.atan2.html, IEEE 754-2019, 9.2.1
     """
@@ -117,7 +116,7 @@ def atan2(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def frexp(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mantissa in [0.5, 1) and exponent, `x = mantissa * 2**exponent`.
 
-    The logarithm may round across a power of two, so the mantissa is brought back into its range once.
+    The logarithm may round across a power of two, so the mantissa is corrected once.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.frexp.html
     """
@@ -162,7 +161,7 @@ def expm1(x: torch.Tensor) -> torch.Tensor:
     samples=[sample(lambda x, mask: x.masked_fill(mask, 0.1), reals("n", 4), booleans("n", 4))],
 )
 def masked_fill(self: torch.Tensor, mask: torch.Tensor, value: float) -> torch.Tensor:
-    """A choice between a number and the tensor.
+    """Replaces the masked elements by a number.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_fill_.html
     """
@@ -171,7 +170,7 @@ def masked_fill(self: torch.Tensor, mask: torch.Tensor, value: float) -> torch.T
 
 @decomposition(_aten.clamp.default, samples=[sample(lambda x: x.clamp(-1, 2), reals("n", 4))])
 def clamp(self: torch.Tensor, min: float | None = None, max: float | None = None) -> torch.Tensor:
-    """Whole-number limits of a floating tensor are floating: the exporter's promotion would make a tensor of one alone.
+    """Converts integer limits of a floating tensor to floats: the exporter would promote only one of them to a tensor.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.clamp.html
     """
@@ -184,7 +183,7 @@ def clamp(self: torch.Tensor, min: float | None = None, max: float | None = None
 
 @decomposition(_aten.logaddexp.default, samples=[sample(torch.logaddexp, reals("n", 4), reals("n", 4))])
 def logaddexp(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """`log(exp(x) + exp(y))`, the larger one before the logarithm; infinities of one sign are themselves.
+    """`log(exp(x) + exp(y))`, the larger argument factored out; two infinities of one sign give that infinity.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.logaddexp.html
     """
@@ -223,7 +222,7 @@ def efficientzerotensor(size: Any, **options: Any) -> torch.Tensor:
     samples=[sample(lambda x, y, z: torch.addcmul(x, y, z, value=0.1), reals("n", 4), reals("n", 4), reals("n", 4))],
 )
 def addcmul(self: torch.Tensor, tensor1: torch.Tensor, tensor2: torch.Tensor, *, value: float = 1) -> torch.Tensor:
-    """`self + value tensor1 tensor2`; the exporter's own has the value in float32.
+    """`self + value tensor1 tensor2`; the exporter rounds the value to float32.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.addcmul.html
     """
@@ -246,7 +245,7 @@ def addcdiv(self: torch.Tensor, tensor1: torch.Tensor, tensor2: torch.Tensor, *,
 
 @decomposition(_aten.lerp.Scalar, samples=[sample(lambda x, y: torch.lerp(x, y, 0.3), reals("n", 4), reals("n", 4))])
 def lerp(self: torch.Tensor, end: torch.Tensor, weight: float) -> torch.Tensor:
-    """From `self` to `end`, computed from the nearer one as torch does, so that a weight of 1 gives `end` exactly.
+    """Interpolates from the nearer of `self` and `end`, as torch does: a weight of 1 gives `end` exactly.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.lerp.html
     """
@@ -259,7 +258,7 @@ def lerp(self: torch.Tensor, end: torch.Tensor, weight: float) -> torch.Tensor:
     _aten.lerp.Tensor, samples=[sample(torch.lerp, reals("n", 4), reals("n", 4), reals("n", 4, low=0.0, high=1.0))]
 )
 def lerp_tensor(self: torch.Tensor, end: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The same with a weight for each element.
+    """As above, with one weight per element.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.lerp.html
     """

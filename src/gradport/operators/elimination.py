@@ -1,7 +1,7 @@
-"""Elimination over as many rows as a matrix of dynamic size has: each step is the body of a scan.
+"""Elimination over the rows of a matrix of dynamic size: each step is the body of a scan.
 
-What has no value yet is zero in the state, so that a product over all rows is one over those that have one. The forms
-of fixed size stand in `triangular`.
+Rows that are not computed yet are zero in the state, so a product over all rows is a product over the computed rows.
+The forms for a fixed size are in `triangular`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def _scan(
     over: Sequence[torch.Tensor],
     fixed: Sequence[torch.Tensor] = (),
 ) -> Tensors:
-    """The state after `step(state, *one of each in over, *fixed)`, which gives the next one and a row, and the rows."""
-    found: Tensors = torch.ops.higher_order.scan(lambda *given: list(step(*given)), [state], list(over), tuple(fixed))
-    return found
+    """Scans `step(state, *items of over, *fixed) -> (state, row)`; returns the last state and the rows."""
+    results: Tensors = torch.ops.higher_order.scan(lambda *each: list(step(*each)), [state], list(over), tuple(fixed))
+    return results
 
 
 def _places(like: torch.Tensor, axis: int) -> torch.Tensor:
@@ -37,7 +37,7 @@ def _places(like: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def lu_factor(matrix: torch.Tensor, pivot: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """LU in one matrix and the pivots, counted from one (Golub and Van Loan, "Matrix Computations", 3.4.1)."""
+    """L and U in one matrix, and the pivots, counted from 1 (Golub and Van Loan, "Matrix Computations", 3.4.1)."""
     count = torch.sym_min(matrix.shape[-2], matrix.shape[-1])
 
     def step(matrix: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,14 +56,14 @@ def lu_factor(matrix: torch.Tensor, pivot: bool) -> tuple[torch.Tensor, torch.Te
         reduced = matrix - factor * torch.where(across > k, row, torch.zeros_like(row))
         return torch.where(below & (across == k), factor, reduced), chosen + 1
 
-    found, pivots = _scan(
+    packed, pivots = _scan(
         step, matrix.clone(memory_format=torch.contiguous_format), [torch.arange(count, device=matrix.device)]
     )
-    return found, pivots.squeeze(-1).movedim(0, -1).to(torch.int32)
+    return packed, pivots.squeeze(-1).movedim(0, -1).to(torch.int32)
 
 
 def order(pivots: torch.Tensor, rows: Any) -> torch.Tensor:
-    """The rows that the pivots put in each place."""
+    """The row that the pivots move to each place."""
     batch = pivots.shape[:-1]
     start = torch.arange(rows, device=pivots.device).expand(*batch, rows).clone()
 
@@ -77,19 +77,19 @@ def order(pivots: torch.Tensor, rows: Any) -> torch.Tensor:
 
 
 def solve(matrix: torch.Tensor, right: torch.Tensor, *, upper: bool, unit: bool) -> torch.Tensor:
-    """`matrix^-1 right` of a triangular matrix, reading that triangle alone (as above, 3.1)."""
+    """`matrix^-1 right` of a triangular matrix; reads only that triangle (as above, 3.1)."""
     batch = torch.broadcast_shapes(matrix.shape[:-2], right.shape[:-2])
     matrix, right = matrix.expand(*batch, *matrix.shape[-2:]), right.expand(*batch, *right.shape[-2:])
 
     def step(
-        found: torch.Tensor, i: torch.Tensor, matrix: torch.Tensor, right: torch.Tensor
+        solution: torch.Tensor, i: torch.Tensor, matrix: torch.Tensor, right: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        here, number = i.reshape(1), _places(found, -2).unsqueeze(-1)
+        here, number = i.reshape(1), _places(solution, -2).unsqueeze(-1)
         read = matrix.index_select(-2, here)
         diagonal = read.index_select(-1, here)
-        row = right.index_select(-2, here) - read @ found
+        row = right.index_select(-2, here) - read @ solution
         row = row if unit else row / diagonal
-        return torch.where(number == i, row, found), here.clone()
+        return torch.where(number == i, row, solution), here.clone()
 
     size = matrix.shape[-1]
     places = torch.arange(size, device=matrix.device)
@@ -97,7 +97,7 @@ def solve(matrix: torch.Tensor, right: torch.Tensor, *, upper: bool, unit: bool)
 
 
 def cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    """The lower triangular factor, a column at a time (as above, 4.2.5)."""
+    """The lower triangular factor, one column at a time (as above, 4.2.5)."""
 
     def step(lower: torch.Tensor, j: torch.Tensor, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         here, number = j.reshape(1), _places(matrix, -1)

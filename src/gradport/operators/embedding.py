@@ -30,7 +30,7 @@ def embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> torch.Tensor:
-    """Sum, mean or maximum of the rows of each bag; padding counts as nothing, an empty bag is zero.
+    """Sum, mean or maximum of the rows of each bag; padding is skipped, an empty bag is zero.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.EmbeddingBag.html
     """
@@ -44,19 +44,19 @@ def embedding_bag(
     else:
         starts = offsets[:-1] if include_last_offset else offsets
         count, bag = starts.shape[0], (place.unsqueeze(1) >= starts).to(torch.int64).sum(1) - 1
-    kept = torch.ones_like(words, dtype=torch.bool)
+    counted = torch.ones_like(words, dtype=torch.bool)
     if padding_idx is not None:
-        kept = words != (padding_idx if padding_idx >= 0 else padding_idx + weight.shape[0])
+        counted = words != (padding_idx if padding_idx >= 0 else padding_idx + weight.shape[0])
     rows = weight.index_select(0, words)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.reshape(-1, 1)
     if mode == "max":
-        own = (bag == torch.arange(count, device=words.device).unsqueeze(1)) & kept
+        own = (bag == torch.arange(count, device=words.device).unsqueeze(1)) & counted
         candidates = torch.where(own.unsqueeze(-1), rows, torch.full_like(rows, float("-inf")))
         return torch.where(own.any(1, keepdim=True), candidates.max(1).values, torch.zeros_like(candidates[:, 0]))
-    rows = torch.where(kept.unsqueeze(1), rows, torch.zeros_like(rows))
+    rows = torch.where(counted.unsqueeze(1), rows, torch.zeros_like(rows))
     total = rows.new_zeros((count, weight.shape[1])).index_add(0, bag, rows)
     if mode == "sum":
         return total
-    sizes = rows.new_zeros((count,)).index_add(0, bag, kept.to(rows.dtype))
+    sizes = rows.new_zeros((count,)).index_add(0, bag, counted.to(rows.dtype))
     return total / sizes.clamp(min=1).unsqueeze(1)

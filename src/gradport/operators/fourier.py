@@ -1,4 +1,4 @@
-"""The short-time Fourier transform and its inverse: frames by `unfold`, where torch takes strides, which a graph lacks.
+"""The short-time Fourier transform and its inverse: frames by `unfold`; torch uses strides, which a graph lacks.
 
 Source of both: https://docs.pytorch.org/docs/stable/generated/torch.stft.html, torch.istft.html
 """
@@ -38,7 +38,7 @@ def stft(
     return_complex: bool | None = None,
     align_to_window: bool | None = None,
 ) -> torch.Tensor:
-    """[batch, frequencies, frames] of a signal [batch, time], or both without a batch."""
+    """The transform [batch, frequencies, frames] of a signal [batch, time]; the batch is optional."""
     hop = n_fft // 4 if hop_length is None else hop_length
     signal = input if input.dim() == 2 else input.unsqueeze(0)
     if center:
@@ -50,9 +50,9 @@ def stft(
         frames = frames * weights
     half = not (input.is_complex() or (window is not None and window.is_complex())) if onesided is None else onesided
     norm = "ortho" if normalized else "backward"
-    found = (torch.fft.rfft if half else torch.fft.fft)(frames, norm=norm).transpose(1, 2)
-    found = found if input.dim() == 2 else found.squeeze(0)
-    return found if return_complex or input.is_complex() else torch.view_as_real(found)
+    spectrum = (torch.fft.rfft if half else torch.fft.fft)(frames, norm=norm).transpose(1, 2)
+    spectrum = spectrum if input.dim() == 2 else spectrum.squeeze(0)
+    return spectrum if return_complex or input.is_complex() else torch.view_as_real(spectrum)
 
 
 @replacement(
@@ -79,7 +79,7 @@ def istft(
     return_complex: bool = False,
 ) -> torch.Tensor:
     """The signal of least squared error (Griffin and Lim, "Signal estimation from modified short-time Fourier
-    transform", 1984): frames overlap and add up, and their windows' squares divide."""
+    transform", 1984): the overlapping frames are summed and divided by the sum of their squared windows."""
     hop = n_fft // 4 if hop_length is None else hop_length
     spectrum = input if input.dim() == 3 else input.unsqueeze(0)
     spectrum = spectrum.transpose(1, 2)
@@ -100,14 +100,14 @@ def istft(
     first = n_fft // 2 if center else 0
     last = first + length if length is not None else whole - n_fft // 2 if center else whole
     signal, squares = signal[:, first:last], squares[:, first:last]
-    found = signal / squares
+    quotient = signal / squares
     if length is not None:
-        found = F.pad(found, (0, torch.sym_max(length - found.shape[1], 0)))
-    return found if input.dim() == 3 else found.squeeze(0)
+        quotient = F.pad(quotient, (0, torch.sym_max(length - quotient.shape[1], 0)))
+    return quotient if input.dim() == 3 else quotient.squeeze(0)
 
 
 def _window(window: torch.Tensor | None, win_length: int | None, n_fft: int) -> torch.Tensor | None:
-    """The weights of a frame, in its middle; None where all are one."""
+    """The weights of a frame, centered; None if all weights are one."""
     width = n_fft if win_length is None else win_length
     if window is None:
         if width == n_fft:
@@ -118,6 +118,6 @@ def _window(window: torch.Tensor | None, win_length: int | None, n_fft: int) -> 
 
 
 def _overlap_add(frames: torch.Tensor, length: int, n_fft: int, hop: int) -> torch.Tensor:
-    """[batch, length]: what frames [batch, count, n_fft] add up to."""
-    found: torch.Tensor = torch.ops.aten.unfold_backward(frames, [frames.shape[0], length], 1, n_fft, hop)
-    return found
+    """The sum [batch, length] of overlapping frames [batch, count, n_fft]."""
+    total: torch.Tensor = torch.ops.aten.unfold_backward(frames, [frames.shape[0], length], 1, n_fft, hop)
+    return total

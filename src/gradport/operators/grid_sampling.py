@@ -1,4 +1,4 @@
-"""Values of an image at places between its pixels."""
+"""Values of an image at points between its pixels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ZEROS, _BORDER, _REFLECTION = 0, 1, 2
 def grid_sampler(
     input: torch.Tensor, grid: torch.Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> torch.Tensor:
-    """Values of an image at places between its pixels, in two or three dimensions.
+    """Values of an image at points between its pixels, in two or three dimensions.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.grid_sample.html; M. Jaderberg et al.,
     "Spatial Transformer Networks", 2015
@@ -73,7 +73,7 @@ def grid_sample(
     padding_mode: str = "zeros",
     align_corners: bool | None = None,
 ) -> torch.Tensor:
-    """As above; a mode does not see what a function that it saw calls."""
+    """As above; a TorchFunctionMode does not see the calls inside a function that it already handles."""
     modes = {"bilinear": _BILINEAR, "nearest": _NEAREST, "bicubic": _BICUBIC}
     paddings = {"zeros": _ZEROS, "border": _BORDER, "reflection": _REFLECTION}
     return grid_sampler(input, grid, modes[mode], paddings[padding_mode], bool(align_corners))
@@ -84,7 +84,7 @@ def _unnormalise(place: torch.Tensor, size: Any, align_corners: bool) -> torch.T
 
 
 def _pad(place: torch.Tensor, size: Any, padding_mode: int, align_corners: bool) -> torch.Tensor:
-    """Where a place outside is looked for; what is clipped takes no gradient, its edge included."""
+    """Moves points outside the image to the point to read; clipped points, the edge included, get no gradient."""
     if padding_mode == _ZEROS:
         return place
     if padding_mode == _REFLECTION:
@@ -102,7 +102,7 @@ def _pad(place: torch.Tensor, size: Any, padding_mode: int, align_corners: bool)
 
 
 def _read_places(input: torch.Tensor, at: list[torch.Tensor]) -> torch.Tensor:
-    """The values at whole places, zero outside: (N, C, *places)."""
+    """The values at integer points, zero outside: (N, C, *points)."""
     sizes = input.shape[2:]
     inside: Any = True
     flat: Any = 0
@@ -115,7 +115,7 @@ def _read_places(input: torch.Tensor, at: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _bicubic(input: torch.Tensor, places: list[torch.Tensor], padding_mode: int, align_corners: bool) -> torch.Tensor:
-    """Sixteen neighbours, weighed by the cubic convolution kernel with A = -0.75 (Keys, 1981)."""
+    """Sixteen neighbors, weighted by the cubic convolution kernel with A = -0.75 (Keys, 1981)."""
     starts = [place.floor().detach() for place in places]
     shares = [_cubic(place - start) for place, start in zip(places, starts, strict=True)]
     total: Any = 0.0

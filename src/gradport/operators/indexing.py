@@ -19,7 +19,7 @@ __all__: list[str] = []
     samples=[sample(lambda x, place: x[:, place], reals("n", 4), integers(3))],
 )
 def index(self: ir.Value, indices: Sequence[ir.Value | None]) -> ir.Value:
-    """`self[indices]`: index tensors broadcast together; a boolean mask stands for the places where it is true.
+    """`self[indices]`: index tensors are broadcast; a boolean mask selects the places where it is true.
 
     Source: https://onnx.ai/onnx/operators/onnx__GatherND.html
     """
@@ -44,7 +44,7 @@ def index(self: ir.Value, indices: Sequence[ir.Value | None]) -> ir.Value:
 def index_put(
     self: ir.Value, indices: Sequence[ir.Value | None], values: ir.Value, accumulate: bool = False
 ) -> ir.Value:
-    """`self[indices] = values`, or `+=`; through one boolean mask and with a scalar it is a Where.
+    """`self[indices] = values`, or `+=`; with one boolean mask and a scalar this is a Where.
 
     Source: https://onnx.ai/onnx/operators/onnx__ScatterND.html, https://onnx.ai/onnx/operators/onnx__Where.html
     """
@@ -63,13 +63,13 @@ def index_put(
 
 
 def _is_masked_scalar(indices: Sequence[ir.Value | None], values: ir.Value) -> bool:
-    given = [value for value in indices if value is not None]
+    tensors = [value for value in indices if value is not None]
     scalar = values.shape is not None and all(length == 1 for length in values.shape)
-    return scalar and len(given) == 1 and given[0].dtype == ir.DataType.BOOL
+    return scalar and len(tensors) == 1 and tensors[0].dtype == ir.DataType.BOOL
 
 
 def _over_all_dimensions(indices: Sequence[ir.Value | None], self: ir.Value) -> ir.Value:
-    """The mask with a dimension of one for each trailing one that it does not index (leading ones broadcast)."""
+    """The mask with a dimension of size 1 for each trailing dimension that it does not index (leading ones broadcast)."""
     mask = next(value for value in indices if value is not None)
     first = next(place for place, value in enumerate(indices) if value is not None)
     assert mask.shape is not None and self.shape is not None
@@ -81,7 +81,7 @@ def _over_all_dimensions(indices: Sequence[ir.Value | None], self: ir.Value) -> 
 
 
 def _places(indices: Sequence[ir.Value | None]) -> tuple[list[ir.Value], list[int]]:
-    """One integer tensor for each indexed axis; a mask of rank r gives r of them."""
+    """One integer tensor per indexed axis; a mask of rank r gives r tensors."""
     places: list[ir.Value] = []
     axes: list[int] = []
     axis = 0
@@ -110,7 +110,7 @@ def _rank_of(places: list[ir.Value]) -> int:
 
 
 def _stack(places: list[ir.Value], self: ir.Value, axes: list[int]) -> ir.Value:
-    """The index tensors, broadcast together, as the last dimension of one tensor."""
+    """Broadcasts the index tensors and stacks them along a new last dimension."""
     last = op.Constant(value_ints=[-1])
     if len(places) == 1:
         return op.Unsqueeze(_positive(places[0], self, axes[0]), last)
@@ -127,7 +127,7 @@ def _stack(places: list[ir.Value], self: ir.Value, axes: list[int]) -> ir.Value:
 
 
 def _positive(place: ir.Value, self: ir.Value, axis: int) -> ir.Value:
-    """ONNX takes negative indices as torch does, in GatherND and ScatterND alike."""
+    """The index unchanged: GatherND and ScatterND accept negative indices as torch does."""
     return place
 
 
@@ -144,7 +144,7 @@ def _axes_restored(data: ir.Value, axes: list[int], rank: int) -> ir.Value:
 
 
 def _axes_back(gathered: ir.Value, axes: list[int], places: int, rank: int) -> ir.Value:
-    """The broadcast dimensions stand first; torch puts them where the index tensors stood if those are adjacent."""
+    """Moves the broadcast dimensions, which come first, to the place of the index tensors if these are adjacent."""
     start = axes[0] if _are_adjacent(axes) else 0
     if start == 0 or places == 0:
         return gathered
@@ -154,7 +154,7 @@ def _axes_back(gathered: ir.Value, axes: list[int], places: int, rank: int) -> i
 
 
 def _values_first(values: ir.Value, axes: list[int], places: int, rank: int) -> ir.Value:
-    """The values with the broadcast dimensions first, as ScatterND wants them."""
+    """The values with the broadcast dimensions first, as ScatterND requires."""
     start = axes[0] if _are_adjacent(axes) else 0
     total = places + rank - len(axes)
     have = len(values.shape or ())

@@ -1,4 +1,4 @@
-"""Losses whose original asks about values, and gradients of losses that read one class of each sample."""
+"""Losses whose torch code branches on values, and gradients of losses that read one class per sample."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> torch.Tensor:
-    """Half of `log var + (input - target)^2 / var`, the variance at least eps and constant where it is not.
+    """Half of `log var + (input - target)^2 / var`; `var` is clamped to at least eps, without change of its gradient.
 
-    The original raises where a variance is negative, which a graph cannot.
+    torch raises if a variance is negative; a graph cannot.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GaussianNLLLoss.html
     """
@@ -55,7 +55,7 @@ def nll_loss_backward(
     ignore_index: int,
     total_weight: torch.Tensor,
 ) -> torch.Tensor:
-    """Minus the cotangent and the weight of the class, at the class alone: nothing is multiplied by a zero.
+    """Minus the cotangent times the weight of the class, only at the class: no value is multiplied by zero.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.NLLLoss.html
     """
@@ -76,7 +76,7 @@ def nll_loss_backward(
 def smooth_l1_loss_backward(
     grad_output: torch.Tensor, self: torch.Tensor, target: torch.Tensor, reduction: int, beta: float
 ) -> torch.Tensor:
-    """The difference over beta where it is small, else its sign; nan where it is nan.
+    """The difference over beta if it is small, else its sign; nan stays nan.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.SmoothL1Loss.html
     """
@@ -105,7 +105,7 @@ def soft_margin_loss(x: torch.Tensor, target: torch.Tensor, reduction: int = 1) 
 def soft_margin_loss_backward(
     grad_output: torch.Tensor, self: torch.Tensor, target: torch.Tensor, reduction: int
 ) -> torch.Tensor:
-    """`-target sigmoid(-target x)`, over the number of elements for a mean: no difference of numbers near one.
+    """`-target sigmoid(-target x)`, divided by the number of elements for a mean; does not subtract numbers near 1.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.SoftMarginLoss.html
     """

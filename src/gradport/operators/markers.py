@@ -1,9 +1,9 @@
-"""Three operators that only exist while a graph is traced and lowered.
+"""Three operators that exist only while a graph is traced and lowered.
 
-`gradport::mark` observes the tensors that enter or leave one phase of a custom Function's call, so that the border of
-its Region is known exactly; it is a node of its own in the translation, and the outlining consumes it.
-`gradport::cotangent` stands for the cotangent of an output; the capture turns it into a graph input, so that one trace
-is enough; `gradport::random` stands for random numbers likewise.
+`gradport::mark` takes the tensors that enter or leave one phase of a custom Function's call: it marks the exact border
+of the Region. The translation keeps it as a node; outlining consumes it. `gradport::cotangent` is a placeholder for the
+cotangent of an output; the capture turns it into a graph input, so that one trace is enough. `gradport::random` is the
+same for random numbers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ torch.fx.node.has_side_effect(mark)
 
 
 class _Marked(torch.autograd.Function):
-    """The identity, whose Regions have borders: the sample of the row."""
+    """The identity as a custom Function: the sample of the row."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -65,6 +65,6 @@ class _Marked(torch.autograd.Function):
 
 @lowering(mark, samples=[sample(lambda x: _Marked.apply(x), reals("n", 4))])
 def mark_node(values: Sequence[ir.Value], region: int, side: str) -> ir.Value:
-    """A node that holds the values at a Region's border, so that a replacement of them also replaces them here."""
+    """Adds a node that reads the values at a Region's border, so that a replacement of a value also applies here."""
     node = ir.Node(MARK_DOMAIN, side, values, [ir.AttrInt64("region", region)], num_outputs=1)
     return add_node(node).outputs[0]

@@ -1,4 +1,4 @@
-"""Max pooling with the places of the maxima, plain, adaptive and fractional; and its gradients, by place."""
+"""Max pooling with the indices of the maxima, plain, adaptive and fractional, and its gradients, by index."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def max_pool2d_with_indices(
     dilation: Sequence[int] = (1,),
     ceil_mode: bool = False,
 ) -> tuple[ir.Value, ir.Value]:
-    """Maxima, and their places counted within each image; ONNX counts them over the whole batch.
+    """The maxima, and their indices within each image; ONNX counts indices over the whole batch.
 
     Source: https://onnx.ai/onnx/operators/onnx__MaxPool.html
     """
@@ -92,7 +92,7 @@ Pair = tuple[torch.Tensor, torch.Tensor]
     samples=[sample(lambda x: F.adaptive_max_pool2d(x, (2, 3)), reals("n", 2, 5, 5))],
 )
 def adaptive_max_pool(self: torch.Tensor, output_size: Sequence[int]) -> Pair:
-    """The largest element of each window and its place: window i of o holds floor(i n / o) up to ceil((i + 1) n / o).
+    """The largest element of each window and its index; window i of o has floor(i n / o) up to ceil((i + 1) n / o).
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool2d.html
     """
@@ -104,8 +104,8 @@ def adaptive_max_pool(self: torch.Tensor, output_size: Sequence[int]) -> Pair:
 
 
 def _largest(self: torch.Tensor, starts: list[list[int]], ends: list[list[int]], sizes: list[int]) -> Pair:
-    """The windows of every axis together, as flat places; a window that is shorter than the longest repeats its first
-    element, which changes neither its maximum nor the first place of it."""
+    """The maximum of each window and its flat index. A window shorter than the longest repeats its first element, which
+    changes neither its maximum nor the first index of it."""
     places = [[0]]
     for axis_starts, axis_ends, size in zip(starts, ends, sizes, strict=True):
         longest = max(end - start for start, end in zip(axis_starts, axis_ends, strict=True))
@@ -128,7 +128,7 @@ def _largest(self: torch.Tensor, starts: list[list[int]], ends: list[list[int]],
     samples=[sample(lambda x: F.adaptive_max_pool2d(x, (2, 3)), reals("n", 2, 5, 5))],
 )
 def adaptive_max_pool2d_backward(grad_output: torch.Tensor, self: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Each cotangent to the place that its maximum came from.
+    """Adds each cotangent at the index of its maximum.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool2d.html
     """
@@ -154,7 +154,7 @@ def adaptive_max_pool3d_backward(grad_output: torch.Tensor, self: torch.Tensor, 
 def max_pool2d_backward(
     grad_output: torch.Tensor, self: torch.Tensor, *options: Any, indices: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """As above; the options are those of the pooling, and the places stand behind them.
+    """As above; the options are those of the pooling, and the indices follow them.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html
     """
@@ -181,7 +181,7 @@ def _by_place(grad_output: torch.Tensor, self: torch.Tensor, indices: torch.Tens
 
 
 def _starts(samples: torch.Tensor, input_size: Any, window: int, output_size: Any) -> torch.Tensor:
-    """Where the windows of one axis begin: a sequence of steps that a random sample shifts."""
+    """The first places of the windows along one axis: a sequence of steps, shifted by a random sample."""
     if output_size == 1:
         return torch.zeros_like(samples, dtype=torch.int64).unsqueeze(-1) + (input_size - window)
     alpha = (input_size - window) / (output_size - 1)
@@ -200,8 +200,8 @@ def _starts(samples: torch.Tensor, input_size: Any, window: int, output_size: An
 def fractional_max_pool(
     self: torch.Tensor, kernel_size: Sequence[int], output_size: Sequence[Any], random_samples: torch.Tensor
 ) -> Pair:
-    """The largest of each window, and where it stands; the windows' places follow from random samples, one for each
-    axis, of which the two last are exchanged where there are two.
+    """The maximum of each window and its index. The windows are placed by random samples, one per axis; with two axes
+    the samples are exchanged.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.FractionalMaxPool2d.html; B. Graham, "Fractional
     Max-Pooling", 2014
@@ -217,13 +217,13 @@ def fractional_max_pool(
         shape = [1] * (2 * axes)
         shape[axis], shape[axes + axis] = count, window
         flat = flat * size + places.reshape(*batch, *shape)
-    given = self.flatten(-axes)
+    elements = self.flatten(-axes)
     places = flat.reshape(*batch, -1, math.prod(kernel_size))
-    values = given.gather(-1, places.flatten(-2)).reshape(places.shape)
+    values = elements.gather(-1, places.flatten(-2)).reshape(places.shape)
     best = values.argmax(-1, keepdim=True)
-    found = places.gather(-1, best).squeeze(-1)
+    index = places.gather(-1, best).squeeze(-1)
     shape = [*batch, *output_size]
-    return given.gather(-1, found).reshape(shape), found.reshape(shape)
+    return elements.gather(-1, index).reshape(shape), index.reshape(shape)
 
 
 @decomposition(
@@ -238,7 +238,7 @@ def fractional_max_pool_backward(
     output_size: Sequence[Any],
     indices: torch.Tensor,
 ) -> torch.Tensor:
-    """Each gradient to the place that was largest.
+    """Adds each cotangent at the index of its maximum.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.FractionalMaxPool2d.html
     """

@@ -1,4 +1,4 @@
-"""Normalization: gradients that torch leaves to a kernel, and running statistics that are an average of all batches."""
+"""Normalization: gradients that torch implements as kernels, and running statistics that average over all batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradport.compat.torch.operators import aten as _aten
 from gradport.operators.samples import integers, reals, sample
 from gradport.operators.table import decomposition
 
-__all__ = ["averages_written"]
+__all__ = ["average_statistics"]
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -26,12 +26,12 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 def weight_norm_backward(
     grad_w: torch.Tensor, saved_v: torch.Tensor, saved_g: torch.Tensor, saved_norms: torch.Tensor, dim: int
 ) -> Pair:
-    """The gradients of v and g, where w = g v / |v| and |v| is taken over all dimensions but `dim`.
+    """The gradients of v and g, where w = g v / |v| and |v| is the norm over all dimensions except `dim`.
 
     Source: T. Salimans, D. Kingma, "Weight Normalization", 2016, equation 3
     """
-    kept = dim % saved_v.dim()
-    others = [axis for axis in range(saved_v.dim()) if axis != kept]
+    own = dim % saved_v.dim()
+    others = [axis for axis in range(saved_v.dim()) if axis != own]
     v, w = saved_v.to(saved_norms.dtype), grad_w.to(saved_norms.dtype)
     grad_g = (w * v).sum(others, keepdim=True) / saved_norms
     grad_v = saved_g / saved_norms * (w - v * (grad_g / saved_norms))
@@ -49,27 +49,27 @@ def native_layer_norm(
     bias: torch.Tensor | None,
     eps: float,
 ) -> Any:
-    """In float32 where a half-precision input has float32 weights, as autocast gives them; ONNX's operator takes one
-    type. Else it stays an operator.
+    """Computes in float32 if the dtypes differ (under autocast: half-precision input, float32 weights): ONNX's operator
+    takes one dtype. With one dtype the operator stays.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html
     """
-    given = [tensor.dtype for tensor in (input, weight, bias) if tensor is not None]
-    if len(set(given)) == 1:
+    dtypes = [tensor.dtype for tensor in (input, weight, bias) if tensor is not None]
+    if len(set(dtypes)) == 1:
         return NotImplemented
     wide = torch.float32
     axes = list(range(input.dim() - len(normalized_shape), input.dim()))
     x = input.to(wide)
     mean = x.mean(axes, keepdim=True)
     rstd = ((x - mean).square().mean(axes, keepdim=True) + eps).rsqrt()
-    found = (x - mean) * rstd
-    found = found if weight is None else found * weight.to(wide)
-    found = found if bias is None else found + bias.to(wide)
-    return found.to(input.dtype), mean, rstd
+    normalized = (x - mean) * rstd
+    normalized = normalized if weight is None else normalized * weight.to(wide)
+    normalized = normalized if bias is None else normalized + bias.to(wide)
+    return normalized.to(input.dtype), mean, rstd
 
 
-def averages_written() -> contextlib.AbstractContextManager[None]:
-    """While open, such layers compute as they are written here."""
+def average_statistics() -> contextlib.AbstractContextManager[None]:
+    """While open, BatchNorm layers without momentum average their statistics by the code in this file."""
     return batch_norms_by(_normalize)
 
 
@@ -81,7 +81,7 @@ def _normalize(layer: Any, input: torch.Tensor, own: Callable[..., torch.Tensor]
 
 
 def _average(layer: Any, input: torch.Tensor) -> None:
-    """Moves the running statistics by one batch."""
+    """Updates the running statistics with one batch."""
     layer.num_batches_tracked.add_(1)
     share = 1 / layer.num_batches_tracked.to(layer.running_mean.dtype)
     axes = [0, *range(2, input.dim())]

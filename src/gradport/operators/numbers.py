@@ -1,4 +1,4 @@
-"""Numbers that follow a dynamic size, and reductions whose lowering the exporter lacks."""
+"""Numbers computed from a dynamic size, and reductions that the exporter does not lower."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sym_numel(self: ir.Value) -> ir.Value:
 
 @lowering(_aten.mul.Scalar, samples=[sample(lambda x: x.std(0), reals("n", 4))])
 def mul_scalar(self: ir.Value, other: float | ir.Value) -> ir.Value:
-    """`self * other`, where the number may be computed in the graph.
+    """`self * other`; the number may be computed in the graph.
 
     Source: https://onnx.ai/onnx/operators/onnx__Mul.html
     """
@@ -62,7 +62,7 @@ def sym_log2(number: ir.Value) -> ir.Value:
 
 @lowering(round, samples=[sample(lambda x: x * round(x.shape[0] * 0.3), reals("n", 4))])
 def round_number(number: ir.Value, ndigits: None = None) -> ir.Value:
-    """A number that follows a size, rounded half to even as in Python.
+    """A number computed from a size, rounded half to even as in Python.
 
     Source: https://onnx.ai/onnx/operators/onnx__Round.html
     """

@@ -1,4 +1,4 @@
-"""Order statistics, by sorting; a value that ties is taken where torch takes it."""
+"""Order statistics, by sorting; of tied values the index is torch's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _pick(
 def sort(
     self: torch.Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sorted values and their places: ONNX's TopK keeps the order of equal ones.
+    """Sorted values and their indices: ONNX's TopK keeps the order of equal values.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.sort.html, https://onnx.ai/onnx/operators/onnx__TopK.html
     """
@@ -34,7 +34,7 @@ def sort(
     samples=[sample(lambda x, mask: x * mask.max(1, keepdim=True).values, reals("n", 4), booleans("n", 4))],
 )
 def max_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of booleans as of integers, which ONNX can compare.
+    """The maximum of booleans, converted to integers, which ONNX can compare.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.max.html
     """
@@ -61,7 +61,7 @@ def min_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> tuple[torch.
 
 @decomposition(_aten.kthvalue.default, samples=[sample(lambda x: torch.kthvalue(x, 2, dim=1).values, reals("n", 4))])
 def kthvalue(self: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k-th smallest along a dimension, and its place.
+    """The k-th smallest element along a dimension, and its index.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.kthvalue.html
     """
@@ -74,7 +74,7 @@ def kthvalue(self: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) -
 
 @decomposition(_aten.median.dim, samples=[sample(lambda x: torch.median(x, dim=1).values, reals("n", 4))])
 def median_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """The lower median along a dimension, and its place; the first nan where there is one.
+    """The lower median along a dimension, and its index; nan and its first index if there is a nan.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.median.html
     """
@@ -101,7 +101,7 @@ def median(self: torch.Tensor) -> torch.Tensor:
 
 @decomposition(_aten.nanmedian.dim, samples=[sample(lambda x: torch.nanmedian(x, dim=1).values, reals("n", 4))])
 def nanmedian_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """The lower median of what is no nan.
+    """The lower median of the elements that are not nan.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nanmedian.html
     """
@@ -119,7 +119,7 @@ def nanmedian_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> tuple[
 
 @decomposition(_aten.nanmedian.default, samples=[sample(torch.nanmedian, reals("n", 4))])
 def nanmedian(self: torch.Tensor) -> torch.Tensor:
-    """The lower median of all elements that are no nan.
+    """The lower median of all elements that are not nan.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nanmedian.html
     """
@@ -130,7 +130,7 @@ def nanmedian(self: torch.Tensor) -> torch.Tensor:
     _aten.mode.default, samples=[sample(lambda x: torch.mode(x.round(), dim=1).values * x.sum(1), reals("n", 5))]
 )
 def mode(self: torch.Tensor, dim: int = -1, keepdim: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """The most frequent value, the smallest of several, and the last place where it stands.
+    """The most frequent value (of several the smallest), and the last index of it.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.mode.html
     """

@@ -16,7 +16,7 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 @decomposition(_aten.geqrf.default, samples=[sample(lambda x: x + torch.geqrf(x.detach()).a, reals("n", 3, 3))])
 def geqrf(self: torch.Tensor) -> Pair:
-    """R above the diagonal, the Householder vectors below it, and their scales, with LAPACK's choice of signs.
+    """R on and above the diagonal, the Householder vectors below it, and their scales, with LAPACK's signs.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.geqrf.html; LAPACK, dlarfg
     """
@@ -42,14 +42,14 @@ def geqrf(self: torch.Tensor) -> Pair:
 
 
 def _reflections(vectors: torch.Tensor, tau: torch.Tensor) -> list[Pair]:
-    """Each vector, with its 1 and zeros above, and its scale."""
-    found = []
+    """Each Householder vector, with its leading zeros and 1, and its scale."""
+    reflections = []
     for k in range(tau.shape[-1]):
         column = vectors[..., k + 1 :, k : k + 1]
         one = torch.ones_like(vectors[..., :1, :1])
         parts = [one, column] if k == 0 else [one.expand(*one.shape[:-2], k, 1) * 0, one, column]
-        found.append((torch.cat(parts, -2), tau[..., k : k + 1].unsqueeze(-1)))
-    return found
+        reflections.append((torch.cat(parts, -2), tau[..., k : k + 1].unsqueeze(-1)))
+    return reflections
 
 
 @decomposition(
@@ -66,11 +66,11 @@ def householder_product(input: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
 
 def _product(vectors: torch.Tensor, tau: torch.Tensor, columns: int) -> torch.Tensor:
     rows = vectors.shape[-2]
-    found = torch.eye(rows, columns, dtype=vectors.dtype, device=vectors.device)
-    found = found.expand(*vectors.shape[:-2], rows, columns)
+    product = torch.eye(rows, columns, dtype=vectors.dtype, device=vectors.device)
+    product = product.expand(*vectors.shape[:-2], rows, columns)
     for vector, scale in reversed(_reflections(vectors, tau)):
-        found = found - scale * vector * (vector.mT @ found)
-    return found
+        product = product - scale * vector * (vector.mT @ product)
+    return product
 
 
 @decomposition(_aten.ormqr.default, samples=[sample(torch.ormqr, reals("n", 3, 2), reals("n", 2), reals("n", 3, 2))])
@@ -83,10 +83,10 @@ def ormqr(
     """
     if not left:
         return ormqr(self, input2, input3.mT, True, not transpose).mT
-    found, steps = input3, _reflections(self, input2)
+    product, steps = input3, _reflections(self, input2)
     for vector, scale in steps if transpose else reversed(steps):
-        found = found - scale * vector * (vector.mT @ found)
-    return found
+        product = product - scale * vector * (vector.mT @ product)
+    return product
 
 
 @decomposition(
@@ -107,7 +107,7 @@ def linalg_qr(A: torch.Tensor, mode: str = "reduced") -> Pair:
 
 
 def complete_basis(columns: torch.Tensor) -> torch.Tensor:
-    """Orthonormal columns and as many more as make a basis."""
+    """Extends orthonormal columns to a basis."""
     rows, count = columns.shape[-2:]
     packed, tau = geqrf(columns)
     return torch.cat([columns, _product(packed, tau, rows)[..., count:]], -1)

@@ -1,4 +1,4 @@
-"""The gradient of padding by the edge: what was copied out is added back."""
+"""The gradient of replication padding: the cotangents of copies are summed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__: list[str] = []
     samples=[sample(lambda x: F.pad(x, (1, 2), mode="replicate"), reals("n", 2, 4))],
 )
 def replication_pad_backward(grad_output: torch.Tensor, self: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
-    """Along each axis, the cotangents of all copies of an element added to it.
+    """Along each axis, sums the cotangents of all copies of an element.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.ReplicationPad2d.html
     """

@@ -1,7 +1,7 @@
-"""Pairs of indices, and what is computed over pairs: at dynamic sizes their number is an expression of the sizes.
+"""Pairs of indices, and distances of pairs: at dynamic sizes the number of pairs is an expression of the sizes.
 
-Torch makes them with kernels that ask for plain numbers, or with a mask whose count depends on data. Here the number of
-pairs is counted by a formula, and the row of each pair by how many rows end before it."""
+torch builds pairs with kernels that need plain numbers, or with a mask whose count depends on data. Here a formula
+gives the number of pairs, and the number of rows that end before a pair gives its row."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def tril_indices(row: Any, col: Any, offset: int = 0, **options: Any) -> torch.T
 
 
 def _above(row: Any, col: Any, offset: int) -> Any:
-    """How many (i, j) of a matrix have j - i >= offset."""
+    """The number of elements (i, j) of a matrix with j - i >= offset."""
     if offset < 0:
-        whole = torch.sym_min(row, -offset)  # rows that stand in the triangle with all their columns
+        whole = torch.sym_min(row, -offset)  # rows whose columns are all in the triangle
         return whole * col + _above(row - whole, col, 0)
     longest, shortest = torch.sym_max(col - offset, 0), torch.sym_max(col - offset - row, 0)
     return longest * (longest + 1) // 2 - shortest * (shortest + 1) // 2
 
 
 def _list_pairs(count: Any, row: Any, first: torch.Tensor, width: torch.Tensor, options: Any) -> torch.Tensor:
-    """The pairs row by row, where row i begins at column `first[i]` and has `width[i]` of them."""
+    """The pairs row by row; row i has `width[i]` columns from column `first[i]`."""
     ends = width.cumsum(0)
     ended = torch.zeros(count + 1, dtype=torch.int64).index_add(0, ends, torch.ones_like(ends))
     rows = ended.cumsum(0)[:count]
@@ -78,7 +78,7 @@ def _list_pairs(count: Any, row: Any, first: torch.Tensor, width: torch.Tensor, 
 
 @replacement(torch.combinations, samples=[sample(torch.combinations, reals("n"))])
 def combinations(input: torch.Tensor, r: int = 2, with_replacement: bool = False) -> torch.Tensor:
-    """Combinations of the elements, [count, r]; of a dynamic length the pairs alone.
+    """Combinations of the elements, [count, r]; at a dynamic length only pairs (r = 2).
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.combinations.html
     """
@@ -107,8 +107,8 @@ def pdist(input: torch.Tensor, p: float = 2.0) -> torch.Tensor:
 
 @replacement(torch.cdist, samples=[sample(torch.cdist, reals("n", 3), reals("m", 3))])
 def cdist(x1: torch.Tensor, x2: torch.Tensor, p: float = 2.0, compute_mode: Any = None) -> torch.Tensor:
-    """Distances of all rows of one to all rows of the other. Torch's default takes a product of matrices above 25 rows:
-    the same distances with other rounding, so at dynamic sizes there is no need to choose.
+    """Distances of all rows of `x1` to all rows of `x2`. Above 25 rows torch's default computes them by a matrix
+    product: the same distances, rounded differently. At dynamic sizes the direct form is used for all sizes.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.cdist.html
     """
@@ -143,7 +143,7 @@ def cdist_backward(
 
 @decomposition(_aten._pdist_forward.default, samples=[sample(F.pdist, reals("n", 3))])
 def pdist_forward(self: torch.Tensor, p: float = 2) -> torch.Tensor:
-    """The p-norm of the difference of each row to every later one.
+    """The p-norm of the difference of each row to every later row.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pdist.html
     """
@@ -153,14 +153,14 @@ def pdist_forward(self: torch.Tensor, p: float = 2) -> torch.Tensor:
 
 @decomposition(_aten._pdist_backward.default, samples=[sample(F.pdist, reals("n", 3))])
 def pdist_backward(grad: torch.Tensor, self: torch.Tensor, p: float, pdist_forward: torch.Tensor) -> torch.Tensor:
-    """As for `cdist_forward`; each pair gives to both of its rows.
+    """As `cdist_backward`; each pair contributes to both of its rows.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pdist.html
     """
     first, second = _pairs(self)
     difference = self.index_select(0, first) - self.index_select(0, second)
-    given = grad.unsqueeze(-1) * _derivative(difference, pdist_forward.unsqueeze(-1), p)
-    return torch.zeros_like(self).index_add(0, first, given).index_add(0, second, -given)
+    share = grad.unsqueeze(-1) * _derivative(difference, pdist_forward.unsqueeze(-1), p)
+    return torch.zeros_like(self).index_add(0, first, share).index_add(0, second, -share)
 
 
 def _pairs(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -190,8 +190,8 @@ def _derivative(difference: torch.Tensor, distance: torch.Tensor, p: float) -> t
     if p == 1:
         return torch.where(difference.isnan(), difference, difference.sign())
     if math.isinf(p):
-        taken = difference.sign() * (difference.abs() == distance).to(difference.dtype)
-        return torch.where(distance.isnan(), distance, taken)
+        extreme = difference.sign() * (difference.abs() == distance).to(difference.dtype)
+        return torch.where(distance.isnan(), distance, extreme)
     apart = distance != 0
     safe = torch.where(apart, distance, torch.ones_like(distance))
     if p == 2:

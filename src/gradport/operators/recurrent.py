@@ -1,7 +1,7 @@
-"""LSTM layers, whose backward gathers what does not depend on the step before into products over the whole sequence.
+"""LSTM layers, whose backward computes everything that does not depend on the previous step over the whole sequence.
 
-torch's own decomposition leaves one product for the weight's gradient to every step, and a sum of them. Here a step of
-the backward does what it must, and the gradient of the weights is one product of all steps.
+torch's decomposition computes one product per step for the weight gradient, and sums them. Here the weight gradient is
+one product over all steps.
 
 Source: S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", 1997;
 https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
@@ -44,7 +44,7 @@ _Step = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tens
     ],
 )
 def lstm(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Layer after layer; packed sequences and projections stay with torch's own decomposition."""
+    """The LSTM, layer by layer; packed sequences and projections use torch's decomposition."""
     if not isinstance(arguments[2], (tuple, list)) or _is_projected(*arguments[1:3]):
         result: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = torch.lstm(*arguments)
         return result
@@ -70,15 +70,15 @@ def _layers(
     ways, each = (2 if bidirectional else 1), (4 if has_biases else 2)
     hidden, cells = [], []
     for layer in range(num_layers):
-        found = []
+        outputs = []
         for way in range(ways):
             at = layer * ways + way
             own = weights[at * each : (at + 1) * each]
             result, last = _one_way(x.flip(0) if way else x, state[0][at], state[1][at], *own)
             hidden.append(result[-1])
             cells.append(last)
-            found.append(result.flip(0) if way else result)
-        x = torch.cat(found, -1) if bidirectional else found[0]
+            outputs.append(result.flip(0) if way else result)
+        x = torch.cat(outputs, -1) if bidirectional else outputs[0]
         if dropout and train and layer < num_layers - 1:
             x = F.dropout(x, dropout)
     return x.transpose(0, 1) if batch_first else x, torch.stack(hidden), torch.stack(cells)
@@ -92,7 +92,7 @@ def _one_way(
     by_hidden: torch.Tensor,
     *biases: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(T, B, H) and the last cells; the gates stand as input, forget, output, cell, so that three share a sigmoid."""
+    """Hidden states (T, B, H) and the last cells. Gate order: input, forget, output, cell; three share a sigmoid."""
     bias = _reorder(biases[0] + biases[1]) if biases else None
     gates = F.linear(x, _reorder(by_input), bias)
     y, last = _Recurrence.apply(gates, _reorder(by_hidden), h, c)
@@ -105,8 +105,8 @@ def _reorder(rows: torch.Tensor) -> torch.Tensor:
 
 
 class _Recurrence(torch.autograd.Function):
-    """From the gates' share of the input (T, B, 4H), the hidden weight (4H, H) and the first state to every hidden
-    state (T, B, H) and the last cells (B, H)."""
+    """Computes all hidden states (T, B, H) and the last cells (B, H) from the input's part of the gates (T, B, 4H), the
+    hidden weight (4H, H) and the first state."""
 
     @staticmethod
     def forward(
@@ -114,42 +114,42 @@ class _Recurrence(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         steps = _run(gates, weight, h, c)
         before = torch.cat([h, *(step[0] for step in steps[:-1])]), torch.cat([c, *(step[1] for step in steps[:-1])])
-        kept = [torch.cat([step[part] for step in steps]) for part in (2, 3, 4)]
-        ctx.save_for_backward(gates, weight, h, c, *before, *kept)
+        activations = [torch.cat([step[part] for step in steps]) for part in (2, 3, 4)]
+        ctx.save_for_backward(gates, weight, h, c, *before, *activations)
         return _results(steps, gates)
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor, dc: torch.Tensor) -> tuple[torch.Tensor, ...]:
         gates, weight, h, c, hidden, cells, sigmoids, inner, squashed = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody differentiates once more, and what was kept carries no graph
+        if torch.is_grad_enabled():  # second derivative: the saved tensors have no graph
             return _differentiable((gates, weight, h, c), (dy, dc))
         length, batch, size = gates.shape[0], gates.shape[1], weight.shape[1]
-        let_in, kept, let_out = sigmoids.split([size] * 3, 1)
-        slopes_in, slopes_kept, slopes_out = (sigmoids * (1 - sigmoids)).split([size] * 3, 1)
+        let_in, forget, let_out = sigmoids.split([size] * 3, 1)
+        slopes_in, slopes_forget, slopes_out = (sigmoids * (1 - sigmoids)).split([size] * 3, 1)
         by_step = [
             let_out * (1 - squashed * squashed),
-            kept,
+            forget,
             inner * slopes_in,
-            cells * slopes_kept,
+            cells * slopes_forget,
             squashed * slopes_out,
             let_in * (1 - inner * inner),
             dy.reshape(-1, size),
         ]
         parts = zip(*(whole.split([batch] * length) for whole in by_step), strict=True)
         dh: torch.Tensor | None = None
-        found = []
-        for to_cell, keep, to_in, to_kept, to_out, to_inner, cotangent in reversed(list(parts)):
+        gate_gradients = []
+        for to_cell, keep, to_in, to_forget, to_out, to_inner, cotangent in reversed(list(parts)):
             dh = cotangent if dh is None else cotangent + dh
             dc = dh * to_cell + dc
-            found.append(torch.cat([dc * to_in, dc * to_kept, dh * to_out, dc * to_inner], 1))
-            dh, dc = found[-1] @ weight, dc * keep
+            gate_gradients.append(torch.cat([dc * to_in, dc * to_forget, dh * to_out, dc * to_inner], 1))
+            dh, dc = gate_gradients[-1] @ weight, dc * keep
         assert dh is not None
-        every = torch.cat(found[::-1])
+        every = torch.cat(gate_gradients[::-1])
         return every.view(gates.shape), every.t() @ hidden, dh, dc
 
 
 def _run(gates: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> list[_Step]:
-    """For each step hidden state, cells, the three sigmoids, the cell gate, and the squashed cells."""
+    """For each step: hidden state, cells, the three sigmoids, the cell gate, and the tanh of the cells."""
     steps = []
     length, batch, size = gates.shape[0], gates.shape[1], weight.shape[1]
     turned = weight.t()
@@ -157,8 +157,8 @@ def _run(gates: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Te
         whole = torch.addmm(own, h, turned)
         three, inner = whole.split([3 * size, size], 1)
         sigmoids, inner = torch.sigmoid(three), torch.tanh(inner)
-        let_in, kept, let_out = sigmoids.split([size] * 3, 1)
-        c = kept * c + let_in * inner
+        let_in, forget, let_out = sigmoids.split([size] * 3, 1)
+        c = forget * c + let_in * inner
         squashed = torch.tanh(c)
         h = let_out * squashed
         steps.append((h, c, sigmoids, inner, squashed))
@@ -177,8 +177,8 @@ def _differentiable(
     gates, weight, h, c = inputs
     results = _results(_run(gates, weight, h, c), gates)
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    found = iter(torch.autograd.grad(results, wanted, cotangents, create_graph=True))
-    return tuple(next(found) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in inputs)
+    gradients = iter(torch.autograd.grad(results, wanted, cotangents, create_graph=True))
+    return tuple(next(gradients) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in inputs)
 
 
 @replacement(
@@ -188,7 +188,7 @@ def _differentiable(
 def pack_padded_sequence(
     input: torch.Tensor, lengths: torch.Tensor, batch_first: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rows of each time that are within their sequence, and how many there are; the lengths are constants.
+    """The rows of each time that belong to a sequence, and their number; the lengths are constants.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pack_padded_sequence.html
     """
@@ -205,7 +205,7 @@ def pack_padded_sequence(
 def pad_packed_sequence(
     data: torch.Tensor, batch_sizes: torch.Tensor, batch_first: bool, padding_value: float, total_length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The inverse: (time, batch, ...), the padding value after the end of each sequence, and the lengths.
+    """The inverse: (time, batch, ...), padded after the end of each sequence, and the lengths.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pad_packed_sequence.html
     """

@@ -1,4 +1,4 @@
-"""Reductions: along no dimension named, into indexed places, over segments."""
+"""Reductions: over all dimensions, of scalars, into indexed places."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 @decomposition(_aten.mv.default, samples=[sample(torch.mv, reals("n", 4), reals(4))])
 def mv(self: torch.Tensor, vec: torch.Tensor) -> torch.Tensor:
-    """A product with a column: ONNX Runtime gives wrong values for a transposed matrix times a vector.
+    """A matrix product with one column: ONNX Runtime is wrong for a transposed matrix times a vector.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.mv.html
     """
@@ -39,12 +39,12 @@ def scatter_reduce(
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_reduce_.html
     """
     if reduce != "mean":
-        return NotImplemented  # the exporter's lowering is right for the others
+        return NotImplemented  # the exporter lowers the other reductions correctly
     if self.dim() == 0:
-        found = scatter_reduce(
+        reduced = scatter_reduce(
             self.reshape(1), 0, index.reshape(-1), src.reshape(-1), reduce, include_self=include_self
         )
-        return found.reshape(())
+        return reduced.reshape(())
     start = self if include_self else self.scatter(dim, index, 0.0)
     ones = torch.ones_like(self)
     count = (ones if include_self else ones.scatter(dim, index, 0.0)).scatter_add(dim, index, torch.ones_like(src))
@@ -61,7 +61,7 @@ def scatter_reduce(
 def index_reduce(
     self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, reduce: str, *, include_self: bool = True
 ) -> torch.Tensor:
-    """As `scatter_reduce`, whole slices at a time.
+    """As `scatter_reduce`, for whole slices.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_reduce_.html
     """
@@ -78,7 +78,7 @@ def index_reduce(
 
 @decomposition(_aten.amax.default, samples=[sample(lambda x: x.amax(), reals("n", 4))])
 def amax(self: torch.Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> torch.Tensor:
-    """The maximum; over all dimensions where none is named.
+    """The maximum; over all dimensions if `dim` is empty.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.amax.html
     """
@@ -89,7 +89,7 @@ def amax(self: torch.Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> 
 
 @decomposition(_aten.amin.default, samples=[sample(lambda x: x.amin(), reals("n", 4))])
 def amin(self: torch.Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> torch.Tensor:
-    """The minimum; over all dimensions where none is named.
+    """The minimum; over all dimensions if `dim` is empty.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.amin.html
     """
@@ -100,7 +100,7 @@ def amin(self: torch.Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> 
 
 @decomposition(_aten.prod.dim_int, samples=[sample(lambda x: x.prod(0), reals())])
 def prod_dim(self: torch.Tensor, dim: int, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """Of a tensor without dimensions itself, which ONNX has no dimension to reduce along for.
+    """A tensor without dimensions unchanged: ONNX has no dimension to reduce.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.prod.html
     """
@@ -118,7 +118,7 @@ def vector_norm(
     *,
     dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    """Of a tensor without dimensions, as above, its magnitude.
+    """The magnitude of a tensor without dimensions, as above.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.linalg.vector_norm.html
     """
@@ -139,7 +139,7 @@ def trilinear(
     sumdim: Sequence[int],
     unroll_dim: int = 1,
 ) -> torch.Tensor:
-    """The sum over `sumdim` of the product of three tensors, each with new dimensions of one.
+    """The sum over `sumdim` of the product of three tensors, each with new dimensions of size 1.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Bilinear.html
     """

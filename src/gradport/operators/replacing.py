@@ -1,4 +1,4 @@
-"""Replacements in force: the mode in which a trace meets functions of torch above autograd."""
+"""The mode that runs replacements of torch functions during a trace."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["Replacing", "SparseLayout"]
 
 
 class SparseLayout(Exception):
-    """The code makes a sparse tensor, on which torch's trace crashes the process."""
+    """The code creates a sparse tensor; torch's trace of it crashes the process."""
 
 
 class Replacing(TorchFunctionMode):
-    """While open, the rows that replace a function of torch run in its place.
+    """While open, replacement rows run in place of their torch functions.
 
     Raises:
-        SparseLayout: a function that makes a sparse tensor is called.
+        SparseLayout: the code calls a function that creates a sparse tensor.
     """
 
     def __init__(self) -> None:

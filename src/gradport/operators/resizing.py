@@ -1,4 +1,4 @@
-"""Antialiased resizing as a product with one matrix for each axis: its gradient is the product with their transposes.
+"""Antialiased resizing: a product with one matrix per axis. Its gradient is the product with their transposes.
 
 Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.interpolate.html; the filters are those of
 Pillow, https://pillow.readthedocs.io/en/stable/handbook/concepts.html#filters
@@ -37,7 +37,7 @@ def _cubic(x: torch.Tensor) -> torch.Tensor:
 
 
 _FILTERS: dict[str, tuple[Filter, float]] = {"bilinear": (_triangle, 1.0), "bicubic": (_cubic, 2.0)}
-"""Of each mode, the filter of a distance, and how far it reaches."""
+"""For each mode: the filter of a distance, and its radius."""
 
 
 @replacement(
@@ -53,15 +53,15 @@ def interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> torch.Tensor:
-    """An image at another size."""
+    """Resizes images."""
     if not antialias or mode not in _FILTERS or input.dim() != 4:
         return _interpolate(input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
-    given = _pair(scale_factor)
+    scales = _pair(scale_factor)
     sizes = _pair(size)
     if sizes is None:
-        assert given is not None
-        sizes = [_floor(old * factor) for old, factor in zip(input.shape[2:], given, strict=True)]
-    factors = given if given is not None and size is None and not recompute_scale_factor else (None, None)
+        assert scales is not None
+        sizes = [_floor(old * factor) for old, factor in zip(input.shape[2:], scales, strict=True)]
+    factors = scales if scales is not None and size is None and not recompute_scale_factor else (None, None)
     down, across = (
         _matrix(input, old, new, factor, bool(align_corners), *_FILTERS[mode])
         for old, new, factor in zip(input.shape[2:], sizes, factors, strict=True)
@@ -82,7 +82,7 @@ def _floor(number: Any) -> Any:
 def _matrix(
     like: torch.Tensor, old: Any, new: Any, factor: float | None, align_corners: bool, kernel: Filter, reach: float
 ) -> torch.Tensor:
-    """The weights of old places for each new one, [new, old]."""
+    """The weights of the old places for each new place, [new, old]."""
     if align_corners:
         scale = (old - 1) / (new - 1) if new != 1 else 0.0
     else:

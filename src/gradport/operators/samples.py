@@ -1,5 +1,5 @@
-"""Samples of a row: a function that reaches it, and inputs to call the function with. Tests and the documentation of
-operators are made from them."""
+"""Samples of a row: a function that calls its operator, and the function's inputs. Tests and the operator documentation
+use them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Sample", "Values", "booleans", "integers", "reals", "sample"]
 
 @dataclasses.dataclass(frozen=True)
 class Values:
-    """One input of a sample: elements of an interval.
+    """One input of a sample: random elements of an interval.
 
     Attributes:
-        shape: the sizes; a letter is a size that a dynamic export leaves open, the same letter the same size.
+        shape: the sizes; a letter is a size that a dynamic export leaves dynamic; equal letters are equal sizes.
         dtype: the dtype of the elements.
-        low: the least element.
-        high: the largest element.
+        low: the lower limit.
+        high: the upper limit.
     """
 
     shape: tuple[int | str, ...]
@@ -39,12 +39,12 @@ class Values:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A function of torch that reaches a row, and what to call it with.
+    """A torch function that calls a row's operator, and its inputs.
 
     Attributes:
-        function: takes as many tensors as there are inputs, and returns a tensor or several.
+        function: takes one tensor per input, returns one or more tensors.
         inputs: the tensors.
-        static: the reason why none of its sizes may be dynamic; empty where they may.
+        static: the reason why no size may be dynamic; empty if sizes may be dynamic.
     """
 
     function: Callable[..., Any]
@@ -53,25 +53,25 @@ class Sample:
 
     @property
     def letters(self) -> tuple[str, ...]:
-        """The sizes that may be dynamic, in the order of their first use."""
+        """The sizes that may be dynamic, in order of first use."""
         return tuple(dict.fromkeys(size for values in self.inputs for size in values.shape if isinstance(size, str)))
 
 
 def sample(function: Callable[..., Any], *inputs: Values, static: str = "") -> Sample:
-    """A sample; `static` is the reason why none of its sizes may be dynamic."""
+    """A sample; `static` is the reason why no size may be dynamic."""
     return Sample(function, inputs, static)
 
 
 def reals(*shape: int | str, low: float = -3.0, high: float = 3.0, dtype: torch.dtype = torch.float32) -> Values:
-    """Floating numbers in [low, high]."""
+    """Floating-point numbers in [low, high]."""
     return Values(shape, dtype, low, high)
 
 
 def integers(*shape: int | str, low: int = 0, high: int = 3, dtype: torch.dtype = torch.int64) -> Values:
-    """Whole numbers from `low` up to `high`, both included."""
+    """Integers from `low` to `high`, both included."""
     return Values(shape, dtype, low, high)
 
 
 def booleans(*shape: int | str) -> Values:
-    """True and false."""
+    """Booleans."""
     return Values(shape, torch.bool, 0, 1)

@@ -1,8 +1,8 @@
 """Running maxima, minima, products and log-sums along a dimension.
 
-Where its size is fixed, in a logarithmic number of steps: at step s every element takes in the one 2^s places before it
-(Hillis and Steele, "Data parallel algorithms", 1986). Where it is dynamic there is no number of steps to unroll, so
-every element reduces all that stand before it, in quadratic memory.
+At a fixed size they take a logarithmic number of steps: step s combines each element with the element 2^s places before
+it (Hillis and Steele, "Data parallel algorithms", 1986). At a dynamic size the number of steps is unknown, so each
+element reduces all elements before it, in quadratic memory.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 def _shift(x: torch.Tensor, dim: int, by: int, fill: torch.Tensor) -> torch.Tensor:
-    """`x` moved `by` places up along `dim`; what comes in at the start is `fill`."""
+    """`x` shifted by `by` places along `dim`; the first places get `fill`."""
     head = fill.expand_as(x).narrow(dim, 0, by)
     return torch.cat([head, x.narrow(dim, 0, x.shape[dim] - by)], dim)
 
 
-def _extreme(x: torch.Tensor, dim: int, takes: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Pair:
-    """Running extreme and its place; `takes(later, earlier)` where the later one stays."""
+def _extreme(x: torch.Tensor, dim: int, keeps_later: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Pair:
+    """The running extreme and its index; `keeps_later(later, earlier)` is true where the later value stays."""
     if x.dim() == 0:
         return x.clone(), torch.zeros((), dtype=torch.int64, device=x.device)
     size = x.shape[dim]
@@ -41,7 +41,7 @@ def _extreme(x: torch.Tensor, dim: int, takes: Callable[[torch.Tensor, torch.Ten
         first = torch.zeros(shape, dtype=torch.bool, device=x.device)
         first = torch.arange(size, device=x.device).reshape(shape) < by
         earlier, there = _shift(x, dim, by, x.narrow(dim, 0, 1)), _shift(place, dim, by, place.narrow(dim, 0, 1))
-        stays = first | takes(x, earlier)
+        stays = first | keeps_later(x, earlier)
         x, place = torch.where(stays, x, earlier), torch.where(stays, place, there)
         by *= 2
     return x, place
@@ -49,7 +49,7 @@ def _extreme(x: torch.Tensor, dim: int, takes: Callable[[torch.Tensor, torch.Ten
 
 @decomposition(_aten.cummax.default, samples=[sample(lambda x: torch.cummax(x, 1).values, reals("n", 4))])
 def cummax(self: torch.Tensor, dim: int) -> Pair:
-    """The running maximum and the last place where it stood; a nan stays.
+    """The running maximum and its last index; a nan stays.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.cummax.html
     """
@@ -58,7 +58,7 @@ def cummax(self: torch.Tensor, dim: int) -> Pair:
 
 @decomposition(_aten.cummin.default, samples=[sample(lambda x: torch.cummin(x, 1).values, reals("n", 4))])
 def cummin(self: torch.Tensor, dim: int) -> Pair:
-    """The running minimum and the last place where it stood; a nan stays.
+    """The running minimum and its last index; a nan stays.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.cummin.html
     """
@@ -86,7 +86,7 @@ def _scan(
 def _reduce_before(
     x: torch.Tensor, dim: int, neutral: float, reduce: Callable[[torch.Tensor, int], torch.Tensor]
 ) -> torch.Tensor:
-    """Place i of the result is the reduction of the places up to i: rows of a lower triangle, the rest `neutral`."""
+    """Reduces elements 0 to i for each i: the rows of a lower triangle, filled up with `neutral`."""
     place = torch.arange(x.shape[dim], device=x.device)
     before = place.unsqueeze(1) >= place
     for _ in range(x.dim() - 1 - dim):
@@ -96,8 +96,8 @@ def _reduce_before(
 
 @decomposition(_aten.logcumsumexp.default, samples=[sample(lambda x: torch.logcumsumexp(x, 1), reals("n", 4))])
 def logcumsumexp(self: torch.Tensor, dim: int) -> torch.Tensor:
-    """log of the running sum of exponentials; each step takes the larger one out before the logarithm. Along a short
-    dimension all at once, with one rounding: its gradient is a difference of exponentials of this.
+    """The logarithm of the running sum of exponentials; each step factors the larger value out. Along a short dimension
+    it is one reduction with one rounding: its gradient subtracts exponentials of the result.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.logcumsumexp.html
     """

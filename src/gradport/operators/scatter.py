@@ -18,7 +18,7 @@ __all__: list[str] = []
     samples=[sample(lambda x, place, y: x.scatter_add(1, place, y), reals("n", 4), integers("n", 3), reals("n", 3))],
 )
 def scatter_add(self: ir.Value, dim: int, index: ir.Value, src: ir.Value) -> ir.Value:
-    """`self[index[i][j]][j] += src[i][j]`; `src` may be larger than `index`, of which only that part is read.
+    """`self[index[i][j]][j] += src[i][j]`; `src` may be larger than `index`: only the part of its shape is read.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_add_.html
     """
@@ -54,7 +54,7 @@ def scatter_value(self: ir.Value, dim: int, index: ir.Value, value: float) -> ir
     samples=[sample(lambda x, mask, y: x.masked_scatter(mask, y), reals("n", 4), booleans("n", 4), reals("n", 4))],
 )
 def masked_scatter_backward(grad_output: ir.Value, mask: ir.Value, sizes: Sequence[int | ir.Value]) -> ir.Value:
-    """What reaches the source of `masked_scatter`: its n-th element went to the n-th place where the mask is true.
+    """The gradient of `masked_scatter`'s source: its n-th element was written where the mask is true the n-th time.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_scatter_.html
     """
@@ -63,14 +63,14 @@ def masked_scatter_backward(grad_output: ir.Value, mask: ir.Value, sizes: Sequen
     size = op.ReduceProd(shape, keepdims=1)
     chosen = op.Reshape(op.Expand(mask, op.Shape(grad_output)), flat)
     count = op.CumSum(op.Cast(chosen, to=ir.DataType.INT64), op.Constant(value_int=0))
-    place = op.Where(chosen, op.Sub(count, one), size)  # what is not chosen goes to a place behind the last
+    place = op.Where(chosen, op.Sub(count, one), size)  # elements outside the mask go to one extra place
     room = op.Expand(op.CastLike(op.Constant(value_float=0.0), grad_output), op.Add(size, one))
     filled = op.ScatterElements(room, place, op.Reshape(grad_output, flat), axis=0)
     return op.Reshape(op.Slice(filled, zero, size), shape)
 
 
 def _shape(sizes: Sequence[int | ir.Value]) -> ir.Value:
-    """Sizes, some of them computed in the graph, as one tensor."""
+    """The sizes, some computed in the graph, as one tensor."""
     one = op.Constant(value_ints=[1])
     parts = [op.Constant(value_ints=[s]) if isinstance(s, int) else op.Reshape(s, one) for s in sizes]
     return op.Concat(*parts, axis=0)
@@ -88,7 +88,7 @@ def _scatter(self: ir.Value, dim: int, index: ir.Value, src: ir.Value, reduction
 
 
 def _part(src: ir.Value, index: ir.Value) -> ir.Value:
-    """The leading part of `src` that has the shape of `index`."""
+    """The leading part of `src` with the shape of `index`."""
     if src.shape is None or index.shape is None or list(src.shape) == list(index.shape):
         return src
     if len(src.shape) == 0:

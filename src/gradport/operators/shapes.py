@@ -1,4 +1,4 @@
-"""Shapes: joining, splitting and squeezing, where the exporter is wrong or `torch.vmap` asks for plain sizes."""
+"""Concatenation, splitting and squeezing, where the exporter is wrong or `torch.vmap` needs plain sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__: list[str] = []
 
 @lowering(_aten.squeeze.dim, _aten.squeeze.dims, samples=[sample(lambda x: x.squeeze(1), reals("n", 1, 4))])
 def squeeze(self: ir.Value, dim: int | Sequence[int]) -> ir.Value:
-    """Drops those of the dimensions that have size 1; the others stay, where ONNX's Squeeze would fail.
+    """Drops the listed dimensions of size 1 and keeps the others; ONNX's Squeeze would fail.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.squeeze.html
     """
@@ -33,7 +33,7 @@ def squeeze(self: ir.Value, dim: int | Sequence[int]) -> ir.Value:
 
 @lowering(_aten.split.Tensor, samples=[sample(lambda x: torch.cat(x.split(2, 1)[::-1], 1), reals("n", 5))])
 def split(self: ir.Value, split_size: int | ir.Value, dim: int = 0) -> Sequence[ir.Value] | ir.Value:
-    """Parts of one size, the last one what is left; a sequence where their number is not known.
+    """Parts of equal size, the last part the rest; a sequence if their number is unknown.
 
     Source: https://onnx.ai/onnx/operators/onnx__Split.html
     """
@@ -46,7 +46,7 @@ def split(self: ir.Value, split_size: int | ir.Value, dim: int = 0) -> Sequence[
 
 @lowering(_aten.split_with_sizes.default, samples=[sample(lambda x: x.split([1, 3], 1), reals("n", 4))])
 def split_with_sizes(self: ir.Value, split_sizes: Sequence[int | ir.Value], dim: int = 0) -> Sequence[ir.Value]:
-    """Parts of these sizes.
+    """Parts of the given sizes.
 
     Source: https://onnx.ai/onnx/operators/onnx__Split.html
     """
@@ -55,7 +55,7 @@ def split_with_sizes(self: ir.Value, split_sizes: Sequence[int | ir.Value], dim:
 
 @lowering(_aten.unbind.int, samples=[sample(lambda x: x.unbind(1), reals("n", 4))])
 def unbind(self: ir.Value, dim: int = 0) -> Sequence[ir.Value] | ir.Value:
-    """Parts of size 1 without their dimension; a sequence where their number is not known.
+    """Parts of size 1, without their dimension; a sequence if their number is unknown.
 
     Source: https://onnx.ai/onnx/operators/onnx__Split.html
     """
@@ -75,16 +75,16 @@ def _parts(x: ir.Value, sizes: Sequence[int | ir.Value], dim: int) -> Sequence[i
 
 @lowering(_aten.copy.default, samples=[sample(lambda x, y: torch.zeros_like(x).copy_(y), reals("n", 4), reals(4))])
 def copy(self: ir.Value, src: ir.Value, non_blocking: bool = False) -> ir.Value:
-    """`src` in the dtype and shape of `self`: the exporter's own leaves a smaller one as it is.
+    """`src` in the dtype and shape of `self`: the exporter's lowering does not expand a smaller `src`.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.copy_.html
     """
-    found = op.CastLike(src, self)
-    return found if _same(self, src) else op.Expand(found, op.Shape(self))
+    converted = op.CastLike(src, self)
+    return converted if _same(self, src) else op.Expand(converted, op.Shape(self))
 
 
 def _same(one: ir.Value, other: ir.Value) -> bool:
-    """Whether two shapes are known to be equal."""
+    """Whether the two shapes are known and equal."""
     return one.shape is not None and other.shape is not None and list(one.shape) == list(other.shape)
 
 
@@ -98,12 +98,12 @@ _cat: Any = torch.cat
     samples=[sample(lambda x, y: torch.vmap(lambda a, b: torch.cat([a, b]))(x, y), reals("n", 4), reals("n", 4))],
 )
 def cat(tensors: Sequence[torch.Tensor], dim: int = 0, **options: object) -> torch.Tensor:
-    """The tensors one after another; in a batch each element's.
+    """Concatenates tensors; under `torch.vmap`, those of each batch element.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.cat.html
     """
     if not isinstance(tensors, (list, tuple)) or not tensors or options:
         return _cat(tensors, dim, **options)
     rank = tensors[0].dim()
-    found = over_batch(tensors, lambda whole: cat(whole, dim % max(rank, 1) + 1))
-    return _cat(tensors, dim) if found is None else found
+    joined = over_batch(tensors, lambda whole: cat(whole, dim % max(rank, 1) + 1))
+    return _cat(tensors, dim) if joined is None else joined

@@ -1,4 +1,4 @@
-"""Signs and limits, where ONNX or its runtime treats nan and infinities otherwise than torch."""
+"""Signs and limits, where ONNX or ONNX Runtime treats nan and infinities differently from torch."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__: list[str] = []
 
 @lowering(_aten.sign.default, _aten.sgn.default, samples=[sample(lambda x: x * x.sign(), reals("n", 4))])
 def sign(self: ir.Value) -> ir.Value:
-    """-1, 0 or 1; 0 for nan, of which ONNX's Sign is nan.
+    """-1, 0 or 1; 0 for nan, where ONNX's Sign gives nan.
 
     Source: https://onnx.ai/onnx/operators/onnx__Sign.html
     """
-    found = op.Sign(self)
+    signs = op.Sign(self)
     if self.dtype is None or not self.dtype.is_floating_point():
-        return found
-    return op.Where(op.IsNaN(self), op.CastLike(op.Constant(value_float=0.0), self), found)
+        return signs
+    return op.Where(op.IsNaN(self), op.CastLike(op.Constant(value_float=0.0), self), signs)
 
 
 @lowering(_aten.clamp_min.default, samples=[sample(lambda x: torch.clamp_min(x, 0.5), reals("n", 4))])
 def clamp_min(self: ir.Value, min: float) -> ir.Value:
-    """At least the limit; ONNX Runtime's Clip without an upper limit makes the largest number of inf.
+    """The maximum of value and limit; ONNX Runtime's Clip without an upper limit turns inf into the largest number.
 
     Source: https://onnx.ai/onnx/operators/onnx__Max.html
     """
@@ -36,7 +36,7 @@ def clamp_min(self: ir.Value, min: float) -> ir.Value:
 
 @lowering(_aten.clamp_max.default, samples=[sample(lambda x: torch.clamp_max(x, 0.5), reals("n", 4))])
 def clamp_max(self: ir.Value, max: float) -> ir.Value:
-    """At most the limit.
+    """The minimum of value and limit.
 
     Source: https://onnx.ai/onnx/operators/onnx__Min.html
     """
@@ -45,7 +45,7 @@ def clamp_max(self: ir.Value, max: float) -> ir.Value:
 
 @lowering(_aten.clamp.default, samples=[sample(lambda x: torch.clamp(x, -0.5, 0.5), reals("n", 4))])
 def clamp(self: ir.Value, min: float | None = None, max: float | None = None) -> ir.Value:
-    """Between the limits, of which one may be missing.
+    """Clamps to the limits; one may be missing.
 
     Source: https://onnx.ai/onnx/operators/onnx__Clip.html
     """

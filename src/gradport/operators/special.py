@@ -1,5 +1,5 @@
-"""Special functions, from Chebyshev series that interpolate torch's own values in float64 on intervals where the
-function, divided by its growth, is smooth. Elsewhere recurrences and reflections lead back to those intervals."""
+"""Special functions, by Chebyshev series that interpolate torch's float64 values on intervals where the function,
+divided by its growth, is smooth. Elsewhere recurrences and reflections reduce to those intervals."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ def _series(name: str, function: Unary, low: float, high: float, degree: int = _
     """The polynomial through `function` at the Chebyshev nodes of [low, high], evaluated by Clenshaw's recurrence."""
     coefficients = _coefficients(name, function, low, high, degree)
 
-    def evaluated(x: torch.Tensor) -> torch.Tensor:
+    def evaluate(x: torch.Tensor) -> torch.Tensor:
         t = (2 * x - (low + high)) / (high - low)
         following = after = torch.zeros_like(x)
         for coefficient in reversed(coefficients[1:]):
             following, after = 2 * t * following - after + coefficient, following
         return t * following - after + coefficients[0]
 
-    return evaluated
+    return evaluate
 
 
-_kept: dict[tuple[str, float, float, int], list[float]] = {}
+_cache: dict[tuple[str, float, float, int], list[float]] = {}
 
 
 def _coefficients(name: str, function: Unary, low: float, high: float, degree: int) -> list[float]:
     key = (name, low, high, degree)
-    if key not in _kept:
+    if key not in _cache:
         nodes = np.polynomial.chebyshev.chebpts1(degree + 1)
         with without_modes():
             values = function(torch.from_numpy((nodes * (high - low) + low + high) / 2)).numpy()
-        found = np.polynomial.chebyshev.chebfit(nodes, values, degree)  # through its nodes: an interpolation
-        _kept[key] = [float(c) for c in found]
-    return _kept[key]
+        series = np.polynomial.chebyshev.chebfit(nodes, values, degree)  # degree + 1 nodes: an interpolation
+        _cache[key] = [float(c) for c in series]
+    return _cache[key]
 
 
 def _constant(x: torch.Tensor, value: float) -> torch.Tensor:
@@ -62,8 +62,8 @@ def _floating(x: torch.Tensor) -> torch.Tensor:
     _prims.lgamma.default, _aten.lgamma.default, samples=[sample(torch.lgamma, reals("n", 4, low=0.2, high=6.0))]
 )
 def lgamma(x: torch.Tensor) -> torch.Tensor:
-    """log |Gamma(x)|: on [1, 3] a series that carries the zeros at 1 and 2, Stirling's formula with its correction
-    above, the recurrence below, the reflection formula for negative x.
+    """log |Gamma(x)|: on [1, 3] a series with the zeros at 1 and 2 factored out; above, Stirling's formula with its
+    correction; below, the recurrence; for negative x the reflection formula.
 
     Source: https://dlmf.nist.gov/5.5 (recurrence, reflection), https://dlmf.nist.gov/5.11 (Stirling)
     """
@@ -81,14 +81,14 @@ def lgamma(x: torch.Tensor) -> torch.Tensor:
     large = (far - 0.5) * (far.log() - 1) + (low - 0.5) + rest(t) / far
     value = torch.where(beyond, large, small)
     value = torch.where(y.isinf(), y, value)
-    off = x - x.round()  # exact, also where x is tiny
+    off = x - x.round()  # exact, also for tiny x
     reflected = math.log(math.pi) - (math.pi * off.abs()).sin().log() - value
     reflected = torch.where(x == -math.inf, -x, reflected)
     return torch.where(negative, torch.where(off == 0, _constant(x, math.inf), reflected), value)
 
 
 def _stirling_rest(t: torch.Tensor) -> torch.Tensor:
-    """x (lgamma(x) - Stirling's leading terms) at t = 1 / x^2; its own asymptotic series where that cancels."""
+    """x (lgamma(x) - Stirling's leading terms) at t = 1 / x^2; its asymptotic series where the difference cancels."""
     x = t.rsqrt()
     direct = x * (torch.lgamma(x) - ((x - 0.5) * x.log() - x + 0.5 * math.log(2 * math.pi)))
     terms = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
@@ -100,7 +100,7 @@ def _stirling_rest(t: torch.Tensor) -> torch.Tensor:
     _prims.digamma.default, _aten.digamma.default, samples=[sample(torch.digamma, reals("n", 4, low=0.2, high=6.0))]
 )
 def digamma(x: torch.Tensor) -> torch.Tensor:
-    """The derivative of lgamma: a series on [1, 2], log(x) and its correction above, recurrence and reflection below.
+    """The derivative of lgamma: on [1, 2] a series; above, log(x) with correction; below, recurrence and reflection.
 
     Source: https://dlmf.nist.gov/5.5, https://dlmf.nist.gov/5.11.E2
     """
@@ -117,7 +117,7 @@ def digamma(x: torch.Tensor) -> torch.Tensor:
     far = torch.where(beyond, y, _constant(y, 3.0))
     value = torch.where(beyond, far.log() - rest(1 / far) / far, small)
     value = torch.where(y.isinf(), y, value)
-    off = x - x.round()  # exact, also where x is tiny
+    off = x - x.round()  # exact, also for tiny x
     reflected = value - math.pi / (math.pi * off).tan()
     reflected = torch.where(off == 0, _constant(x, math.nan), reflected)
     return torch.where(x == 0, -x.reciprocal(), torch.where(negative, reflected, value))
@@ -167,7 +167,7 @@ def _polynomial(coefficients: list[float], x: torch.Tensor) -> torch.Tensor:
 
 
 def _hurwitz(s: int, x: torch.Tensor) -> torch.Tensor:
-    """zeta(s, x) for a whole s and positive x."""
+    """zeta(s, x) for an integer s and positive x."""
 
     def zeta(p: torch.Tensor) -> torch.Tensor:
         return torch.special.zeta(torch.full_like(p, float(s)), p)
@@ -182,7 +182,7 @@ def _hurwitz(s: int, x: torch.Tensor) -> torch.Tensor:
 
 
 def _bessel(name: str, scaled: Unary, order: int, x: torch.Tensor) -> torch.Tensor:
-    """exp(-|x|) I_n(x): a series in |x| up to 8, above it one of sqrt(|x|) times it in 1 / |x|."""
+    """exp(-|x|) I_n(x): up to 8 a series in |x|; above, a series in 1 / |x| of the value times sqrt(|x|)."""
     y = x.abs()
     beyond = y > 8
     near = _series(name, (lambda p: scaled(p) / p) if order else scaled, 1e-3 if order else 0.0, 8.0, 30)
@@ -236,7 +236,7 @@ def i1(x: torch.Tensor) -> torch.Tensor:
 
 
 def _tail(w: torch.Tensor) -> torch.Tensor:
-    """-ndtri(exp(-w^2 / 2)) for w from 1.4, where the probability is below 0.375."""
+    """-ndtri(exp(-w^2 / 2)) for w >= 1.4, where the probability is below 0.375."""
     near = _series("ndtri.near", lambda p: -torch.special.ndtri((-p * p / 2).exp()), 1.2, 4.0, 26)
     far = _series("ndtri.far", lambda p: -torch.special.ndtri((-p * p / 2).exp()), 4.0, 14.0, 26)
     farther = _series("ndtri.farther", lambda p: -torch.special.ndtri((-p * p / 2).exp()), 14.0, 37.0, 16)
@@ -286,7 +286,7 @@ def ndtri(p: torch.Tensor) -> torch.Tensor:
 
 @decomposition(_prims.erfcx.default, _aten.special_erfcx.default, samples=[sample(torch.special.erfcx, reals("n", 4))])
 def erfcx(x: torch.Tensor) -> torch.Tensor:
-    """exp(x^2) erfc(x): (1 + 2 |x|) times it is a series in (|x| - 4) / (|x| + 4); 2 exp(x^2) - erfcx(-x) below zero.
+    """exp(x^2) erfc(x): times 1 + 2 |x| it is a series in (|x| - 4) / (|x| + 4); 2 exp(x^2) - erfcx(-x) below zero.
 
     Source: https://docs.pytorch.org/docs/stable/special.html#torch.special.erfcx; Shepherd and Laframboise,
     "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x" (1981)
@@ -325,7 +325,7 @@ def log_ndtr(x: torch.Tensor) -> torch.Tensor:
     samples=[sample(torch.special.erfc, reals("n", 4))],
 )
 def erfc(x: torch.Tensor) -> torch.Tensor:
-    """1 - erf(x), and exp(-x^2) erfcx(x) where nothing would be left of that.
+    """1 - erf(x); above 0.5, exp(-x^2) erfcx(x), which does not cancel.
 
     Source: https://docs.pytorch.org/docs/stable/special.html#torch.special.erfc
     """

@@ -1,7 +1,7 @@
-"""Eigenvalues of symmetric matrices and singular values, by Jacobi rotations; and what is made of them.
+"""Eigenvalues of symmetric matrices and singular values, by Jacobi rotations; pseudo-inverse and matrix exponential.
 
-Every round rotates disjoint pairs at once, so that a sweep over all pairs of n columns is n - 1 rounds (Golub and Van
-Loan, "Matrix Computations", 8.5). The matrix has a fixed size. Vectors are defined up to sign, as torch's are.
+Every round rotates disjoint pairs at once, so a sweep over all pairs of n columns takes n - 1 rounds (Golub and Van
+Loan, "Matrix Computations", 8.5). The matrix has a fixed size. Vectors are defined up to sign, as in torch.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from gradport.operators.table import constant, decomposition
 __all__: list[str] = []
 
 _SWEEPS = 9
-"""Convergence is quadratic at the end; in float64, 9 sweeps leave nothing above rounding at the sizes tested."""
+"""Convergence is quadratic at the end; in float64, 9 sweeps reach rounding error at the tested sizes."""
 
 LARGEST = 64
-"""Columns, beyond which the unrolled graph is too large to be of use."""
+"""Largest number of columns; beyond it the unrolled graph is too large to be useful."""
 
 Pairs = tuple[list[int], list[int]]
 
@@ -37,7 +37,7 @@ def _rounds(size: int) -> list[Pairs]:
 
 
 def _rotation(app: torch.Tensor, aqq: torch.Tensor, apq: torch.Tensor, pairs: Pairs, size: int) -> torch.Tensor:
-    """The orthogonal matrix that turns each pair so that its `apq` becomes zero (Golub and Van Loan, 8.5.1)."""
+    """The orthogonal matrix that rotates each pair so that its `apq` becomes zero (Golub and Van Loan, 8.5.1)."""
     still = apq == 0
     tau = (aqq - app) / torch.where(still, torch.ones_like(apq), 2 * apq)
     sign = torch.where(tau < 0, -torch.ones_like(tau), torch.ones_like(tau))
@@ -51,7 +51,7 @@ def _rotation(app: torch.Tensor, aqq: torch.Tensor, apq: torch.Tensor, pairs: Pa
 
 
 def _places(pairs: Pairs, size: int) -> tuple[list[list[float]], list[list[float]], list[list[float]]]:
-    """Where each pair's cosine and sine go, a flat matrix a pair; and the ones of columns that are in no pair."""
+    """The places of each pair's cosine and sine, one flat matrix per pair; and the ones of columns without a pair."""
     diagonal = [[0.0] * (size * size) for _ in pairs[0]]
     across = [[0.0] * (size * size) for _ in pairs[0]]
     for k, (p, q) in enumerate(zip(*pairs, strict=True)):
@@ -88,7 +88,7 @@ def _eigen(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     _aten._linalg_eigh.default, samples=[sample(lambda x: torch.linalg.eigvalsh(x + x.mT), reals("n", 3, 3))]
 )
 def linalg_eigh(A: torch.Tensor, UPLO: str = "L", compute_v: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix, of which one triangle is read.
+    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix; reads only one triangle.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.linalg.eigh.html
     """
@@ -98,7 +98,7 @@ def linalg_eigh(A: torch.Tensor, UPLO: str = "L", compute_v: bool = True) -> tup
 
 
 def _singular(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """U, S and V of a matrix that is at least as high as wide: its columns are turned until they are orthogonal
+    """U, S and V of a matrix with at least as many rows as columns: its columns are rotated until they are orthogonal
     (one-sided Jacobi, Golub and Van Loan, 8.6.3)."""
     size = matrix.shape[-1]
     _require_small(size, "the singular values")
@@ -158,8 +158,8 @@ def linalg_pinv(
         share = torch.where(least > 0, torch.zeros_like(least), torch.full_like(least, unit))
     else:
         share = rtol.unsqueeze(-1).to(values.dtype)
-    kept = values > torch.maximum(least, share * largest)
-    inverse = torch.where(kept, torch.where(kept, values, torch.ones_like(values)).reciprocal(), 0.0)
+    nonzero = values > torch.maximum(least, share * largest)
+    inverse = torch.where(nonzero, torch.where(nonzero, values, torch.ones_like(values)).reciprocal(), 0.0)
     return (right.mT * inverse.unsqueeze(-2)) @ left.mT
 
 

@@ -1,8 +1,7 @@
-"""The table of operators: torch's own rows, and above them those of this package and of others.
+"""The table of operators: the rows of gradport and of other packages take precedence over torch's own.
 
-A row is one decorated function. `lowering` gives ONNX operators, `decomposition` other operators of torch, and
-`replacement` takes the place of a function of torch above autograd, so that the gradient is that of the operators it
-calls.
+A row is one decorated function. A `lowering` returns ONNX operators, a `decomposition` other torch operators. A
+`replacement` runs in place of a torch function above autograd, so its gradient is that of the operators it calls.
 """
 
 from __future__ import annotations
@@ -47,13 +46,13 @@ __all__ = [
 ]
 
 OPSETS = range(18, 26)
-"""Opsets that can be written: outside them the exporter goes through version converters that lose the Regions."""
+"""Opsets that the export supports: outside them the exporter uses version converters that lose the Regions."""
 
 ENTRY_POINTS = "gradport.operators"
-"""The group of entry points whose modules add rows."""
+"""The entry point group of modules that add rows."""
 
 op: Any = onnxscript.opset18
-"""Operators as functions of ONNX values; a node made by one belongs to the graph that is being translated."""
+"""ONNX operators as functions of ONNX values; their nodes are added to the graph under translation."""
 
 _INFERENCE_ONLY = present(
     _aten.nll_loss_forward.default,
@@ -65,8 +64,8 @@ _INFERENCE_ONLY = present(
     _aten._native_batch_norm_legit_no_training.default,
     _aten.im2col.default,
 )
-"""Operators whose lowering was written for inference: results that only a backward reads are wrong in it, or it takes
-no empty batch."""
+"""Operators whose lowering is only for inference: results that only a backward reads are wrong, or an empty batch
+fails."""
 
 _LINK = re.compile(r"https://[^\s,;)]+")
 
@@ -74,29 +73,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Kind(enum.StrEnum):
-    """What a row writes an operator with."""
+    """The form in which a row expresses an operator."""
 
     LOWERING = "lowering"
-    """Operators of ONNX."""
+    """ONNX operators."""
 
     DECOMPOSITION = "decomposition"
-    """Other operators of torch, below autograd."""
+    """Other torch operators, below autograd."""
 
     REPLACEMENT = "replacement"
-    """Other functions of torch, above autograd."""
+    """Other torch functions, above autograd."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """How operators are written.
+    """The export rule of one or more operators.
 
     Attributes:
-        kind: what they are written with.
-        function: takes the operator's arguments, returns its results. A decomposition may return NotImplemented, which
-            leaves the operator as it is.
-        targets: the operators, or the functions of torch, that the installed torch has.
-        absent: names of the operators that it does not have.
-        since: the first opset that the row holds for.
+        kind: lowering, decomposition or replacement.
+        function: takes the operator's arguments, returns its results. A decomposition may return NotImplemented: the
+            operator then stays.
+        targets: the operators or torch functions that the installed torch has.
+        absent: names of the operators that the installed torch lacks.
+        since: the first opset that the row supports.
         samples: calls that reach the row.
     """
 
@@ -109,17 +108,17 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The module of the family and the function: `activations.hardtanh_backward`."""
+        """The family's module and the function: `activations.hardtanh_backward`."""
         return f"{self.function.__module__.rpartition('.')[2]}.{self.function.__name__}"
 
     @property
     def links(self) -> tuple[str, ...]:
-        """The pages that the docstring of the row, or else of its family, names as the source."""
+        """The source links in the row's docstring, or else in its family's."""
         own = _LINK.findall(self.function.__doc__ or "")
         return tuple(own or _LINK.findall(sys.modules[self.function.__module__].__doc__ or ""))
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """The results of the operator."""
+        """Calls the function; returns the results of the operator."""
         used = _USED.get()
         if used is not None:
             used.append(self)
@@ -132,19 +131,19 @@ _USED: contextvars.ContextVar[list[Row] | None] = contextvars.ContextVar("used r
 
 
 def rows() -> tuple[Row, ...]:
-    """All rows above torch's own, those of other packages included, in the order of their registration."""
+    """All rows of gradport and of other packages, in order of registration."""
     _load_entry_points()
     return tuple(_ROWS)
 
 
 def inactive_rows() -> tuple[str, ...]:
-    """Names of the operators that this package has a row for and the installed torch does not have."""
+    """Names of the operators that have a row but that the installed torch lacks."""
     return tuple(name for row in _ROWS for name in row.absent)
 
 
 @contextlib.contextmanager
 def used_rows() -> Iterator[list[Row]]:
-    """While open, the list that it gives collects the rows that traces and translations call."""
+    """Yields a list that collects the rows that traces and translations call while the context is open."""
     used: list[Row] = []
     token = _USED.set(used)
     try:
@@ -154,35 +153,35 @@ def used_rows() -> Iterator[list[Row]]:
 
 
 def lowering(*overloads: Any, since: int = OPSETS.start, samples: Iterable[Sample] = ()) -> Callable[[F], F]:
-    """Registers how these ATen overloads are written with ONNX operators.
+    """Registers a function that expresses these ATen overloads by ONNX operators.
 
-    The function takes the operator's arguments as ONNX values (`onnx_ir.Value`) and returns its results. Between them
-    it calls `gradport.operators.op`, the operators of ONNX as functions. The row takes the place of torch's own, and
-    of an earlier row for a lower opset.
+    The function takes the operator's arguments as ONNX values (`onnx_ir.Value`) and returns its results. It calls the
+    ONNX operators as functions of `gradport.operators.op`. The row replaces torch's lowering, and any earlier row for a
+    lower opset.
 
     Args:
         overloads: such as `torch.ops.my_library.my_operator.default`.
-        since: the first opset that the row holds for.
+        since: the first opset that the row supports.
         samples: calls that reach the row, for its test.
     """
     return _register(Kind.LOWERING, overloads, since, samples)
 
 
 def decomposition(*overloads: Any, since: int = OPSETS.start, samples: Iterable[Sample] = ()) -> Callable[[F], F]:
-    """Registers how these ATen overloads are written with other operators of torch. The row takes the place of torch's
-    own decomposition, and of a lowering; where the function returns NotImplemented, the operator stays.
+    """Registers a function that expresses these ATen overloads by other torch operators. The row replaces torch's
+    decomposition and any lowering; if the function returns NotImplemented, the operator stays.
 
     Args:
         overloads: such as `torch.ops.my_library.my_operator.default`.
-        since: the first opset that the row holds for.
+        since: the first opset that the row supports.
         samples: calls that reach the row, for its test.
     """
     return _register(Kind.DECOMPOSITION, overloads, since, samples)
 
 
 def replacement(*functions: Any, samples: Iterable[Sample] = ()) -> Callable[[F], F]:
-    """Registers what runs in place of these functions of torch while a graph is traced. Eager runs the original, so
-    the proof compares one with the other.
+    """Registers a function that runs in place of these torch functions during a trace. Eager runs the original, so the
+    proof compares the two.
 
     Args:
         functions: such as `torch.nn.functional.grid_sample`.
@@ -209,34 +208,34 @@ def _load_entry_points() -> None:
 
 
 def _at(opset_version: int, kind: Kind, known: tuple[Row, ...]) -> dict[Any, Row]:
-    """The row of each operator at one opset: of those that hold, the one of the latest opset, then the last one."""
+    """The row of each operator at one opset: of the supported rows the row of the latest opset, then the last one."""
     held = sorted((row for row in known if row.kind is kind and row.since <= opset_version), key=lambda row: row.since)
     return {target: row for row in held for target in row.targets}
 
 
 def constant(values: Any, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor of known values, for a decomposition: a constant of the graph."""
+    """A tensor of known values for a decomposition: a constant in the graph."""
     with without_modes():
         return torch.tensor(values, dtype=dtype)
 
 
 def registry(opset_version: int) -> Any:
-    """The exporter's registry at one opset, with the rows above in front."""
+    """The exporter's registry at one opset, extended by the lowerings of the table."""
     return _registry(opset_version, rows())
 
 
 @functools.lru_cache(maxsize=len(OPSETS))
 def _registry(opset_version: int, known: tuple[Row, ...]) -> Any:
-    found = exporter.lowerings(opset_version)
-    with quiet():  # it would log that plain functions have no onnxscript signature
+    lowerings = exporter.lowerings(opset_version)
+    with quiet():  # onnxscript logs that plain functions have no signature
         for overload, row in _at(opset_version, Kind.LOWERING, known).items():
-            found.register_op(overload, row)
-    return found
+            lowerings.register_op(overload, row)
+    return lowerings
 
 
 def decomposition_table(opset_version: int) -> dict[Any, Any]:
-    """The operators that the trace decomposes: those without a lowering, those with one that no backward may read, and
-    those that a row decomposes."""
+    """The decompositions of a trace: for operators without a lowering, with a lowering that is only for inference, or
+    with a decomposition row."""
     return _decomposition_table(opset_version, rows())
 
 
@@ -245,12 +244,12 @@ def _decomposition_table(opset_version: int, known: tuple[Row, ...]) -> dict[Any
     own = _at(opset_version, Kind.DECOMPOSITION, known)
     lowered = _at(opset_version, Kind.LOWERING, known)
     newer = {target for target, row in own.items() if target in lowered and lowered[target].since > row.since}
-    found = exporter.decompositions(_registry(opset_version, known), _INFERENCE_ONLY)
-    return found | {target: row for target, row in own.items() if target not in newer}
+    decompositions = exporter.decompositions(_registry(opset_version, known), _INFERENCE_ONLY)
+    return decompositions | {target: row for target, row in own.items() if target not in newer}
 
 
 def replacements() -> dict[Any, Row]:
-    """The functions of torch that a trace replaces."""
+    """The torch functions that a trace replaces, and their rows."""
     return _replacements(rows())
 
 
@@ -260,5 +259,5 @@ def _replacements(known: tuple[Row, ...]) -> dict[Any, Row]:
 
 
 def operators_with_rows() -> frozenset[Any]:
-    """The operators that a row writes, at any opset."""
+    """The operators that have a lowering or a decomposition row, at any opset."""
     return frozenset(target for row in rows() if row.kind is not Kind.REPLACEMENT for target in row.targets)

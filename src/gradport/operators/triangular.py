@@ -1,7 +1,7 @@
-"""Linear algebra by elimination: triangular systems and LU with pivots. Each unrolls over the rows of a matrix
-of fixed size, and scans those of a dynamic one (`elimination`); batch dimensions may be dynamic.
+"""Linear algebra by elimination: triangular systems and LU with pivots. A fixed number of rows is unrolled, a dynamic
+one is scanned (`elimination`); batch dimensions may be dynamic.
 
-Where eager raises on a singular matrix or one that is not positive definite, the graph gives inf or nan.
+Where eager raises on a matrix that is singular or not positive definite, the graph gives inf or nan.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 def solve_lower(matrix: torch.Tensor, right: torch.Tensor, unit: bool = False) -> torch.Tensor:
-    """`matrix^-1 right`, reading the lower triangle alone: forward substitution (Golub and Van Loan, "Matrix
+    """`matrix^-1 right` by forward substitution; reads only the lower triangle (Golub and Van Loan, "Matrix
     Computations", 3.1.1)."""
     if elimination.is_dynamic(matrix.shape[-1]):
         return elimination.solve(matrix, right, upper=False, unit=unit)
@@ -33,7 +33,7 @@ def solve_lower(matrix: torch.Tensor, right: torch.Tensor, unit: bool = False) -
 
 
 def solve_upper(matrix: torch.Tensor, right: torch.Tensor, unit: bool = False) -> torch.Tensor:
-    """`matrix^-1 right`, reading the upper triangle alone: back substitution (as above, 3.1.2)."""
+    """`matrix^-1 right` by back substitution; reads only the upper triangle (as above, 3.1.2)."""
     if elimination.is_dynamic(matrix.shape[-1]):
         return elimination.solve(matrix, right, upper=True, unit=unit)
     rows: list[torch.Tensor] = []
@@ -88,18 +88,18 @@ def solve_triangular(
 def old_triangular_solve(
     self: torch.Tensor, A: torch.Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
 ) -> Pair:
-    """As above under its older name.
+    """As above; the older operator.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.triangular_solve.html
     """
     matrix = A.mT if transpose else A
-    found = solve_triangular(matrix, self, upper=upper != transpose, unitriangular=unitriangular)
+    solution = solve_triangular(matrix, self, upper=upper != transpose, unitriangular=unitriangular)
     batch = torch.broadcast_shapes(A.shape[:-2], self.shape[:-2])
-    return found, A.expand(*batch, *A.shape[-2:]).clone()
+    return solution, A.expand(*batch, *A.shape[-2:]).clone()
 
 
 def lu_factor(matrix: torch.Tensor, pivot: bool = True) -> Pair:
-    """LU in one matrix and the pivots, counted from one, as LAPACK's getrf (Golub and Van Loan, 3.4.1)."""
+    """L and U in one matrix, and the pivots, counted from 1, as LAPACK's getrf (Golub and Van Loan, 3.4.1)."""
     if elimination.is_dynamic(*matrix.shape[-2:]):
         return elimination.lu_factor(matrix, pivot)
     rows, columns = matrix.shape[-2:]
@@ -122,12 +122,12 @@ def lu_factor(matrix: torch.Tensor, pivot: bool = True) -> Pair:
         factor = torch.where(below, column / safe, torch.zeros_like(column))
         reduced = matrix - factor * torch.where(across > k, matrix[..., k : k + 1, :], 0.0)
         matrix = torch.where(below & (across == k), factor, reduced)
-    found = torch.cat(pivots, -1) if pivots else torch.zeros((*batch, 0), dtype=torch.int64, device=matrix.device)
-    return matrix, found.to(torch.int32)
+    counted = torch.cat(pivots, -1) if pivots else torch.zeros((*batch, 0), dtype=torch.int64, device=matrix.device)
+    return matrix, counted.to(torch.int32)
 
 
 def _order(pivots: torch.Tensor, rows: int) -> torch.Tensor:
-    """The rows that the pivots put in each place."""
+    """The row that the pivots move to each place."""
     if elimination.is_dynamic(rows, pivots.shape[-1]):
         return elimination.order(pivots, rows)
     number = torch.arange(rows, device=pivots.device)
@@ -144,11 +144,11 @@ def _order(pivots: torch.Tensor, rows: int) -> torch.Tensor:
     samples=[sample(lambda x: torch.linalg.inv(x + 4 * torch.eye(3)), reals("n", 3, 3, low=-1.0, high=1.0))],
 )
 def check_errors(info: torch.Tensor, api_name: str, *, is_matrix: bool) -> None:
-    """Nothing: what eager raises about is inf or nan here."""
+    """Does nothing: where eager raises, the graph gives inf or nan."""
 
 
 def lapack_info(failed: torch.Tensor) -> torch.Tensor:
-    """LAPACK's info: 0, or the first place of the diagonal, counted from one, at which the factorization failed.
+    """LAPACK's info: 0, or the first place on the diagonal, counted from 1, where the factorization failed.
 
     Source: https://www.netlib.org/lapack/explore-html/ (getrf, potrf)
     """
@@ -234,7 +234,7 @@ def linalg_lu(A: torch.Tensor, *, pivot: bool = True) -> tuple[torch.Tensor, tor
 def linalg_lu_solve(
     LU: torch.Tensor, pivots: torch.Tensor, B: torch.Tensor, *, left: bool = True, adjoint: bool = False
 ) -> torch.Tensor:
-    """Two triangular systems and a permutation.
+    """Solves by two triangular systems and a permutation.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.linalg.lu_solve.html
     """
@@ -248,9 +248,9 @@ def linalg_lu_solve(
     if not adjoint:
         moved = right.gather(-2, order.unsqueeze(-1).expand(right.shape))
         return solve_upper(LU, solve_lower(LU, moved, unit=True))
-    found = solve_upper(LU.mT, solve_lower(LU.mT, right), unit=True)
+    solution = solve_upper(LU.mT, solve_lower(LU.mT, right), unit=True)
     back = order.argsort(-1)
-    return found.gather(-2, back.unsqueeze(-1).expand(found.shape))
+    return solution.gather(-2, back.unsqueeze(-1).expand(solution.shape))
 
 
 @decomposition(
@@ -273,8 +273,8 @@ def linalg_solve_ex(
     lu, pivots = lu_factor(A)
     vector = B.dim() == 1 or (B.dim() == A.dim() - 1 and B.shape == A.shape[:-1])
     right = B.unsqueeze(-1) if vector else B
-    found = linalg_lu_solve(lu, pivots, right, left=left or vector)
-    return (found.squeeze(-1) if vector else found), lu, pivots, _info_of_lu(lu)
+    solution = linalg_lu_solve(lu, pivots, right, left=left or vector)
+    return (solution.squeeze(-1) if vector else solution), lu, pivots, _info_of_lu(lu)
 
 
 @decomposition(
@@ -292,13 +292,13 @@ def linalg_inv_ex(A: torch.Tensor, *, check_errors: bool = False) -> Pair:
 
 
 def _is_turned(matrix: torch.Tensor) -> bool:
-    """Whether eager factors the transpose, which is what LAPACK reads of a contiguous matrix; its backward relies on
-    it."""
+    """Whether eager factors the transpose: LAPACK reads a contiguous matrix as its transpose. Eager's backward relies
+    on it."""
     return matrix.is_contiguous() and not matrix.is_complex()
 
 
 def _parity(pivots: torch.Tensor) -> torch.Tensor:
-    """1 or -1 by the number of rows that were exchanged."""
+    """1 for an even number of row exchanges, -1 for an odd number."""
     places = torch.arange(1, pivots.shape[-1] + 1, device=pivots.device)
     exchanged = (pivots.to(torch.int64) != places).to(torch.int64).sum(-1)
     return 1 - 2 * (exchanged % 2)
@@ -306,7 +306,7 @@ def _parity(pivots: torch.Tensor) -> torch.Tensor:
 
 @decomposition(_aten._linalg_det.default, samples=[sample(torch.linalg.det, reals("n", 3, 3))])
 def linalg_det(A: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The product of the diagonal of U, its sign from the pivots; LU and pivots beside it.
+    """The determinant: the product of U's diagonal, with the sign of the pivots; also LU and pivots.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.linalg.det.html
     """
@@ -322,7 +322,7 @@ def linalg_det(A: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     ],
 )
 def linalg_slogdet(A: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Sign and logarithm of the determinant.
+    """Sign and logarithm of the absolute determinant; also LU and pivots.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.linalg.slogdet.html
     """

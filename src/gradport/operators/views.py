@@ -1,4 +1,4 @@
-"""Gradients of views: a tensor that reads some places of another gives its cotangent back to those places."""
+"""Views and their gradients: the cotangent of a view goes to the places that the view reads."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__: list[str] = []
 
 @decomposition(_aten.diagonal.default, samples=[sample(torch.diagonal, reals("n", 4))])
 def diagonal(self: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> torch.Tensor:
-    """The diagonal, read at its places: the exporter's own adds up the rows of a product with a unit matrix, in which
-    one nan is everywhere.
+    """The diagonal, read by index: the exporter's lowering sums a product with a unit matrix, where one nan spreads to
+    all elements.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.diagonal.html
     """
@@ -41,7 +41,7 @@ def aten_trace(self: torch.Tensor) -> torch.Tensor:
 
 @replacement(torch.trace, torch.Tensor.trace, samples=[sample(torch.trace, reals(4, "n"))])
 def trace(self: torch.Tensor) -> torch.Tensor:
-    """The sum of the diagonal: torch's gradient counts the places of the diagonal once, whatever the size.
+    """The sum of the diagonal: torch's gradient fixes the size of the diagonal.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.trace.html
     """
@@ -63,7 +63,7 @@ def diagonal_backward(
 def diagonal_scatter(
     self: torch.Tensor, src: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
 ) -> torch.Tensor:
-    """`self` with `src` on the diagonal: a choice by row minus column, after `src` was laid along the rows.
+    """`self` with `src` on the diagonal: spreads `src` along the rows, then selects by column minus row.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.diagonal_scatter.html
     """
@@ -119,7 +119,7 @@ def _places(size: Sequence[int], stride: Sequence[int], offset: int, device: tor
 def as_strided_scatter(
     self: torch.Tensor, src: torch.Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> torch.Tensor:
-    """`self` with `src` at the places of the view; the tensor is taken as contiguous, as ONNX has it.
+    """`self` with `src` at the places of the view; `self` counts as contiguous, as in ONNX.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.as_strided_scatter.html
     """
@@ -131,7 +131,7 @@ def as_strided_scatter(
     _aten.put.default, samples=[sample(lambda x, place, y: x.put(place, y), reals("n", 4), integers(1), reals(1))]
 )
 def put(self: torch.Tensor, index: torch.Tensor, source: torch.Tensor, accumulate: bool = False) -> torch.Tensor:
-    """Writes at flat places.
+    """Writes `source` at flat indices.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.put_.html
     """

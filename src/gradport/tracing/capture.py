@@ -23,7 +23,7 @@ from gradport.eager.references import ReferenceHooks, has_reference
 from gradport.eager.run import ones, run_eager
 from gradport.errors import Error, ExportError
 from gradport.operators import markers
-from gradport.operators.normalization import averages_written
+from gradport.operators.normalization import average_statistics
 from gradport.operators.replacing import Replacing
 from gradport.operators.table import operators_with_rows
 from gradport.subject.ports import GraphSignature, Port, Role, input_port
@@ -238,7 +238,7 @@ class _Tracing:
         with (
             self.regions.observing(),
             KnownConstants(),
-            averages_written(),
+            average_statistics(),
             Replacing(),
             IndexByTensor(),
             symbolic_numbers(),
