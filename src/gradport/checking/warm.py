@@ -9,7 +9,7 @@ import itertools
 import torch
 
 from gradport.compat.quiet import quiet
-from gradport.compat.torch.tracing import validation_kept
+from gradport.compat.torch.tracing import restore_validation
 
 __all__ = ["warm_up"]
 
@@ -20,7 +20,7 @@ def warm_up() -> None:
     """Compiles something small at the second check of this process: one check alone would only wait for it."""
     if next(_CHECKS) != 1:
         return
-    with quiet(), validation_kept(), contextlib.suppress(Exception):  # where torch cannot compile, a rule says so
+    with quiet(), restore_validation(), contextlib.suppress(Exception):  # where torch cannot compile, a rule says so
         compiled = torch.compile(lambda x: x * 2, backend="aot_eager")
         compiled(torch.ones(2, requires_grad=True)).sum().backward()
         torch.compiler.reset()

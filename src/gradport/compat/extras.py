@@ -1,4 +1,4 @@
-"""Libraries that only some people need: each is part of an extra, and its absence is told with the way to mend it."""
+"""Optional libraries: each belongs to an extra; if it is missing, the error says how to install it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Extra(enum.StrEnum):
 
 @contextlib.contextmanager
 def extra(name: Extra, purpose: str) -> Iterator[None]:
-    """Imports inside belong to an extra.
+    """Context for imports of an extra's libraries.
 
     Args:
         name: the extra.
-        purpose: what needs it, as the beginning of a sentence in the plural.
+        purpose: the features that need it: a plural subject that begins the message.
 
     Raises:
         CompatibilityError: a library of the extra is not installed.

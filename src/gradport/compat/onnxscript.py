@@ -1,8 +1,8 @@
-"""onnxscript: the graph that a lowering writes into, and its list of lowerings without a parse of their sources.
+"""onnxscript: the graph that a lowering adds nodes to, and the list of lowerings without parsing their source.
 
 Private in onnxscript, and used here: `nodes` of the evaluator that torch's exporter installs as the default.
 Replaced here: `values.TracedOnnxFunction.function_ir`, which parses the source of a lowering. The list of lowerings
-reads only its domain, of five hundred of them, which takes most of a first export.
+needs only its domain; parsing all five hundred takes most of the time of a first export.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["add_node", "skip_parsing"]
 
 
 class _OnlyDomain:
-    """What is read of a lowering's `function_ir`."""
+    """The part of a lowering's `function_ir` that the list of lowerings reads."""
 
     def __init__(self, domain: str) -> None:
         self.domain = domain
@@ -26,7 +26,7 @@ class _OnlyDomain:
 
 @contextlib.contextmanager
 def skip_parsing() -> Iterator[None]:
-    """The lowerings of torchlib can be listed and no source is parsed."""
+    """While open, torchlib's lowerings can be listed without parsing their source."""
     parsing: Any = values.TracedOnnxFunction.function_ir
     unparsed = property(lambda function: _OnlyDomain(function.opset.domain))
     values.TracedOnnxFunction.function_ir = unparsed  # type: ignore[method-assign, assignment]
@@ -37,6 +37,6 @@ def skip_parsing() -> Iterator[None]:
 
 
 def add_node(node: ir.Node) -> ir.Node:
-    """Adds a node that onnxscript has no function for; only inside of a lowering."""
+    """Adds a node that onnxscript has no function for; works only inside a lowering."""
     evaluator.default().nodes.append(node)  # type: ignore[attr-defined]
     return node

@@ -1,4 +1,4 @@
-"""Keeps the libraries' noise from the user."""
+"""Silences log messages and warnings of torch, onnx and onnxscript."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _depth = 0
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps the libraries' loggers and warnings from the user."""
+    """Silences the libraries' loggers, and all warnings, while open."""
     global _depth
-    if _depth:  # a change of a logger's level walks through all loggers, and this is opened for every call
+    if _depth:  # setting a logger's level walks all loggers, and every call opens this context
         yield
         return
     loggers = [logging.getLogger(name) for name in _NOISY]

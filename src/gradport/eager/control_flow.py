@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gradport.compat.torch.control_flow import called_directly
+from gradport.compat.torch.control_flow import skip_compilation
 from gradport.compat.torch.trees import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
 __all__ = ["Lifting", "bodies", "control_flow", "in_body"]
@@ -25,7 +25,7 @@ __all__ = ["Lifting", "bodies", "control_flow", "in_body"]
 @contextlib.contextmanager
 def control_flow() -> Iterator[None]:
     """While open, operators with bodies take what their bodies close over as operands."""
-    with called_directly(), Lifting():
+    with skip_compilation(), Lifting():
         yield
 
 

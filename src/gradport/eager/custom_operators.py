@@ -15,12 +15,12 @@ import torch
 
 from gradport.compat.torch.library import (
     backward_of_operator,
+    fill_defaults,
     is_custom_operator,
     name_of_operator,
     operator_of,
     operator_of_function,
     python_body,
-    with_defaults,
 )
 from gradport.compat.torch.modes import TorchDispatchMode
 
@@ -137,7 +137,7 @@ class CustomOperators(TorchDispatchMode):
         body = _body(func)
         if body is None:
             raise NoBody(stand_in)
-        given = with_defaults(func, args, kwargs)
+        given = fill_defaults(func, args, kwargs)
         with self:
             return self._observer.operator(stand_in, given, functools.partial(body, *args, **kwargs))
 

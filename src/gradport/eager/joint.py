@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from gradport.compat.torch.checkpoints import recomputations
+from gradport.compat.torch.checkpoints import track_recomputations
 from gradport.compat.torch.tensors import version_of
 from gradport.eager.activations import Activation, keep_activations, parse_activation, require_met
 from gradport.eager.control_flow import control_flow
@@ -158,7 +158,7 @@ class Joint:
             torch.enable_grad(),
             control_flow(),
             drawn if drawn is not None else contextlib.nullcontext(),
-            recomputations(lambda: len(drawn.drawn) if drawn is not None else 0),
+            track_recomputations(lambda: len(drawn.drawn) if drawn is not None else 0),
             keep_activations(every, self._modules, bool(self.wanted)) as activations,
         ):
             outputs, loss, seeded = self.state.call(

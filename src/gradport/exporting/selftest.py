@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gradport.compat.torch.selftest import incompatible, require_hooks
+from gradport.compat.torch.selftest import incompatibility, require_hooks
 from gradport.eager.joint import Joint
 from gradport.errors import CompatibilityError
 from gradport.lowering import decomposition_table, lower
@@ -35,16 +35,16 @@ def require_working_export(opset_version: int) -> None:
     except CompatibilityError:
         raise
     except Exception as error:
-        raise incompatible(f"a probe cannot be exported ({type(error).__name__}: {error})") from error
+        raise incompatibility(f"a probe cannot be exported ({type(error).__name__}: {error})") from error
     phases = [(region.function, region.phase) for region in captured.regions.values()]
     if phases != [(_Probe, Phase.FORWARD), (_Probe, Phase.BACKWARD)]:
-        raise incompatible("the calls of a custom autograd.Function are not seen in a trace")
+        raise incompatibility("the calls of a custom autograd.Function are not seen in a trace")
     marks = {(node.attributes["region"].as_int(), node.op_type) for node in graph if node.domain == MARK_DOMAIN}
     if marks != {(0, "enter"), (0, "save"), (0, "leave"), (1, "enter"), (1, "leave")}:
-        raise incompatible("the borders of a custom autograd.Function are lost on the way to ONNX")
+        raise incompatibility("the borders of a custom autograd.Function are lost on the way to ONNX")
     inside = [node for node in graph if node.op_type in ("Sin", "Cos")]
     if [node.metadata_props.get(REGION) for node in inside] != ["0", "1"]:
-        raise incompatible("ONNX nodes do not know which call of a Function they belong to")
+        raise incompatibility("ONNX nodes do not know which call of a Function they belong to")
 
 
 class _Probe(torch.autograd.Function):

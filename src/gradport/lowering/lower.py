@@ -18,7 +18,7 @@ from gradport.errors import ExportError, Refusal
 from gradport.operators.table import registry
 from gradport.subject.ports import Role
 from gradport.tracing import Capture
-from gradport.tracing.refusals import whose
+from gradport.tracing.refusals import describe_code
 from gradport.tracing.regions import is_backward, module_of, place_of, recomputation_of, region_of
 
 __all__ = ["BACKWARD", "MODULE", "OPERATOR", "PLACE", "RECOMPUTED", "REGION", "FlatModel", "hold", "lower"]
@@ -152,5 +152,5 @@ def _translation_refusal(capture: Capture, error: Exception) -> ExportError:
 
 def _refusal(capture: Capture, node: torch.fx.Node, refusal: Refusal, **parts: str) -> ExportError:
     region = region_of(node)
-    subject = whose(capture.joint, None if region is None else capture.regions[region])
+    subject = describe_code(capture.joint, None if region is None else capture.regions[region])
     return refusal.error(subject, place_of(node), operator=str(node.target), **parts)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from gradport.compat.quiet import quiet
-from gradport.compat.torch.tracing import validation_kept
+from gradport.compat.torch.tracing import restore_validation
 from gradport.eager.dimensions import Dimensions, by_name
 from gradport.eager.inputs import fresh, sizes_of
 from gradport.eager.joint import Joint, Slot
@@ -67,7 +67,7 @@ def timings(
         twin = joint.through(lambda target: torch.compile(target, dynamic=bool(dimensions))) if compiled else None
         rows: list[dict[str, Any]] = []
         largest: dict[str, Call] = {}
-        with quiet(), validation_kept() if compiled else contextlib.nullcontext():
+        with quiet(), restore_validation() if compiled else contextlib.nullcontext():
             for sizes, tensors in _inputs(joint, dimensions, seed):
                 try:
                     calls, moved = _calls(joint, twin, programs, tensors)

@@ -69,7 +69,7 @@ def _is_masked_scalar(indices: Sequence[ir.Value | None], values: ir.Value) -> b
 
 
 def _over_all_dimensions(indices: Sequence[ir.Value | None], self: ir.Value) -> ir.Value:
-    """The mask with a dimension of size 1 for each trailing dimension that it does not index (leading ones broadcast)."""
+    """The mask with size 1 for each trailing dimension that it does not index (leading dimensions broadcast)."""
     mask = next(value for value in indices if value is not None)
     first = next(place for place, value in enumerate(indices) if value is not None)
     assert mask.shape is not None and self.shape is not None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from gradport.compat.torch.modules import batch_norms_by
+from gradport.compat.torch.modules import override_batch_norms
 from gradport.compat.torch.operators import aten as _aten
 from gradport.operators.samples import integers, reals, sample
 from gradport.operators.table import decomposition
@@ -70,7 +70,7 @@ def native_layer_norm(
 
 def average_statistics() -> contextlib.AbstractContextManager[None]:
     """While open, BatchNorm layers without momentum average their statistics by the code in this file."""
-    return batch_norms_by(_normalize)
+    return override_batch_norms(_normalize)
 
 
 def _normalize(layer: Any, input: torch.Tensor, own: Callable[..., torch.Tensor]) -> torch.Tensor:

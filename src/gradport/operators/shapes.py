@@ -9,7 +9,7 @@ import onnx_ir as ir
 import torch
 
 from gradport.compat.onnxscript import add_node
-from gradport.compat.torch.batching import over_batch
+from gradport.compat.torch.batching import apply_over_batch
 from gradport.compat.torch.operators import aten as _aten
 from gradport.operators.axes import sizes_of
 from gradport.operators.samples import reals, sample
@@ -105,5 +105,5 @@ def cat(tensors: Sequence[torch.Tensor], dim: int = 0, **options: object) -> tor
     if not isinstance(tensors, (list, tuple)) or not tensors or options:
         return _cat(tensors, dim, **options)
     rank = tensors[0].dim()
-    joined = over_batch(tensors, lambda whole: cat(whole, dim % max(rank, 1) + 1))
+    joined = apply_over_batch(tensors, lambda whole: cat(whole, dim % max(rank, 1) + 1))
     return _cat(tensors, dim) if joined is None else joined

@@ -22,7 +22,7 @@ import torch
 
 from gradport.compat.quiet import quiet
 from gradport.compat.torch import exporter
-from gradport.compat.torch.operators import Absent, present
+from gradport.compat.torch.operators import Absent, drop_absent
 from gradport.compat.torch.operators import aten as _aten
 from gradport.compat.torch.tracing import without_modes
 from gradport.operators.samples import Sample
@@ -54,7 +54,7 @@ ENTRY_POINTS = "gradport.operators"
 op: Any = onnxscript.opset18
 """ONNX operators as functions of ONNX values; their nodes are added to the graph under translation."""
 
-_INFERENCE_ONLY = present(
+_INFERENCE_ONLY = drop_absent(
     _aten.nll_loss_forward.default,
     _aten.nll_loss2d_forward.default,
     _aten.native_batch_norm.default,
@@ -192,9 +192,9 @@ def replacement(*functions: Any, samples: Iterable[Sample] = ()) -> Callable[[F]
 
 def _register(kind: Kind, targets: Iterable[Any], since: int, samples: Iterable[Sample]) -> Callable[[F], F]:
     def register(function: F) -> F:
-        present_here = tuple(target for target in targets if not isinstance(target, Absent))
+        installed = tuple(target for target in targets if not isinstance(target, Absent))
         absent = tuple(target.name for target in targets if isinstance(target, Absent))
-        _ROWS.append(Row(kind, function, present_here, absent, since, tuple(samples)))
+        _ROWS.append(Row(kind, function, installed, absent, since, tuple(samples)))
         return function
 
     return register

@@ -1,6 +1,6 @@
-"""PyTorch to FX: one trace of forward and backward, with every custom Function's calls marked as Regions.
+"""PyTorch to FX: one trace of forward and backward; the calls of custom Functions are marked as Regions.
 
-In: a Joint and its dynamic dimensions. Out: a Capture, or a refusal that names the user's line. Never: ONNX.
+In: a Joint and its dynamic dimensions. Out: a Capture, or a refusal with the user's line. Never: ONNX.
 """
 
 from gradport.tracing.capture import Capture, Constant, Placeholder, capture

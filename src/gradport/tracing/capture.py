@@ -1,4 +1,4 @@
-"""Capture: the ATen-level FX graph of a Subject, forward alone or forward and backward jointly, Regions marked."""
+"""Capture: the ATen-level FX graph of a Subject, only forward or forward and backward, with marked Regions."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from gradport.subject.ports import GraphSignature, Port, Role, input_port
 from gradport.subject.user_code import here
 from gradport.tracing.complex_numbers import write_complex_as_pairs
 from gradport.tracing.constants import KnownConstants
-from gradport.tracing.guards import SizeRefusal, SpecialSize, require_honest_dimensions
-from gradport.tracing.identities import distinct_results, drop_identities
+from gradport.tracing.guards import SizeRefusal, SpecialSize, require_free_dimensions
+from gradport.tracing.identities import drop_identities, make_results_distinct
 from gradport.tracing.indexing import IndexByTensor
 from gradport.tracing.python_numbers import symbolic_numbers
 from gradport.tracing.refusals import refuse_random_numbers, trace_refusal
@@ -46,9 +46,9 @@ class Placeholder:
     """One input of the traced graph.
 
     Attributes:
-        node: its name there.
-        slot: the tensor that it stands for; a cotangent has the name of its output.
-        port: the input of the model that it becomes; None: an initializer.
+        node: the name of its node.
+        slot: the tensor it represents; a cotangent has the name of its output.
+        port: the model input that it becomes; None: an initializer.
     """
 
     node: str
@@ -58,7 +58,7 @@ class Placeholder:
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-    """A tensor that the subject's code made or reached, lifted out of the graph."""
+    """A tensor that the subject's code created or read, lifted out of the graph."""
 
     node: str
     tensor: torch.Tensor
@@ -69,18 +69,18 @@ class Capture:
     """A traced Subject.
 
     Attributes:
-        joint: what was traced.
-        graph_module: the graph; its nodes carry Regions and source lines, its borders are `gradport::mark` nodes.
-        placeholders: the graph's inputs in order, constants left out.
-        constants: lifted tensors; placeholders too, after the others.
-        signature: inputs and outputs of the model that is made of it, in their order.
-        regions: by key.
-        symbols: torch's symbol of each dynamic dimension.
-        special_sizes: where the proof has to look, since a condition of the trace does not hold there.
-        missing_gradients: wanted slots that the backward gives no gradient for.
+        joint: the traced function.
+        graph_module: the graph; its nodes have Regions and source lines, borders of Regions are `gradport::mark` nodes.
+        placeholders: the graph's inputs in order, without constants.
+        constants: lifted tensors; they are placeholders after the others.
+        signature: inputs and outputs of the model, in order.
+        regions: the Regions by key.
+        symbols: the dynamic dimensions by torch's symbol.
+        special_sizes: sizes where a condition of the trace does not hold; the proof must test them.
+        missing_gradients: slots in `wrt` without a gradient from the backward.
         dropped_updates: buffers that the subject changes.
-        distributions: of each random input, by name.
-        recomputed: for each checkpoint that is run anew, by number, the key of the Region around it.
+        distributions: the distribution of each random input, by name.
+        recomputed: for each recomputed checkpoint, by number, the key of the Region around it.
         references: each Function whose slow reference was traced, and whether the Function itself runs here.
     """
 
@@ -102,16 +102,16 @@ class Capture:
 def capture(
     joint: Joint, dimensions: Dimensions, decompositions: Mapping[Any, Any], *, expected: bool = False
 ) -> Capture:
-    """Traces a Subject once, forward and (where gradients are wanted) backward.
+    """Traces a Subject once, forward and (if gradients are requested) backward.
 
     Args:
-        joint: what is traced.
-        dimensions: the table of its dynamic dimensions.
+        joint: the function to trace.
+        dimensions: its dynamic dimensions.
         decompositions: by operator.
-        expected: whether random numbers are replaced by their means; else they become inputs.
+        expected: replace random numbers by their means; otherwise they become inputs.
 
     Raises:
-        ExportError: the subject does something that no graph can carry; the message names it and its line.
+        ExportError: a graph cannot express the subject; the message names the construct and its line.
         TargetError: the subject rejects its own example.
     """
     _require_dense(joint, joint.examples())
@@ -126,21 +126,21 @@ def capture(
 
 
 class _RefusedElsewhere(Exception):
-    """The subject cannot be traced at sizes that are not its example's, which says nothing of the example's."""
+    """The trace fails at sizes other than the example's; a trace at the example's sizes may work."""
 
 
 def _trace_sizes(joint: Joint, dimensions: Dimensions) -> Iterator[dict[str, int]]:
-    """The sizes of dynamic dimensions to trace at, until one leaves them all free: the example's, where 0, 1 and 2 are
-    replaced, since torch treats them (and what is left of them in a slice) as constants; then larger ones."""
+    """The sizes of dynamic dimensions to try until a trace leaves all of them free. First the example's sizes with 0, 1
+    and 2 replaced, since torch treats these (and slices of them) as constants; then the example's; then larger ones."""
     own = sizes_of(joint, dimensions)
     limits = by_name(dimensions)
 
-    def admitted(sizes: Mapping[str, int]) -> dict[str, int]:
+    def admit(sizes: Mapping[str, int]) -> dict[str, int]:
         return {name: size if limits[name].admits(size) else own[name] for name, size in sizes.items()}
 
-    plain = admitted({name: size if size > 2 else 5 + at for at, (name, size) in enumerate(own.items())})
+    plain = admit({name: size if size > 2 else 5 + at for at, (name, size) in enumerate(own.items())})
     tried = []
-    for sizes in (plain, own, admitted({name: 2 * size + 7 for name, size in own.items()})):
+    for sizes in (plain, own, admit({name: 2 * size + 7 for name, size in own.items()})):
         if sizes not in tried:
             tried.append(sizes)
             yield sizes
@@ -154,11 +154,11 @@ def _trace(
     *,
     expected: bool,
 ) -> Capture:
-    """Traces at these sizes of dynamic dimensions.
+    """Traces with the given sizes of dynamic dimensions.
 
     Raises:
-        SizeRefusal: the trace leaves a dynamic dimension not free.
-        _RefusedElsewhere: it stops, at sizes that are not the example's.
+        SizeRefusal: a dynamic dimension is not free after the trace.
+        _RefusedElsewhere: the trace fails at sizes other than the example's.
         ExportError, TargetError: as `capture`.
     """
     examples = joint.examples()
@@ -179,13 +179,13 @@ def _trace(
     write_complex_as_pairs(graph_module, mode, decompositions, joint.subject.name)
     constants = _lift_constants(graph_module)
     placeholders = _inputs(graph_module, joint, list(examples), {constant.node for constant in constants})
-    symbols, special = require_honest_dimensions(joint, dimensions, assumptions, symbolic)
+    symbols, special = require_free_dimensions(joint, dimensions, assumptions, symbolic)
     for body in bodies(graph_module):
-        promote_types(body)  # before copies are dropped: it runs what changes, and views depend on strides
+        promote_types(body)  # before dropping copies: promotion runs nodes, and views depend on strides
         drop_identities(body)
         if body is not graph_module:
-            distinct_results(body)
-    keep_sizes_local(graph_module, tracing.regions.found)
+            make_results_distinct(body)
+    keep_sizes_local(graph_module, tracing.regions.by_key)
     assert tracing.call_results is not None
     return Capture(
         joint=joint,
@@ -193,7 +193,7 @@ def _trace(
         placeholders=placeholders,
         constants=constants,
         signature=_signature(placeholders, tracing.outputs),
-        regions=tracing.regions.found,
+        regions=tracing.regions.by_key,
         symbols=symbols,
         special_sizes=special,
         missing_gradients=tracing.missing,
@@ -221,7 +221,7 @@ def _references(joint: Joint, regions: Mapping[int, Region]) -> dict[str, str]:
 
 
 class _Tracing:
-    """The function that is traced: flat tensors in, flat tensors out; what it learns on the way stays on it."""
+    """The traced function: flat tensors in, flat tensors out; keeps the results of the call as attributes."""
 
     def __init__(self, joint: Joint, slots: list[Slot], random: Callable[[], Randomness]) -> None:
         self.joint = joint
@@ -236,7 +236,7 @@ class _Tracing:
 
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         with (
-            self.regions.observing(),
+            self.regions.observe(),
             KnownConstants(),
             average_statistics(),
             Replacing(),
@@ -262,8 +262,8 @@ def _require_dense(joint: Joint, examples: Mapping[Slot, torch.Tensor]) -> None:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
             layout = str(tensor.layout).removeprefix("torch.")
             raise ExportError(
-                f"The {slot.role} {slot.name!r} of {joint.subject.name} is a {layout} tensor, quantized or nested; "
-                "ONNX has only dense tensors, so give it dense."
+                f"The {slot.role} {slot.name!r} of {joint.subject.name} is a sparse, quantized or nested tensor "
+                f"({layout}), and ONNX has only dense tensors: pass a dense tensor."
             )
 
 
@@ -279,8 +279,8 @@ def _draw(name: str, shape: Sequence[Any], dtype: torch.dtype) -> torch.Tensor:
 def _fakes(
     mode: Any, examples: Mapping[Slot, torch.Tensor], dimensions: Dimensions, sizes: Mapping[str, int]
 ) -> tuple[list[torch.Tensor], dict[Dimension, list[Any]]]:
-    """A stand-in for every slot at these sizes of dynamic dimensions, and the symbolic sizes of each, made equal where
-    the name is."""
+    """A fake tensor for every slot at the given sizes, and the symbolic sizes of each dynamic dimension. Dimensions of
+    equal name get equal sizes."""
     fakes = []
     symbolic: dict[Dimension, list[Any]] = {}
     for slot, tensor in examples.items():
@@ -296,7 +296,7 @@ def _fakes(
 
 
 def _resize(tensor: torch.Tensor, axes: Mapping[int, Dimension], sizes: Mapping[str, int]) -> torch.Tensor:
-    """The example, or where it has other sizes a tensor like it with these; its values are not looked at."""
+    """The example if it has the given sizes, else an uninitialized tensor of these sizes; values are not read."""
     shape = [sizes[axes[at].name] if at in axes else size for at, size in enumerate(tensor.shape)]
     if shape == list(tensor.shape):
         return tensor
@@ -304,7 +304,7 @@ def _resize(tensor: torch.Tensor, axes: Mapping[int, Dimension], sizes: Mapping[
 
 
 def _lift_constants(graph_module: torch.fx.GraphModule) -> tuple[Constant, ...]:
-    """Turns every `get_attr` into a placeholder and returns the tensors that they held."""
+    """Turns every `get_attr` node into a placeholder and returns the tensors."""
     graph = graph_module.graph
     constants: dict[str, Constant] = {}
     lifted: dict[str, torch.fx.Node] = {}
@@ -339,10 +339,10 @@ def _signature(placeholders: Sequence[Placeholder], outputs: Sequence[Port]) -> 
 def _inputs(
     graph_module: torch.fx.GraphModule, joint: Joint, slots: list[Slot], constants: set[str]
 ) -> tuple[Placeholder, ...]:
-    """Names the placeholders; the markers that stand for cotangents and random numbers become placeholders as well."""
+    """Names the placeholders; markers of cotangents and random numbers become placeholders too."""
     graph = graph_module.graph
     nodes = [node for node in graph.nodes if node.op == "placeholder" and node.name not in constants]
-    found = [
+    placeholders = [
         Placeholder(node.name, slot, input_port(slot, joint.moving)) for node, slot in zip(nodes, slots, strict=True)
     ]
     for node in list(graph.nodes):
@@ -350,10 +350,10 @@ def _inputs(
         if role is None:
             continue
         with graph.inserting_before(next(iter(graph.nodes))):
-            placeholder = graph.placeholder(f"{role}_{len(found)}")
+            placeholder = graph.placeholder(f"{role}_{len(placeholders)}")
         placeholder.meta["val"] = node.meta["val"]
         node.replace_all_uses_with(placeholder)
         port = Port.own(role, node.args[1])
-        found.append(Placeholder(placeholder.name, port.slot, port))
+        placeholders.append(Placeholder(placeholder.name, port.slot, port))
         graph.erase_node(node)
-    return tuple(found)
+    return tuple(placeholders)

@@ -1,7 +1,7 @@
-"""Knows the values of small tensors that no input reaches, so that code which reads them (`.tolist()`, `.item()`,
-`bool()`) runs as it does in eager.
+"""Tracks the values of small tensors that do not depend on inputs, so that code that reads them (`.tolist()`,
+`.item()`, `bool()`) runs as in eager.
 
-What depends on an input has no value here, and reading it stays what it is: data-dependent, and refused.
+A tensor that depends on an input has no value here: reading it is data-dependent, and the export refuses it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _LARGEST = 4096
 
 
 class KnownConstants(TorchDispatchMode):
-    """Sees every operator before the trace does, and runs it on the values too where all are known.
+    """Intercepts every operator before the trace; if all its inputs are known, also runs it on their values.
 
-    Views of known tensors are views of their values, so writes in place keep in step; a write of something unknown
-    into a known tensor makes it, and all that share its memory, unknown.
+    Views of known tensors are views of their values, so in-place writes stay consistent. After a write of an unknown
+    value into a known tensor, the tensor and all tensors that share its memory are unknown.
     """
 
     supports_higher_order_operators = True
@@ -50,13 +50,13 @@ class KnownConstants(TorchDispatchMode):
         if not isinstance(value, (torch.Tensor, tuple, list)):
             return value
         result = func(*args, **kwargs)
-        for made, its_value in zip(tree_leaves(result), tree_leaves(value), strict=True):
-            if isinstance(made, torch.Tensor) and not has_data(made) and its_value.numel() <= _LARGEST:
-                self._values[made] = its_value
+        for fake, known_value in zip(tree_leaves(result), tree_leaves(value), strict=True):
+            if isinstance(fake, torch.Tensor) and not has_data(fake) and known_value.numel() <= _LARGEST:
+                self._values[fake] = known_value
         return result
 
     def _known(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        """The arguments with values for tensors, or None where one has none or the operator draws random numbers."""
+        """The arguments with values for tensors; None if a tensor is unknown or the operator draws random numbers."""
         if torch.Tag.nondeterministic_seeded in func.tags or func.namespace not in ("aten", "prims"):
             return None
         leaves = tree_leaves((args, kwargs))
@@ -71,9 +71,9 @@ class KnownConstants(TorchDispatchMode):
         return tree_map_only(torch.Tensor, value, (args, kwargs))
 
     def _forget_written(self, func: Any, args: Any) -> None:
-        for given in tensors_written_by(func, args):
-            if given in self._values:
-                storage = self._values[given].untyped_storage().data_ptr()
+        for written in tensors_written_by(func, args):
+            if written in self._values:
+                storage = self._values[written].untyped_storage().data_ptr()
                 for tensor, value in list(self._values.items()):
                     if value.untyped_storage().data_ptr() == storage:
                         del self._values[tensor]

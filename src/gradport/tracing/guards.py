@@ -1,9 +1,8 @@
-"""Is every dynamic dimension still free? A trace that fixed one, tied two together or took a branch that holds for
-some sizes only is refused, with the dimension and the line.
+"""Checks that every dynamic dimension is still free. A trace that fixes a dimension, ties two together or takes a
+branch only for some sizes is refused, with the dimension and the line.
 
-A condition that fails at a few sizes only (is it 1? are there more than two?) is nearly always about a memory layout or
-a broadcast, and torch does the same on both answers. It is left to the proof, which runs at each of these sizes and
-refuses what differs there.
+A condition that fails only at a few sizes (is it 1? is it above 2?) is nearly always about a memory layout or a
+broadcast, and torch computes the same on both branches. The proof runs at each of these sizes and refuses a difference.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from gradport.errors import ExportError, Refusal, TargetError
 from gradport.subject.signature import source_of
 from gradport.subject.user_code import Place
 
-__all__ = ["SizeRefusal", "SpecialSize", "require_honest_dimensions"]
+__all__ = ["SizeRefusal", "SpecialSize", "require_free_dimensions"]
 
 _MOST_ELEMENTS = 1 << 26
 
 _FEW = 5
-"""Sizes at most that the proof looks at for one condition."""
+"""Largest number of sizes that the proof tests for one condition."""
 
 _SIZES = (*range(1, 34), 64, 101, 128, 257, 1024, 4099)
 
 _LARGE = 64
-"""A condition that fails here or beyond fails at more than a few sizes."""
+"""A condition that fails at this size or above fails at more than a few sizes."""
 
 
 class SizeRefusal(ExportError):
@@ -45,12 +44,12 @@ class SizeRefusal(ExportError):
 
 @dataclasses.dataclass(frozen=True)
 class SpecialSize:
-    """A size at which a condition of the trace does not hold, so that the proof has to look there.
+    """A size at which a condition of the trace does not hold: the proof must test it.
 
     Attributes:
-        name: of the dimension.
-        size: that it has there.
-        refusal: the sentence for the user where the graph is wrong at this size.
+        name: the dimension.
+        size: its size.
+        refusal: the message if the graph is wrong at this size.
     """
 
     name: str
@@ -58,21 +57,21 @@ class SpecialSize:
     refusal: str
 
 
-def require_honest_dimensions(
+def require_free_dimensions(
     joint: Joint, dimensions: Dimensions, assumptions: ShapeAssumptions, symbolic: dict[Dimension, list[Any]]
 ) -> tuple[dict[str, Dimension], tuple[SpecialSize, ...]]:
-    """torch's symbol of each dynamic dimension, and the sizes that are left to the proof.
+    """The dynamic dimensions by torch's symbol, and the sizes that the proof must test.
 
     Args:
-        joint: what was traced.
-        dimensions: the table of its dynamic dimensions.
-        assumptions: what the trace assumed of sizes.
-        symbolic: each dimension with its symbolic sizes.
+        joint: the traced function.
+        dimensions: its dynamic dimensions.
+        assumptions: the trace's assumptions about sizes.
+        symbolic: the symbolic sizes of each dimension.
 
     Raises:
-        SizeRefusal: a dimension was fixed, two were tied, or a branch on a size was taken.
+        SizeRefusal: the trace fixed a dimension, tied two, or branched on a size.
     """
-    guards = assumptions.taken()
+    guards = assumptions.assumptions()
     symbols: dict[str, Dimension] = {}
     for dimension, sizes in symbolic.items():
         expression = assumptions.expression(sizes[0])
@@ -85,8 +84,8 @@ def require_honest_dimensions(
             names = {"dimension": symbols[name].name, "other": dimension.name}
             raise _refusal(joint, guards, Refusal.SIZES_TIED, **names)
         symbols[name] = dimension
-    found = [one for guard in guards for one in _special_sizes(joint, dimensions, assumptions, guard, symbols)]
-    return symbols, tuple({(one.name, one.size): one for one in found}.values())
+    special = [size for guard in guards for size in _special_sizes(joint, dimensions, assumptions, guard, symbols)]
+    return symbols, tuple({(size.name, size.size): size for size in special}.values())
 
 
 def _special_sizes(
@@ -96,12 +95,12 @@ def _special_sizes(
     guard: Assumption,
     symbols: dict[str, Dimension],
 ) -> list[SpecialSize]:
-    """The sizes where a condition does not hold, if they are few. One that fails at a size which eager rejects as well
-    is no branch: the graph need not be right there."""
+    """The sizes at which a condition does not hold, if they are few. Sizes that eager rejects do not count: the graph
+    need not be right there."""
     expression = guard.expression
     free = [symbol for symbol in expression.free_symbols if str(symbol) in symbols]
     examples = {symbol: assumptions.example(symbol, 4) for symbol in expression.free_symbols}
-    found = []
+    special = []
     for symbol in free:
         dimension = symbols[str(symbol)]
         holds_not = 0
@@ -110,22 +109,22 @@ def _special_sizes(
             if holds or _is_rejected(joint, dimensions, dimension.name, size):
                 continue
             holds_not += 1
-            said = expression.subs({s: sympy.Symbol(symbols[str(s)].name) for s in free})
-            about = {"dimension": dimension.name, "size": size, "condition": said}
+            condition = expression.subs({s: sympy.Symbol(symbols[str(s)].name) for s in free})
+            about = {"dimension": dimension.name, "size": size, "condition": condition}
             refusal = _refusal(joint, [guard], Refusal.SIZE_BRANCH, **about)
             if holds_not > _FEW or size >= _LARGE:
                 raise refusal
-            found.append(SpecialSize(dimension.name, size, str(refusal)))
-    return found
+            special.append(SpecialSize(dimension.name, size, str(refusal)))
+    return special
 
 
 def _is_rejected(joint: Joint, dimensions: Dimensions, name: str, size: int) -> bool:
-    """Whether eager itself does not take the subject's inputs at this size."""
-    standing = sizes_of(joint, dimensions)
+    """Whether eager rejects the subject's inputs at this size."""
+    own = sizes_of(joint, dimensions)
     elements = sum(tensor.numel() for tensor in joint.examples().values())
-    if elements * size > _MOST_ELEMENTS * max(standing[name], 1):
+    if elements * size > _MOST_ELEMENTS * max(own[name], 1):
         return False  # too large to try
-    sizes = {**standing, name: size}
+    sizes = {**own, name: size}
     tensors = fresh_within(joint, dimensions, sizes, torch.Generator().manual_seed(0))
     try:
         run_eager(joint, tensors, ones)
@@ -152,7 +151,7 @@ _ADVICE = (
     (r"\b(max|min)\(", "write torch.sym_max or torch.sym_min"),
     (r"\bint\(|\.item\(", "compute with x.shape[...] itself instead of int(...)"),
 )
-"""What a line of the user's may hold that asks for a number, and what works instead."""
+"""Patterns of user code that read a size as a number, and the advice for each."""
 
 
 def _refusal(joint: Joint, guards: Sequence[Assumption], refusal: Refusal, **parts: object) -> SizeRefusal:
@@ -166,6 +165,6 @@ def _refusal(joint: Joint, guards: Sequence[Assumption], refusal: Refusal, **par
 
 
 def _text(place: Place | None) -> str:
-    """A line of source."""
+    """The source line, shortened."""
     text = linecache.getline(place.file, place.line).strip() if place else ""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

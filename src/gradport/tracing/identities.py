@@ -1,7 +1,6 @@
-"""Drops what a functional graph does not need: copies, aliases and detachments compute nothing, a profiler's ranges
-nothing that a graph gives.
+"""Drops nodes that a functional graph does not need: copies, aliases, detachments, and a profiler's ranges.
 
-One stays: a Region's result that is a tensor from outside. It keeps the Region's call in the graph.
+One copy stays: a Region's result that is a tensor from outside. It keeps the Region's call in the graph.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ from typing import Any
 import torch
 import torch.fx
 
-from gradport.compat.torch.operators import aten, present
+from gradport.compat.torch.operators import aten, drop_absent
 from gradport.operators.markers import mark
 from gradport.tracing.regions import region_of
 
-__all__ = ["distinct_results", "drop_identities"]
+__all__ = ["drop_identities", "make_results_distinct"]
 
-_IDENTITIES = present(
+_IDENTITIES = drop_absent(
     aten.alias.default,
     aten.alias_copy.default,
     aten.clone.default,
@@ -30,7 +29,7 @@ _IDENTITIES = present(
 
 
 def drop_identities(graph_module: torch.fx.GraphModule) -> None:
-    """Rewrites the graph in place."""
+    """Drops copies, aliases, detachments and profiler ranges, in place."""
     graph = graph_module.graph
     left = {
         (node.args[1], result)
@@ -56,10 +55,10 @@ def drop_identities(graph_module: torch.fx.GraphModule) -> None:
 
 
 def _source(node: torch.fx.Node) -> torch.fx.Node | None:
-    """What a node gives again, or None where it computes something."""
+    """The input that a node returns unchanged; None if it computes something."""
     if node.target in _IDENTITIES:
         return node.args[0]  # type: ignore[return-value]
-    if node.target is torch.ops.aten.copy.default:  # into a tensor of other strides, which a graph has none of
+    if node.target is torch.ops.aten.copy.default:  # only strides differ, which a graph does not have
         source: Any = node.args[1]
         before, after = source.meta["val"], node.meta["val"]
         same = before.shape == after.shape and before.dtype == after.dtype
@@ -67,8 +66,9 @@ def _source(node: torch.fx.Node) -> torch.fx.Node | None:
     return None
 
 
-def distinct_results(body: torch.fx.GraphModule) -> None:
-    """Gives the body of an operator results of its own, in place: ONNX Runtime's Scan fills one of two equal ones."""
+def make_results_distinct(body: torch.fx.GraphModule) -> None:
+    """Makes all results of an operator's body distinct, in place: ONNX Runtime's Scan fills only one of two equal
+    results."""
     graph = body.graph
     output = list(graph.nodes)[-1]
     if isinstance(output.args[0], torch.fx.Node):

@@ -1,10 +1,10 @@
-"""Integer tensors without dimensions where eager takes a number: `x[t]` and `torch.zeros(n, t)`.
+"""Integer tensors without dimensions in place of a number: `x[t]` and `torch.zeros(n, t)`.
 
-As a size, the number itself is asked for: a constant tells it, and what depends on data is refused. As an index it is
-not read at all: `x[t, 1:, j] = v` is the same as an indexed write of the view `x[:, 1:]` at the tensors `t` and `j`,
-which a graph carries.
+As a size, the value is read: that works for constants, and is refused if it depends on data. As an index the value is
+not read: `x[t, 1:, j] = v` equals an indexed write to the view `x[:, 1:]` at the tensors `t` and `j`, which a graph can
+express.
 
-https://numpy.org/doc/stable/user/basics.indexing.html says why: index tensors without dimensions add none.
+Index tensors without dimensions add no dimension: https://numpy.org/doc/stable/user/basics.indexing.html
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["IndexByTensor"]
 
 
 _MASKED_SELECT = (torch.masked_select, torch.Tensor.masked_select)
-"""Its backward in torch reads sizes as plain numbers; that of `x[mask]`, which is the same, does not."""
+"""torch's backward of it reads sizes as plain numbers; the backward of `x[mask]`, the same function, does not."""
 
 
 _FACTORIES = (torch.zeros, torch.ones, torch.empty, torch.full, torch.rand, torch.randn)
 
 
 class IndexByTensor(TorchFunctionMode):
-    """While open, integer tensors without dimensions index as tensors, and size a new tensor as numbers."""
+    """While open, integer tensors without dimensions are used as index tensors, and read as numbers for sizes."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -66,15 +66,15 @@ def _is_tensor_number(entry: Any) -> bool:
 
 
 def _split_index(tensor: torch.Tensor, index: Any) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
-    """The view that the slices make, and the tensors that index it."""
+    """The view by the slices of an index, and the tensors that index the view."""
     entries = list(index) if isinstance(index, tuple) else [index]
     basic = tuple(
         entry if entry is None or entry is Ellipsis or isinstance(entry, slice) else slice(None) for entry in entries
     )
     if any(entry is Ellipsis for entry in entries):
         at = next(place for place, entry in enumerate(entries) if entry is Ellipsis)
-        given = sum(entry is not None for entry in entries) - 1
-        entries[at : at + 1] = [slice(None)] * (tensor.dim() - given)
+        indexed = sum(entry is not None for entry in entries) - 1
+        entries[at : at + 1] = [slice(None)] * (tensor.dim() - indexed)
     indices: list[torch.Tensor | None] = []
     for entry in entries:
         if isinstance(entry, bool) or entry is None or isinstance(entry, slice):

@@ -1,7 +1,7 @@
-"""Python's own functions of numbers, given sizes that are symbolic: `len(x)`, `math.sqrt(x.numel())`.
+"""Python's functions of numbers with symbolic sizes as arguments: `len(x)`, `math.sqrt(x.numel())`.
 
-Python asks a size for its number there, which would fix it. While a trace runs, `len` of a tensor is its first size as
-it is, and the functions of `math` that torch has for symbolic numbers are torch's; for all else they are Python's.
+Python's functions read a size as a number, which fixes it. While a trace runs, `len` of a tensor is its first size,
+which stays symbolic, and `math` functions call torch's versions for symbolic numbers; other arguments use Python's.
 
 Source: https://docs.python.org/3/library/math.html
 """
@@ -26,7 +26,7 @@ def _pow(base: Any, exponent: Any) -> Any:
     return torch.sym_float(base) ** exponent
 
 
-_WRITTEN: dict[str, Callable[..., Any]] = {
+_FORMULAS: dict[str, Callable[..., Any]] = {
     "pow": _pow,
     "fabs": lambda number: abs(torch.sym_float(number)),
     "exp": lambda number: math.e ** torch.sym_float(number),
@@ -44,12 +44,12 @@ def _log(number: Any) -> Any:
 
 @contextlib.contextmanager
 def symbolic_numbers() -> Iterator[None]:
-    """While open, `len` and `math` take symbolic sizes."""
-    names = [name for name in dir(math) if symbolic_function(name) is not None or name in _WRITTEN]
+    """While open, `len` and `math` accept symbolic sizes."""
+    names = [name for name in dir(math) if symbolic_function(name) is not None or name in _FORMULAS]
     before = {name: getattr(math, name) for name in names}
     length = builtins.len
     for name, function in before.items():
-        setattr(math, name, _either(function, _WRITTEN.get(name) or symbolic_function(name)))
+        setattr(math, name, _choose(function, _FORMULAS.get(name) or symbolic_function(name)))
     builtins.len = _length_by(length)  # type: ignore[assignment]
     try:
         yield
@@ -59,7 +59,7 @@ def symbolic_numbers() -> Iterator[None]:
             setattr(math, name, function)
 
 
-def _either(plain: Callable[..., Any], symbolic: Any) -> Callable[..., Any]:
+def _choose(plain: Callable[..., Any], symbolic: Any) -> Callable[..., Any]:
     @functools.wraps(plain)
     def function(*numbers: Any, **options: Any) -> Any:
         is_symbolic = any(isinstance(number, SYMBOLIC) for number in numbers)

@@ -1,4 +1,4 @@
-"""Regions: which nodes of a trace belong to which call of which custom Function, forward or backward."""
+"""Regions: assigns the nodes of a trace to calls of custom Functions, forward or backward."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gradport.compat.torch.functions import (
     function_calls,
     function_of,
     has_setup_context,
-    marked_dirty,
-    marked_non_differentiable,
+    tensors_marked_dirty,
+    tensors_marked_non_differentiable,
     tensors_to_save,
 )
-from gradport.compat.torch.library import with_defaults
-from gradport.compat.torch.tracing import current_forward_sequence, current_sequence, each_new_node
+from gradport.compat.torch.library import fill_defaults
+from gradport.compat.torch.tracing import current_forward_sequence, current_sequence, observe_new_nodes
 from gradport.eager.activations import track_modules
 from gradport.eager.control_flow import Lifting, in_body
 from gradport.eager.custom_operators import stand_in_of_function
@@ -49,13 +49,13 @@ class Region:
         key: number of this region in its trace.
         function: the Function class.
         phase: forward or backward.
-        parent: key of the region around it, or None.
-        forward: for a backward, the key of its forward; for a forward, its own key; None where torch hides it.
-        entered: what was passed: for each position, the index among the marked tensors or None for anything else.
-        left: what came back, likewise.
-        saved: for a forward, what `save_for_backward` was given, likewise.
+        parent: key of the enclosing Region, or None.
+        forward: for a backward, the key of its forward; for a forward, its own key; None if torch hides it.
+        entered: the arguments: for each position, the index among the marked tensors; None if not a tensor.
+        left: the results, likewise.
+        saved: for a forward, the arguments of `save_for_backward`, likewise.
         statics: for a forward, the non-tensor arguments by position.
-        place: where it was called.
+        place: the source line of the call.
     """
 
     key: int
@@ -71,18 +71,18 @@ class Region:
 
 
 class Regions(Hooks):
-    """Observes a trace: opens a Region for every call, and notes for every new node its Region, module and source line.
+    """Observes a trace: opens a Region for every call, and records Region, module and source line of every new node.
 
     Args:
-        modules: the subject's, by path.
+        modules: the subject's modules, by path.
 
     Attributes:
-        found: the Regions by key.
-        recomputed: for each checkpoint that is run anew, by number, the key of the Region around it.
+        by_key: the Regions by key.
+        recomputed: for each recomputed checkpoint, by number, the key of the Region around it.
     """
 
     def __init__(self, modules: Mapping[str, torch.nn.Module]) -> None:
-        self.found: dict[int, Region] = {}
+        self.by_key: dict[int, Region] = {}
         self._stack: list[Region] = []
         self._tracing = False
         self.recomputed: dict[int, int | None] = {}
@@ -92,20 +92,20 @@ class Regions(Hooks):
         self._forward_modules: dict[int, str] = {}
 
     @contextlib.contextmanager
-    def observing(self) -> Iterator[None]:
-        """To be opened inside the traced function."""
+    def observe(self) -> Iterator[None]:
+        """Observes the trace while open; to be opened inside the traced function."""
         with track_modules(self._modules) as open_modules:
-            each_new_node(lambda node: self._note(node, open_modules))
+            observe_new_nodes(lambda node: self._note(node, open_modules))
             self._tracing = True
             try:
                 with function_calls(ReferenceHooks(always=True)), function_calls(self):
                     yield
             finally:
-                self._tracing = False  # what later passes put in is nobody's line
+                self._tracing = False  # nodes of later passes have no source line
 
     @property
     def innermost(self) -> Region | None:
-        """The Region that was open when tracing stopped; after an error, the one in which it happened."""
+        """The innermost open Region; after an error, the Region of the error."""
         return self._stack[-1] if self._stack else None
 
     def _note(self, node: torch.fx.Node, open_modules: Sequence[str]) -> None:
@@ -134,53 +134,53 @@ class Regions(Hooks):
 
     def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
         """Opens a Region around a Function's forward."""
-        if _is_no_users(call.function):
+        if _is_internal(call.function):
             return run()
         if in_body():
-            call.context._gradport_in_body = True  # it is part of the body of torch.cond, scan or while_loop
+            call.context._gradport_in_body = True  # inside the body of torch.cond, scan or while_loop
             return run()
-        self._recomputation()  # before the Region is opened: it is inside
+        self._recomputation()  # before the Region opens: the checkpoint is around it
         operator = stand_in_of_function(call.function)
         args = call.args
-        if operator is not None:  # torch adds an argument of its own
-            args = with_defaults(operator.operator, args[:-1], {})
+        if operator is not None:  # torch appends its own argument
+            args = fill_defaults(operator.operator, args[:-1], {})
         region = self._open_forward(operator or call.function, args)
-        results = _without_arguments(run(), call)
+        results = _alias_arguments(run(), call)
         self._close(region, results)
         call.context._gradport_region = region.key
         if not has_setup_context(call.function):
-            self._saved(region, call.context)
+            self._mark_saved(region, call.context)
         return results
 
     def operator(self, stand_in: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        """Opens a Region around an operator of `torch.library`, unless the Function that torch wraps it with has."""
+        """Opens a Region around an operator of `torch.library`, unless torch's wrapper Function has opened it."""
         if in_body() or (self._stack and self._stack[-1].function is stand_in):
-            return _in_modes(run)
+            return _run_in_modes(run)
         region = self._open_forward(stand_in, args)
-        results = _in_modes(run)
+        results = _run_in_modes(run)
         self._close(region, tuple(results) if isinstance(results, list) else results)
         return results
 
     def _open_forward(self, function: type, args: tuple[Any, ...]) -> Region:
-        key = len(self.found)
+        key = len(self.by_key)
         tensors, entered = _tensors_of(args)
         statics = {index: value for index, value in enumerate(args) if not isinstance(value, torch.Tensor)}
         return self._open(Region(key, function, Phase.FORWARD, self._parent(), key, entered, statics, here()), tensors)
 
     def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
-        """Marks what a Function with a `setup_context` saves."""
+        """Marks the tensors that a Function with a `setup_context` saves."""
         run()
         region = self._region_of(call.context)
         if region is not None:
-            self._saved(region, call.context)
+            self._mark_saved(region, call.context)
 
     def _region_of(self, context: Any) -> Region | None:
-        """The Region of the forward that a ctx belongs to; None where it ran in the body of an operator, or is a
-        Function of torch's or of this package."""
-        return self.found.get(vars(context).get("_gradport_region"))  # type: ignore[arg-type]
+        """The forward's Region of a ctx; None if the forward ran in the body of an operator, or the Function is torch's
+        or gradport's."""
+        return self.by_key.get(vars(context).get("_gradport_region"))  # type: ignore[arg-type]
 
-    def _saved(self, region: Region, context: Any) -> None:
-        """Marks what `save_for_backward` was given, in its order."""
+    def _mark_saved(self, region: Region, context: Any) -> None:
+        """Marks the arguments of `save_for_backward`, in order."""
         tensors, region.saved = _tensors_of(tensors_to_save(context))
         if tensors:
             _mark(tensors, region.key, "save")
@@ -188,20 +188,20 @@ class Regions(Hooks):
     def backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Opens a Region around a Function's backward."""
         function = function_of(context)
-        if _is_no_users(function) or "_gradport_in_body" in vars(context):
+        if _is_internal(function) or "_gradport_in_body" in vars(context):
             return run()
         tensors, entered = _tensors_of(cotangents)
         forward = self._region_of(context)
         key = None if forward is None else forward.key
         operator = stand_in_of_function(function)
-        region = Region(len(self.found), operator or function, Phase.BACKWARD, self._parent(), key, entered, {}, here())
+        region = Region(len(self.by_key), operator or function, Phase.BACKWARD, self._parent(), key, entered, {}, here())
         self._open(region, tensors)
-        results = _own(_in_modes(run))
+        results = _alias(_run_in_modes(run))
         self._close(region, results if operator is None else results[:-1])
         return results
 
     def _recomputation(self) -> int | None:
-        """The number of the checkpoint that is being run anew."""
+        """The number of the checkpoint that is recomputed now, or None."""
         running = running_recomputation()
         if running is None:
             return None
@@ -214,7 +214,7 @@ class Regions(Hooks):
         return self._stack[-1].key if self._stack else None
 
     def _open(self, region: Region, tensors: list[torch.Tensor]) -> Region:
-        self.found[region.key] = region
+        self.by_key[region.key] = region
         _mark(tensors, region.key, "enter")
         self._stack.append(region)
         return region
@@ -226,9 +226,8 @@ class Regions(Hooks):
         _mark(tensors, region.key, "leave")
 
 
-def _is_no_users(function: type) -> bool:
-    """Whether it is a checkpoint of torch's, how torch differentiates an operator with a body, or how this package
-    writes an operator."""
+def _is_internal(function: type) -> bool:
+    """Whether a Function belongs to torch (checkpoints, operators with a body) or to gradport's operators."""
     return function.__module__.startswith(
         ("torch._higher_order_ops", "torch.utils.checkpoint", "gradport.operators.written")
     )
@@ -240,22 +239,22 @@ def region_of(node: torch.fx.Node) -> int | None:
 
 
 def place_of(node: torch.fx.Node) -> Place | None:
-    """The user's line that the node comes from; for a backward operator, the line of its forward."""
+    """The user's line of the node; for a backward operator, the line of its forward."""
     return node.meta.get(_PLACE)
 
 
 def module_of(node: torch.fx.Node) -> str | None:
-    """Path of the module whose call the node comes from; for a backward operator, of its forward."""
+    """Path of the module whose call created the node; for a backward operator, its forward's module."""
     return node.meta.get(_MODULE)
 
 
 def is_backward(node: torch.fx.Node) -> bool:
-    """Whether the node was made while a backward ran."""
+    """Whether the node was created while a backward ran."""
     return _BACKWARD in node.meta
 
 
 def recomputation_of(node: torch.fx.Node) -> int | None:
-    """The number of the checkpoint that ran anew when the node was made."""
+    """The number of the checkpoint whose recomputation created the node, or None."""
     return node.meta.get(_RECOMPUTED)
 
 
@@ -271,27 +270,27 @@ def _tensors_of(values: tuple[Any, ...]) -> tuple[list[torch.Tensor], tuple[int 
     return tensors, tuple(positions)
 
 
-def _without_arguments(results: Any, call: FunctionCall) -> Any:
-    """The results of a forward, an argument that is returned as it came replaced by a tensor of the Region's own."""
-    # torch knows those by their identity
-    fixed = {id(tensor) for tensor in (*marked_dirty(call.context), *marked_non_differentiable(call.context))}
-    given = {id(value) for value in call.args} - fixed
+def _alias_arguments(results: Any, call: FunctionCall) -> Any:
+    """The results of a forward; an argument that it returns unchanged is replaced by an alias inside the Region."""
+    # torch recognizes marked tensors by identity
+    marked = (*tensors_marked_dirty(call.context), *tensors_marked_non_differentiable(call.context))
+    arguments = {id(value) for value in call.args} - {id(tensor) for tensor in marked}
 
     def own(result: Any) -> Any:
-        return _own(result) if id(result) in given else result
+        return _alias(result) if id(result) in arguments else result
 
     return tuple(map(own, results)) if isinstance(results, tuple) else own(results)
 
 
-def _own(results: Any) -> Any:
-    """The results of a backward as tensors of its own: a straight-through one returns what it was given."""
+def _alias(results: Any) -> Any:
+    """Aliases of a backward's results: a straight-through backward returns its own argument."""
     if isinstance(results, tuple):
-        return tuple(map(_own, results))
+        return tuple(map(_alias, results))
     return torch.ops.aten.alias.default(results) if isinstance(results, torch.Tensor) else results
 
 
-def _in_modes(run: Callable[[], Any]) -> Any:
-    """Runs code of the user's for which torch has closed the modes around the trace."""
+def _run_in_modes(run: Callable[[], Any]) -> Any:
+    """Runs user code under gradport's modes, which torch disables there."""
     with Lifting(), Replacing(), IndexByTensor():
         return run()
 

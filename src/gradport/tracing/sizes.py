@@ -1,7 +1,7 @@
 """Keeps sizes local: a Region reads the sizes it needs from its own tensors.
 
-A trace computes the size of a dimension once and uses the number everywhere. Cut into functions that would be a
-scalar passed from Region to Region; read anew from a tensor that the Region has anyway, it is none.
+A trace computes the size of a dimension once and uses the number everywhere. In separate functions the size would be an
+extra scalar argument; each Region reads it again from one of its tensors instead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SIZE = torch.ops.aten.sym_size.int
 def keep_sizes_local(graph_module: torch.fx.GraphModule, regions: dict[int, Region]) -> None:
     """Rewrites, in place, every use of a size that was read in another Region."""
     graph = graph_module.graph
-    tensors = _tensors_at_hand(graph)
+    tensors = _available_tensors(graph)
     local: dict[tuple[torch.fx.Node, int | None], torch.fx.Node] = {}
     for node in list(graph.nodes):
         if node.op != "call_function" or node.target is mark or _is_size(node):
@@ -40,20 +40,20 @@ def keep_sizes_local(graph_module: torch.fx.GraphModule, regions: dict[int, Regi
     graph_module.recompile()
 
 
-def _tensors_at_hand(graph: torch.fx.Graph) -> dict[int | None, list[torch.fx.Node]]:
-    """For each Region the tensors it is given anyway: what enters it, then what its nodes read from outside."""
-    found: dict[int | None, list[torch.fx.Node]] = {None: [n for n in graph.nodes if n.op == "placeholder"]}
+def _available_tensors(graph: torch.fx.Graph) -> dict[int | None, list[torch.fx.Node]]:
+    """For each Region the tensors available in it: its arguments, then tensors that its nodes read from outside."""
+    tensors: dict[int | None, list[torch.fx.Node]] = {None: [n for n in graph.nodes if n.op == "placeholder"]}
     for node in graph.nodes:
         if node.target is mark and node.args[2] == "enter":
-            found.setdefault(node.args[1], []).extend(node.args[0])
+            tensors.setdefault(node.args[1], []).extend(node.args[0])
     for node in graph.nodes:
         region = region_of(node)
         if region is None or node.target is mark:
             continue
         for used in node.all_input_nodes:
             if region_of(used) != region and isinstance(used.meta.get("val"), torch.Tensor):
-                found.setdefault(region, []).append(used)
-    return found
+                tensors.setdefault(region, []).append(used)
+    return tensors
 
 
 def _is_size(node: torch.fx.Node) -> bool:
@@ -67,7 +67,7 @@ def _localise(
     tensors: list[torch.fx.Node],
     local: dict[tuple[torch.fx.Node, int | None], torch.fx.Node],
 ) -> torch.fx.Node | None:
-    """The same number, computed inside `region`; None where it cannot be."""
+    """The node of the same size inside `region`; None if no tensor there has it."""
     if (size, region) in local:
         return local[size, region]
     if region_of(size) == region:

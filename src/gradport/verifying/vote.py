@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from gradport.compat.quiet import quiet
-from gradport.compat.torch.tracing import validation_kept
+from gradport.compat.torch.tracing import restore_validation
 from gradport.errors import ProgramError
 from gradport.evidence.tolerance import Comparison, compare
 from gradport.proving.answers import InputSet, Reference
@@ -133,7 +133,7 @@ def _compile(
 ) -> Iterator[tuple[str, str, dict[str, torch.Tensor]]]:
     """torch.compile on the same Joint; where it fails it has no voice."""
     try:
-        with quiet(), validation_kept():
+        with quiet(), restore_validation():
             found = verification.through(lambda target: torch.compile(target, dynamic=False)).answer(case).expected
     except Exception:  # whatever a compiler may raise
         return

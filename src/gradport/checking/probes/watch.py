@@ -10,7 +10,7 @@ import torch
 
 from gradport.checking.probes.calls import ForwardCall, call, cotangents_for, gradients, is_own
 from gradport.checking.probes.trial import Trial
-from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls, has_setup_context, marked_dirty
+from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls, has_setup_context, tensors_marked_dirty
 from gradport.eager.joint import Slot
 from gradport.subject.leaves import leaves
 
@@ -105,7 +105,7 @@ class _Watcher(Hooks):
 
 def _note_marks(one: Watched, call: FunctionCall) -> None:
     """What was marked dirty may change, and is an argument, not a view of one."""
-    dirty = {id(tensor) for tensor in marked_dirty(call.context)}
+    dirty = {id(tensor) for tensor in tensors_marked_dirty(call.context)}
     one.changed_inputs = tuple(at for at in one.changed_inputs if id(one.args[at]) not in dirty)
     one.views = tuple(
         at for at, result in enumerate(one.results) if id(result) not in dirty and _is_view_of(result, one.args)

@@ -1,4 +1,4 @@
-"""Tensors inside `torch.vmap`: which dimension is the batch, and the tensor with it.
+"""Tensors inside `torch.vmap`: their batch dimension, and the whole tensor.
 
 Private in torch, and used here: `torch._C._functorch` with `is_batchedtensor`, `maybe_get_bdim`, `maybe_get_level`,
 `get_unwrapped` and `_add_batch_dim`.
@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch._C import _functorch
 
-__all__ = ["over_batch"]
+__all__ = ["apply_over_batch"]
 
 
-def over_batch(
+def apply_over_batch(
     tensors: Sequence[torch.Tensor], function: Callable[[list[torch.Tensor]], torch.Tensor]
 ) -> torch.Tensor | None:
-    """What a function gives of the tensors with their batch in front, as a tensor inside the innermost `vmap`; None
-    where none of them is batched. A tensor that is the same for the whole batch is expanded."""
+    """Calls `function` on the whole tensors, batch dimension first, and returns the result as a tensor of the innermost
+    `vmap`; None if no tensor is batched. Tensors without a batch dimension are expanded."""
     levels = [_functorch.maybe_get_level(tensor) if _functorch.is_batchedtensor(tensor) else -1 for tensor in tensors]
     innermost = max(levels, default=-1)
     if innermost < 0:
@@ -28,8 +28,8 @@ def over_batch(
         for tensor, level in zip(tensors, levels, strict=True)
     ]
     size = next(tensor.shape[0] for tensor in whole if tensor is not None)
-    given = [
+    batches = [
         tensor.expand(size, *tensor.shape) if batched is None else batched
         for tensor, batched in zip(tensors, whole, strict=True)
     ]
-    return _functorch._add_batch_dim(function(given), 0, innermost)  # type: ignore[no-any-return]
+    return _functorch._add_batch_dim(function(batches), 0, innermost)  # type: ignore[no-any-return]

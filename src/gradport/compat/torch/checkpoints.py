@@ -1,12 +1,10 @@
-"""Activation checkpoints: whether a forward is being run anew inside of a backward, and which draws it repeats.
+"""Activation checkpoints: detects that a backward recomputes a forward, and which random draws the forward repeats.
 
-`torch.utils.checkpoint` runs its function anew in the backward: in its reentrant form inside of a custom Function's
-backward, with gradient tracking on, as checkpoints of users' own do; in its other form whenever a saved tensor is asked
-for.
+`torch.utils.checkpoint` recomputes its function in the backward: the reentrant form inside a custom Function's
+backward, with gradient tracking on, as users' own checkpoints do; the other form when a saved tensor is read.
 
 Private in torch, and used here:
-- `torch.utils.checkpoint._CheckpointFrame`: one call of the form that is not reentrant, with its function in
-  `recompute_fn`;
+- `torch.utils.checkpoint._CheckpointFrame`: one call of the non-reentrant form, with its function in `recompute_fn`;
 - `torch._C._current_autograd_node`: the operator whose backward is running.
 """
 
@@ -23,17 +21,17 @@ import torch.utils.checkpoint
 
 from gradport.compat.torch.functions import FunctionCall, Hooks, function_calls, is_custom_node
 
-__all__ = ["Recomputation", "recomputations", "running_recomputation"]
+__all__ = ["Recomputation", "running_recomputation", "track_recomputations"]
 
 
 @dataclasses.dataclass(eq=False)
 class Recomputation:
-    """One checkpoint that may be run anew.
+    """One checkpoint that a backward may recompute.
 
     Attributes:
-        first_draw: how many random tensors the call had drawn when the checkpoint began.
-        last_draw: how many it had drawn when it ended; None while it is not known.
-        replayed: how many of them were asked for again in this run.
+        first_draw: number of random tensors drawn before the checkpoint began.
+        last_draw: number of random tensors drawn before it ended; None if unknown.
+        replayed: number of draws repeated in this run.
     """
 
     first_draw: int
@@ -41,7 +39,7 @@ class Recomputation:
     replayed: int = 0
 
     def next_draw(self) -> int | None:
-        """The number of the draw that is repeated now; None where the checkpoint had drawn no more."""
+        """The index of the next repeated draw; None if the checkpoint has no more draws."""
         number = self.first_draw + self.replayed
         self.replayed += 1
         return number if self.last_draw is None or number < self.last_draw else None
@@ -51,7 +49,7 @@ _running: list[Recomputation] = []
 
 
 def running_recomputation() -> Recomputation | None:
-    """The checkpoint whose forward is being run anew; None where none is."""
+    """The checkpoint whose forward is recomputed now; None if there is none."""
     if _running:
         return _running[-1]
     node: Any = torch._C._current_autograd_node()
@@ -61,24 +59,24 @@ def running_recomputation() -> Recomputation | None:
 
 
 @contextlib.contextmanager
-def recomputations(drawn: Callable[[], int]) -> Iterator[None]:
-    """While open, checkpoints are noticed; `drawn` says how many random tensors were drawn so far."""
+def track_recomputations(drawn: Callable[[], int]) -> Iterator[None]:
+    """While open, checkpoints are tracked; `drawn` returns the number of random tensors drawn so far."""
     frame: Any = torch.utils.checkpoint._CheckpointFrame
     before = frame.__init__
 
     @functools.wraps(before)
-    def noticed(self: Any, recompute_fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        before(self, _noticed(recompute_fn, Recomputation(drawn())), *args, **kwargs)
+    def init(self: Any, recompute_fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        before(self, _mark_running(recompute_fn, Recomputation(drawn())), *args, **kwargs)
 
-    frame.__init__ = noticed
+    frame.__init__ = init
     try:
-        with function_calls(_Noticed(drawn)):
+        with function_calls(_CheckpointHooks(drawn)):
             yield
     finally:
         frame.__init__ = before
 
 
-def _noticed(function: Callable[..., Any], recomputation: Recomputation) -> Callable[..., Any]:
+def _mark_running(function: Callable[..., Any], recomputation: Recomputation) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         recomputation.replayed = 0
@@ -91,8 +89,8 @@ def _noticed(function: Callable[..., Any], recomputation: Recomputation) -> Call
     return run
 
 
-class _Noticed(Hooks):
-    """Any custom Function may be a checkpoint: it is one if its backward computes with gradient tracking on."""
+class _CheckpointHooks(Hooks):
+    """Every custom Function may be a checkpoint: it is one if its backward computes with gradient tracking on."""
 
     def __init__(self, drawn: Callable[[], int]) -> None:
         self._drawn = drawn

@@ -1,4 +1,4 @@
-"""torch.cond, scan and while_loop without the compilation that torch puts in front of them in eager.
+"""torch.cond, scan and while_loop without the compilation that torch runs first in eager.
 
 Private in torch, and used here:
 - `torch._higher_order_ops.utils._hop_compile_and_call`: where operators with bodies are compiled since torch 2.12;
@@ -17,11 +17,11 @@ from torch._higher_order_ops import utils as control_flow_utils
 
 from gradport.compat.torch.versions import installed_minor
 
-__all__ = ["called_directly"]
+__all__ = ["skip_compilation"]
 
 
-def called_directly() -> contextlib.AbstractContextManager[None]:
-    """torch.cond, scan and while_loop call their operator itself, where in eager they would compile it first."""
+def skip_compilation() -> contextlib.AbstractContextManager[None]:
+    """While open, torch.cond, scan and while_loop call their operator without compiling it first."""
     return _since_2_12() if installed_minor() >= (2, 12) else _in_2_11()
 
 
@@ -36,13 +36,13 @@ def _since_2_12() -> Iterator[None]:
 
 
 class _TorchWithoutCompiler:
-    """torch as these modules see it, whose `compile` gives the function back."""
+    """torch, except that `compile` returns the function unchanged."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
 
     def compile(self, function: Any, **options: Any) -> Any:
-        """The function itself."""
+        """Returns the function."""
         return function
 
 

@@ -1,7 +1,7 @@
 """The translation inside torch's exporter: its registry of lowerings, its table of decompositions, FX to onnx-ir.
 
 Private in torch, and used here: `torch.onnx._internal.exporter` and `torch.onnx._constants`. Replaced while a registry
-is made: `_schemas.op_signature_from_function`, so that a signature is worked out once and not once an opset.
+is built: `_schemas.op_signature_from_function`, so that a signature is computed once, not once per opset.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["decompositions", "default_opset", "has_lowering", "lowerings", "tran
 
 
 def default_opset() -> int:
-    """The opset that `torch.onnx.export` writes when none is asked for."""
+    """The default opset of `torch.onnx.export`."""
     from torch.onnx import _constants
 
     return int(_constants.ONNX_DEFAULT_OPSET)
@@ -39,25 +39,25 @@ def lowerings(opset_version: int) -> Any:
 def _remember_signatures() -> Iterator[None]:
     from torch.onnx._internal.exporter import _schemas
 
-    work_out = _schemas.op_signature_from_function
+    compute = _schemas.op_signature_from_function
 
-    def remembered(function: Any, *args: Any, **options: Any) -> Any:
+    def cached(function: Any, *args: Any, **options: Any) -> Any:
         if function not in _SIGNATURES:
-            _SIGNATURES[function] = work_out(function, *args, **options)
+            _SIGNATURES[function] = compute(function, *args, **options)
         return _SIGNATURES[function]
 
-    _schemas.op_signature_from_function = remembered
+    _schemas.op_signature_from_function = cached
     try:
         yield
     finally:
-        _schemas.op_signature_from_function = work_out
+        _schemas.op_signature_from_function = compute
 
 
 _SIGNATURES: dict[Any, Any] = {}
 
 
 def decompositions(registry: Any, left_out: Iterable[Any]) -> dict[Any, Any]:
-    """Decompositions of the operators that the registry has no lowering for, and of those in `left_out`."""
+    """Decompositions of the operators without a lowering in the registry, and of the operators in `left_out`."""
     from torch.onnx._internal.exporter import _decomp
 
     with quiet():
@@ -66,14 +66,14 @@ def decompositions(registry: Any, left_out: Iterable[Any]) -> dict[Any, Any]:
 
 
 def has_lowering(node: torch.fx.Node, registry: Any) -> bool:
-    """Whether the translation finds a lowering for a node."""
+    """Whether the registry has a lowering for a node."""
     from torch.onnx._internal.exporter import _dispatching
 
     return _dispatching.dispatch(node, registry)[0] is not None
 
 
 def translate(graph_module: torch.fx.GraphModule, registry: Any) -> Any:
-    """The ONNX model (`onnx_ir.Model`) of a functional graph whose placeholders are all user inputs."""
+    """Translates a functional graph, whose placeholders are all user inputs, to an ONNX model (`onnx_ir.Model`)."""
     from torch.onnx._internal.exporter._core import _exported_program_to_onnx_program
 
     with quiet(), without_collection():
@@ -81,8 +81,8 @@ def translate(graph_module: torch.fx.GraphModule, registry: Any) -> Any:
 
 
 class _Exported:
-    """What the translation reads of a `torch.export.ExportedProgram`; the real one refuses operators it does not
-    know, and the graphs here hold two of ours."""
+    """The parts of a `torch.export.ExportedProgram` that the translation reads; torch's class rejects unknown
+    operators, and the graphs contain gradport's own."""
 
     def __init__(self, graph_module: torch.fx.GraphModule) -> None:
         from torch.export.graph_signature import (
@@ -106,9 +106,9 @@ class _Exported:
         self.constants: dict[str, Any] = {}
 
     def named_parameters(self) -> Iterator[Any]:
-        """None: parameters are inputs here, and become initializers afterwards."""
+        """Empty: parameters are inputs here, and become initializers later."""
         return iter(())
 
     def named_buffers(self) -> Iterator[Any]:
-        """None: as for parameters."""
+        """Empty, as for parameters."""
         return iter(())

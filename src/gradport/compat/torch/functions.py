@@ -1,15 +1,15 @@
 """Custom autograd Functions: hooks around every forward, every setup_context and every backward.
 
-torch calls a Function from C++ (`THPFunction_apply`), which looks its methods up on the class. The lookup goes through
-the metaclass `FunctionMeta`; while hooks are open it hands out wrapped methods. So every call is seen, whatever name it
-is made by, also where `Fn.apply` was bound before the hooks were opened.
+torch calls a Function from C++ (`THPFunction_apply`), which looks up its methods on the class. The lookup goes through
+the metaclass `FunctionMeta`; while hooks are open it returns wrapped methods. So the hooks see every call, also if
+`Fn.apply` was bound to another name before they were opened.
 
 Private in torch, and used here:
 - `torch.autograd.function.FunctionMeta`: the metaclass of every Function;
 - the order of the lookups in C++: `_backward_cls`, whose instance becomes ctx, then `forward`, then `setup_context`;
-- `BackwardCFunction.apply` and `apply_boxed`: what the engine calls in the backward; `_forward_cls` on ctx;
-- `to_save`, `dirty_tensors` and `non_differentiable` on ctx: what `save_for_backward`, `mark_dirty` and
-  `mark_non_differentiable` were given.
+- `BackwardCFunction.apply` and `apply_boxed`: the methods that the engine calls in the backward; `_forward_cls` on ctx;
+- `to_save`, `dirty_tensors` and `non_differentiable` on ctx: the arguments of `save_for_backward`, `mark_dirty` and
+  `mark_non_differentiable`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = [
     "function_of",
     "has_setup_context",
     "is_custom_node",
-    "marked_dirty",
-    "marked_non_differentiable",
+    "tensors_marked_dirty",
+    "tensors_marked_non_differentiable",
     "tensors_to_save",
 ]
 
@@ -45,7 +45,7 @@ class FunctionCall:
     Attributes:
         function: the Function class.
         context: its ctx; the same object in forward, setup_context and backward.
-        args: what `apply` was given, defaults included where the Function has a `setup_context`.
+        args: the arguments of `apply`, defaults included if the Function has a `setup_context`.
     """
 
     function: Any
@@ -54,26 +54,26 @@ class FunctionCall:
 
 
 class Hooks:
-    """What happens around custom Functions; each method calls `run()` to do what torch would do, and returns its
-    result or another one. Forward and setup run inside of `apply`, without gradient tracking."""
+    """Hooks around custom Functions. Each method calls `run()`, which runs the original, and returns its result or
+    another. `forward` and `setup` run inside `apply`, without gradient tracking."""
 
     def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
-        """Around `forward`; gives its results."""
+        """Runs around `forward`; returns its results."""
         return run()
 
     def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
-        """Around `setup_context`, where the Function has one."""
+        """Runs around `setup_context`, if the Function has one."""
         run()
 
     def backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        """Around `backward`; gives its gradients."""
+        """Runs around `backward`; returns its gradients."""
         return run()
 
 
 @contextlib.contextmanager
 def function_calls(hooks: Hooks) -> Iterator[None]:
-    """While open, every custom Function's methods run through `hooks`, on every thread; of several that are open, the
-    one opened last is the outermost."""
+    """While open, the methods of every custom Function run through `hooks`, on every thread; the hooks opened last are
+    the outermost."""
     _OPEN.append(hooks)
     if len(_OPEN) == 1:
         _install()
@@ -91,33 +91,33 @@ def function_of(context: Any) -> Any:
 
 
 def backward_of(function: Any) -> Any:
-    """The method that computes a Function's gradient: `backward`, or `vjp`, its other name."""
+    """The method that computes a Function's gradient: `backward`, or `vjp`, its alias."""
     base = torch.autograd.Function
     return function.vjp if function.vjp is not base.vjp else function.backward
 
 
 def has_setup_context(function: Any) -> bool:
-    """Whether the forward takes no ctx, and a `setup_context` saves for the backward."""
+    """Whether the Function has a `setup_context`, and its forward takes no ctx."""
     return function.setup_context is not torch.autograd.Function.setup_context
 
 
 def is_custom_node(node: Any) -> bool:
-    """Whether a node of the autograd graph is a custom Function's."""
+    """Whether a node of the autograd graph belongs to a custom Function."""
     return isinstance(node, BackwardCFunction)
 
 
-def marked_dirty(context: Any) -> tuple[Any, ...]:
-    """What `mark_dirty` was given; to be asked as `tensors_to_save` is."""
+def tensors_marked_dirty(context: Any) -> tuple[Any, ...]:
+    """The arguments of `mark_dirty`; available when `tensors_to_save` is."""
     return tuple(context.dirty_tensors or ())
 
 
-def marked_non_differentiable(context: Any) -> tuple[Any, ...]:
-    """What `mark_non_differentiable` was given; to be asked as `tensors_to_save` is."""
+def tensors_marked_non_differentiable(context: Any) -> tuple[Any, ...]:
+    """The arguments of `mark_non_differentiable`; available when `tensors_to_save` is."""
     return tuple(context.non_differentiable or ())
 
 
 def tensors_to_save(context: Any) -> tuple[Any, ...]:
-    """What `save_for_backward` was given; to be asked inside of a hook's `forward` or `setup`, after `run()`."""
+    """The arguments of `save_for_backward`; available in a hook's `forward` or `setup`, after `run()`."""
     return tuple(context.to_save or ())
 
 
@@ -125,10 +125,10 @@ _OPEN: list[Hooks] = []
 
 
 class _Pending(threading.local):
-    """Where a call stands between two lookups of C++, by thread."""
+    """The state of a call between two lookups by C++, per thread."""
 
-    called: tuple[Any, Any] | None = None  # (Function, its new ctx): its forward is looked up next
-    forwarded: FunctionCall | None = None  # its setup_context is looked up next
+    called: tuple[Any, Any] | None = None  # (Function, its new ctx): the next lookup is of forward
+    forwarded: FunctionCall | None = None  # the next lookup is of setup_context
 
 
 _pending = _Pending()
@@ -152,17 +152,17 @@ _BACKWARDS = {
 
 
 def _look_up(cls: Any, name: str) -> Any:
-    """What an attribute of a Function class is while hooks are open."""
-    found = type.__getattribute__(cls, name)
+    """Looks up an attribute of a Function class while hooks are open; methods are wrapped."""
+    attribute = type.__getattribute__(cls, name)
     if name == "_backward_cls":
-        return functools.partial(_new_context, cls, found)
+        return functools.partial(_new_context, cls, attribute)
     if name == "forward" and _pending.called is not None and _pending.called[0] is cls:
         context, _pending.called = _pending.called[1], None
-        return _around_forward(cls, context, found)
+        return _around_forward(cls, context, attribute)
     if name == "setup_context" and _pending.forwarded is not None and _pending.forwarded.function is cls:
         call, _pending.forwarded = _pending.forwarded, None
-        return _around_setup(call, found)
-    return found
+        return _around_setup(call, attribute)
+    return attribute
 
 
 def _new_context(cls: Any, backward_cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -202,10 +202,10 @@ def _around_backward(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def apply(context: Any, *cotangents: Any) -> Any:
         boxed = len(cotangents) == 1 and isinstance(cotangents[0], list)
-        given = tuple(cotangents[0]) if boxed else cotangents
+        flat = tuple(cotangents[0]) if boxed else cotangents
         run: Callable[[], Any] = functools.partial(method, context, *cotangents)
         for hooks in tuple(_OPEN):
-            run = functools.partial(hooks.backward, context, given, run)
+            run = functools.partial(hooks.backward, context, flat, run)
         return run()
 
     return apply

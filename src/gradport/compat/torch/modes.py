@@ -1,4 +1,4 @@
-"""Modes that see every operator: documented by torch, in a module with an underscore.
+"""Modes that intercept every operator: documented by torch, but in a private module.
 
 Private in torch, and used here: `torch.utils._python_dispatch.TorchDispatchMode`.
 """

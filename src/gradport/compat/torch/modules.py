@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["batch_norms_by"]
+__all__ = ["override_batch_norms"]
 
 Forward = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
 @contextlib.contextmanager
-def batch_norms_by(rule: Callable[[Any, torch.Tensor, Forward], torch.Tensor]) -> Iterator[None]:
-    """While open, every batch norm runs `rule(layer, input, its own forward)`, after its check of the input."""
+def override_batch_norms(rule: Callable[[Any, torch.Tensor, Forward], torch.Tensor]) -> Iterator[None]:
+    """While open, every batch norm checks its input, then runs `rule(layer, input, original forward)`."""
     own = _BatchNorm.forward
 
     def forward(self: Any, input: torch.Tensor) -> torch.Tensor:

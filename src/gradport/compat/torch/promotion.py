@@ -2,7 +2,7 @@
 
 Private in torch, and used here:
 - `torch.onnx._internal.fx.passes.type_promotion`: its rules;
-- `torch._guards.detect_fake_mode`: the mode that made a graph's values.
+- `torch._guards.detect_fake_mode`: the fake mode of a graph's values.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch._guards import detect_fake_mode
 from torch.fx.traceback import preserve_node_meta
 
 from gradport.compat.quiet import quiet
-from gradport.compat.torch.operators import aten, present
+from gradport.compat.torch.operators import aten, drop_absent
 
 __all__ = ["promote_types"]
 
-_ASSERTIONS = present(
+_ASSERTIONS = drop_absent(
     aten.sym_constrain_range_for_size.default,
     aten._assert_async.default,
     aten._assert_async.msg,
@@ -35,7 +35,7 @@ def promote_types(graph_module: torch.fx.GraphModule) -> None:
     from torch.onnx._internal.fx.passes import type_promotion
 
     class Promotion(type_promotion._TypePromotionInterpreter):
-        """torch's pass runs every node of the graph once more; here only those run that change."""
+        """torch's pass runs every node again; this one runs only the nodes that change."""
 
         def run_node(self, node: torch.fx.Node) -> Any:
             if node.op != "call_function" or "val" not in node.meta:
@@ -57,10 +57,10 @@ def promote_types(graph_module: torch.fx.GraphModule) -> None:
 
 
 def _is_of_one_type(node: torch.fx.Node) -> bool:
-    """Whether a node computes in the one floating type of all that it reads."""
+    """Whether all inputs of a node have the floating dtype of its result."""
     result = node.meta["val"]
     if not isinstance(result, torch.Tensor) or result.dtype not in (torch.float32, torch.float64):
         return False
-    read = [argument.meta.get("val") for argument in node.all_input_nodes]
+    inputs = [argument.meta.get("val") for argument in node.all_input_nodes]
     numbers = [argument for argument in (*node.args, *node.kwargs.values()) if not isinstance(argument, torch.fx.Node)]
-    return not numbers and all(isinstance(value, torch.Tensor) and value.dtype == result.dtype for value in read)
+    return not numbers and all(isinstance(value, torch.Tensor) and value.dtype == result.dtype for value in inputs)

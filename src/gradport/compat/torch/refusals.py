@@ -1,4 +1,4 @@
-"""Why a trace stopped, as the exceptions of torch's fake tensors tell it.
+"""The reasons why a trace stopped, read from the exceptions of torch's fake tensors.
 
 Private in torch, and used here: `DataDependentOutputException`, `DynamicOutputShapeException`,
 `UnsupportedOperatorException` of `torch._subclasses.fake_tensor`, each with its operator in `func`, and
@@ -24,15 +24,15 @@ _READS_TEXT = re.compile(r"data.dependent|value out of a tracing tensor|_local_s
 
 
 def reads_a_value(error: Exception) -> bool:
-    """Whether the code asked for a value that depends on an input."""
+    """Whether the code read a value that depends on an input."""
     return isinstance(error, _READS) or _READS_TEXT.search(str(error)) is not None
 
 
 def operator_of_unknown_size(error: Exception) -> Any:
-    """The operator whose result has a size that depends on values; None where that was not the reason."""
+    """The operator whose result has a data-dependent size; None for other errors."""
     return error.func if isinstance(error, DynamicOutputShapeException) else None
 
 
 def operator_without_fake(error: Exception) -> Any:
-    """The operator that has no fake kernel; None where that was not the reason."""
+    """The operator without a fake kernel; None for other errors."""
     return error.func if isinstance(error, UnsupportedOperatorException) else None

@@ -1,7 +1,7 @@
-"""Asks, once per process, whether the installed torch behaves as this package relies on.
+"""Tests, once per process, whether the installed torch calls gradport's hooks.
 
-A private name that moved raises an error by itself. The dangerous change is a hook that is never called: then a custom
-Function is exported as if it were plain code, and nobody notices. So a probe Function has to be seen.
+A private name that moved raises an error by itself. The dangerous change is a hook that is never called: a custom
+Function is then silently exported as plain code. So the hooks must see a probe Function.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from gradport.compat.torch.tracing import current_forward_sequence, current_sequ
 from gradport.compat.torch.versions import SUPPORTED, require_supported
 from gradport.errors import CompatibilityError
 
-__all__ = ["incompatible", "require_hooks"]
+__all__ = ["incompatibility", "require_hooks"]
 
 
-def incompatible(what: str) -> CompatibilityError:
-    """The error of a self-test that failed; `what` says what torch did otherwise."""
+def incompatibility(what: str) -> CompatibilityError:
+    """The error of a failed self-test; `what` describes torch's behavior."""
     return CompatibilityError(
         f"gradport does not work with torch {torch.__version__}: {what}. It supports {SUPPORTED}; "
         "install one of them, for example with pip install 'torch>=2.11,<2.16'."
@@ -30,10 +30,10 @@ def incompatible(what: str) -> CompatibilityError:
 
 @functools.cache
 def require_hooks() -> None:
-    """Runs a probe Function and looks whether every hook saw it.
+    """Runs a probe Function and checks that every hook sees it.
 
     Raises:
-        CompatibilityError: a hook did not, or torch is too old.
+        CompatibilityError: a hook does not see it, or torch is too old.
     """
     require_supported()
     seen = _Seen()
@@ -44,11 +44,11 @@ def require_hooks() -> None:
     expected = ["forward", "setup_context", "backward"]
     if seen.methods != expected:
         missed = ", ".join(name for name in expected if name not in seen.methods) or "the order of the calls"
-        raise incompatible(f"a custom autograd.Function does not pass through its hooks ({missed})")
+        raise incompatibility(f"hooks of a custom autograd.Function are not called ({missed})")
     if seen.saved != 1:
-        raise incompatible("what save_for_backward was given cannot be read from ctx")
+        raise incompatibility("the arguments of save_for_backward cannot be read from ctx")
     if seen.sequences[0] != seen.sequences[1]:
-        raise incompatible("the sequence number of a backward is not the one of its forward")
+        raise incompatibility("a backward and its forward have different sequence numbers")
 
 
 class _Probe(torch.autograd.Function):
@@ -66,7 +66,7 @@ class _Probe(torch.autograd.Function):
 
 
 class _Seen(Hooks):
-    """What the hooks were told of."""
+    """Records the calls of the hooks."""
 
     def __init__(self) -> None:
         self.methods: list[str] = []

@@ -1,10 +1,10 @@
-"""Symbolic sizes: which symbol a dimension became, and what a trace assumed of it.
+"""Symbolic sizes: the symbols of dimensions, and the assumptions of a trace about them.
 
 Private in torch, and used here:
 - `SymInt.node` with `expr` and `_expr`: the expression behind a size;
-- `ShapeEnv.guards`, `replace` and `backed_var_to_val`: what was assumed, and the example's numbers;
-- `ShapeGuard.expr` and `sloc.maybe_user_loc`: one assumption and the line that made it;
-- `ShapeEnv._get_sloc`: makes that line;
+- `ShapeEnv.guards`, `replace` and `backed_var_to_val`: the assumptions, and the example's sizes;
+- `ShapeGuard.expr` and `sloc.maybe_user_loc`: one assumption and its source line;
+- `ShapeEnv._get_sloc`: finds that line;
 - `torch._sym_sqrt` and others: functions of `math` for symbolic numbers.
 """
 
@@ -29,17 +29,17 @@ __all__ = [
 
 
 SYMBOLIC = (torch.SymInt, torch.SymFloat)
-"""Numbers that are symbolic in a trace."""
+"""Types of symbolic numbers in a trace."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Assumption:
-    """One condition on sizes that a trace took for granted.
+    """One condition on sizes that a trace assumed.
 
     Attributes:
         expression: a sympy relation over torch's symbols.
-        about: the symbols that it was about before one of them became a number.
-        place: the user's line that asked; None where it was nobody's.
+        about: the symbols in it before the trace fixed any of them to a number.
+        place: the user's line that caused it; None if no user code did.
     """
 
     expression: Any
@@ -48,11 +48,11 @@ class Assumption:
 
 
 class ShapeAssumptions:
-    """What a trace assumes of sizes, from now on; what was assumed before this was made is left out.
+    """The assumptions about sizes that a trace makes from now on; earlier assumptions are left out.
 
     Args:
-        mode: of the trace.
-        here: the user's line that is running.
+        mode: the fake mode of the trace.
+        here: returns the user's line that is running.
     """
 
     def __init__(self, mode: Any, here: Callable[[], Any]) -> None:
@@ -60,24 +60,24 @@ class ShapeAssumptions:
         self._before = len(self._environment.guards)
         locate = self._environment._get_sloc
 
-        def located(*args: Any, **kwargs: Any) -> Any:
+        def locate_here(*args: Any, **kwargs: Any) -> Any:
             return dataclasses.replace(locate(*args, **kwargs), maybe_user_loc=here())
 
-        self._environment._get_sloc = located
+        self._environment._get_sloc = locate_here
 
     def expression(self, size: Any) -> Any:
-        """The expression that a symbolic size has after the trace: a number where the trace fixed it."""
+        """The expression of a symbolic size after the trace: a number if the trace fixed it."""
         return self._environment.replace(size.node._expr)
 
     def symbol(self, size: Any) -> Any:
-        """The symbol that a symbolic size was made with."""
+        """The original symbol of a symbolic size."""
         return size.node._expr
 
     def example(self, symbol: Any, otherwise: int) -> Any:
-        """The example's number of a symbol."""
+        """The example's size for a symbol; `otherwise` if unknown."""
         return self._environment.backed_var_to_val.get(symbol, otherwise)
 
-    def taken(self) -> list[Assumption]:
+    def assumptions(self) -> list[Assumption]:
         """Every assumption of the trace, in order."""
         return [
             Assumption(
@@ -90,30 +90,30 @@ class ShapeAssumptions:
 
 
 def expression_of(size: torch.SymInt) -> Any:
-    """The expression behind a symbolic size: equal ones are equal sizes."""
+    """The expression of a symbolic size; equal expressions are equal sizes."""
     return size.node.expr
 
 
 def symbolic_function(name: str) -> Callable[..., Any] | None:
-    """A function of `math` for symbolic numbers; None where torch has none."""
+    """torch's version of a `math` function for symbolic numbers; None if torch has none."""
     return getattr(torch, f"_sym_{name}", None)
 
 
 def require_equal(one: Any, other: Any) -> None:
-    """Makes two symbolic sizes one."""
+    """Requires two symbolic sizes to be equal."""
     torch._check(one == other)
 
 
 def is_dimension_hint(value: Any) -> bool:
-    """Whether it is `Dim.AUTO`, `Dim.DYNAMIC` or `Dim.STATIC`."""
+    """Whether the value is `Dim.AUTO`, `Dim.DYNAMIC` or `Dim.STATIC`."""
     return isinstance(value, torch.export.dynamic_shapes._DimHint)
 
 
 def size_text(expression: Any, names: Mapping[str, str]) -> str | None:
-    """A size in the grammar of `gradport.expressions`, its symbols by the names that the user gave; None where it
-    cannot be written there (a root, a size that data decides).
+    """A size in the grammar of `gradport.expressions`, with the user's names for symbols; None if the grammar cannot
+    express it (a root, a data-dependent size).
 
-    Torch has functions of its own for what Python writes with operators: FloorDiv, Mod, Max and others.
+    torch has its own functions for Python's operators: FloorDiv, Mod, Max and others.
     """
     if expression.is_Integer:
         return str(int(expression))

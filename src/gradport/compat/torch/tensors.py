@@ -1,4 +1,4 @@
-"""Tensors: whether one was written into, and who shares its memory.
+"""Tensors: write counts and shared memory.
 
 Private in torch, and used here: `Tensor._version`, `UntypedStorage._cdata`.
 """
@@ -11,10 +11,10 @@ __all__ = ["storage_key", "version_of"]
 
 
 def version_of(tensor: torch.Tensor) -> int:
-    """A number that grows with every write into the tensor or a view of it."""
+    """A number that grows with every write to the tensor or a view of it."""
     return int(tensor._version)
 
 
 def storage_key(storage: torch.UntypedStorage) -> int:
-    """A number that is one storage's as long as it lives; its Python object comes and goes."""
+    """A number that identifies a storage during its lifetime; its Python object may be recreated."""
     return int(storage._cdata)

@@ -1,16 +1,16 @@
 """The trace: forward and backward of a function as one functional graph of ATen operators.
 
 Private in torch, and used here:
-- `torch._subclasses.functional_tensor.dispatch_functionalize`: runs a function functionalised, autograd above it;
+- `torch._subclasses.functional_tensor.dispatch_functionalize`: functionalizes a function below autograd;
 - `torch._dispatch.python.enable_python_dispatcher`: composite operators in Python, where sizes may be symbolic;
 - `torch._export.utils._compiling_state_context`: what `torch.compiler.is_compiling` reads;
-- `FunctionalTensor.__new__` and `disable_proxy_modes_tracing`: wrapping a tensor compares sizes, which a graph need not
-  see;
-- `FunctionalTensor.tolist`: reads below the modes that know the values of constants, so it is replaced while tracing;
+- `FunctionalTensor.__new__` and `disable_proxy_modes_tracing`: wrapping a tensor compares sizes; the graph does not
+  need these comparisons;
+- `FunctionalTensor.tolist`: bypasses the modes that know the values of constants, so it is replaced while tracing;
 - `torch.distributions.Distribution._validate_args`: the default that `set_default_validate_args` sets;
 - `torch._C._current_autograd_node`: the operator whose backward is running;
-- `torch._library.simple_registry`: operators with an effect, of which `_linalg_check_errors` is dropped;
-- `torch.fx.experimental.proxy_tensor.make_fx` and `get_proxy_mode`: the trace, and the graph it writes into;
+- `torch._library.simple_registry`: operators with side effects; the effect of `_linalg_check_errors` is removed;
+- `torch.fx.experimental.proxy_tensor.make_fx` and `get_proxy_mode`: the trace, and its graph;
 - `torch._subclasses.fake_tensor.FakeTensorMode`, `ShapeEnv`, `StatelessSymbolicContext`: tensors of symbolic size.
 """
 
@@ -36,37 +36,37 @@ from torch.utils._python_dispatch import _disable_current_modes
 __all__ = [
     "current_forward_sequence",
     "current_sequence",
-    "each_new_node",
     "fake_mode",
     "fake_tensor",
     "has_data",
+    "observe_new_nodes",
+    "restore_validation",
     "trace",
-    "validation_kept",
     "without_collection",
     "without_modes",
 ]
 
 
 def fake_mode() -> FakeTensorMode:
-    """Tensors without data, with a shape environment of their own that does not specialise the sizes 0 and 1."""
+    """A new mode for tensors without data; its shape environment does not specialize the sizes 0 and 1."""
     return FakeTensorMode(shape_env=ShapeEnv(specialize_zero_one=False), allow_non_fake_inputs=True)
 
 
 def fake_tensor(mode: FakeTensorMode, tensor: torch.Tensor, dynamic: Sequence[int]) -> torch.Tensor:
-    """The stand-in of `tensor` whose axes in `dynamic` have symbolic sizes, each a symbol of its own."""
+    """The fake tensor of `tensor`; each axis in `dynamic` has a new symbolic size."""
     sizes = [DimDynamic.DYNAMIC if axis in dynamic else DimDynamic.STATIC for axis in range(tensor.dim())]
     context = StatelessSymbolicContext(dynamic_sizes=sizes)
     return mode.from_tensor(tensor.detach(), symbolic_context=context)
 
 
 def has_data(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is a real one, and none of a trace's stand-ins."""
+    """Whether a tensor is a real tensor, not a fake tensor of a trace."""
     return type(tensor) in (torch.Tensor, torch.nn.Parameter)
 
 
 @contextlib.contextmanager
 def without_modes() -> Iterator[None]:
-    """Runs operators as outside a trace, on tensors with data."""
+    """While open, operators run as outside a trace, on tensors with data."""
     with _disable_current_modes():
         yield
 
@@ -77,12 +77,12 @@ def trace(
     mode: FakeTensorMode,
     table: Mapping[Any, Any],
 ) -> torch.fx.GraphModule:
-    """The functional, decomposed ATen graph of `function`, autograd included.
+    """Traces `function` to a functional, decomposed ATen graph, autograd included.
 
     Args:
         function: flat tensors in, flat tensors out.
         fakes: its arguments.
-        mode: what made them.
+        mode: the mode of the fake tensors.
         table: decompositions.
     """
     tracer = make_fx(
@@ -90,13 +90,13 @@ def trace(
         decomposition_table=table,
         tracing_mode="real",
         _allow_non_fake_inputs=True,
-        _error_on_data_dependent_ops=False,  # the fake tensors refuse what depends on data
+        _error_on_data_dependent_ops=False,  # fake tensors reject data-dependent operators
     )
     with (
         mode,
         enable_python_dispatcher(),  # composite operators keep symbolic sizes
         fx_config.patch(backed_size_oblivious=True),
-        _compiling_state_context(),  # code that asks torch.compiler.is_compiling() takes its traceable way
+        _compiling_state_context(),  # code that asks torch.compiler.is_compiling() takes its traceable branch
         _traceable_kernels(),
         _traceable_reads(),
         _hide_wrapping(),
@@ -107,7 +107,7 @@ def trace(
 
 @contextlib.contextmanager
 def without_collection() -> Iterator[None]:
-    """No garbage collection while a graph grows: nothing of it is garbage, and each pass walks all of it."""
+    """Pauses garbage collection while a graph grows: the graph has no garbage, and each collection walks all of it."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -119,7 +119,7 @@ def without_collection() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hide_wrapping() -> Iterator[None]:
-    """Sizes and strides that torch only compares when it wraps a tensor leave no nodes in the graph."""
+    """Keeps the comparisons of sizes and strides that torch makes when it wraps a tensor out of the graph."""
     wrap = FunctionalTensor.__new__
 
     def wrap_unseen(cls: type, elem: torch.Tensor, mode: Any) -> Any:
@@ -135,9 +135,9 @@ def _hide_wrapping() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _traceable_reads() -> Iterator[None]:
-    """`tolist` element by element, and no validation of distributions, which would branch on their arguments."""
+    """Makes `tolist` read single elements, and turns off validation of distributions, which branches on values."""
     reads = FunctionalTensor.tolist
-    with validation_kept():
+    with restore_validation():
         torch.distributions.Distribution.set_default_validate_args(False)
         FunctionalTensor.tolist = _tolist  # type: ignore[method-assign]
         try:
@@ -147,8 +147,8 @@ def _traceable_reads() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def validation_kept() -> Iterator[None]:
-    """Whether distributions validate their arguments is afterwards what it was; torch.compile turns it off for good."""
+def restore_validation() -> Iterator[None]:
+    """Restores the default validation of distributions on exit; torch.compile turns it off permanently."""
     before = torch.distributions.Distribution._validate_args
     try:
         yield
@@ -162,13 +162,13 @@ def _tolist(tensor: torch.Tensor) -> Any:
 
 @contextlib.contextmanager
 def _traceable_kernels() -> Iterator[None]:
-    """Attention through its plain formula and recurrent layers through theirs: the fused kernels do not decompose.
-    Scripted code runs unoptimised, for the optimiser's profile would fix every size."""
+    """Runs attention and recurrent layers without fused kernels, which do not decompose. Scripted code runs without
+    optimization: the optimizer's profile would fix every size."""
     with (
         torch.jit.optimized_execution(False),
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
         torch.backends.mkldnn.flags(enabled=False),
-        torch.backends.nnpack.flags(enabled=False),  # it would ask whether the batch is below 16
+        torch.backends.nnpack.flags(enabled=False),  # nnpack would branch on batch < 16
         _without_effect("aten::_linalg_check_errors"),
     ):
         yield
@@ -176,7 +176,7 @@ def _traceable_kernels() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_effect(name: str) -> Iterator[None]:
-    """Lets an operator that raises on bad values be dropped, where a trace would have to order it among the others."""
+    """Removes the side effect of an operator that raises on bad values, so that the trace may drop the operator."""
     holder: Any = simple_registry.singleton.find(name).effect
     effect = holder.effect
     holder.register(None)
@@ -186,8 +186,8 @@ def _without_effect(name: str) -> Iterator[None]:
         holder.register(effect)
 
 
-def each_new_node(visit: Callable[[torch.fx.Node], None]) -> None:
-    """Calls `visit` with every node that the running trace adds from now on."""
+def observe_new_nodes(visit: Callable[[torch.fx.Node], None]) -> None:
+    """Calls `visit` for every node that the running trace adds from now on."""
     mode = get_proxy_mode()
     assert mode is not None
     graph = mode.tracer.graph  # type: ignore[attr-defined]
@@ -202,11 +202,11 @@ def each_new_node(visit: Callable[[torch.fx.Node], None]) -> None:
 
 
 def current_forward_sequence() -> int:
-    """The number that autograd gave to the operator whose forward is running."""
+    """Autograd's sequence number of the operator whose forward is running."""
     return int(torch.autograd._get_sequence_nr()) - 1
 
 
 def current_sequence() -> int | None:
-    """The number of the operator whose backward is running, or None outside a backward."""
+    """Autograd's sequence number of the operator whose backward is running; None outside a backward."""
     node = torch._C._current_autograd_node()
     return None if node is None else int(node._sequence_nr())

@@ -1,4 +1,4 @@
-"""Which versions of torch gradport is tested with."""
+"""The torch versions that gradport is tested with."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SUPPORTED = "torch 2.11 to 2.15"
 
 
 def installed_minor() -> tuple[int, int]:
-    """The minor version of the torch that is installed."""
+    """Major and minor version of the installed torch."""
     major, minor = (int(part) for part in torch.__version__.split(".")[:2])
     return major, minor
 
 
 def require_supported() -> None:
-    """Warns of a torch that is newer than the tested ones.
+    """Warns if torch is newer than the tested versions.
 
     Raises:
-        CompatibilityError: it is older.
+        CompatibilityError: torch is older.
     """
     if installed_minor() < OLDEST:
         raise CompatibilityError(

@@ -1,4 +1,4 @@
-"""Complex numbers as pairs of real ones. Importing this package fills the table of rules."""
+"""Complex numbers as pairs of real numbers. Importing this package fills the table of rules."""
 
 from gradport.tracing.complex_numbers import arithmetic, fourier, places
 from gradport.tracing.complex_numbers.writing import write_complex_as_pairs

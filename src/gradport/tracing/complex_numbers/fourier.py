@@ -1,10 +1,11 @@
 """Discrete Fourier transforms as products with matrices of cosines and sines.
 
-ONNX has an operator, DFT. ONNX Runtime's is off at lengths other than powers of two (relative error in float32: 7e-5 at
-400, 8e-3 at 24,000), so it is not used. A short transform is one product; a long one is split into two shorter ones
-(Cooley and Tukey, "An algorithm for the machine calculation of complex Fourier series", 1965), and one of a long prime
-length is a convolution (Bluestein, "A linear filtering approach to the computation of discrete Fourier transform",
-1970). Tables are exact to the last digit of the dtype. A dynamic length has a table that is made when the model runs.
+ONNX's DFT operator is not used: in ONNX Runtime it is inaccurate at lengths other than powers of two (relative error in
+float32: 7e-5 at 400, 8e-3 at 24,000). A short transform is one product. A long transform is split into two shorter ones
+(Cooley and Tukey, "An algorithm for the machine calculation of complex Fourier series", 1965). A transform of long
+prime length is a convolution (Bluestein, "A linear filtering approach to the computation of discrete Fourier
+transform", 1970). Tables are exact to the last digit of the dtype. The table of a dynamic length is computed when the
+model runs.
 """
 
 from __future__ import annotations
@@ -16,45 +17,45 @@ from typing import Any
 
 import torch
 
-from gradport.compat.torch.operators import aten, present
+from gradport.compat.torch.operators import aten, drop_absent
 from gradport.compat.torch.tracing import without_modes
 from gradport.tracing.complex_numbers.parts import Parts, parts_rule
 
 __all__: list[str] = []
 
 _SHORT = 512
-"""Up to this length one product costs less than the splitting."""
+"""Up to this length one product is cheaper than splitting."""
 
 
-@parts_rule(*present(aten._fft_r2c.default))
+@parts_rule(*drop_absent(aten._fft_r2c.default))
 def fft_r2c(self: torch.Tensor, dim: Sequence[int], normalization: int, onesided: bool) -> Parts:
-    """The last of the dimensions has the half of its frequencies."""
+    """The transform of real numbers; if `onesided`, the last dimension has half of its frequencies."""
     *others, last = dim
     half = _real_to_complex(self.movedim(last, -1))
-    found = half if onesided else _whole(half, self.shape[last])
-    found = _move_axis(found, -1, last)
+    spectrum = half if onesided else _whole(half, self.shape[last])
+    spectrum = _move_axis(spectrum, -1, last)
     for axis in others:
-        found = _transform(found, axis)
-    return Parts(*(_normalize(part, self.shape, dim, normalization) for part in found))
+        spectrum = _transform(spectrum, axis)
+    return Parts(*(_normalize(part, self.shape, dim, normalization) for part in spectrum))
 
 
-@parts_rule(*present(aten._fft_c2c.default))
+@parts_rule(*drop_absent(aten._fft_c2c.default))
 def fft_c2c(self: Parts, dim: Sequence[int], normalization: int, forward: bool) -> Parts:
-    """The inverse is the transform with the parts exchanged."""
-    found = self if forward else Parts(self.imag, self.real)
+    """The transform, or its inverse: the transform with the parts exchanged."""
+    spectrum = self if forward else Parts(self.imag, self.real)
     for axis in dim:
-        found = _transform(found, axis)
-    found = found if forward else Parts(found.imag, found.real)
-    return Parts(*(_normalize(part, self.real.shape, dim, normalization) for part in found))
+        spectrum = _transform(spectrum, axis)
+    spectrum = spectrum if forward else Parts(spectrum.imag, spectrum.real)
+    return Parts(*(_normalize(part, self.real.shape, dim, normalization) for part in spectrum))
 
 
-@parts_rule(*present(aten._fft_c2r.default))
+@parts_rule(*drop_absent(aten._fft_c2r.default))
 def fft_c2r(self: Parts, dim: Sequence[int], normalization: int, last_dim_size: Any) -> torch.Tensor:
-    """The last of the dimensions has the half of its frequencies."""
+    """The inverse transform to real numbers; the last dimension has half of its frequencies."""
     *others, last = dim
     half = fft_c2c(self, others, 0, False) if others else self
-    found = _complex_to_real(_move_axis(half, last, -1), last_dim_size).movedim(-1, last)
-    return _normalize(found, found.shape, dim, normalization)
+    signal = _complex_to_real(_move_axis(half, last, -1), last_dim_size).movedim(-1, last)
+    return _normalize(signal, signal.shape, dim, normalization)
 
 
 def _move_axis(self: Parts, source: int, destination: int) -> Parts:
@@ -66,7 +67,7 @@ def _transform(self: Parts, axis: int) -> Parts:
 
 
 def _normalize(self: torch.Tensor, shape: Sequence[Any], dim: Sequence[int], normalization: int) -> torch.Tensor:
-    """0: not at all, 1: by the root of the count, 2: by the count; torch's fft_norm_mode."""
+    """Divides by 1 (mode 0), by the root of the count (1) or by the count (2): torch's fft_norm_mode."""
     count: Any = 1
     for axis in dim:
         count = count * shape[axis]
@@ -87,29 +88,29 @@ def _complex_to_complex(self: Parts) -> Parts:
 
 
 def _real_to_complex(self: torch.Tensor) -> Parts:
-    """The first `n // 2 + 1` values of the same for real numbers."""
+    """The first `n // 2 + 1` values of `_complex_to_complex` for real numbers."""
     length = self.shape[-1]
-    kept = length // 2 + 1
+    columns = length // 2 + 1
     if isinstance(length, int) and length > _SHORT:
         whole = _complex_to_complex(Parts(self, torch.zeros_like(self)))
-        found = Parts(whole.real[..., :kept], whole.imag[..., :kept])
+        spectrum = Parts(whole.real[..., :columns], whole.imag[..., :columns])
     else:
-        cosine, sine = _table(length, kept, self)
-        found = Parts(self @ cosine, -(self @ sine))
-    number = torch.arange(kept, device=self.device)
+        cosine, sine = _table(length, columns, self)
+        spectrum = Parts(self @ cosine, -(self @ sine))
+    number = torch.arange(columns, device=self.device)
     ends = (number == 0) | (2 * number == length)  # exactly real: the sign of an angle depends on it
-    return Parts(found.real, torch.where(ends, torch.zeros_like(found.imag), found.imag))
+    return Parts(spectrum.real, torch.where(ends, torch.zeros_like(spectrum.imag), spectrum.imag))
 
 
 def _complex_to_real(self: Parts, length: Any) -> torch.Tensor:
-    """`sum_k self[k] exp(2 pi i j k / n)` of the values whose other half is the conjugate, of which `n // 2 + 1` are
-    given."""
+    """`sum_k self[k] exp(2 pi i j k / n)` along the last dimension, from the first `n // 2 + 1` values; the other half
+    is their conjugate."""
     if isinstance(length, int) and length > _SHORT:
         whole = _whole(self, length)
         return _complex_to_complex(Parts(whole.imag, whole.real)).imag
-    kept = length // 2 + 1
-    cosine, sine = (table.mT for table in _table(length, kept, self.real))
-    number = torch.arange(kept, device=self.real.device)
+    columns = length // 2 + 1
+    cosine, sine = (table.mT for table in _table(length, columns, self.real))
+    number = torch.arange(columns, device=self.real.device)
     once = (number == 0) | (2 * number == length)
     twice = torch.where(once, 1, 2).to(self.real.dtype)
     return (self.real * twice) @ cosine - (self.imag * twice) @ sine
@@ -117,10 +118,10 @@ def _complex_to_real(self: Parts, length: Any) -> torch.Tensor:
 
 def _whole(half: Parts, length: Any) -> Parts:
     """All values of a real signal: the other half is the conjugate, in the opposite order."""
-    kept = length // 2 + 1
-    mirrored = [part[..., 1 : length - kept + 1].flip(-1) for part in half]
+    columns = length // 2 + 1
+    mirrored = [part[..., 1 : length - columns + 1].flip(-1) for part in half]
     return Parts(
-        torch.cat([half.real[..., :kept], mirrored[0]], -1), torch.cat([half.imag[..., :kept], -mirrored[1]], -1)
+        torch.cat([half.real[..., :columns], mirrored[0]], -1), torch.cat([half.imag[..., :columns], -mirrored[1]], -1)
     )
 
 
@@ -130,15 +131,15 @@ def _product(self: Parts, table: tuple[torch.Tensor, torch.Tensor]) -> Parts:
 
 
 def _split_transform(self: Parts, first: int, second: int) -> Parts:
-    """With j = j1 second + j2 and k = k1 + first k2: transforms over j1, a turn by j2 k1, transforms over j2."""
+    """With j = j1 second + j2 and k = k1 + first k2: transforms over j1, rotation by j2 k1, transforms over j2."""
     columns = Parts(*(part.unflatten(-1, (first, second)).mT for part in self))
     turned = _turn(_complex_to_complex(columns), _circle(first * second, second, first, self.real.dtype))
-    found = _complex_to_complex(Parts(turned.real.mT, turned.imag.mT))
-    return Parts(found.real.mT.flatten(-2), found.imag.mT.flatten(-2))
+    spectrum = _complex_to_complex(Parts(turned.real.mT, turned.imag.mT))
+    return Parts(spectrum.real.mT.flatten(-2), spectrum.imag.mT.flatten(-2))
 
 
 def _by_convolution(self: Parts, length: int) -> Parts:
-    """j k = (j^2 + k^2 - (k - j)^2) / 2 makes of the transform a convolution, taken at the next power of two."""
+    """By j k = (j^2 + k^2 - (k - j)^2) / 2 the transform is a convolution, computed at a power of two."""
     padded = 1 << (2 * length - 2).bit_length()
     chirp, spectrum = _chirp(length, padded, self.real.dtype)
     start = _turn(self, chirp)
@@ -149,22 +150,22 @@ def _by_convolution(self: Parts, length: int) -> Parts:
 
 
 def _turn(self: Parts, by: tuple[torch.Tensor, torch.Tensor]) -> Parts:
-    """Times `by[0] - i by[1]`, element by element."""
+    """Multiplies by `by[0] - i by[1]` elementwise."""
     cosine, sine = by
     return Parts(self.real * cosine + self.imag * sine, self.imag * cosine - self.real * sine)
 
 
 def _divisor(length: int) -> int:
-    """The largest divisor that is at most the root; 1 for a prime."""
+    """The largest divisor of `length` up to its square root; 1 for a prime."""
     return next(divisor for divisor in range(math.isqrt(length), 0, -1) if length % divisor == 0)
 
 
-def _table(length: Any, kept: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines of `2 pi j k / length`, [length, kept]."""
+def _table(length: Any, columns: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of `2 pi j k / length`, [length, columns]."""
     if isinstance(length, int):
-        return _circle(length, length, kept, like.dtype)
+        return _circle(length, length, columns, like.dtype)
     number = torch.arange(length, device=like.device)
-    turn = torch.remainder(number.unsqueeze(1) * number[:kept], length)
+    turn = torch.remainder(number.unsqueeze(1) * number[:columns], length)
     turn = torch.where(2 * turn > length, turn - length, turn)
     angle = turn.to(like.dtype) * (2 * math.pi / length)
     return angle.cos(), angle.sin()
@@ -183,7 +184,7 @@ def _circle(length: int, rows: int, columns: int, dtype: torch.dtype) -> tuple[t
 def _chirp(
     length: int, padded: int, dtype: torch.dtype
 ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-    """`exp(-i pi j^2 / length)`, and the transform of its conjugate, both ways from zero, as cosines and sines."""
+    """`exp(-i pi j^2 / length)`, and the transform of its conjugate at both signs of j, as cosines and sines."""
     with without_modes():
         number = torch.arange(length)
         angle = (number * number % (2 * length)).double() * (math.pi / length)

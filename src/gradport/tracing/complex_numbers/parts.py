@@ -1,4 +1,4 @@
-"""Parts: a complex number as two real ones; and the table of rules, one for each operator on complex numbers."""
+"""Parts: a complex number as two real numbers; and the table of rules, one per operator on complex numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["REAL", "Parts", "Rule", "as_parts", "pair", "parts_rule", "rule_of",
 
 
 class Parts(NamedTuple):
-    """A complex number, or a tensor of them: real and imaginary part of one dtype and shape."""
+    """A complex number or tensor: real and imaginary part, of equal dtype and shape."""
 
     real: Any
     imag: Any
@@ -23,7 +23,7 @@ _RULES: dict[Any, Rule] = {}
 
 
 def parts_rule(*overloads: Any) -> Callable[[Rule], Rule]:
-    """Registers the rule of these operators: it takes their arguments, complex ones as `Parts`."""
+    """Registers a rule for these operators: a function of their arguments, complex arguments as `Parts`."""
 
     def register(rule: Rule) -> Rule:
         _RULES.update(dict.fromkeys(overloads, rule))
@@ -38,12 +38,12 @@ def rule_of(overload: Any) -> Rule | None:
 
 
 def pair(parts: Parts) -> torch.Tensor:
-    """Both parts as one tensor with a last dimension of two."""
+    """Both parts as one tensor with a last dimension of size 2."""
     return torch.stack([parts.real, parts.imag], -1)
 
 
 def as_parts(value: Any) -> Parts:
-    """A real number or tensor with an imaginary part of zero."""
+    """A number or tensor as `Parts`; the imaginary part of a real value is zero."""
     if isinstance(value, Parts):
         return value
     if isinstance(value, complex):
@@ -55,5 +55,5 @@ REAL = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.co
 
 
 def without_complex_dtype(options: dict[str, Any]) -> dict[str, Any]:
-    """Options with the dtype of the parts in place of a complex dtype."""
+    """The options, with the real dtype of the parts in place of a complex dtype."""
     return {name: REAL.get(value, value) if name == "dtype" else value for name, value in options.items()}

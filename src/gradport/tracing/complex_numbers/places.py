@@ -1,4 +1,4 @@
-"""Operators that make, move, join and view complex numbers: they do to each part what they do to a tensor."""
+"""Operators that create, move, join and view complex numbers: applied to each part separately."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from gradport.compat.torch.operators import argument_names, aten, present, prims
+from gradport.compat.torch.operators import argument_names, aten, drop_absent, prims
 from gradport.tracing.complex_numbers.parts import REAL, Parts, as_parts, pair, parts_rule, without_complex_dtype
 
 __all__ = ["conj", "polar"]
 
 _VALUES = {"self", "other", "input", "value", "values", "fill_value", "src", "source", "tensors", "grad", "grad_output"}
-"""Names of arguments that hold numbers of the result: where one of them is real, its imaginary part is zero."""
+"""Names of arguments that hold values of the result: a real argument has an imaginary part of zero."""
 
-_PART_BY_PART = present(
+_PART_BY_PART = drop_absent(
     aten._unsafe_view.default,
     aten._reshape_copy.default,
     aten.add.Tensor,
@@ -88,10 +88,10 @@ _PART_BY_PART = present(
     aten.where.self,
     aten.zeros_like.default,
 )
-"""Linear in the numbers that they read, with real factors: what they do to a tensor they do to each part of it."""
+"""Operators that are linear in their values, with real factors: applied to each part separately."""
 
 
-def _part_by_part(overload: Any) -> Callable[..., Any]:
+def _rule_for_parts(overload: Any) -> Callable[..., Any]:
     names = argument_names(overload)
 
     def rule(*args: Any, **kwargs: Any) -> Any:
@@ -118,48 +118,48 @@ def _choose(value: Any, name: str, at: int) -> Any:
 
 
 for _overload in _PART_BY_PART:
-    parts_rule(_overload)(_part_by_part(_overload))
+    parts_rule(_overload)(_rule_for_parts(_overload))
 
 
-@parts_rule(*present(aten.view.default, aten.reshape.default))
+@parts_rule(*drop_absent(aten.view.default, aten.reshape.default))
 def view(self: Parts, size: Sequence[Any]) -> Parts:
     return Parts(self.real.reshape(size), self.imag.reshape(size))
 
 
-@parts_rule(*present(aten.new_empty_strided.default, aten.empty_strided.default))
+@parts_rule(*drop_absent(aten.new_empty_strided.default, aten.empty_strided.default))
 def empty_strided(self: Any, *args: Any, dtype: torch.dtype | None = None, **options: Any) -> Parts:
-    """Strides have no meaning in a graph."""
+    """An empty tensor; a graph has no strides."""
     if isinstance(self, Parts):
         return Parts(*(part.new_empty(args[0]) for part in self))
     assert dtype is not None
-    return filled(self, dtype=dtype)
+    return fill(self, dtype=dtype)
 
 
-@parts_rule(*present(aten.ones_like.default))
+@parts_rule(*drop_absent(aten.ones_like.default))
 def ones_like(self: Parts, **options: Any) -> Parts:
     return Parts(torch.ones_like(self.real), torch.zeros_like(self.imag))
 
 
-@parts_rule(*present(aten.new_ones.default))
+@parts_rule(*drop_absent(aten.new_ones.default))
 def new_ones(self: Parts, size: Sequence[Any], **options: Any) -> Parts:
     return Parts(self.real.new_ones(size), self.imag.new_zeros(size))
 
 
-@parts_rule(*present(aten.full.default, aten.zeros.default, aten.ones.default, aten.empty.memory_format))
-def filled(size: Sequence[Any], fill_value: Any = 0, *, dtype: torch.dtype, **options: Any) -> Parts:
+@parts_rule(*drop_absent(aten.full.default, aten.zeros.default, aten.ones.default, aten.empty.memory_format))
+def fill(size: Sequence[Any], fill_value: Any = 0, *, dtype: torch.dtype, **options: Any) -> Parts:
     number = as_parts(fill_value)
     real = REAL[dtype]
     return Parts(torch.full(size, number.real, dtype=real), torch.full(size, number.imag, dtype=real))
 
 
-@parts_rule(*present(aten.scalar_tensor.default))
+@parts_rule(*drop_absent(aten.scalar_tensor.default))
 def scalar_tensor(value: Any, *, dtype: torch.dtype, **options: Any) -> Parts:
-    return filled((), value, dtype=dtype)
+    return fill((), value, dtype=dtype)
 
 
-@parts_rule(*present(aten._to_copy.default))
+@parts_rule(*drop_absent(aten._to_copy.default))
 def to_copy(self: Any, *, dtype: torch.dtype | None = None, **options: Any) -> Any:
-    """A real dtype takes the real part, as torch does after a warning."""
+    """Converts the dtype; a real dtype keeps the real part, as torch does after a warning."""
     if dtype is None:
         return Parts(self.real.clone(), self.imag.clone())
     if not dtype.is_complex:
@@ -169,40 +169,40 @@ def to_copy(self: Any, *, dtype: torch.dtype | None = None, **options: Any) -> A
     return as_parts(self.to(REAL[dtype], copy=True))
 
 
-@parts_rule(*present(aten.view_as_real.default, aten.view_as_real_copy.default))
+@parts_rule(*drop_absent(aten.view_as_real.default, aten.view_as_real_copy.default))
 def view_as_real(self: Parts) -> torch.Tensor:
     return pair(self)
 
 
-@parts_rule(*present(aten.view_as_complex.default, aten.view_as_complex_copy.default))
+@parts_rule(*drop_absent(aten.view_as_complex.default, aten.view_as_complex_copy.default))
 def view_as_complex(self: torch.Tensor) -> Parts:
     return Parts(self.select(-1, 0), self.select(-1, 1))
 
 
-@parts_rule(*present(aten.real.default))
+@parts_rule(*drop_absent(aten.real.default))
 def real(self: Parts) -> torch.Tensor:
     """The real part."""
     return self.real.clone()
 
 
-@parts_rule(*present(aten.imag.default))
+@parts_rule(*drop_absent(aten.imag.default))
 def imag(self: Parts) -> torch.Tensor:
     return self.imag.clone()
 
 
-@parts_rule(*present(aten.complex.default))
+@parts_rule(*drop_absent(aten.complex.default))
 def complex_of(real: torch.Tensor, imag: torch.Tensor) -> Parts:
     return Parts(real + torch.zeros_like(imag), imag + torch.zeros_like(real))
 
 
-@parts_rule(*present(aten.polar.default))
+@parts_rule(*drop_absent(aten.polar.default))
 def polar(abs: torch.Tensor, angle: torch.Tensor) -> Parts:
-    """The number of this length and angle."""
+    """The complex number with this magnitude and angle."""
     return Parts(abs * angle.cos(), abs * angle.sin())
 
 
 @parts_rule(
-    *present(
+    *drop_absent(
         aten._conj.default,
         aten._conj_physical.default,
         aten.conj_physical.default,
@@ -211,10 +211,10 @@ def polar(abs: torch.Tensor, angle: torch.Tensor) -> Parts:
     )
 )
 def conj(self: Parts) -> Parts:
-    """The conjugate: torch's own is a view, whose strides a graph does not have."""
+    """The conjugate, as new tensors: torch's is a view, which a graph does not have."""
     return Parts(self.real.clone(), -self.imag)
 
 
-@parts_rule(*present(aten.resolve_conj.default, aten.resolve_neg.default))
-def resolved(self: Parts) -> Parts:
+@parts_rule(*drop_absent(aten.resolve_conj.default, aten.resolve_neg.default))
+def resolve(self: Parts) -> Parts:
     return Parts(self.real.clone(), self.imag.clone())

@@ -1,11 +1,11 @@
-"""Complex numbers as two real tensors: ONNX Runtime computes with none.
+"""Rewrites complex values as two real tensors: ONNX Runtime does not support complex numbers.
 
 Each complex value of a traced graph becomes its real and its imaginary part; an operator on complex numbers becomes the
 real operators of its formula. At the borders of the graph, and of a Region, a complex tensor is one real tensor whose
-last dimension holds the two parts, as `torch.view_as_real` gives it.
+last dimension holds the two parts, as in `torch.view_as_real`.
 
-A rule is a function of parts: it is traced by itself, and its nodes take the place of the node with the Region and line
-of that node. Gradients need no rules: autograd wrote them as operators before.
+A rule is a function of parts: it is traced separately, and its nodes replace the original node and keep its Region and
+line. Gradients need no rules: autograd has already expressed them as operators.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = ["write_complex_as_pairs"]
 def write_complex_as_pairs(
     graph_module: torch.fx.GraphModule, mode: Any, decompositions: Mapping[Any, Any], name: str
 ) -> None:
-    """Rewrites a traced graph in place, so that no value of it is complex.
+    """Rewrites a traced graph in place, so that no value is complex.
 
     Args:
-        graph_module: the graph; its nodes have their values as `meta["val"]`.
-        mode: what made these values.
+        graph_module: the graph; its nodes have their values in `meta["val"]`.
+        mode: the fake mode of these values.
         decompositions: by operator.
-        name: the subject's, for messages.
+        name: the subject's name, for messages.
 
     Raises:
         ExportError: an operator on complex numbers has no rule.
@@ -58,8 +58,8 @@ class _Writing:
     """One pass over a graph.
 
     Attributes:
-        parts: the nodes that stand for a complex node's parts.
-        replaced: the nodes that have no use any more.
+        parts: for each complex node, the nodes of its parts.
+        replaced: the nodes that are no longer used.
     """
 
     def __init__(self, module: torch.fx.GraphModule, mode: Any, decompositions: Mapping[Any, Any], name: str) -> None:
@@ -74,10 +74,10 @@ class _Writing:
         self._name = name
 
     def visit(self, node: torch.fx.Node) -> None:
-        """Rewrites one node, in the order of the graph."""
-        given = [value for read in node.all_input_nodes for value in tree_leaves(read.meta.get("val"))]
+        """Rewrites one node; called in graph order."""
+        inputs = [value for read in node.all_input_nodes for value in tree_leaves(read.meta.get("val"))]
         own = tree_leaves(node.meta.get("val"))
-        if not any(map(_is_complex, [*given, *own])):
+        if not any(map(_is_complex, [*inputs, *own])):
             return
         if node.op in ("placeholder", "get_attr") or node.target is cotangent:
             self._enter(node)
@@ -95,14 +95,14 @@ class _Writing:
         following = node
         while following.next.op == "placeholder":
             following = following.next
-        self.parts[node] = self._written(lambda pair: Parts(*pair.unbind(-1)), (node,), following, node)
+        self.parts[node] = self._trace_rule(lambda pair: Parts(*pair.unbind(-1)), (node,), following, node)
         self._pairs.add(node)
 
     def _pair_of(self, value: Any, before: torch.fx.Node) -> Any:
-        """The pair that leaves the graph for a complex value."""
+        """The node of the pair (real, imaginary) for a complex value that leaves the graph or a Region."""
         if value not in self.parts or value in self._pairs:
             return value
-        return self._written(pair, (self.parts[value],), before.prev, value)
+        return self._trace_rule(pair, (self.parts[value],), before.prev, value)
 
     def _replace(self, node: torch.fx.Node) -> None:
         arguments = tree_map(lambda value: self.parts.get(value, value) if _is_node(value) else value, node.args)
@@ -111,32 +111,32 @@ class _Writing:
             node.args = (arguments[0].real, arguments[1])
             return
         if node.target is operator.getitem:
-            found = arguments[0][arguments[1]]
+            parts = arguments[0][arguments[1]]
         else:
             rule = rule_of(node.target)
             if rule is None:
                 raise self._refusal(node)
             dtype = _dtype_of_parts(node)
-            found = self._written(
+            parts = self._trace_rule(
                 lambda args, kwargs: rule(*_first_as_tensor(args, dtype), **kwargs), (arguments, options), node, node
             )
-        if _is_node(found):
-            node.replace_all_uses_with(found)
+        if _is_node(parts):
+            node.replace_all_uses_with(parts)
         else:
-            self.parts[node] = found
+            self.parts[node] = parts
         self.replaced.add(node)
 
-    def _written(self, rule: Rule, given: Any, after: torch.fx.Node, source: torch.fx.Node) -> Any:
-        """Traces a rule and puts its nodes behind `after`; the structure of its results, nodes in the leaves."""
-        leaves, spec = tree_flatten(given)
+    def _trace_rule(self, rule: Rule, arguments: Any, after: torch.fx.Node, source: torch.fx.Node) -> Any:
+        """Traces a rule and inserts its nodes after `after`; returns its results with nodes as leaves."""
+        leaves, spec = tree_flatten(arguments)
         nodes = [leaf for leaf in leaves if _is_node(leaf)]
         structure: list[Any] = []
 
         def flat(*values: Any) -> Any:
             stand_ins = iter(values)
             args = tree_unflatten([next(stand_ins) if _is_node(leaf) else leaf for leaf in leaves], spec)
-            results, found = tree_flatten(rule(*args))
-            structure.append(found)
+            results, result_spec = tree_flatten(rule(*args))
+            structure.append(result_spec)
             return tuple(results)
 
         traced = trace(flat, [node.meta["val"] for node in nodes], self._mode, self._decompositions)
@@ -148,7 +148,7 @@ class _Writing:
             if node.op == "placeholder":
                 by_node[node] = next(stand_ins)
             elif node.op == "get_attr":
-                name = self._held(getattr(traced, node.target))
+                name = self._register_table(getattr(traced, node.target))
                 with self._graph.inserting_after(place):
                     by_node[node] = place = self._graph.get_attr(name)
             elif node.op == "output":
@@ -161,8 +161,8 @@ class _Writing:
                 by_node[node] = place = copy
         return tree_unflatten(list(results), structure[-1])
 
-    def _held(self, tensor: torch.Tensor) -> str:
-        """The name under which the graph's module holds a table; the same for the same tensor."""
+    def _register_table(self, tensor: torch.Tensor) -> str:
+        """Registers a table as a buffer of the graph's module; returns its name. A tensor is registered once."""
         if id(tensor) not in self._tables:
             self._tables[id(tensor)] = f"_complex_table_{len(self._tables)}"
             self._module.register_buffer(self._tables[id(tensor)], tensor)
@@ -173,7 +173,7 @@ class _Writing:
 
 
 def _first_as_tensor(args: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
-    """The arguments of an operator, a number that autograd has in place of its first tensor as a tensor again."""
+    """The arguments of an operator; a number that autograd passes as the first tensor becomes a tensor again."""
     first, *rest = args
     if isinstance(first, complex):
         first = Parts(torch.full((), first.real, dtype=dtype), torch.full((), first.imag, dtype=dtype))
@@ -181,7 +181,7 @@ def _first_as_tensor(args: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ..
 
 
 def _dtype_of_parts(node: torch.fx.Node) -> torch.dtype:
-    """Of the first complex tensor that a node reads or gives; torch's default where there is none."""
+    """The real dtype of the first complex result or input of a node; torch's default dtype if there is none."""
     values = [node.meta.get("val"), *(read.meta.get("val") for read in node.all_input_nodes)]
     dtypes = [value.dtype.to_real() for value in tree_leaves(values) if _is_complex(value)]
     return dtypes[0] if dtypes else torch.get_default_dtype()
