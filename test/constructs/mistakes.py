@@ -33,7 +33,7 @@ MISTAKES.of("outputs=3", linear(), X, r"outputs=3 is neither", outputs=3)
 MISTAKES.of("input_names='x'", linear(), X, r"input_names='x' is neither a list", input_names="x")
 MISTAKES.of("functions=3", linear(), X, r"functions=3 is not a form", functions=3)
 MISTAKES.of("a scripted module", torch.jit.script(linear()), X, r"compiled by TorchScript.*before torch.jit.script")
-MISTAKES.of("10^12 elements", linear(), gradport.tensor("f32[1000000000,1000]"), r"this machine cannot hold")
+MISTAKES.of("10^12 elements", linear(), gradport.tensor("f32[1000000000,1000]"), r"more memory than this machine has")
 
 
 def trained(name, refused, **options):

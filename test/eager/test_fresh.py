@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradport
-from gradport.eager.inputs import fresh, fresh_within, move_state
+from gradport.eager.inputs import draw_inputs, draw_inputs_within, move_state
 from gradport.eager.joint import Joint, Slot
 
 CONSTANTS = {
@@ -30,7 +30,7 @@ CONSTANTS = {
 X = Slot("argument", "x")
 
 
-def drawn(example, draw=fresh, seed=0):
+def drawn(example, draw=draw_inputs, seed=0):
     joint = Joint(gradport.Subject(lambda x: x, example))
     return draw(joint, {}, {}, torch.Generator().manual_seed(seed))[X]
 
@@ -62,7 +62,7 @@ def test_integers_and_booleans_stay_within_the_example():
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_within_gives_elements_of_the_example(name):
     example = CONSTANTS[name]
-    found = drawn(example, fresh_within)
+    found = drawn(example, draw_inputs_within)
     if name != "eye":
         assert set(found.flatten().tolist()) <= set(example.flatten().tolist())
 
@@ -83,7 +83,7 @@ def test_fresh_values_stay_in_the_range_and_its_surroundings(values, dtype, seed
 
 def test_the_subjects_ranges_are_kept():
     joint = Joint(gradport.Subject(lambda x: x, torch.ones(50), inputs={"x": (0.25, 0.5)}))
-    found = fresh(joint, {}, {}, torch.Generator().manual_seed(0))[X]
+    found = draw_inputs(joint, {}, {}, torch.Generator().manual_seed(0))[X]
     assert bool((found >= 0.25).all()) and bool((found <= 0.5).all())
 
 

@@ -10,10 +10,10 @@ import torch
 
 from gradport.checking.rules.edges import EDGES
 from gradport.eager.dimensions import Dimensions, by_name, resolve_dimensions
-from gradport.eager.inputs import fresh, sizes_of, with_example
+from gradport.eager.inputs import draw_inputs, sizes_of, with_example
 from gradport.eager.joint import Joint, Slot, cast
 from gradport.eager.randomness import seed_generators
-from gradport.eager.run import Drawn, cotangents_from, run_eager
+from gradport.eager.run import DrawnCotangents, cotangents_from, run_eager
 from gradport.errors import SpecError, TargetError
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
 from gradport.evidence.tolerance import Comparison, compare
@@ -120,7 +120,7 @@ class _Pair:
         """One case; where both reject it there is nothing to agree on."""
         seed = int(torch.randint(0, 2**31, (1,), generator=self._generator))
         try:
-            drawn = Drawn(self._generator)
+            drawn = DrawnCotangents(self._generator)
             with seed_generators(seed):
                 want = interface(self._first, tensors, drawn.cotangents, run_eager(self._first, tensors, drawn))
         except TargetError as error:
@@ -243,11 +243,11 @@ def _cases(
     yield "the example", example
     at_example = sizes_of(joint, dimensions)
     for count in range(fresh_ones):
-        yield f"fresh values {count + 1}", fresh(joint, dimensions, at_example, generator)
+        yield f"fresh values {count + 1}", draw_inputs(joint, dimensions, at_example, generator)
     for name, limit in by_name(dimensions).items():
         for size in (wanted or {}).get(name, _SIZES):
             if limit.admits(size):
-                yield f"{name}={size}", fresh(joint, dimensions, {**at_example, name: size}, generator)
+                yield f"{name}={size}", draw_inputs(joint, dimensions, {**at_example, name: size}, generator)
     for dtype in _DTYPES:
         if any(t.is_floating_point() and t.dtype != dtype for t in example.values()):
             yield str(dtype).removeprefix("torch."), cast(example, dtype)

@@ -74,7 +74,7 @@ def recall_failure(trial: Trial, rule: Rule) -> Finding | None:
                 return True
         return False
 
-    found = Memory(trial.joint, rule.name).recalled(fails)
+    found = Memory(trial.joint, rule.name).recall(fails)
     if found is None:
         return None
     finding = at[pack(found)]

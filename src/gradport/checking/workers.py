@@ -133,7 +133,7 @@ def _ask_here(examination: Examination, rules: Sequence[Rule], tell: Callable[[M
             tell(("told", rule.name, [late(rule.name, examination.deadline)], []))
             continue
         tell(("asking", rule.name, limit))
-        with memory.recorded() as memories, quiet():
+        with memory.record_changes() as memories, quiet():
             findings = ask_rule(trial, rule, limit)
         tell(("told", rule.name, findings, memories))
 

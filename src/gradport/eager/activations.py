@@ -1,7 +1,7 @@
-"""Activations: what a module inside a Subject returns, by name, with its gradient.
+"""Activations: the results of modules inside a Subject, by name, with their gradients.
 
-`layer4.output` is what the module `layer4` returns, `layer4.output.0` the first of a tuple, `layer4.output#1` that of
-its second call.
+`layer4.output` is the result of the module `layer4`, `layer4.output.0` the first element of a tuple, `layer4.output#1`
+the result of its second call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from gradport.errors import SpecError
 from gradport.subject.leaves import leaves, replace_leaves
 
-__all__ = ["Activation", "keep_activations", "parse_activation", "require_met", "track_modules"]
+__all__ = ["Activation", "keep_activations", "parse_activation", "require_activations", "track_modules"]
 
 _NAME = re.compile(r"(?P<module>.+?)\.output(?:#(?P<call>\d+))?(?:\.(?P<leaf>.+))?")
 
@@ -27,10 +27,10 @@ class Activation:
     """One tensor that one call of a module returns.
 
     Attributes:
-        name: as the user writes it.
+        name: the name in user code.
         module: path of the module.
-        call: which call of it, from 0.
-        leaf: key path within what it returns, "" for the tensor itself.
+        call: index of the call, from 0.
+        leaf: key path within the result; "" for the result itself.
     """
 
     name: str
@@ -40,36 +40,36 @@ class Activation:
 
 
 def parse_activation(name: str, modules: Mapping[str, torch.nn.Module]) -> Activation | None:
-    """What a name says, or None where it names no activation of these modules."""
-    said = _NAME.fullmatch(name)
-    if said is None or said["module"] not in modules:
+    """Parses the name of an activation; None if it is not an activation of these modules."""
+    match = _NAME.fullmatch(name)
+    if match is None or match["module"] not in modules:
         return None
-    return Activation(name, said["module"], int(said["call"] or 0), said["leaf"] or "")
+    return Activation(name, match["module"], int(match["call"] or 0), match["leaf"] or "")
 
 
 @contextlib.contextmanager
 def keep_activations(
     wanted: Sequence[Activation], modules: Mapping[str, torch.nn.Module], gradients: bool
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """While open, fills a mapping of each wanted activation's name with its tensor.
+    """While open, fills a mapping from the names of the wanted activations to their tensors.
 
     Args:
-        wanted: what to keep.
+        wanted: the activations to keep.
         modules: by path.
-        gradients: whether `.grad` of each is wanted after the backward; one that needs no gradient becomes a leaf.
+        gradients: keep `.grad` of each activation; an activation that requires no gradient becomes a leaf.
     """
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     with contextlib.ExitStack() as stack:
         for module in dict.fromkeys(activation.module for activation in wanted):
             own = [activation for activation in wanted if activation.module == module]
-            handle = modules[module].register_forward_hook(_Hook(own, found, gradients))
+            handle = modules[module].register_forward_hook(_Hook(own, tensors, gradients))
             stack.callback(handle.remove)
-        yield found
+        yield tensors
 
 
 @contextlib.contextmanager
 def track_modules(modules: Mapping[str, torch.nn.Module]) -> Iterator[Sequence[str]]:
-    """While open, a sequence of the paths of the modules that are being called, the innermost last."""
+    """Yields the paths of the modules that are running, innermost last; updated while open."""
     paths = {module: path for path, module in modules.items() if path}
     stack: list[str] = []
 
@@ -92,26 +92,26 @@ def track_modules(modules: Mapping[str, torch.nn.Module]) -> Iterator[Sequence[s
             handle.remove()
 
 
-def require_met(wanted: Sequence[Activation], found: Mapping[str, torch.Tensor]) -> None:
-    """Asked after the forward.
+def require_activations(wanted: Sequence[Activation], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Checks after the forward that every wanted activation has a tensor.
 
     Raises:
-        SpecError: a wanted activation was not met.
+        SpecError: an activation has none.
     """
     for activation in wanted:
-        if activation.name not in found:
+        if activation.name not in tensors:
             raise SpecError(
-                f"{activation.name!r} is not met: {activation.module!r} is not called that often, "
-                "or returns no floating-point tensor there."
+                f"The activation {activation.name!r} does not exist: the module {activation.module!r} is called "
+                f"at most {activation.call} times, or its result has no such tensor."
             )
 
 
 class _Hook:
-    """Counts the calls of one module and keeps what is wanted of each."""
+    """Counts the calls of one module and keeps its wanted activations."""
 
-    def __init__(self, wanted: Sequence[Activation], found: dict[str, torch.Tensor], gradients: bool) -> None:
+    def __init__(self, wanted: Sequence[Activation], tensors: dict[str, torch.Tensor], gradients: bool) -> None:
         self._wanted = wanted
-        self._found = found
+        self._found = tensors
         self._gradients = gradients
         self._calls = 0
 
@@ -125,7 +125,7 @@ class _Hook:
         return result
 
     def _keep(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor that the call goes on with: a copy, so that what writes into it leaves the kept one alone."""
+        """Keeps a tensor; returns a copy for the rest of the call: in-place writes must not change the kept one."""
         if self._gradients and tensor.is_floating_point():
             if tensor.requires_grad:
                 tensor.retain_grad()

@@ -1,8 +1,8 @@
-"""Discrete branches: where a run in float64 rounds, compares or chooses otherwise than a run at the working dtype.
+"""Discrete decisions: where a run in float64 rounds, compares or selects differently from a run in the working dtype.
 
-Both runs are watched operator by operator; what is counted are the elements of roundings, signs, comparisons and
-indices, and the elements on which the backward of a clamp decides. One comparison that tips over may move every
-gradient of a deep network; it is one element all the same.
+Both runs are recorded operator by operator. The count has the elements of roundings, signs, comparisons and indices,
+and the elements where the backward of a clamp decides. One different comparison may change every gradient of a deep
+network; it still counts as one element.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from gradport.compat.torch.modes import TorchDispatchMode
 from gradport.compat.torch.operators import name_of
 
-__all__ = ["Branches", "differing"]
+__all__ = ["Branches", "differing_share"]
 
 _ROUNDING = {"round", "floor", "ceil", "trunc", "sign", "sgn", "heaviside"}
 _COMPARING = {"gt", "ge", "lt", "le", "eq", "ne", "signbit"}
@@ -24,10 +24,10 @@ _CHOOSING |= {f"max_pool{n}d_with_indices" for n in (1, 2, 3)} | {"searchsorted"
 
 
 class Branches(TorchDispatchMode):
-    """While open, keeps what every discrete operator gives.
+    """While open, records the result of every discrete operator.
 
     Attributes:
-        seen: in order, one tensor for each: whole numbers, booleans or indices.
+        seen: one tensor per operator, in order: rounded numbers, booleans or indices.
     """
 
     def __init__(self) -> None:
@@ -37,17 +37,17 @@ class Branches(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Runs the operator."""
+        """Runs the operator and records its decision."""
         result = func(*args, **(kwargs or {}))
-        taken = _decision_of(name_of(func).rstrip("_"), args, result)
-        if taken is not None:
-            self.seen.append(taken.detach().clone())
+        decision = _decision_of(name_of(func).rstrip("_"), args, result)
+        if decision is not None:
+            self.seen.append(decision.detach().clone())
         return result
 
 
-def differing(first: Branches, second: Branches) -> float | None:
-    """The share of the elements of discrete operators that differ; None where there are none, 1 where the runs did not
-    even call the same ones."""
+def differing_share(first: Branches, second: Branches) -> float | None:
+    """The share of elements that differ between two runs; None if there are none, 1 if the runs called different
+    operators."""
     if len(first.seen) != len(second.seen) or any(
         a.shape != b.shape for a, b in zip(first.seen, second.seen, strict=False)
     ):
@@ -60,14 +60,14 @@ def differing(first: Branches, second: Branches) -> float | None:
 
 
 def _decision_of(name: str, args: tuple[Any, ...], result: Any) -> torch.Tensor | None:
-    """What an operator decided, or None where it decides nothing."""
+    """The decision of an operator as a tensor; None if it does not decide."""
     if name in _ROUNDING or name in _COMPARING:
         return result if isinstance(result, torch.Tensor) else None
     if name in _CHOOSING:
-        found = result if isinstance(result, (tuple, list)) else (result,)
-        return next((t for t in found if isinstance(t, torch.Tensor) and not t.is_floating_point()), None)
-    decided = _DECIDED.get(name)
-    return None if decided is None else decided(*args)
+        results = result if isinstance(result, (tuple, list)) else (result,)
+        return next((t for t in results if isinstance(t, torch.Tensor) and not t.is_floating_point()), None)
+    rule = _DECIDED.get(name)
+    return None if rule is None else rule(*args)
 
 
 _DECIDED: dict[str, Callable[..., torch.Tensor]] = {

@@ -1,8 +1,8 @@
-"""torch.cond, scan and while_loop: their bodies get every tensor that they read as an operand.
+"""torch.cond, scan and while_loop: every tensor that a body reads becomes an operand.
 
-torch's own operators see operands only; a weight that a branch closes over would be a constant without a gradient.
-torch.compile lifts them where torch calls a body in eager; here the operator is called directly, so that traces and
-random numbers follow it, and lifting is done beforehand: a body is run once to see what it reads.
+torch's operators differentiate only operands; a weight in a branch's closure would be a constant without a gradient.
+In eager, torch.compile lifts such tensors. Here the operator is called without compilation, so that traces and random
+numbers work, and the tensors are lifted before: a first run of the body finds the tensors that it reads.
 
 Source: https://docs.pytorch.org/docs/stable/cond.html
 """
@@ -24,7 +24,7 @@ __all__ = ["Lifting", "bodies", "control_flow", "in_body"]
 
 @contextlib.contextmanager
 def control_flow() -> Iterator[None]:
-    """While open, operators with bodies take what their bodies close over as operands."""
+    """While open, tensors in the closures of operator bodies are passed as operands; torch does not compile them."""
     with skip_compilation(), Lifting():
         yield
 
@@ -35,7 +35,7 @@ def bodies(graph_module: torch.fx.GraphModule) -> list[torch.fx.GraphModule]:
 
 
 class Lifting(TorchFunctionMode):
-    """While open, operators with bodies take what their bodies close over as operands."""
+    """While open, tensors in the closures of operator bodies are passed as operands."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -45,11 +45,11 @@ class Lifting(TorchFunctionMode):
 
 
 def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any) -> Any:
-    given = tuple(operands)
-    leaves, spec = tree_flatten(given)
+    structure = tuple(operands)
+    leaves, spec = tree_flatten(structure)
     branches = [_Body(branch, lambda *flat: tree_unflatten(flat, spec)) for branch in (true_fn, false_fn)]
     read = _tensors_read_by([(branch, tuple(leaves)) for branch in branches])
-    results = _hop.cond(pred, *(branch.fed(read) for branch in branches), (*leaves, *_distinct(read, leaves)))
+    results = _hop.cond(pred, *(branch.bind(read) for branch in branches), (*leaves, *_copy_operands(read, leaves)))
     return tree_unflatten(results, branches[0].spec)
 
 
@@ -57,16 +57,19 @@ def _scan(combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> A
     body = _Body(combine_fn)
     read = _tensors_read_by([(body, (*init, *(x[0] for x in xs), *additional_inputs))])
     return _hop.scan(
-        body.fed(read), list(init), list(xs), (*additional_inputs, *_distinct(read, (*init, *xs, *additional_inputs)))
+        body.bind(read),
+        list(init),
+        list(xs),
+        (*additional_inputs, *_copy_operands(read, (*init, *xs, *additional_inputs))),
     )
 
 
 def _while_loop(cond_fn: Any, body_fn: Any, carried_inputs: Any, additional_inputs: Any = ()) -> Any:
     test, body = _Body(cond_fn), _Body(body_fn)
-    given = (*carried_inputs, *additional_inputs)
-    read = _tensors_read_by([(test, given), (body, given)])
-    given_too = (*additional_inputs, *_distinct(read, given))
-    return _hop.while_loop(test.fed(read, alone=True), body.fed(read), carried_inputs, given_too)
+    operands = (*carried_inputs, *additional_inputs)
+    read = _tensors_read_by([(test, operands), (body, operands)])
+    extra = (*additional_inputs, *_copy_operands(read, operands))
+    return _hop.while_loop(test.bind(read, single=True), body.bind(read), carried_inputs, extra)
 
 
 _hop = torch.ops.higher_order
@@ -81,10 +84,10 @@ def in_body() -> bool:
 
 
 class _Body:
-    """A body as torch's operators want one: flat tensors in, a tuple of tensors out.
+    """A body in the form of torch's operators: flat tensors in, a tuple of tensors out.
 
     Attributes:
-        spec: the structure of what it gave last.
+        spec: the structure of the last result.
     """
 
     def __init__(self, function: Callable[..., Any], structured: Callable[..., Any] | None = None) -> None:
@@ -96,44 +99,44 @@ class _Body:
         global _depth
         _depth += 1
         try:
-            with Lifting():  # torch closes the one that called the operator
+            with Lifting():  # torch disables the mode that called the operator
                 results, self.spec = tree_flatten(self._function(*self._structured(*operands)))
         finally:
             _depth -= 1
         return tuple(results)
 
-    def fed(self, read: tuple[torch.Tensor, ...], *, alone: bool = False) -> Callable[..., Any]:
-        """The same with further arguments that stand for what it read; `alone`: it gives its one result."""
+    def bind(self, read: tuple[torch.Tensor, ...], *, single: bool = False) -> Callable[..., Any]:
+        """The body with an extra argument for each tensor it reads; `single`: returns its only result, no tuple."""
 
-        def fed(*operands: Any) -> Any:
+        def bound(*operands: Any) -> Any:
             own, stand_ins = operands[: len(operands) - len(read)], operands[len(operands) - len(read) :]
             with _Replacing(dict(zip(map(id, read), stand_ins, strict=True))):
                 results = self(*own)
-            return results[0] if alone else results
+            return results[0] if single else results
 
-        return fed
+        return bound
 
 
 def _tensors_read_by(calls: Sequence[tuple[_Body, tuple[Any, ...]]]) -> tuple[torch.Tensor, ...]:
-    """The tensors that the bodies read beside their operands, in order of first use."""
-    found: dict[int, torch.Tensor] = {}
+    """The tensors that the bodies read besides their operands, in order of first use."""
+    tensors: dict[int, torch.Tensor] = {}
     for body, operands in calls:
-        own = tree_map_only(torch.Tensor, torch.Tensor.detach, operands)  # a body may close over an operand as well
+        own = tree_map_only(torch.Tensor, torch.Tensor.detach, operands)  # a body may also close over an operand
         reading = _Reading(own)
         with torch.no_grad(), reading:
             body(*own)
-        found |= {id(tensor): tensor for tensor in reading.read}
-    return tuple(found.values())
+        tensors |= {id(tensor): tensor for tensor in reading.read}
+    return tuple(tensors.values())
 
 
-def _distinct(read: tuple[torch.Tensor, ...], operands: Sequence[Any]) -> tuple[torch.Tensor, ...]:
-    """The tensors that a body reads, an operand among them copied: torch takes none of them twice."""
-    taken = {id(operand) for operand in operands}
-    return tuple(tensor.clone() if id(tensor) in taken else tensor for tensor in read)
+def _copy_operands(read: tuple[torch.Tensor, ...], operands: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+    """The tensors that a body reads; operands among them are copied, since torch rejects duplicates."""
+    own = {id(operand) for operand in operands}
+    return tuple(tensor.clone() if id(tensor) in own else tensor for tensor in read)
 
 
 class _Reading(TorchFunctionMode):
-    """Notes the tensors that come from outside."""
+    """Records the tensors that come from outside."""
 
     def __init__(self, operands: tuple[Any, ...]) -> None:
         super().__init__()

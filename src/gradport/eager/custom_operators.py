@@ -1,8 +1,8 @@
-"""Operators of `torch.library`, treated as custom Functions are: each has a name in the file, a Region, and a slow
-reference where its kernel is one that no trace can follow.
+"""Operators of `torch.library`, handled as custom Functions: each has a name in the file, a Region, and a slow
+reference if its kernel cannot be traced.
 
-A trace runs the reference, or else the Python body of the operator, in the place of the operator. The backward is the
-one that its author registered.
+A trace runs the reference, or else the operator's Python body, in place of the operator. The backward is the registered
+backward.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
     "ReferencedOperators",
     "has_operator_references",
     "has_reference_of_operator",
-    "refer",
+    "register_reference",
     "stand_in_of",
     "stand_in_of_function",
 ]
@@ -39,24 +39,24 @@ _REFERENCES: dict[Any, Callable[..., Any]] = {}
 
 
 def stand_in_of(value: Any) -> Any:
-    """The class that stands for a `custom_op`, `torch.ops.<name>` or an overload; None for anything else."""
+    """The class that represents a `custom_op`, `torch.ops.<name>` or an overload; None for any other value."""
     operator = operator_of(value)
     return None if operator is None else _stand_in(operator)
 
 
 def stand_in_of_function(function: type) -> Any:
-    """The class that stands for the operator whose backward torch runs by this Function; None for a user's Function."""
+    """The class of the operator whose registered backward torch runs as this Function; None for a user's Function."""
     operator = operator_of_function(function)
     if operator is None:
         return None
-    found = _stand_in(operator)
-    found.backward = staticmethod(backward_of_operator(function))
-    return found
+    stand_in = _stand_in(operator)
+    stand_in.backward = staticmethod(backward_of_operator(function))
+    return stand_in
 
 
 @functools.cache
 def _stand_in(operator: Any) -> Any:
-    """A Function in name alone: its module is the operator's namespace, its name the operator's."""
+    """A Function class with the operator's name; its module is the operator's namespace."""
     namespace, name = name_of_operator(operator)
     members = {
         "__module__": namespace,
@@ -69,18 +69,18 @@ def _stand_in(operator: Any) -> Any:
 
 
 def _body(operator: Any) -> Callable[..., Any] | None:
-    """What a trace runs in the place of an operator; None where there is nothing that it can follow."""
+    """The function that a trace runs in place of an operator; None if there is none."""
     return _REFERENCES.get(operator) or python_body(operator)
 
 
-def refer(stand_in: Any, slow: Callable[..., Any]) -> None:
-    """Registers a slow reference of the operator that the class stands for."""
+def register_reference(stand_in: Any, slow: Callable[..., Any]) -> None:
+    """Registers a slow reference for the operator of a class."""
     _REFERENCES[stand_in.operator] = slow
     stand_in.forward = staticmethod(slow)
 
 
 def has_reference_of_operator(stand_in: Any) -> bool:
-    """Whether a reference stands for the operator."""
+    """Whether the operator of a class has a reference."""
     return getattr(stand_in, "operator", None) in _REFERENCES
 
 
@@ -90,10 +90,10 @@ def has_operator_references() -> bool:
 
 
 class NoBody(Exception):
-    """An operator is called that has neither a Python body nor a reference.
+    """A called operator has neither a Python body nor a reference.
 
     Attributes:
-        stand_in: the class that stands for it.
+        stand_in: the operator's class.
     """
 
     def __init__(self, stand_in: Any) -> None:
@@ -102,22 +102,22 @@ class NoBody(Exception):
 
 
 class Observer(Protocol):
-    """What a trace does around the call of an operator."""
+    """A trace's hook around calls of operators."""
 
     def operator(self, stand_in: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        """Runs it, and gives its results."""
+        """Runs the operator; returns its results."""
         ...
 
 
 class CustomOperators(TorchDispatchMode):
-    """For a trace: runs what each operator is written with in its place.
+    """For a trace: runs the reference or the Python body of each operator in its place.
 
     Args:
-        observer: sees each call.
-        rows: the operators that the table of operators has a row for; they stay.
+        observer: its hook runs around each call.
+        rows: the operators with a row in the operator table; they stay.
 
     Raises:
-        NoBody: an operator has nothing that a trace can follow.
+        NoBody: an operator has neither.
     """
 
     supports_higher_order_operators = True
@@ -137,16 +137,16 @@ class CustomOperators(TorchDispatchMode):
         body = _body(func)
         if body is None:
             raise NoBody(stand_in)
-        given = fill_defaults(func, args, kwargs)
+        arguments = fill_defaults(func, args, kwargs)
         with self:
-            return self._observer.operator(stand_in, given, functools.partial(body, *args, **kwargs))
+            return self._observer.operator(stand_in, arguments, functools.partial(body, *args, **kwargs))
 
 
 class ReferencedOperators(TorchDispatchMode):
-    """For eager: runs the reference of an operator where the operator itself fails.
+    """For eager: runs the reference of an operator if the operator itself fails.
 
     Attributes:
-        replaced: the classes that stand for those operators.
+        replaced: the classes of these operators.
     """
 
     def __init__(self) -> None:
@@ -162,6 +162,6 @@ class ReferencedOperators(TorchDispatchMode):
             return func(*args, **kwargs)
         try:
             return func(*args, **kwargs)
-        except Exception:  # what the user did wrong fails in the reference as well
+        except Exception:  # the user's own mistakes also fail in the reference
             self.replaced.add(_stand_in(func))
             return slow(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Which dimensions are dynamic: torch.export's `dynamic_shapes`, or the same flat by input name, made one table."""
+"""The table of dynamic dimensions, from torch.export's `dynamic_shapes` or the same flat by input name."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["Dimension", "Dimensions", "by_name", "resolve_dimensions"]
 
 @dataclasses.dataclass(frozen=True)
 class Dimension:
-    """A dynamic dimension: its name and the sizes it may take (maximum None: no limit)."""
+    """A dynamic dimension: its name and its limits (maximum None: no limit)."""
 
     name: str
     minimum: int = 0
     maximum: int | None = None
 
     def admits(self, size: int) -> bool:
-        """Whether this size was declared."""
+        """Whether the size is within the limits."""
         return size >= self.minimum and (self.maximum is None or size <= self.maximum)
 
 
 Dimensions = dict[str, dict[int, Dimension]]
-"""Input name (argument or target) to axis to its dynamic dimension."""
+"""For each input (argument or target) by name: its dynamic dimensions by axis."""
 
 
 def by_name(dimensions: Dimensions) -> dict[str, Dimension]:
@@ -40,11 +40,11 @@ def by_name(dimensions: Dimensions) -> dict[str, Dimension]:
 
 
 def resolve_dimensions(joint: Joint, dynamic_shapes: Any) -> Dimensions:
-    """One table of the dynamic dimensions; equal names are one dimension, wherever they stand.
+    """The table of dynamic dimensions; equal names are one dimension, in any input.
 
     Raises:
-        SpecError: a name that is no input, an axis the input does not have, a dimension of a kind that is not
-            supported, or two examples that give one dimension different sizes.
+        SpecError: a name is not an input, an axis does not exist, a dimension is of an unsupported kind, or two
+            examples give one dimension different sizes.
     """
     table: Dimensions = {}
     leaves = [*joint.arguments, *joint.targets]
@@ -58,7 +58,7 @@ def resolve_dimensions(joint: Joint, dynamic_shapes: Any) -> Dimensions:
 
 
 def _assign(joint: Joint, leaves: list[Argument], dynamic_shapes: Any) -> list[tuple[Argument, Any]]:
-    """Each tensor leaf with what was said about it."""
+    """Each tensor leaf with its entry of `dynamic_shapes`."""
     if isinstance(dynamic_shapes, Mapping):
         by_name = dict(dynamic_shapes)
     elif isinstance(dynamic_shapes, (tuple, list)):
@@ -87,7 +87,7 @@ def _position(joint: Joint, root: str) -> int:
 
 
 def _spec_of(leaf: Argument, by_name: Mapping[str, Any]) -> Any:
-    """What was said about one leaf: under its own name, or inside what was said about its root."""
+    """The entry of a leaf: under its own name, or inside the entry of its root argument."""
     if leaf.name in by_name:
         return by_name[leaf.name]
     spec = by_name.get(leaf.of)
@@ -98,7 +98,7 @@ def _spec_of(leaf: Argument, by_name: Mapping[str, Any]) -> Any:
         try:
             spec = spec[key] if isinstance(spec, Mapping) else spec[int(key)]
         except (KeyError, IndexError, ValueError, TypeError):
-            raise SpecError(f"dynamic_shapes says nothing that fits the input {leaf.name!r}.") from None
+            raise SpecError(f"dynamic_shapes has no entry that fits the input {leaf.name!r}.") from None
     return spec
 
 
@@ -118,9 +118,9 @@ def _axes(argument: Argument, spec: Any) -> dict[int, Dimension]:
     for axis, dimension in entries:
         if not isinstance(axis, int) or not -rank <= axis < rank:
             raise SpecError(f"dynamic_shapes names dimension {axis!r} of {argument.name!r}, which has {rank}.")
-        found = _dimension(argument, axis % rank, dimension)
-        if found is not None:
-            axes[axis % rank] = found
+        resolved = _dimension(argument, axis % rank, dimension)
+        if resolved is not None:
+            axes[axis % rank] = resolved
     return axes
 
 
@@ -148,8 +148,8 @@ def _dimension(argument: Argument, axis: int, dimension: Any) -> Dimension | Non
     if isinstance(dimension, torch.export.Dim):
         if type(dimension) is not torch.export.Dim:
             raise SpecError(
-                f"Dimension {axis} of {argument.name!r} is {dimension}, derived from another; "
-                "give it a name of its own."
+                f"Dimension {axis} of {argument.name!r} is {dimension}, derived from another dimension; "
+                "give it its own name."
             )
         maximum = dimension.max
         unlimited = not isinstance(maximum, int) or maximum >= 2**31 - 1

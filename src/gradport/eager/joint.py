@@ -1,7 +1,7 @@
 """A Subject as one function of named tensors: arguments, targets and state in; outputs, loss and gradients out.
 
-The gradients are those that `loss.backward()` leaves in `.grad`: the backward that the author wrote, reentrant
-checkpoints included. Tracing and the eager reference both run this function, so they mean the same by construction.
+The gradients are those that `loss.backward()` leaves in `.grad`: custom backwards and reentrant checkpoints included.
+Tracing and the eager reference both run this function, so both compute the same by construction.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from gradport.compat.torch.checkpoints import track_recomputations
 from gradport.compat.torch.tensors import version_of
-from gradport.eager.activations import Activation, keep_activations, parse_activation, require_met
+from gradport.eager.activations import Activation, keep_activations, parse_activation, require_activations
 from gradport.eager.control_flow import control_flow
 from gradport.eager.randomness import Randomness
 from gradport.eager.state import State, find_state
@@ -35,20 +35,20 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class CallResults:
-    """What one call gave.
+    """The results of one call.
 
     Attributes:
         outputs: every tensor of the result by output name, in order.
-        loss: the scalar that was differentiated, or None.
-        gradients: for each wanted slot its gradient; None where the backward gives none and the slot was not named
-            one by one (where it was, zeros).
+        loss: the differentiated scalar, or None.
+        gradients: the gradient of each wanted slot; None if the backward returns none (zeros if the slot was named
+            explicitly).
         seeded: names of the outputs that took a cotangent.
-        buffers: every buffer as the call leaves it, by name.
-        updates: names of the buffers that the call is seen to change (a kernel of eager may write without a trace).
-        activations: the activations that are wanted as outputs, by name.
-        random: the standard draws that the call took, by name, in order.
-        distributions: of each draw.
-        new_state: for a training step, what each slot of its state becomes.
+        buffers: every buffer after the call, by name.
+        updates: names of the buffers that visibly changed (an eager kernel may write without changing the version).
+        activations: the activations requested as outputs, by name.
+        random: the standard draws of the call, by name, in order.
+        distributions: the distribution of each draw.
+        new_state: for a training step, the new value of each state slot.
     """
 
     outputs: dict[str, torch.Tensor]
@@ -64,22 +64,22 @@ class CallResults:
 
 
 class Joint:
-    """A Subject made callable on named tensors.
+    """A Subject as a callable of named tensors.
 
     Attributes:
         subject: the Subject.
-        arguments, targets: the tensor leaves that go in, in graph order.
+        arguments, targets: the tensor leaves, in graph order.
         statics: the other leaves, which are fixed.
         state: parameters and buffers by name.
-        wanted: the slots whose gradients are wanted, in order.
-        explicit: the wanted slots that were named one by one (a missing gradient of theirs is zeros).
-        moving: the parameters and buffers that are state, which a call gives anew; none but in a training step.
+        wanted: the slots with requested gradients, in order.
+        explicit: the wanted slots that were named explicitly (a missing gradient is zeros).
+        moving: the parameters and buffers that a training step updates; empty otherwise.
     """
 
     moving: frozenset[Slot] = frozenset()
 
     proof_runs: int = 0
-    """How many runs one after the other prove it, where each starts from the state of the one before."""
+    """Number of consecutive runs in the proof; each starts from the state of the previous run."""
 
     def __init__(self, subject: Subject) -> None:
         bound = bind(subject)
@@ -90,7 +90,7 @@ class Joint:
         self.state: State = find_state(subject.target, _callables(bound))
         self._modules = self.state.modules()
         function = isinstance(subject.target, type) and issubclass(subject.target, torch.autograd.Function)
-        self._target: Callable[..., Any] = _late(subject.target) if function else subject.target
+        self._target: Callable[..., Any] = _call_apply(subject.target) if function else subject.target
         reached = Reached(
             subject.name,
             self.arguments,
@@ -99,7 +99,7 @@ class Joint:
             lambda name: self.activation(name) is not None,
         )
         self.wanted, self.explicit = resolve_wrt(subject.wrt, reached)
-        # the subject's code may ask for the gradient of an argument whose example requires one, as in torch
+        # user code may read the gradient of an argument whose example requires one, as in torch
         self._marked = {argument.name for argument in self.arguments if _requires_gradient(argument.value)}
         self._example = {
             "args": subject.args,
@@ -116,19 +116,19 @@ class Joint:
         return slots
 
     def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Joint:
-        """The same with these tensors as its example; absent slots keep theirs, and so does what is wanted."""
+        """The same Joint with these tensors as its example; absent slots keep theirs, `wrt` stays."""
         wanted = [f"param.{slot.name}" if slot.role == Role.PARAMETER else slot.name for slot in self.wanted]
-        made = Joint(self._subject_at(tensors).replace(wrt=wanted or None))
-        made.explicit = self.explicit
-        return made
+        moved = Joint(self._subject_at(tensors).replace(wrt=wanted or None))
+        moved.explicit = self.explicit
+        return moved
 
     def for_trace(self) -> Joint:
         """The same function in the form that a trace takes: numbers of its state are tensors. Here the Joint itself."""
         return self
 
     def _subject_at(self, tensors: Mapping[Slot, torch.Tensor]) -> Subject:
-        """The Subject with these tensors among its arguments and targets."""
-        args, kwargs, targets = self._placed(self.examples() | dict(tensors))
+        """The Subject with these tensors as arguments and targets."""
+        args, kwargs, targets = self._place(self.examples() | dict(tensors))
         return self.subject.replace(args=args, kwargs=kwargs, targets=targets, inputs=None)
 
     def __call__(
@@ -137,20 +137,21 @@ class Joint:
         cotangent: Callable[[str, torch.Tensor], torch.Tensor],
         random: Callable[[], Randomness] | None = None,
     ) -> CallResults:
-        """Runs forward and, where gradients are wanted, backward.
+        """Runs forward and, if gradients are requested, backward.
 
         Args:
-            tensors: a tensor for every slot; absent slots take their example.
-            cotangent: asked for the cotangent of an output, given its name and the output.
-            random: makes what the call's random numbers go through; None: torch's generator.
+            tensors: a tensor for every slot; absent slots use their example.
+            cotangent: returns the cotangent of an output, given its name and the output.
+            random: returns the mode that draws the call's random numbers; None: torch's generator.
 
         Raises:
-            ExportError: no gradient can be asked for (nothing differentiable, a loss that is no scalar).
+            ExportError: no output requires a gradient, or the loss does not.
+            SpecError: the loss is not a scalar.
         """
         leaves = {slot: self._leaf(slot, tensor) for slot, tensor in (self.examples() | dict(tensors)).items()}
-        given = {slot.name: leaf for slot, leaf in leaves.items() if slot.role in (Role.PARAMETER, Role.BUFFER)}
-        versions = {name: version_of(given[name]) for name in self.state.buffers}
-        state = dict(given)
+        held = {slot.name: leaf for slot, leaf in leaves.items() if slot.role in (Role.PARAMETER, Role.BUFFER)}
+        versions = {name: version_of(held[name]) for name in self.state.buffers}
+        state = dict(held)
         drawn = random() if random is not None else None
         wanted, named = self._activations()
         every = list(dict.fromkeys([*wanted.values(), *named]))
@@ -162,12 +163,12 @@ class Joint:
             keep_activations(every, self._modules, bool(self.wanted)) as activations,
         ):
             outputs, loss, seeded = self.state.call(
-                state, lambda: self._run(leaves, cotangent, lambda: require_met(every, activations))
+                state, lambda: self._run(leaves, cotangent, lambda: require_activations(every, activations))
             )
         updates = tuple(
             name
             for name, version in versions.items()
-            if state[name] is not given[name] or version_of(state[name]) != version
+            if state[name] is not held[name] or version_of(state[name]) != version
         )
         leaves |= {slot: activations[slot.name] for slot in wanted}
         gradients = {slot: self._gradient(slot, leaves[slot]) for slot in self.wanted}
@@ -183,21 +184,21 @@ class Joint:
             drawn.distributions if drawn is not None else {},
         )
 
-    def listed(self, results: CallResults) -> dict[Port, torch.Tensor]:
-        """The outputs of a graph of this call, in their order: loss, outputs, gradients, new state."""
-        found = {} if results.loss is None else {Port.own(Role.LOSS, "loss"): results.loss.reshape(())}
-        for name, value in self.chosen(results).items():
-            found[Port.own(Role.ACTIVATION if name in results.activations else Role.OUTPUT, name)] = value
-        found |= {
+    def list_outputs(self, results: CallResults) -> dict[Port, torch.Tensor]:
+        """The graph outputs of a call, in order: loss, outputs, gradients, new state."""
+        outputs = {} if results.loss is None else {Port.own(Role.LOSS, "loss"): results.loss.reshape(())}
+        for name, value in self.select_outputs(results).items():
+            outputs[Port.own(Role.ACTIVATION if name in results.activations else Role.OUTPUT, name)] = value
+        outputs |= {
             Port(Role.GRADIENT, slot): gradient for slot, gradient in results.gradients.items() if gradient is not None
         }
-        return found | {Port(Role.NEW_STATE, slot): value for slot, value in results.new_state.items()}
+        return outputs | {Port(Role.NEW_STATE, slot): value for slot, value in results.new_state.items()}
 
-    def chosen(self, results: CallResults) -> dict[str, torch.Tensor]:
-        """The outputs that the graph gives: all without a loss, none with it, or those asked for, activations too.
+    def select_outputs(self, results: CallResults) -> dict[str, torch.Tensor]:
+        """The outputs in the graph: those in `outputs`, activations included; by default all without a loss, none with.
 
         Raises:
-            SpecError: `outputs` names what is no output.
+            SpecError: `outputs` has a name that is not an output.
         """
         wanted = self.subject.outputs
         if wanted is None:
@@ -214,15 +215,15 @@ class Joint:
         return {name: known[name] for name in _as_list(wanted)}
 
     def activation(self, name: str) -> Activation | None:
-        """The activation that a name means, or None."""
+        """The activation with this name, or None."""
         return parse_activation(name, self._modules)
 
     def _activations(self) -> tuple[dict[Slot, Activation], list[Activation]]:
-        """Those that are differentiated by, and those that `outputs` names."""
+        """The activations in `wrt`, by slot, and the activations in `outputs`."""
         by_slot = {slot: self.activation(slot.name) for slot in self.wanted if slot.role == Role.ACTIVATION}
         outputs = [] if self.subject.outputs in (None, "all") else _as_list(self.subject.outputs)
-        named = [found for name in outputs if (found := self.activation(name)) is not None]
-        return {slot: found for slot, found in by_slot.items() if found is not None}, named
+        named = [activation for name in outputs if (activation := self.activation(name)) is not None]
+        return {slot: activation for slot, activation in by_slot.items() if activation is not None}, named
 
     def _gradient(self, slot: Slot, leaf: torch.Tensor) -> torch.Tensor | None:
         if leaf.grad is None and slot in self.explicit:
@@ -241,9 +242,9 @@ class Joint:
         cotangent: Callable[[str, torch.Tensor], torch.Tensor],
         require_all: Callable[[], None],
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None, tuple[str, ...]]:
-        # a fresh tensor each call: the subject may write into what it is given, as into any non-leaf
-        given = {s: leaf.clone() if s.role in (Role.ARGUMENT, Role.TARGET) else leaf for s, leaf in leaves.items()}
-        outputs, loss = self._evaluated(given)
+        # new tensors for each call: the subject may write into its arguments, as into any non-leaf
+        inputs = {s: leaf.clone() if s.role in (Role.ARGUMENT, Role.TARGET) else leaf for s, leaf in leaves.items()}
+        outputs, loss = self._evaluate(inputs)
         require_all()
         if not self.wanted:
             return outputs, loss, ()
@@ -253,32 +254,32 @@ class Joint:
             return outputs, loss, ()
         seeds = {name: value for name, value in outputs.items() if value.requires_grad and differentiable(value)}
         if not seeds:
-            raise self._nothing_differentiable("no output of it requires a gradient")
+            raise self._nothing_differentiable("no output requires a gradient")
         torch.autograd.backward(list(seeds.values()), [cotangent(name, value) for name, value in seeds.items()])
         return outputs, None, tuple(seeds)
 
     def forward(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
-        """Outputs and loss of one forward call under autograd, on these tensors exactly as they are.
+        """Outputs and loss of one forward call under autograd, on the given tensors without copies.
 
-        Layouts, aliases and graphs of the tensors are the caller's; absent slots take their example.
+        Layouts, aliases and autograd graphs of the tensors stay; absent slots use their example.
         """
         placed = self.examples() | dict(tensors)
         with torch.enable_grad(), control_flow():
-            return self.with_state(placed, lambda: self._evaluated(placed))
+            return self.with_state(placed, lambda: self._evaluate(placed))
 
     def with_state(self, tensors: Mapping[Slot, torch.Tensor], body: Callable[[], T]) -> T:
-        """Runs `body` while the parameters and buffers among `tensors` stand in for the subject's own."""
+        """Runs `body` with the parameters and buffers among `tensors` in place of the subject's own."""
         state = {slot.name: tensor for slot, tensor in tensors.items() if slot.role in (Role.PARAMETER, Role.BUFFER)}
         result: T = self.state.call(state, body)
         return result
 
-    def _evaluated(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
-        args, kwargs, targets = self._placed(tensors)
+    def _evaluate(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        args, kwargs, targets = self._place(tensors)
         result = self._target(*args, **kwargs)
         outputs = _name_outputs(result)
         return outputs, self._loss(result, outputs, targets)
 
-    def _placed(self, leaves: Mapping[Slot, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    def _place(self, leaves: Mapping[Slot, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
         by_path: dict[Any, object] = {}
         for kind, arguments in ((Role.ARGUMENT, self.arguments), (Role.TARGET, self.targets)):
             for argument in arguments:
@@ -287,8 +288,8 @@ class Joint:
         structure = replace_leaves(self._example, by_path)
         return structure["args"], structure["kwargs"], structure["targets"]
 
-    def through(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Joint:
-        """The same with its target called through `wrap` (torch.compile, say)."""
+    def wrap_target(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Joint:
+        """The same Joint with its target wrapped by `wrap` (such as torch.compile)."""
         twin = copy.copy(self)
         vars(twin)["_target"] = wrap(self._target)
         return twin
@@ -300,12 +301,12 @@ class Joint:
         if isinstance(loss, str):
             if loss not in outputs:
                 raise SpecError(
-                    f"loss={loss!r} names no output of {self.subject.name}; its outputs are {', '.join(outputs)}."
+                    f"loss={loss!r} is not an output of {self.subject.name}; its outputs are {', '.join(outputs)}."
                 )
             return outputs[loss]
         value = loss(result, **targets) if isinstance(targets, Mapping) else loss(result, *targets)
         if not isinstance(value, torch.Tensor):
-            raise SpecError(f"The loss of {self.subject.name} gave {type(value).__name__}, not a tensor.")
+            raise SpecError(f"The loss of {self.subject.name} returned {type(value).__name__}, not a tensor.")
         return value
 
     def _require_scalar(self, loss: torch.Tensor) -> None:
@@ -315,18 +316,18 @@ class Joint:
                 "or leave `loss` out and give cotangents)."
             )
         if not loss.requires_grad:
-            raise self._nothing_differentiable("its loss requires no gradient")
+            raise self._nothing_differentiable("the loss requires no gradient")
 
     def _nothing_differentiable(self, why: str) -> ExportError:
         file, line = source_of(self.subject.target)
         return ExportError(
             f"{self.subject.name} ({file}:{line}) has no gradient with respect to "
-            f"{', '.join(slot.name for slot in self.wanted)}: {why}. Ask for another `wrt`, or for the forward only."
+            f"{', '.join(slot.name for slot in self.wanted)}: {why}. Choose another `wrt`, or export only the forward."
         )
 
 
 def every_gradient(subject: Subject) -> str:
-    """The `wrt` that means every gradient there is: inputs, parameters, or all where there are both."""
+    """The `wrt` of every available gradient: "inputs", "parameters", or "all" if there are both."""
     joint = Joint(subject.replace(wrt=None))
     floating = any(differentiable(argument.value) for argument in joint.arguments)
     trained = any(tensor.requires_grad for tensor in joint.state.parameters.values())
@@ -339,7 +340,7 @@ def copies(tensors: Mapping[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor]:
 
 
 def cast(tensors: Mapping[Slot, torch.Tensor], dtype: torch.dtype) -> dict[Slot, torch.Tensor]:
-    """The floating-point tensors in another dtype, complex ones with parts of it, the others as they are."""
+    """Casts floating-point tensors to another dtype, complex tensors to its complex dtype; others stay."""
 
     def one(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_complex():
@@ -353,8 +354,8 @@ def _requires_gradient(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.requires_grad
 
 
-def _late(function: Any) -> Callable[..., Any]:
-    """A Function's `apply`, looked up at every call, as a user's code does."""
+def _call_apply(function: Any) -> Callable[..., Any]:
+    """Calls a Function's `apply`, looked up at every call as in user code."""
     return lambda *args, **kwargs: function.apply(*args, **kwargs)
 
 
@@ -362,7 +363,7 @@ def _name_outputs(result: Any) -> dict[str, torch.Tensor]:
     outputs: dict[str, torch.Tensor] = {}
     for name, value in output_leaves(result):
         if name in outputs:
-            raise ExportError(f"Two outputs go by the name {name!r}; give their containers distinct keys.")
+            raise ExportError(f"Two outputs have the name {name!r}; give their containers distinct keys.")
         outputs[name] = value
     return outputs
 

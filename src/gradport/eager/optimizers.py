@@ -1,7 +1,7 @@
-"""torch's own optimizers on given tensors: the state that one starts from, and one step of it, eager or traced.
+"""torch's own optimizers on given tensors: the starting state, and one step, eager or traced.
 
-In a trace the learning rate, the count of steps and whatever else eager keeps as a Python number are tensors without
-dimensions in float64, as Python's own numbers are, so that the step rounds where eager rounds.
+In a trace the learning rate, the step count and all other Python numbers of eager are float64 tensors without
+dimensions, so that the step rounds as in eager.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from torch.overrides import TorchFunctionMode
 from gradport.compat.torch.tensors import version_of
 from gradport.errors import SpecError
 
-__all__ = ["BEGAN", "eager_step", "group_names", "require_carried", "starting_state", "trace_step"]
+__all__ = ["BEGAN", "eager_step", "group_names", "require_exportable_optimizer", "starting_state", "trace_step"]
 
 _REFUSED = {
-    "LBFGS": "it calls the loss again and searches along a line, as often as the values ask for",
-    "SparseAdam": "it takes sparse gradients, which ONNX has none of",
+    "LBFGS": "its line search evaluates the loss as often as the values require",
+    "SparseAdam": "it needs sparse gradients, which ONNX does not have",
 }
 
 ParameterState = dict[str, Any]
 
 BEGAN = "began"
-"""Entry of a parameter's state whose first step is another one than the rest: 0 before it, then 1. SGD leaves the
-dampening out of its first step."""
+"""State entry of a parameter whose first step differs from later steps: 0 before the first step, then 1. SGD applies no
+dampening in its first step."""
 
 
-def require_carried(optimizer: torch.optim.Optimizer) -> None:
-    """Refuses by name what cannot be one graph.
+def require_exportable_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """Refuses optimizers whose step cannot be one graph.
 
     Raises:
-        SpecError: says which optimizer and why.
+        SpecError: names the optimizer and the reason.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise SpecError(f"optimizer is {type(optimizer).__name__}; give an instance of a torch.optim.Optimizer class.")
     for cls in type(optimizer).__mro__:
         if cls.__module__.startswith("torch.optim") and cls.__name__ in _REFUSED:
             raise SpecError(
-                f"{type(optimizer).__name__} cannot be carried: {_REFUSED[cls.__name__]}; use Adam or AdamW."
+                f"{type(optimizer).__name__} cannot be exported: {_REFUSED[cls.__name__]}; use Adam or AdamW."
             )
 
 
 def group_names(optimizer: torch.optim.Optimizer) -> list[str]:
-    """Names of the learning rates: `lr`, or `lr_<group>` where there are several, by the group's `name` or index."""
+    """Names of the learning rates: `lr`; with several groups `lr_<group>`, by the group's `name` or index."""
     groups = optimizer.param_groups
     if len(groups) == 1:
         return ["lr"]
@@ -58,10 +58,10 @@ def group_names(optimizer: torch.optim.Optimizer) -> list[str]:
 
 
 def starting_state(optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, ParameterState]:
-    """What a step of each parameter starts from: its state, or where it has taken no step, what its first one begins
-    with. Found by one step on copies with gradients of zero, whose first assignments are kept.
+    """The state before the next step, per parameter: its own state, or the initial state if it has taken no step. The
+    initial state is recorded in a step on copies with zero gradients: the first assignment of each entry.
 
-    An entry that the first step leaves behind without having begun with it (the momentum of SGD) begins as zeros.
+    An entry that the first step creates after it moves the parameter (SGD's momentum) starts as zeros.
     """
     copies: dict[torch.Tensor, torch.Tensor] = {}
     for group in optimizer.param_groups:
@@ -76,14 +76,14 @@ def starting_state(optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, Param
         for key, value in optimizer.state.get(parameter, {}).items():
             twin.state[copy][key] = _copy(value)
     twin.step()
-    found = {parameter: dict(twin.state[copy].first) for parameter, copy in copies.items()}
-    for parameter in _beginning_otherwise(optimizer):
-        found[parameter][BEGAN] = torch.zeros(())
-    return found
+    starts = {parameter: dict(twin.state[copy].first) for parameter, copy in copies.items()}
+    for parameter in _with_special_first_step(optimizer):
+        starts[parameter][BEGAN] = torch.zeros(())
+    return starts
 
 
-def _beginning_otherwise(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """The parameters whose first step is still to come and another one than the rest."""
+def _with_special_first_step(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """The parameters that have taken no step and whose first step differs from later steps."""
     if not isinstance(optimizer, torch.optim.SGD):
         return []
     groups = [group for group in optimizer.param_groups if group["momentum"] and group["dampening"]]
@@ -98,17 +98,17 @@ def eager_step(
     rates: list[torch.Tensor],
     clip_grad_norm: float | None,
 ) -> dict[torch.Tensor, ParameterState]:
-    """One step as torch takes it.
+    """Runs one step of torch's optimizer, in place on the given tensors.
 
     Args:
-        optimizer: whose class and hyperparameters are meant; it is left alone.
-        parameters: each of its parameters to the tensor that moves in its place, `.grad` set.
-        state: of each parameter; left alone.
+        optimizer: its class and hyperparameters are used; it is not changed.
+        parameters: for each parameter, the tensor that is updated in its place; `.grad` is set.
+        state: the state of each parameter; not changed.
         rates: learning rate of each group.
-        clip_grad_norm: as for `torch.nn.utils.clip_grad_norm_`.
+        clip_grad_norm: as in `torch.nn.utils.clip_grad_norm_`.
 
     Returns:
-        The new state of each parameter; the parameters' tensors have moved.
+        The new state of each parameter.
     """
     twin = _twin(optimizer, parameters)
     for group, rate in zip(twin.param_groups, rates, strict=True):
@@ -128,11 +128,13 @@ def _new_state(
     parameters: Mapping[torch.Tensor, torch.Tensor],
     state: Mapping[torch.Tensor, ParameterState],
 ) -> dict[torch.Tensor, ParameterState]:
-    found = {parameter: dict(twin.state[tensor]) for parameter, tensor in parameters.items() if tensor in twin.state}
+    new_state = {
+        parameter: dict(twin.state[tensor]) for parameter, tensor in parameters.items() if tensor in twin.state
+    }
     for parameter, entries in state.items():
-        if BEGAN in entries and parameter in found:
-            found[parameter][BEGAN] = torch.ones_like(entries[BEGAN])
-    return found
+        if BEGAN in entries and parameter in new_state:
+            new_state[parameter][BEGAN] = torch.ones_like(entries[BEGAN])
+    return new_state
 
 
 def trace_step(
@@ -142,13 +144,13 @@ def trace_step(
     rates: list[torch.Tensor],
     clip_grad_norm: float | None,
 ) -> dict[torch.Tensor, ParameterState]:
-    """The same in a trace, tensor by tensor; numbers are tensors here, also in the state that comes back."""
+    """As `eager_step`, in a trace, tensor by tensor; numbers are tensors, also in the returned state."""
     twin = _twin(optimizer, parameters)
     for group, rate in zip(twin.param_groups, rates, strict=True):
         group["lr"] = rate.double()
         group.update({key: False for key in ("foreach", "fused") if key in group})
         if isinstance(twin, (torch.optim.RAdam, torch.optim.ASGD)):
-            group["capturable"] = True  # these choose by a number, and in that form without a branch
+            group["capturable"] = True  # otherwise they branch on a number
     began = {parameters[parameter]: entries[BEGAN] for parameter, entries in state.items() if BEGAN in entries}
     twin.param_groups = [one for group in twin.param_groups for one in _split_by_dampening(group, began)]
     for parameter, entries in state.items():
@@ -161,7 +163,7 @@ def trace_step(
 
 
 def _split_by_dampening(group: dict[str, Any], began: Mapping[torch.Tensor, torch.Tensor]) -> list[dict[str, Any]]:
-    """A group as groups of one parameter each, whose dampening is 0 until it has begun."""
+    """Splits a group into groups of one parameter each; the dampening is 0 until the first step is done."""
     if not any(parameter in began for parameter in group["params"]):
         return [group]
     return [
@@ -175,7 +177,7 @@ def _split_by_dampening(group: dict[str, Any], began: Mapping[torch.Tensor, torc
 
 
 class _First(dict[str, Any]):
-    """A parameter's state that remembers what each entry was first set to."""
+    """A parameter's state that keeps the first value of each entry."""
 
     def __init__(self, parameter: torch.Tensor) -> None:
         super().__init__()
@@ -190,7 +192,7 @@ class _First(dict[str, Any]):
 
 
 def _twin(optimizer: torch.optim.Optimizer, parameters: Mapping[torch.Tensor, torch.Tensor]) -> torch.optim.Optimizer:
-    """An optimizer like this one, without state, on other tensors; its parameters without a stand-in are left out."""
+    """A copy of an optimizer without state, on other tensors; parameters without a tensor are left out."""
     twin: torch.optim.Optimizer = object.__new__(type(optimizer))
     twin.__dict__.update(optimizer.__dict__)
     twin.__dict__.pop("step", None)  # a scheduler's wrapper would step the original
@@ -203,7 +205,7 @@ def _twin(optimizer: torch.optim.Optimizer, parameters: Mapping[torch.Tensor, to
 
 
 def _is_blank(entries: ParameterState) -> bool:
-    """Whether nothing but zeros stands there: then torch begins without a state, and so does this."""
+    """Whether all entries are zero: torch then starts without a state."""
     if BEGAN in entries:
         return not entries[BEGAN]
     return all(isinstance(value, torch.Tensor) and not value.any() for value in entries.values())
@@ -214,7 +216,7 @@ def _copy(value: Any) -> Any:
 
 
 def _wide(value: Any) -> Any:
-    """A number's tensor in float64, which is what Python counts in."""
+    """A scalar tensor in float64, the precision of Python numbers; other values are copied."""
     if isinstance(value, torch.Tensor) and value.dim() == 0 and value.is_floating_point():
         return value.detach().double()
     return _copy(value)
@@ -227,9 +229,9 @@ def _clip(tensors: Any, norm: float | None) -> None:
 
 @contextlib.contextmanager
 def _numbers_as_tensors(cls: type) -> Iterator[None]:
-    """Lets the code of an optimizer compute with tensors where it reads numbers of them.
+    """While open, an optimizer's code computes with tensors in place of numbers.
 
-    `.item()` gives the tensor itself; `min`, `max` and `math` of the modules that the class is written in know tensors.
+    `.item()` returns the tensor; `min`, `max` and `math` in the modules of the class accept tensors.
     """
     steps = [vars(base)["step"] for base in cls.__mro__ if "step" in vars(base)]
     modules = [inspect.unwrap(step).__globals__ for step in steps]
@@ -238,13 +240,13 @@ def _numbers_as_tensors(cls: type) -> Iterator[None]:
         for names in modules:
             for name, shadow in shadows.items():
                 if name in ("min", "max") or names.get(name) is math:
-                    stack.enter_context(_standing_in(names, name, shadow))
+                    stack.enter_context(_replace_name(names, name, shadow))
         stack.enter_context(_TensorNumbers())
         yield
 
 
 @contextlib.contextmanager
-def _standing_in(names: dict[str, Any], name: str, shadow: Any) -> Iterator[None]:
+def _replace_name(names: dict[str, Any], name: str, shadow: Any) -> Iterator[None]:
     missing = object()
     before = names.get(name, missing)
     names[name] = shadow
@@ -258,7 +260,7 @@ def _standing_in(names: dict[str, Any], name: str, shadow: Any) -> Iterator[None
 
 
 class _TensorNumbers(TorchFunctionMode):
-    """While open, `alpha=`, `value=` and `.item()` take and give tensors without dimensions."""
+    """While open, `alpha=` and `value=` accept tensors without dimensions, and `.item()` returns one."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

@@ -1,10 +1,10 @@
-"""Random numbers as tensors that come from outside: every draw of a Subject becomes a function of standard draws.
+"""Random numbers as tensors from outside: every draw of a Subject becomes a function of standard draws.
 
-Torch draws inside operators (`bernoulli_`, `randn_like`, dropout). Here each is written with uniform numbers on [0, 1)
-or standard normal ones of the same shape, which a source supplies: fresh ones, those of an earlier call, or the inputs
-of a graph. So a call can be repeated, traced, and held against a graph, bit for bit.
+torch draws inside operators (`bernoulli_`, `randn_like`, dropout). Here each draw is computed from uniform numbers on
+[0, 1) or standard normal numbers of the same shape. A source supplies them: new draws, those of an earlier call, or
+graph inputs. So a call can be repeated, traced, and compared with a graph, bit for bit.
 
-`Expected` puts its mean in the place of each draw instead: dropout becomes the identity, normal noise its mean.
+`Expected` replaces each draw by its mean: dropout becomes the identity, normal noise its mean.
 """
 
 from __future__ import annotations
@@ -20,12 +20,21 @@ from gradport.compat.torch.modes import TorchDispatchMode
 from gradport.compat.torch.operators import Absent
 from gradport.compat.torch.operators import aten as _aten
 
-__all__ = ["DISTRIBUTIONS", "Expected", "Randomness", "Supplied", "draw_by", "draw_from", "seed_generators", "standard"]
+__all__ = [
+    "DISTRIBUTIONS",
+    "Expected",
+    "Randomness",
+    "Supplied",
+    "draw_by",
+    "draw_from",
+    "draw_standard",
+    "seed_generators",
+]
 
 DISTRIBUTIONS = ("uniform", "normal")
 
 Source = Callable[[str, str, Sequence[Any], torch.dtype], torch.Tensor]
-"""Asked for a standard draw, given its name, distribution, shape and dtype."""
+"""Returns a standard draw, given its name, distribution, shape and dtype."""
 
 Ask = Callable[[str, Sequence[Any], torch.dtype], torch.Tensor]
 
@@ -36,20 +45,21 @@ _MEANS: dict[Any, Callable[..., Any]] = {}
 
 @contextlib.contextmanager
 def seed_generators(seed: int) -> Iterator[None]:
-    """While open, torch's generators begin at this seed; afterwards they are where they were."""
+    """While open, torch's generators use this seed; their states are restored on exit."""
     on_cuda = torch.cuda.is_initialized()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_cuda else []):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a traceback where there is no CUDA
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a traceback without CUDA
         if on_cuda:
             torch.cuda.manual_seed_all(seed)
         yield
 
 
 class Randomness(TorchDispatchMode):
-    """While open, draws go through a table instead of through torch's generator.
+    """While open, draws use a table of rules instead of torch's generator.
 
     Attributes:
-        drawn: the standard draws of the call by name, in order; their distributions stand in `distributions`.
+        drawn: the standard draws of the call by name, in order.
+        distributions: the distribution of each draw, by name.
     """
 
     supports_higher_order_operators = True
@@ -61,7 +71,7 @@ class Randomness(TorchDispatchMode):
 
 
 class Supplied(Randomness):
-    """Every draw is a function of standard draws that `source` gives."""
+    """Computes every draw from standard draws of `source`."""
 
     def __init__(self, source: Source) -> None:
         super().__init__()
@@ -78,7 +88,7 @@ class Supplied(Randomness):
     def _ask(self, distribution: str, shape: Sequence[Any], dtype: torch.dtype) -> torch.Tensor:
         recomputation = running_recomputation()
         again = None if recomputation is None else recomputation.next_draw()
-        if again is not None:  # a checkpoint that runs its forward anew draws the same numbers
+        if again is not None:  # a recomputed checkpoint draws the same numbers
             return self.drawn[f"random_{again}"]
         name = f"random_{len(self.drawn)}"
         self.drawn[name] = self._source(name, distribution, shape, dtype)
@@ -87,7 +97,7 @@ class Supplied(Randomness):
 
 
 class Expected(Randomness):
-    """The mean in the place of every draw."""
+    """Replaces every draw by its mean."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -96,24 +106,26 @@ class Expected(Randomness):
         return func(*args, **(kwargs or {})) if rule is None else rule(*args, **(kwargs or {}))
 
 
-def standard(distribution: str, shape: Sequence[int], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
-    """Uniform numbers on [0, 1), or standard normal ones."""
+def draw_standard(
+    distribution: str, shape: Sequence[int], dtype: torch.dtype, generator: torch.Generator
+) -> torch.Tensor:
+    """Draws uniform numbers on [0, 1), or standard normal numbers."""
     draw = torch.rand if distribution == "uniform" else torch.randn
     return draw(list(shape), generator=generator, dtype=dtype)
 
 
 def draw_by(generator: torch.Generator) -> Callable[[], Randomness]:
-    """Fresh draws of a generator."""
-    return lambda: Supplied(lambda name, kind, shape, dtype: standard(kind, shape, dtype, generator))
+    """Makes each call draw new numbers from a generator."""
+    return lambda: Supplied(lambda name, kind, shape, dtype: draw_standard(kind, shape, dtype, generator))
 
 
 def draw_from(drawn: Mapping[str, torch.Tensor]) -> Callable[[], Randomness]:
-    """The draws of an earlier call, in the dtype that is asked for."""
+    """Makes each call repeat the draws of an earlier call, in the requested dtype."""
     return lambda: Supplied(lambda name, kind, shape, dtype: drawn[name].to(dtype))
 
 
 def _draw(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers how an operator's draw is made from standard ones: `rule(ask, *args, **kwargs)`."""
+    """Registers a rule that computes an operator's draw from standard draws: `rule(ask, *args, **kwargs)`."""
 
     def register(rule: Callable[..., Any]) -> Callable[..., Any]:
         _DRAWS.update({overload: rule for overload in overloads if not isinstance(overload, Absent)})
@@ -123,7 +135,7 @@ def _draw(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def _mean(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers an operator's mean: `rule(*args, **kwargs)`."""
+    """Registers a rule for the mean of an operator's draw: `rule(*args, **kwargs)`."""
 
     def register(rule: Callable[..., Any]) -> Callable[..., Any]:
         _MEANS.update({overload: rule for overload in overloads if not isinstance(overload, Absent)})
@@ -136,7 +148,7 @@ def _floating(dtype: torch.dtype | None) -> torch.dtype:
     return torch.get_default_dtype() if dtype is None or not dtype.is_floating_point else dtype
 
 
-# --- coins: https://docs.pytorch.org/docs/stable/generated/torch.bernoulli.html, true where a uniform number is below p
+# --- Bernoulli: true where a uniform number is below p; https://docs.pytorch.org/docs/stable/generated/torch.bernoulli.html
 
 
 @_draw(_aten.bernoulli.default)
@@ -177,13 +189,13 @@ def _rrelu_functional(
     training: bool = False,
     generator: Any = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The slope of a negative element is uniform between the limits, their middle in evaluation.
+    """The slope of negative elements is uniform between the limits; in eval mode it is their mean.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RReLU.html
     """
     if not training:
-        return _with_slope(self, torch.full_like(self, (lower + upper) / 2))[0], noise.clone()
-    return _with_slope(self, lower + (upper - lower) * ask("uniform", self.shape, self.dtype))
+        return _apply_slope(self, torch.full_like(self, (lower + upper) / 2))[0], noise.clone()
+    return _apply_slope(self, lower + (upper - lower) * ask("uniform", self.shape, self.dtype))
 
 
 @_draw(_aten.rrelu_with_noise.default)
@@ -193,15 +205,15 @@ def _rrelu(ask: Ask, self: torch.Tensor, noise: torch.Tensor, *limits: Any, **op
     return result
 
 
-def _with_slope(self: torch.Tensor, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _apply_slope(self: torch.Tensor, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     slope = torch.where(self > 0, torch.ones_like(slope), slope)
     return self * slope, slope
 
 
-# --- uniform and normal numbers, moved and stretched
+# --- uniform and normal numbers, shifted and scaled
 
 
-def _like(self: torch.Tensor, options: Mapping[str, Any]) -> torch.dtype:
+def _dtype_like(self: torch.Tensor, options: Mapping[str, Any]) -> torch.dtype:
     return options.get("dtype") or self.dtype
 
 
@@ -212,7 +224,7 @@ def _rand(ask: Ask, size: Sequence[Any], **options: Any) -> torch.Tensor:
 
 @_draw(_aten.rand_like.default)
 def _rand_like(ask: Ask, self: torch.Tensor, **options: Any) -> torch.Tensor:
-    return ask("uniform", self.shape, _like(self, options)).clone()
+    return ask("uniform", self.shape, _dtype_like(self, options)).clone()
 
 
 @_draw(_aten.uniform_.default)
@@ -232,7 +244,7 @@ def _randn(ask: Ask, size: Sequence[Any], **options: Any) -> torch.Tensor:
 
 @_draw(_aten.randn_like.default)
 def _randn_like(ask: Ask, self: torch.Tensor, **options: Any) -> torch.Tensor:
-    return ask("normal", self.shape, _like(self, options)).clone()
+    return ask("normal", self.shape, _dtype_like(self, options)).clone()
 
 
 @_draw(_aten.normal_.default)
@@ -268,7 +280,7 @@ def _normal_sized(ask: Ask, mean: float, std: float, size: Sequence[Any], **opti
 
 @_draw(_aten.exponential_.default)
 def _exponential_(ask: Ask, self: torch.Tensor, lambd: float = 1, *, generator: Any = None) -> torch.Tensor:
-    """By the inverse of its distribution function, `-log(1 - u) / lambda`.
+    """Draws by the inverse distribution function, `-log(1 - u) / lambda`.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.exponential_.html
     """
@@ -282,24 +294,24 @@ def _randint(ask: Ask, high: int, size: Sequence[Any], **options: Any) -> torch.
 
 @_draw(_aten.randint.low)
 def _randint_low(ask: Ask, low: int, high: int, size: Sequence[Any], **options: Any) -> torch.Tensor:
-    """The whole part of a uniform number on [low, high), in float64 so that large ranges are whole."""
+    """The floor of a uniform number on [low, high), in float64, so that large ranges are exact."""
     whole = (ask("uniform", size, torch.float64) * (high - low)).floor() + low
     return whole.to(options.get("dtype") or torch.int64)
 
 
 @_draw(_aten.randint_like.default)
 def _randint_like(ask: Ask, self: torch.Tensor, high: int, **options: Any) -> torch.Tensor:
-    return _randint_low(ask, 0, high, self.shape, dtype=_like(self, options))
+    return _randint_low(ask, 0, high, self.shape, dtype=_dtype_like(self, options))
 
 
 @_draw(_aten.randint_like.low_dtype)
 def _randint_like_low(ask: Ask, self: torch.Tensor, low: int, high: int, **options: Any) -> torch.Tensor:
-    return _randint_low(ask, low, high, self.shape, dtype=_like(self, options))
+    return _randint_low(ask, low, high, self.shape, dtype=_dtype_like(self, options))
 
 
 @_draw(_aten.randperm.default)
 def _randperm(ask: Ask, n: int, **options: Any) -> torch.Tensor:
-    """The order of uniform numbers."""
+    """The argsort of uniform numbers."""
     return ask("uniform", [n], torch.float32).argsort().to(options.get("dtype") or torch.int64)
 
 
@@ -307,8 +319,8 @@ def _randperm(ask: Ask, n: int, **options: Any) -> torch.Tensor:
 
 
 @_mean(_aten.native_dropout.default)
-def _no_dropout(input: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The identity; its backward multiplies by mask / (1 - p), so the mask is 1 - p."""
+def _mean_dropout(input: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The identity; the backward multiplies by mask / (1 - p), so the mask is 1 - p."""
     return input.clone(), torch.full_like(input, 1.0 if train is False else 1 - p)
 
 
@@ -334,7 +346,7 @@ def _mean_randn(size: Sequence[Any], **options: Any) -> torch.Tensor:
 
 @_mean(_aten.randn_like.default)
 def _mean_randn_like(self: torch.Tensor, **options: Any) -> torch.Tensor:
-    return torch.zeros_like(self, dtype=_like(self, options))
+    return torch.zeros_like(self, dtype=_dtype_like(self, options))
 
 
 @_mean(_aten.normal_.default)
@@ -349,7 +361,7 @@ def _mean_rand(size: Sequence[Any], **options: Any) -> torch.Tensor:
 
 @_mean(_aten.rand_like.default)
 def _mean_rand_like(self: torch.Tensor, **options: Any) -> torch.Tensor:
-    return torch.full_like(self, 0.5, dtype=_like(self, options))
+    return torch.full_like(self, 0.5, dtype=_dtype_like(self, options))
 
 
 @_mean(_aten.uniform_.default)
@@ -366,7 +378,7 @@ def _mean_rrelu_functional(
     training: bool = False,
     generator: Any = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return _with_slope(self, torch.full_like(self, (lower + upper) / 2))
+    return _apply_slope(self, torch.full_like(self, (lower + upper) / 2))
 
 
 @_mean(_aten.rrelu_with_noise.default)

@@ -1,7 +1,7 @@
-"""Functions whose code no trace can follow (CUDA, Triton, C++), each with a slow reference in torch beside it.
+"""References: slow torch versions of Functions that cannot be traced (CUDA, Triton, C++).
 
-A trace runs the reference in the Function's place, and so does eager where the Function itself cannot run. Where it
-can, eager runs the Function, so that the proof of an export is a proof of the reference, forward and backward.
+A trace runs the reference in place of the Function; so does eager if the Function cannot run. Otherwise eager runs the
+Function, so the proof of an export also proves the reference, forward and backward.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from gradport.compat.torch.functions import FunctionCall, Hooks
-from gradport.eager.custom_operators import has_reference_of_operator, refer, stand_in_of
+from gradport.eager.custom_operators import has_reference_of_operator, register_reference, stand_in_of
 from gradport.errors import TargetError
 from gradport.subject.subject import as_function
 from gradport.subject.wrt import differentiable
@@ -30,22 +30,22 @@ _REFERENCES: weakref.WeakKeyDictionary[type, _Reference] = weakref.WeakKeyDictio
 def reference(function: object) -> Callable[[Slow], Slow]:
     """Registers a slow reference: `@gradport.reference(Fn)` above a torch function of the same arguments.
 
-    For an operator of `torch.library` the reference stands for the forward, and the registered backward stays. For a
-    Function the gradient of the reference, which torch's autograd finds, stands for the backward of `Fn`; where that is
-    not the derivative (a straight-through one), let the reference call a plain `autograd.Function` of its own.
+    For an operator of `torch.library` the reference replaces the forward, and the registered backward stays. For a
+    Function the reference also replaces the backward: its gradient is computed by autograd. If the Function's gradient
+    is not the derivative (straight-through), let the reference call its own plain `autograd.Function`.
 
     Args:
-        function: an `autograd.Function` class, or its `.apply`; or an operator: what `torch.library.custom_op` gave,
-            or `torch.ops.<namespace>.<name>`.
+        function: an `autograd.Function` class, or its `.apply`; or an operator: the result of
+            `torch.library.custom_op`, or `torch.ops.<namespace>.<name>`.
 
     Raises:
-        TargetError: it is neither.
+        TargetError: `function` is neither.
     """
     operator = stand_in_of(function)
     if operator is not None:
 
         def register_operator(slow: Slow) -> Slow:
-            refer(operator, slow)
+            register_reference(operator, slow)
             return slow
 
         return register_operator
@@ -64,19 +64,18 @@ def reference(function: object) -> Callable[[Slow], Slow]:
 
 
 def has_reference(function: type) -> bool:
-    """Whether a reference stands for the Function, or for the operator whose class this is."""
+    """Whether the Function, or the operator of this class, has a reference."""
     return function in _REFERENCES or has_reference_of_operator(function)
 
 
 class ReferenceHooks(Hooks):
-    """Runs references in the place of their Functions, forward and backward.
+    """Runs references in place of their Functions, forward and backward.
 
     Args:
-        always: whether a reference runs wherever there is one (a trace cannot follow the Function); else only where
-            the Function itself fails.
+        always: run every reference (for a trace); otherwise only if the Function itself fails.
 
     Attributes:
-        replaced: the Functions in whose place a reference ran.
+        replaced: the Functions that a reference replaced.
     """
 
     def __init__(self, *, always: bool) -> None:
@@ -84,36 +83,36 @@ class ReferenceHooks(Hooks):
         self._always = always
 
     def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
-        """The Function's forward, or that of its reference."""
+        """Runs the Function's forward, or its reference's."""
         reference = _REFERENCES.get(call.function)
         if reference is None:
             return run()
         if not self._always:
-            with contextlib.suppress(Exception):  # what the user did wrong fails in the reference as well
+            with contextlib.suppress(Exception):  # the user's own mistakes also fail in the reference
                 return run()
         self.replaced.add(call.function)
         call.context._gradport_reference = reference
         return reference.forward(call.context, *call.args)
 
     def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
-        """The Function's own, unless a reference ran: that has saved what it needs."""
+        """Runs the Function's `setup_context`, unless a reference ran: it has already saved its tensors."""
         if _reference_of(call.context) is None:
             run()
 
     def backward(self, context: Any, cotangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        """The Function's backward, or that of the reference that ran."""
+        """Runs the Function's backward, or that of the reference that ran."""
         reference = _reference_of(context)
         return run() if reference is None else reference.backward(context, *cotangents)
 
 
 def _reference_of(context: Any) -> _Reference | None:
-    found: _Reference | None = vars(context).get("_gradport_reference")
-    return found
+    reference: _Reference | None = vars(context).get("_gradport_reference")
+    return reference
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reference:
-    """A reference as the methods of a Function; its backward is autograd of a second run."""
+    """A reference as methods of a Function; the backward differentiates a second run by autograd."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -145,11 +144,13 @@ def _as_methods(slow: Callable[..., Any]) -> _Reference:
             for result, cotangent in zip(results if isinstance(results, tuple) else (results,), cotangents, strict=True)
             if isinstance(result, torch.Tensor) and result.requires_grad and cotangent is not None
         ]
-        found = iter(
+        gradients = iter(
             torch.autograd.grad([r for r, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True)
             if pairs and leaves
             else [None] * len(leaves)
         )
-        return tuple(next(found) if isinstance(value, torch.Tensor) and value.requires_grad else None for value in args)
+        return tuple(
+            next(gradients) if isinstance(value, torch.Tensor) and value.requires_grad else None for value in args
+        )
 
     return _Reference(forward, torch.autograd.function.once_differentiable(backward))

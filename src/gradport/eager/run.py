@@ -1,4 +1,4 @@
-"""Runs a Subject in eager torch, and says in the user's terms what its own code rejects."""
+"""Runs a Subject in eager torch, and explains errors of its own code."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from gradport.errors import Error, TargetError
 from gradport.subject.signature import source_of_backward
 from gradport.subject.user_code import place_of_error
 
-__all__ = ["Cotangent", "Drawn", "cotangents_from", "ones", "rejection", "run_eager"]
+__all__ = ["Cotangent", "DrawnCotangents", "cotangents_from", "ones", "rejection", "run_eager"]
 
 _BAD_BACKWARD = re.compile(r"[Ff]unction (?P<name>\w+)Backward returned (?P<what>.*)", re.DOTALL)
 
 
 Cotangent = Callable[[str, torch.Tensor], torch.Tensor]
-"""Asked for the cotangent of an output, given its name and the output."""
+"""Returns the cotangent of an output, given its name and the output."""
 
 
 def run_eager(
@@ -37,18 +37,18 @@ def run_eager(
     hooks: Hooks | None = None,
     operators: contextlib.AbstractContextManager[Any] | None = None,
 ) -> CallResults:
-    """One eager call on copies of `tensors`; nothing the subject writes into is the caller's.
+    """Calls a Joint in eager on copies of `tensors`, so that writes of the subject do not reach the caller's tensors.
 
     Args:
-        joint: what is called.
+        joint: the function to call.
         tensors: a tensor for every slot.
-        cotangent: asked for the cotangent of an output.
-        random: makes what random numbers go through; None: torch's generator.
-        hooks: around custom Functions; None: references run where a Function fails.
-        operators: what sees operators; None: references run where an operator fails.
+        cotangent: returns the cotangent of an output.
+        random: returns the mode that draws random numbers; None: torch's generator.
+        hooks: hooks around custom Functions; None: references run if a Function fails.
+        operators: a mode for operators; None: references run if an operator fails.
 
     Raises:
-        TargetError: the subject's code raised; the message carries its reason and its line.
+        TargetError: the subject's code raised; the message has its reason and its line.
     """
     try:
         with quiet(), function_calls(hooks or ReferenceHooks(always=False)), operators or _operators():
@@ -64,24 +64,24 @@ def _operators() -> contextlib.AbstractContextManager[Any]:
 
 
 def ones(name: str, output: torch.Tensor) -> torch.Tensor:
-    """A cotangent of ones."""
+    """A cotangent of ones, in the shape of the output."""
     return torch.ones_like(output)
 
 
 def cotangents_from(cotangents: Mapping[str, torch.Tensor]) -> Cotangent:
-    """The cotangents of a mapping by output name, in the output's dtype."""
+    """Takes cotangents from a mapping by output name, in the output's dtype."""
     return lambda name, output: cotangents[name].to(output.dtype)
 
 
-class Drawn:
-    """Standard-normal cotangents, in the dtype and shape of the outputs that take one.
+class DrawnCotangents:
+    """Draws standard-normal cotangents, in the dtype and shape of their outputs.
 
     Args:
-        generator: draws.
-        change: what becomes of each.
+        generator: the random generator.
+        change: a function applied to each draw.
 
     Attributes:
-        cotangents: what was drawn, by output name.
+        cotangents: the cotangents by output name.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Drawn:
 def rejection(
     joint: Joint, tensors: Mapping[Slot, torch.Tensor], error: Exception, what: str = "rejects its inputs"
 ) -> TargetError:
-    """The user's own error in one sentence; `what` says what the subject does."""
+    """The error of user code in one sentence; `what` describes the failure."""
     reason = _first_sentence(error)
     place = place_of_error(error)
     bad_backward = _BAD_BACKWARD.search(str(error))
@@ -123,10 +123,10 @@ def rejection(
     if _needs_cuda(error):
         return TargetError(
             f"{joint.subject.name} needs CUDA{where}, which this machine or this torch build does not have "
-            f"({reason}); run it where a GPU is, or give a variant for the CPU."
+            f"({reason}); run it on a machine with a GPU, or use a CPU version."
         )
     return TargetError(
-        f"{joint.subject.name} {what}{where}: {type(error).__name__}: {reason}. They were {_summary(joint)}."
+        f"{joint.subject.name} {what}{where}: {type(error).__name__}: {reason}. The inputs were {_summary(joint)}."
     )
 
 
@@ -142,28 +142,28 @@ def _needs_cuda(error: Exception) -> bool:
 
 
 def _functions_called(joint: Joint, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, type]:
-    """The custom Functions that a call passes through, by name; found by calling once more."""
-    called = _Called()
-    # it fails as before; what was called until then is what we came for
+    """The custom Functions of a call, by name; calls the Joint once more to find them."""
+    called = _CallRecorder()
+    # the call fails again, after the Functions of interest
     with function_calls(called), contextlib.suppress(Exception):
         joint(copies(tensors), ones)
-    return called.found
+    return called.functions
 
 
-class _Called(Hooks):
-    """Notes every Function that is called, by name."""
+class _CallRecorder(Hooks):
+    """Records every called Function, by name."""
 
     def __init__(self) -> None:
-        self.found: dict[str, type] = {}
+        self.functions: dict[str, type] = {}
 
     def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
-        self.found[call.function.__name__] = call.function
+        self.functions[call.function.__name__] = call.function
         return run()
 
 
 def _backward_place(function: type | None) -> str:
     file, line = source_of_backward(function)
-    return f"{file}:{line}" if file else "its source is not known"
+    return f"{file}:{line}" if file else "source unknown"
 
 
 def _summary(joint: Joint) -> str:

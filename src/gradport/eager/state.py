@@ -1,7 +1,7 @@
-"""Finds the parameters and buffers that a target reaches, and runs it with other tensors in their place.
+"""Finds the parameters and buffers that a target uses, and runs it with other tensors in their place.
 
-A target reaches a module by being one, by being a method of one, by being given one as an argument, or by a closure,
-a default, a partial or a module-level name that its code reads; a bare parameter likewise.
+A target uses a module if it is one, is a method of one, or takes one as an argument, or through a closure, a default, a
+partial or a module-level name that its code reads. The same holds for a parameter without a module.
 """
 
 from __future__ import annotations
@@ -24,50 +24,50 @@ _LIBRARIES = ("torch", "numpy", "builtins", "gradport")
 
 
 class State:
-    """The parameters and buffers of everything a target reaches, each under its first name.
+    """The parameters and buffers that a target uses, each under its first name.
 
     Attributes:
-        parameters: name to parameter; a tied weight stands once, under its first name.
-        buffers: name to buffer.
+        parameters: parameters by name; a tied weight occurs once, under its first name.
+        buffers: buffers by name.
     """
 
     def __init__(self, modules: dict[str, torch.nn.Module], loose: dict[str, _Loose]) -> None:
         self._harness = _Harness(modules.values())
-        self._prefixes = prefixes = dict(zip(self._harness.names(), _distinct(modules), strict=True))
+        self._prefixes = prefixes = dict(zip(self._harness.names(), _unique_prefixes(modules), strict=True))
         self._keys: dict[str, str] = {}
         self.parameters: dict[str, torch.Tensor] = {}
         self.buffers: dict[str, torch.Tensor] = {}
-        for found, named in (
+        for table, named in (
             (self.parameters, self._harness.named_parameters()),
             (self.buffers, self._harness.named_buffers()),
         ):
             for key, tensor in named:
                 child, _, rest = key.partition(".")
                 name = _join(prefixes[child], rest)
-                found[name] = tensor
+                table[name] = tensor
                 self._keys[name] = key
         self._loose = {_unused_names(name, self._keys): place for name, place in loose.items()}
         self.parameters |= {name: place.tensor for name, place in self._loose.items()}
         self._held = _tensors_with_holders(self._harness)
 
     def call(self, tensors: dict[str, torch.Tensor], thunk: Callable[[], Any]) -> Any:
-        """Runs `thunk` while `tensors` stand in for the parameters and buffers of these names; a buffer that the call
-        binds to another tensor is that one in `tensors` afterwards."""
+        """Runs `thunk` with `tensors` in place of the parameters and buffers of these names. If the call binds a buffer
+        to another tensor, `tensors` has that tensor afterwards."""
         swapped = {self._keys[name]: tensor for name, tensor in tensors.items() if name in self._keys}
         try:
             with contextlib.ExitStack() as stack:
                 for name, place in self._loose.items():
                     if name in tensors:
-                        stack.enter_context(place.holding(tensors[name]))
+                        stack.enter_context(place.hold(tensors[name]))
                 result = torch.func.functional_call(self._harness, swapped, (thunk,))
         except BaseException:
-            self._restore()  # an interrupt or a time limit may have hit the swap itself
+            self._restore()  # an interrupt or a time limit may stop the swap halfway
             raise
         tensors.update({name: swapped[key] for name, key in self._keys.items() if key in swapped})
         return result
 
     def _restore(self) -> None:
-        """Puts every parameter and buffer back where the user's modules had it; those in place stay untouched."""
+        """Restores every parameter and buffer of the user's modules; those already in place are not touched."""
         for module, name, tensor in self._held:
             if getattr(module, name) is not tensor:
                 setattr(module, name, tensor)
@@ -75,17 +75,17 @@ class State:
             place.restore()
 
     def modules(self) -> dict[str, torch.nn.Module]:
-        """Every module under its path from the target."""
-        found: dict[str, torch.nn.Module] = {}
+        """All modules by their path from the target."""
+        by_path: dict[str, torch.nn.Module] = {}
         for path, module in self._harness.named_modules():
             child, _, rest = path.partition(".")
             if child:
-                found.setdefault(_join(self._prefixes[child], rest), module)
-        return found
+                by_path.setdefault(_join(self._prefixes[child], rest), module)
+        return by_path
 
 
 class _Harness(torch.nn.Module):
-    """One module over all that were found, so that torch's functional_call swaps them together."""
+    """One module that contains all modules, so that torch's functional_call swaps them together."""
 
     def __init__(self, modules: Any) -> None:
         super().__init__()
@@ -100,27 +100,27 @@ class _Harness(torch.nn.Module):
         return thunk()
 
 
-def _distinct(modules: Mapping[str, torch.nn.Module]) -> list[str]:
-    """The prefix of each module; another one where a path of the module is one of a module before it."""
-    taken: set[str] = set()
+def _unique_prefixes(modules: Mapping[str, torch.nn.Module]) -> list[str]:
+    """The prefix of each module, changed if a path of the module equals a path of an earlier module."""
+    used: set[str] = set()
     prefixes = []
     for prefix, module in modules.items():
         paths = [path for path, _ in (*module.named_modules(), *module.named_parameters(), *module.named_buffers())]
-        while any(path in taken for path in (_join(prefix, path) for path in paths)):
+        while any(path in used for path in (_join(prefix, path) for path in paths)):
             prefix += "_2"
-        taken |= {_join(prefix, path) for path in paths}
+        used |= {_join(prefix, path) for path in paths}
         prefixes.append(prefix)
     return prefixes
 
 
-def _unused_names(name: str, taken: Mapping[str, str]) -> str:
-    while name in taken:
+def _unused_names(name: str, used: Mapping[str, str]) -> str:
+    while name in used:
         name += "_2"
     return name
 
 
 class _Loose:
-    """A parameter that is no module's: held by a closure cell or a module-level name."""
+    """A parameter without a module: held by a closure cell or a module-level name."""
 
     def __init__(self, tensor: torch.Tensor, read: Callable[[], Any], write: Callable[[Any], None]) -> None:
         self.tensor = tensor
@@ -128,7 +128,7 @@ class _Loose:
         self._write = write
 
     @contextlib.contextmanager
-    def holding(self, tensor: torch.Tensor) -> Iterator[None]:
+    def hold(self, tensor: torch.Tensor) -> Iterator[None]:
         self._write(tensor)
         try:
             yield
@@ -136,12 +136,12 @@ class _Loose:
             self.restore()
 
     def restore(self) -> None:
-        """Puts the parameter itself back."""
+        """Restores the parameter."""
         self._write(self.tensor)
 
 
 def _tensors_with_holders(harness: torch.nn.Module) -> list[tuple[torch.nn.Module, str, torch.Tensor]]:
-    """Each parameter and buffer with the module that holds it and the name it has there."""
+    """Each parameter and buffer with its module and its name there."""
     return [
         (module, name, tensor)
         for module in harness.modules()
@@ -151,7 +151,7 @@ def _tensors_with_holders(harness: torch.nn.Module) -> list[tuple[torch.nn.Modul
 
 
 def find_state(target: Any, arguments: Mapping[str, Any]) -> State:
-    """Everything with weights that a call of `target` with these named arguments can reach."""
+    """Finds all parameters and buffers that a call of `target` with these named arguments can use."""
     search = _Search()
     search.visit(target, "")
     for name, value in arguments.items():
@@ -160,7 +160,7 @@ def find_state(target: Any, arguments: Mapping[str, Any]) -> State:
 
 
 class _Search:
-    """Walks from a callable to what it refers to; each object once."""
+    """Walks from a callable to the objects it refers to, each object once."""
 
     def __init__(self) -> None:
         self.modules: dict[str, torch.nn.Module] = {}
@@ -243,7 +243,7 @@ def _item_access(mapping: dict[str, Any], key: str) -> tuple[Callable[[], Any], 
 
 
 def _names_read(code: types.CodeType) -> set[str]:
-    """The module-level names that code reads; `norm` in `self.norm` is none."""
+    """The module-level names that code reads; `norm` in `self.norm` does not count."""
     inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
     own = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     return own.union(*map(_names_read, inner))

@@ -1,7 +1,7 @@
-"""A training step as one function of named tensors: a Joint whose state goes in and comes out anew.
+"""A training step as one function of named tensors: a Joint that takes its state and returns the new state.
 
-State is what a step moves: parameters, the buffers that the forward changes, the optimizer's own tensors, gradients
-that are being accumulated. Tracing and eager run the optimizer's own class.
+A step updates its state: parameters, the buffers that the forward changes, the optimizer's tensors, and accumulated
+gradients. Tracing and eager both run the optimizer's own class.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from gradport.compat.torch.functions import function_calls
 from gradport.eager.joint import CallResults, Joint, Slot, copies
-from gradport.eager.optimizers import eager_step, group_names, require_carried, starting_state, trace_step
+from gradport.eager.optimizers import eager_step, group_names, require_exportable_optimizer, starting_state, trace_step
 from gradport.eager.randomness import Expected, Randomness
 from gradport.eager.references import ReferenceHooks
 from gradport.eager.run import rejection
@@ -26,20 +26,20 @@ from gradport.subject.subject import Subject
 __all__ = ["COUNT", "Step"]
 
 COUNT = "accumulated.count"
-"""Name of the state that counts the gradients accumulated so far."""
+"""Name of the state that counts the accumulated gradients."""
 
 
 class Step(Joint):
     """A Subject with a loss and an optimizer.
 
     Args:
-        subject: with a loss; its `wrt` is not looked at.
-        optimizer: a torch optimizer built on the subject's parameters.
+        subject: has a loss; its `wrt` is ignored.
+        optimizer: a torch optimizer on the subject's parameters.
         clip_grad_norm: limit of the gradients' norm, or None.
-        accumulate: how many calls add up their gradients before the optimizer steps.
+        accumulate: number of calls whose gradients are summed before the optimizer steps.
 
     Raises:
-        SpecError: no loss, an optimizer that cannot be carried or is built on other parameters.
+        SpecError: there is no loss, or the optimizer cannot be exported or has other parameters.
     """
 
     def __init__(
@@ -53,22 +53,22 @@ class Step(Joint):
         if subject.loss is None:
             raise SpecError(f"A training step of {subject.name} needs a loss.")
         if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-            raise SpecError(f"accumulate={accumulate!r} is not a number of calls; give a whole number of 1 or more.")
+            raise SpecError(f"accumulate={accumulate!r} is not a number of calls; give an integer of 1 or more.")
         if clip_grad_norm is not None and not (isinstance(clip_grad_norm, (int, float)) and clip_grad_norm > 0):
-            raise SpecError(f"clip_grad_norm={clip_grad_norm!r} is not a limit of a norm; give a number above 0.")
-        require_carried(optimizer)
-        found = Joint(subject.replace(wrt=None))
-        names = {id(tensor): name for name, tensor in found.state.parameters.items()}
+            raise SpecError(f"clip_grad_norm={clip_grad_norm!r} is not a positive number; give a number above 0.")
+        require_exportable_optimizer(optimizer)
+        joint = Joint(subject.replace(wrt=None))
+        names = {id(tensor): name for name, tensor in joint.state.parameters.items()}
         own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         strangers = [parameter for parameter in own if id(parameter) not in names]
         if strangers:
             raise SpecError(
-                f"The optimizer holds {len(strangers)} of {len(own)} parameters that {subject.name} does not reach; "
-                "build it on the parameters of the module that is exported."
+                f"{len(strangers)} of the optimizer's {len(own)} parameters are not parameters of {subject.name}; "
+                "build the optimizer on the parameters of the exported module."
             )
         trained = {names[id(parameter)]: parameter for parameter in own if parameter.requires_grad}
         if not trained:
-            raise SpecError("The optimizer holds no parameter that requires a gradient.")
+            raise SpecError("No parameter of the optimizer requires a gradient.")
         self.optimizer = optimizer
         self._extra: dict[Slot, torch.Tensor] = {}
         self._rates = [Slot(Role.LEARNING_RATE, name) for name in group_names(optimizer)]
@@ -85,7 +85,7 @@ class Step(Joint):
         self._find_state()
 
     def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Step:
-        """The same step with these tensors as its example; absent slots keep theirs."""
+        """The same step with these tensors as its example; absent slots keep their example."""
         return Step(self._subject_at(tensors), self.optimizer, clip_grad_norm=self._clip, accumulate=self._accumulate)
 
     def for_trace(self) -> Step:
@@ -96,7 +96,7 @@ class Step(Joint):
         return twin
 
     def examples(self) -> dict[Slot, torch.Tensor]:
-        """Every slot with its example tensor: those of a Joint, then the optimizer's state and the learning rates."""
+        """Every slot with its example tensor: the slots of a Joint, then optimizer state and learning rates."""
         rates = [torch.tensor(float(group["lr"]), dtype=torch.float32) for group in self.optimizer.param_groups]
         return super().examples() | self._extra | dict(zip(self._rates, rates, strict=True))
 
@@ -111,34 +111,35 @@ class Step(Joint):
         placed = self.examples() | dict(tensors)
         gradients = {slot.name: gradient for slot, gradient in results.gradients.items() if gradient is not None}
         with torch.no_grad():
-            moved = self._moved(placed, gradients)
+            moved = self._update_state(placed, gradients)
         new = {slot: results.buffers[slot.name] for slot in self.moving if slot.role == Role.BUFFER} | moved
         missing: dict[Slot, torch.Tensor | None] = {s: None for s, grad in results.gradients.items() if grad is None}
         ordered = {slot: new[slot] for slot in self.state_slots()}
         return dataclasses.replace(results, gradients=missing, updates=(), new_state=ordered)
 
     def state_slots(self) -> list[Slot]:
-        """What a step moves, in graph order: parameters, buffers, the optimizer's, what is accumulated."""
+        """The state of the step, in graph order: parameters, buffers, optimizer state, accumulated gradients."""
         return [slot for slot in super().examples() if slot in self.moving] + list(self._extra)
 
-    def _moved(
+    def _update_state(
         self, placed: Mapping[Slot, torch.Tensor], gradients: Mapping[str, torch.Tensor]
     ) -> dict[Slot, torch.Tensor]:
-        """Parameters and optimizer state after the step, or what is accumulated for a later one."""
+        """The new parameters and optimizer state, and the gradients accumulated for a later step."""
         if self._accumulate == 1:
-            return self._stepped(placed, gradients)
+            return self._run_optimizer(placed, gradients)
         sums = {
             name: placed[Slot(Role.STATE, f"accumulated.{name}")] + gradient for name, gradient in gradients.items()
         }
         count = placed[Slot(Role.STATE, COUNT)] + 1
         full = count >= self._accumulate
-        new = {slot: torch.where(full, value, placed[slot]) for slot, value in self._stepped(placed, sums).items()}
+        updated = self._run_optimizer(placed, sums)
+        new = {slot: torch.where(full, value, placed[slot]) for slot, value in updated.items()}
         for name, total in sums.items():
             new[Slot(Role.STATE, f"accumulated.{name}")] = torch.where(full, torch.zeros_like(total), total)
         new[Slot(Role.STATE, COUNT)] = torch.where(full, torch.zeros_like(count), count)
         return new
 
-    def _stepped(
+    def _run_optimizer(
         self, placed: Mapping[Slot, torch.Tensor], gradients: Mapping[str, torch.Tensor]
     ) -> dict[Slot, torch.Tensor]:
         tensors: dict[torch.Tensor, torch.Tensor] = {}
@@ -171,9 +172,9 @@ class Step(Joint):
         return found
 
     def _find_moving(self) -> frozenset[Slot]:
-        """The parameters that get a gradient and the buffers that the forward changes, by one eager call.
+        """Finds the parameters with a gradient and the buffers that the forward changes, by one eager call.
 
-        Random numbers are at their means, so that nobody's generator moves on.
+        Random numbers are replaced by their means, so that no generator advances.
 
         Raises:
             TargetError: the module, or its loss, fails.
@@ -212,7 +213,7 @@ class Step(Joint):
 
 
 def _split_key(name: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
-    """`optim.<parameter>.<key>` as parameter and key; the key itself holds no dot."""
+    """Splits `optim.<parameter>.<key>` into parameter and key; the key has no dot."""
     if not name.startswith("optim."):
         return "", ""
     owner, _, key = name.removeprefix("optim.").rpartition(".")

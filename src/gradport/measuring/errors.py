@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gradport.eager.dimensions import Dimensions
-from gradport.eager.inputs import fresh, sizes_of
+from gradport.eager.inputs import draw_inputs, sizes_of
 from gradport.eager.joint import Joint
 from gradport.model.program import Program
 from gradport.proving.answers import reference
@@ -35,7 +35,7 @@ def errors(joint: Joint, dimensions: Dimensions, program: Program, seed: int = 0
     counts = {"eager": [0] * len(EDGES), "onnxruntime": [0] * len(EDGES)}
     names = [spec.name for spec in program.inputs]
     for _ in range(_CASES):
-        answer = reference(joint, fresh(joint, dimensions, sizes_of(joint, dimensions), generator), generator)
+        answer = reference(joint, draw_inputs(joint, dimensions, sizes_of(joint, dimensions), generator), generator)
         oracle = answer.oracle()
         if oracle is None:
             return {}

@@ -19,7 +19,7 @@ import torch
 from gradport.compat.quiet import quiet
 from gradport.compat.torch.tracing import restore_validation
 from gradport.eager.dimensions import Dimensions, by_name
-from gradport.eager.inputs import fresh, sizes_of
+from gradport.eager.inputs import draw_inputs, sizes_of
 from gradport.eager.joint import Joint, Slot
 from gradport.errors import Error
 from gradport.isolation.child import run_in_child
@@ -64,7 +64,7 @@ def timings(
     """
     with _one_thread():
         programs = {"forward": Program(forward.model), "both": Program(program.model)}
-        twin = joint.through(lambda target: torch.compile(target, dynamic=bool(dimensions))) if compiled else None
+        twin = joint.wrap_target(lambda target: torch.compile(target, dynamic=bool(dimensions))) if compiled else None
         rows: list[dict[str, Any]] = []
         largest: dict[str, Call] = {}
         with quiet(), restore_validation() if compiled else contextlib.nullcontext():
@@ -100,12 +100,12 @@ def _inputs(
     """Inputs at the example's size, and eight, sixty-four, ... times that in the first dynamic dimension."""
     generator = torch.Generator().manual_seed(seed)
     sizes = sizes_of(joint, dimensions)
-    yield sizes, fresh(joint, dimensions, sizes, generator)
+    yield sizes, draw_inputs(joint, dimensions, sizes, generator)
     growing = next(iter(sizes), None)
     while growing is not None and by_name(dimensions)[growing].admits(8 * sizes[growing]):
         sizes = {**sizes, growing: 8 * sizes[growing]}
         try:
-            tensors = fresh(joint, dimensions, sizes, generator)
+            tensors = draw_inputs(joint, dimensions, sizes, generator)
         except Error:
             return
         if 4 * sum(_weight(t) for s, t in tensors.items() if s.role == Role.ARGUMENT) > _LARGEST:

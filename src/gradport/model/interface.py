@@ -39,7 +39,7 @@ def interface(
 ) -> Interface:
     """Lists what went in and came out of `results`, a call on `tensors` and `cotangents` (by output name)."""
     inputs = _tensors_passed(tensors, cotangents, results)
-    outputs = joint.listed(results)
+    outputs = joint.list_outputs(results)
     signature = GraphSignature.of(inputs, outputs)
     in_names, out_names, _ = allot(signature, {})
     return Interface(

@@ -15,7 +15,7 @@ import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import to_torch_dtype
 
-from gradport.eager.randomness import standard
+from gradport.eager.randomness import draw_standard
 from gradport.errors import OutputError, ProgramError, SpecError
 from gradport.model.sessions import PROTOBUF_LIMIT, new_session, run_session, weight
 from gradport.model.state_files import require_replaceable, state_file_of, write_state
@@ -214,7 +214,7 @@ class Program:
         """
         generator = torch.Generator().manual_seed(seed)
         return tuple(
-            standard(spec.distribution, [_size_of(dim, sizes, spec) for dim in spec.shape], spec.dtype, generator)
+            draw_standard(spec.distribution, [_size_of(dim, sizes, spec) for dim in spec.shape], spec.dtype, generator)
             for spec in self.random
         )
 

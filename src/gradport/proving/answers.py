@@ -12,7 +12,7 @@ import torch
 
 from gradport.eager.joint import Joint, Slot, cast
 from gradport.eager.randomness import Randomness, draw_by, draw_from
-from gradport.eager.run import Cotangent, Drawn, cotangents_from, ones, run_eager
+from gradport.eager.run import Cotangent, DrawnCotangents, cotangents_from, ones, run_eager
 from gradport.errors import Error, TargetError
 from gradport.evidence.distance import magnitude
 from gradport.evidence.tolerance import Comparison, compare
@@ -146,7 +146,7 @@ def reference(
     Raises:
         TargetError: eager rejects these inputs.
     """
-    drawn = Drawn(generator, cotangent)
+    drawn = DrawnCotangents(generator, cotangent)
     outcome = run_eager(joint, tensors, drawn, random or draw_by(generator))
     again = _Again(cotangents_from(drawn.cotangents), random or draw_from(outcome.random))
     listed = interface(joint, tensors, drawn.cotangents, outcome)

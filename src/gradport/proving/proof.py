@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from gradport.eager.dimensions import Dimensions, by_name
-from gradport.eager.inputs import fresh, fresh_within, sizes_of
+from gradport.eager.inputs import draw_inputs, draw_inputs_within, sizes_of
 from gradport.eager.joint import Joint
 from gradport.eager.randomness import Randomness
 from gradport.errors import Error, ExportError, ProgramError
@@ -69,7 +69,7 @@ def prove(
     weights = move_constants(program, joint, generator)
     if weights:
         other = with_weights(program, joint, weights)
-        moved = fresh(joint, dimensions, sizes_of(joint, dimensions), generator)
+        moved = draw_inputs(joint, dimensions, sizes_of(joint, dimensions), generator)
         bench.hold(other, InputSet("moved inputs and weights", moved | weights))
     following = Following(joint) if joint.moving else None
     refusals = {f"{special.name}={special.size}": special.refusal for special in special_sizes}
@@ -159,8 +159,8 @@ def _cases(
     limits = by_name(dimensions)
 
     def moved(what: str, at: dict[str, int]) -> InputSet:
-        within = functools.partial(fresh_within, joint, dimensions, at, generator)
-        return InputSet(what, fresh(joint, dimensions, at, generator), otherwise=within)
+        within = functools.partial(draw_inputs_within, joint, dimensions, at, generator)
+        return InputSet(what, draw_inputs(joint, dimensions, at, generator), otherwise=within)
 
     yield InputSet.example(joint)
     count = 3

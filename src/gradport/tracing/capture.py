@@ -246,7 +246,7 @@ class _Tracing:
         ):
             call_results = self._traced(dict(zip(self.slots, tensors, strict=True)), _cotangent, self.random)
         self.call_results = call_results
-        results = self.joint.listed(call_results)
+        results = self.joint.list_outputs(call_results)
         self.outputs = tuple(results)
         self.missing = tuple(slot.name for slot, gradient in call_results.gradients.items() if gradient is None)
         return tuple(tensor.detach() for tensor in results.values())

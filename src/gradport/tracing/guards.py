@@ -18,7 +18,7 @@ import torch
 
 from gradport.compat.torch.sizes import Assumption, ShapeAssumptions
 from gradport.eager.dimensions import Dimension, Dimensions
-from gradport.eager.inputs import fresh_within, sizes_of
+from gradport.eager.inputs import draw_inputs_within, sizes_of
 from gradport.eager.joint import Joint
 from gradport.eager.run import ones, run_eager
 from gradport.errors import ExportError, Refusal, TargetError
@@ -125,7 +125,7 @@ def _is_rejected(joint: Joint, dimensions: Dimensions, name: str, size: int) -> 
     if elements * size > _MOST_ELEMENTS * max(own[name], 1):
         return False  # too large to try
     sizes = {**own, name: size}
-    tensors = fresh_within(joint, dimensions, sizes, torch.Generator().manual_seed(0))
+    tensors = draw_inputs_within(joint, dimensions, sizes, torch.Generator().manual_seed(0))
     try:
         run_eager(joint, tensors, ones)
     except TargetError:

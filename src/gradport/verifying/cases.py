@@ -11,12 +11,12 @@ import torch
 
 from gradport.eager.dimensions import Dimensions, by_name
 from gradport.eager.inputs import (
+    draw_inputs,
+    draw_inputs_within,
     edges,
-    fresh,
-    fresh_within,
-    in_one_element,
     largest,
     layouts,
+    set_one_element,
     shape_at,
     sizes_of,
     specials,
@@ -100,9 +100,9 @@ def _list_inputs(
     at_example = sizes_of(joint, dimensions)
 
     def moved(what: str, sizes: dict[str, int], *, empty: bool = False) -> InputSet:
-        within = functools.partial(fresh_within, joint, dimensions, sizes, generator)
+        within = functools.partial(draw_inputs_within, joint, dimensions, sizes, generator)
         kind = InputKind.EDGE if empty else InputKind.PLAIN  # an empty mean is nan, or what a runtime makes of it
-        return InputSet(what, fresh(joint, dimensions, sizes, generator), kind, otherwise=within)
+        return InputSet(what, draw_inputs(joint, dimensions, sizes, generator), kind, otherwise=within)
 
     for count in range(fresh_ones):
         yield moved(f"fresh values {count + 1}", at_example)
@@ -116,7 +116,7 @@ def _list_inputs(
                 continue
             what = ", ".join(f"{n}={s}" for n, s in said.items())
             yield moved(what, said, empty=0 in said.values())
-    plain = fresh_within(joint, dimensions, at_example, generator)
+    plain = draw_inputs_within(joint, dimensions, at_example, generator)
     for what, tensors in layouts(plain):
         yield InputSet(what, tensors)
     for what, tensors in ties(joint, plain, generator):
@@ -131,7 +131,7 @@ def _list_inputs(
 
 
 def _holding(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda drawn: in_one_element(drawn, value, torch.Generator().manual_seed(0))
+    return lambda drawn: set_one_element(drawn, value, torch.Generator().manual_seed(0))
 
 
 def _elements(joint: Joint, dimensions: Dimensions, sizes: Mapping[str, int]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gradport.eager.branches import Branches, differing
+from gradport.eager.branches import Branches, differing_share
 from gradport.eager.joint import Joint, cast
 from gradport.eager.randomness import Randomness
 from gradport.eager.run import run_eager
@@ -160,7 +160,7 @@ class Verification:
     def through(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Verification:
         """The same with the Subject's code called through `wrap`."""
         twin = copy.copy(self)
-        twin.joint = self.joint.through(wrap)
+        twin.joint = self.joint.wrap_target(wrap)
         return twin
 
     def everybody(self) -> list[tuple[Runtime, Runner]]:
@@ -237,7 +237,7 @@ class Verification:
             with Branches() as watched:
                 run_eager(self.joint, tensors, answer.again.cotangent, answer.again.random)
             seen.append(watched)
-        return differing(*seen)
+        return differing_share(*seen)
 
     def _run_in(self, name: str, case: InputSet, answer: Reference) -> None:
         runner = self.runners[name]

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 
 from gradport.eager.dimensions import Dimensions, by_name, resolve_dimensions
-from gradport.eager.inputs import fresh, sizes_of, with_example
+from gradport.eager.inputs import draw_inputs, sizes_of, with_example
 from gradport.eager.inputs.strategies import Space
 from gradport.eager.joint import Joint
 from gradport.eager.randomness import Expected
@@ -195,8 +195,8 @@ def _with_other_weights(verification: Verification, dimensions: Dimensions, plan
     if not weights or not all(worst.comparison.ok for worst in verification.plain.values()):
         return []
     twin = verification.with_program(with_weights(verification.program, verification.joint, weights))
-    tensors = fresh(verification.joint, dimensions, sizes_of(verification.joint, dimensions), generator)
-    twin.run(InputSet("fresh values and other weights", tensors | weights))
+    tensors = draw_inputs(verification.joint, dimensions, sizes_of(verification.joint, dimensions), generator)
+    twin.run(InputSet("draw_inputs values and other weights", tensors | weights))
     failed = {key: worst for key, worst in twin.plain.items() if not worst.comparison.ok}
     found = [findings.agreement(twin, runtime, result) for runtime, result in failed]
     blamed = _blame(twin, failed, plan, compiled=False)
@@ -325,7 +325,7 @@ def _at_sizes(verification: Verification, dimensions: Dimensions) -> list[InputS
     larger = {name: size + step for step, (name, size) in enumerate(sizes.items(), 2)}
     if larger and all(limits[name].admits(size) for name, size in larger.items()):
         said = ", ".join(f"{name}={size}" for name, size in larger.items())
-        found.append(InputSet(said, fresh(joint, dimensions, larger, torch.Generator().manual_seed(verification.seed))))
+        found.append(InputSet(said, draw_inputs(joint, dimensions, larger, torch.Generator().manual_seed(verification.seed))))
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from gradport.compat.quiet import quiet
-from gradport.eager.inputs import fresh, fresh_within, move_state
+from gradport.eager.inputs import draw_inputs, draw_inputs_within, move_state
 from gradport.eager.joint import CallResults, Joint, Slot, cast, copies
 from gradport.eager.randomness import seed_generators
 from gradport.eager.run import Cotangent, cotangents_from, ones, rejection, run_eager
@@ -73,12 +73,14 @@ class Trial:
     def _drawn(self, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
         """Moved arguments, targets, parameters and buffers in float64; values that the example shows, and the
         parameters as they are, where the subject rejects those."""
-        moved = fresh(self.joint, {}, {}, generator) | move_state(self.joint, generator) | self._declared_numbers()
+        moved = (
+            draw_inputs(self.joint, {}, {}, generator) | move_state(self.joint, generator) | self._declared_numbers()
+        )
         wide = cast(copies(moved), torch.float64)
         try:
             self.outputs(wide)
         except Error:
-            within = fresh_within(self.joint, {}, {}, generator) | self._declared_numbers()
+            within = draw_inputs_within(self.joint, {}, {}, generator) | self._declared_numbers()
             return cast(copies(within), torch.float64)
         return wide
 

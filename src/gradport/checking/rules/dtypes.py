@@ -15,7 +15,7 @@ from gradport.checking.probes.calls import call, cotangents_for, gradients, runs
 from gradport.checking.probes.judging import judge, skip
 from gradport.checking.probes.trial import Trial
 from gradport.checking.table import Topic, rule
-from gradport.eager.branches import Branches, differing
+from gradport.eager.branches import Branches, differing_share
 from gradport.eager.joint import Slot, cast
 from gradport.evidence.distance import magnitude
 from gradport.evidence.evidence import Finding
@@ -98,7 +98,7 @@ def _tips_over(trial: Trial, narrow: dict[Slot, torch.Tensor], wide: dict[Slot, 
         with branches:
             runs(lambda tensors=tensors: _gradient(trial, tensors))  # type: ignore[misc]
         seen.append(branches)
-    return bool(differing(*seen))
+    return bool(differing_share(*seen))
 
 
 def _gradient(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor | None]:

@@ -20,7 +20,7 @@ from gradport.checking.probes.trial import Trial
 from gradport.checking.search import find_input
 from gradport.checking.table import Topic, rule
 from gradport.eager.dimensions import Dimension, Dimensions, by_name, resolve_dimensions
-from gradport.eager.inputs import fresh, sizes_of
+from gradport.eager.inputs import draw_inputs, sizes_of
 from gradport.eager.inputs.search import write_tensors
 from gradport.eager.joint import Slot, cast
 from gradport.errors import Error, TargetError
@@ -110,7 +110,7 @@ def _larger(trial: Trial) -> Iterator[Tensors]:
             if not dimension.admits(size):
                 continue
             try:
-                tensors = fresh(joint, dimensions, {dimension.name: size}, generator)
+                tensors = draw_inputs(joint, dimensions, {dimension.name: size}, generator)
             except Error:
                 continue
             if all(tensor.numel() <= _MOST for tensor in tensors.values()):

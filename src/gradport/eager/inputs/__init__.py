@@ -1,17 +1,17 @@
-"""Specs and examples to tensors: the first ones, and fresh ones at other values and other sizes."""
+"""Input tensors from specs and examples: the example, and new inputs with other values and other sizes."""
 
-from gradport.eager.inputs.edges import edges, in_one_element, largest, layouts, specials, ties
+from gradport.eager.inputs.edges import edges, largest, layouts, set_one_element, specials, ties
 from gradport.eager.inputs.example import with_every_gradient, with_example
-from gradport.eager.inputs.fresh import fresh, fresh_within, move_state, shape_at, sizes_of
+from gradport.eager.inputs.fresh import draw_inputs, draw_inputs_within, move_state, shape_at, sizes_of
 
 __all__ = [
+    "draw_inputs",
+    "draw_inputs_within",
     "edges",
-    "fresh",
-    "fresh_within",
-    "in_one_element",
     "largest",
     "layouts",
     "move_state",
+    "set_one_element",
     "shape_at",
     "sizes_of",
     "specials",

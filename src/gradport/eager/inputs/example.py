@@ -1,4 +1,4 @@
-"""Input specs to example tensors: a Subject that was described becomes one that can be run."""
+"""Replaces the input specs of a Subject by example tensors, so that it can run."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _FIRST_SIZE = 4
 def with_example(subject: Subject, seed: int = 0) -> Subject:
     """The Subject with a tensor for every spec; named dimensions become dynamic, ranges become its `inputs`.
 
-    A named dimension without an example size gets one of its own (4, 5, ...), so that no two are equal by accident.
+    A named dimension without an example size gets a unique size (4, 5, ...), so that no two are equal by accident.
 
     Raises:
-        SpecError: one name with two example sizes.
+        SpecError: one dimension has two example sizes.
     """
     bound = bind(subject)
     specs = [
@@ -63,21 +63,21 @@ def with_example(subject: Subject, seed: int = 0) -> Subject:
 
 
 def with_every_gradient(subject: Subject) -> Subject:
-    """The Subject with every gradient there is, where it says nothing of gradients."""
+    """The Subject with all available gradients as its `wrt`, unless it has one."""
     return subject if subject.wrt is not None else subject.replace(wrt=every_gradient(with_example(subject)))
 
 
 def draw(spec: InputSpec, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
-    """A tensor that a spec describes: standard normal, or uniform in its range; integers in 0..10 without one.
+    """Draws a tensor for a spec: uniform in its range; without a range standard normal, or integers in 0..10.
 
     Raises:
-        SpecError: it does not fit into memory.
+        SpecError: the tensor does not fit into memory.
     """
     try:
         return _draw(spec, sizes, generator)
     except (RuntimeError, MemoryError) as error:
         raise SpecError(
-            f"The input spec {spec.text!r} describes a tensor that this machine cannot hold; give smaller sizes."
+            f"The input spec {spec.text!r} needs more memory than this machine has; give smaller sizes."
         ) from error
 
 
@@ -107,22 +107,22 @@ def _sizes(specs: list[InputSpec]) -> dict[str, int]:
             raise SpecError(f"The dimension {dim.name!r} has two example sizes, {known.size} and {dim.size}.")
         if known is None or known.size is None:
             named[dim.name] = dim
-    taken = {dim.size for dim in named.values() if dim.size}
+    used = {dim.size for dim in named.values() if dim.size}
     sizes: dict[str, int] = {}
     for name, dim in named.items():
         size = dim.size
         if size is None:
-            size = next(candidate for candidate in range(_FIRST_SIZE, 10_000) if candidate not in taken)
-            taken.add(size)
+            size = next(candidate for candidate in range(_FIRST_SIZE, 10_000) if candidate not in used)
+            used.add(size)
         sizes[name] = size
     return sizes
 
 
-def _merge(given: Any, shapes: dict[str, Any]) -> Any:
-    if given is None:
+def _merge(declared: Any, shapes: dict[str, Any]) -> Any:
+    if declared is None:
         return shapes or None
-    if isinstance(given, Mapping):
-        return {**shapes, **given}
+    if isinstance(declared, Mapping):
+        return {**shapes, **declared}
     if shapes:
         raise SpecError("Give dynamic dimensions either in the input specs or as a tuple in dynamic_shapes, not both.")
-    return given
+    return declared

@@ -1,8 +1,8 @@
 """Memory: inputs that failed once, kept in Hypothesis's example database and tried first the next time.
 
-The database is the one of the active settings profile: `.hypothesis/` in the current folder, none in CI. Hypothesis
-keeps draws there; these are the inputs themselves, so that they outlive a change of how inputs are drawn. An entry
-belongs to a target, its declaration and its declared ranges: with other ranges it is not found.
+The database is that of the active settings profile: `.hypothesis/` in the current folder, none in CI. Hypothesis keeps
+its draws there; gradport keeps the inputs themselves, which stay valid if the way of drawing changes. An entry belongs
+to a target, its declaration and its declared ranges; other ranges do not find it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from gradport.eager.joint import Joint, Slot
 from gradport.subject.ports import Role
 from gradport.subject.signature import source_of
 
-__all__ = ["HOW_TO_FORGET", "Memory", "pack", "recorded", "replay"]
+__all__ = ["HOW_TO_FORGET", "Memory", "pack", "record_changes", "replay"]
 
 HOW_TO_FORGET = "remembered in Hypothesis's example database, .hypothesis/ by default; delete that folder to forget it"
 
 Tensors = dict[Slot, torch.Tensor]
 
 Change = tuple[str, bytes, bytes]
-"""`save` or `delete`, the key, the entry."""
+"""`save` or `delete`, the key, and the entry."""
 
 _records: list[list[Change]] = []
 
 
 @contextlib.contextmanager
-def recorded() -> Iterator[list[Change]]:
-    """While open, every change of the memory is noted, so that another process can repeat it."""
+def record_changes() -> Iterator[list[Change]]:
+    """Records every change of the memory while open, so that another process can repeat it."""
     changes: list[Change] = []
     _records.append(changes)
     try:
@@ -44,7 +44,7 @@ def recorded() -> Iterator[list[Change]]:
 
 
 def replay(changes: Iterable[Change]) -> None:
-    """Repeats changes that another process made to its copy of a database that lives in memory."""
+    """Repeats the changes of another process's copy of an in-memory database."""
     database = settings().database
     if not isinstance(database, InMemoryExampleDatabase):
         return
@@ -53,7 +53,7 @@ def replay(changes: Iterable[Change]) -> None:
 
 
 class Memory:
-    """The inputs of one subject that failed one question, in Hypothesis's example database."""
+    """The failing inputs of one subject and one question, in Hypothesis's example database."""
 
     def __init__(self, joint: Joint, question: str) -> None:
         subject = joint.subject
@@ -65,15 +65,15 @@ class Memory:
         self._slots = {slot.name: slot for slot in joint.examples() if slot.role in (Role.ARGUMENT, Role.TARGET)}
 
     def keep(self, tensors: Tensors) -> None:
-        """Remembers an input."""
+        """Saves an input."""
         self._change("save", pack(tensors))
 
-    def recalled(self, condition: Callable[[Tensors], bool]) -> Tensors | None:
-        """An input that fails again, or None; those that do not any more are forgotten."""
+    def recall(self, condition: Callable[[Tensors], bool]) -> Tensors | None:
+        """A saved input that still satisfies the condition, or None; inputs that no longer do are deleted."""
         if self._database is None:
             return None
         for entry in list(self._database.fetch(self._key)):
-            tensors = self._unpacked(entry)
+            tensors = self._unpack(entry)
             if tensors is not None and condition(tensors):
                 return tensors
             self._change("delete", entry)
@@ -86,8 +86,8 @@ class Memory:
         for changes in _records:
             changes.append((change, self._key, entry))
 
-    def _unpacked(self, entry: bytes) -> Tensors | None:
-        """None where the subject has other inputs by now."""
+    def _unpack(self, entry: bytes) -> Tensors | None:
+        """The input of an entry; None if the subject's inputs have changed."""
         try:
             entries = json.loads(entry)
             return {
@@ -99,14 +99,14 @@ class Memory:
 
 
 def _describe_inputs(inputs: Any) -> str:
-    """What a Subject says of its inputs, the same in every process."""
+    """A Subject's `inputs` as text, equal in every process."""
     if callable(inputs):
         return getattr(inputs, "__qualname__", type(inputs).__qualname__)
     return repr(sorted((inputs or {}).items(), key=lambda item: str(item[0])))
 
 
 def pack(tensors: Tensors) -> bytes:
-    """Tensors by name as JSON: equal bytes mean equal inputs."""
+    """Packs tensors by name as JSON; equal bytes are equal inputs."""
     return json.dumps(
         [
             (slot.name, _dtype(tensor), list(tensor.shape), _plain(tensor.detach().reshape(-1).tolist()))

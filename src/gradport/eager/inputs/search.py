@@ -1,4 +1,4 @@
-"""Search: inputs that show something, found by Hypothesis, shrunk to the smallest, and remembered."""
+"""Search: Hypothesis finds an input that satisfies a condition, shrinks it, and saves it."""
 
 from __future__ import annotations
 
@@ -29,45 +29,45 @@ def find_input(
     most: int,
     seed: int,
 ) -> Tensors | None:
-    """The smallest input found for which a condition holds, or None.
+    """The smallest input found that satisfies a condition, or None.
 
     Args:
-        strategies: searched one after the other, until one gives something.
-        condition: asked of arguments and targets by slot.
-        memory: where what is found is kept, and looked for first.
-        examples: how many are drawn at most of each strategy, shrinking not counted.
-        most: how many inputs the condition is asked about at most, shrinking counted.
+        strategies: searched in order, until one finds an input.
+        condition: of arguments and targets by slot.
+        memory: saved inputs are tried first; a found input is saved.
+        examples: largest number of draws per strategy, without shrinking.
+        most: largest number of evaluated inputs, including shrinking.
         seed: of the draws.
     """
     known: dict[bytes, bool] = {}
 
-    def remembering(tensors: Tensors) -> bool:
-        # what was answered once is answered the same again, also when no more is asked: Hypothesis asks twice
+    def cached_condition(tensors: Tensors) -> bool:
+        # Hypothesis evaluates an input twice: the answer must not change, also after the last evaluation
         name = pack(tensors)
         if name not in known:
             known[name] = len(known) < most and condition(tensors)
         return known[name]
 
-    again = memory.recalled(remembering)
-    if again is not None:
-        return again
-    chosen = settings(
+    saved = memory.recall(cached_condition)
+    if saved is not None:
+        return saved
+    options = settings(
         max_examples=examples, phases=_PHASES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     for strategy in strategies:
         if len(known) >= most:
             return None
         try:
-            found: Tensors = find(strategy, remembering, settings=chosen, random=random.Random(seed))
-        except (NoSuchExample, HypothesisException):  # none, or too large to draw
+            smallest: Tensors = find(strategy, cached_condition, settings=options, random=random.Random(seed))
+        except (NoSuchExample, HypothesisException):  # no such input, or too large to draw
             continue
-        memory.keep(found)
-        return found
+        memory.keep(smallest)
+        return smallest
     return None
 
 
 def write_tensors(tensors: Mapping[Slot, torch.Tensor]) -> str:
-    """Tensors as a person would write them; long ones by dtype and shape."""
+    """Tensors as readable text; long tensors by dtype and shape."""
     return ", ".join(f"{slot.name} = {_literal(tensor)}" for slot, tensor in tensors.items())
 
 
