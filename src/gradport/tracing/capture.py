@@ -200,7 +200,7 @@ def _trace(
         dropped_updates=tracing.call_results.updates,
         distributions=tracing.call_results.distributions,
         recomputed=tracing.regions.recomputed,
-        references=_references(joint, tracing.regions.found),
+        references=_references(joint, tracing.regions.by_key),
     )
 
 

@@ -194,7 +194,9 @@ class Regions(Hooks):
         forward = self._region_of(context)
         key = None if forward is None else forward.key
         operator = stand_in_of_function(function)
-        region = Region(len(self.by_key), operator or function, Phase.BACKWARD, self._parent(), key, entered, {}, here())
+        region = Region(
+            len(self.by_key), operator or function, Phase.BACKWARD, self._parent(), key, entered, {}, here()
+        )
         self._open(region, tensors)
         results = _alias(_run_in_modes(run))
         self._close(region, results if operator is None else results[:-1])

@@ -325,7 +325,9 @@ def _at_sizes(verification: Verification, dimensions: Dimensions) -> list[InputS
     larger = {name: size + step for step, (name, size) in enumerate(sizes.items(), 2)}
     if larger and all(limits[name].admits(size) for name, size in larger.items()):
         said = ", ".join(f"{name}={size}" for name, size in larger.items())
-        found.append(InputSet(said, draw_inputs(joint, dimensions, larger, torch.Generator().manual_seed(verification.seed))))
+        found.append(
+            InputSet(said, draw_inputs(joint, dimensions, larger, torch.Generator().manual_seed(verification.seed)))
+        )
     return found
 
 
