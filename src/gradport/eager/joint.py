@@ -122,6 +122,10 @@ class Joint:
         moved.explicit = self.explicit
         return moved
 
+    def state_slots(self) -> list[Slot]:
+        """The slots that are state inputs of the graph, in its order; none of a plain Subject."""
+        return [slot for slot in self.examples() if slot in self.moving or slot.role is Role.STATE]
+
     def for_trace(self) -> Joint:
         """The same function in the form that a trace takes: numbers of its state are tensors. Here the Joint itself."""
         return self
@@ -274,10 +278,14 @@ class Joint:
         return result
 
     def _evaluate(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        result, _, loss = self._result(tensors)
+        return _name_outputs(result), loss
+
+    def _result(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[Any, Any, torch.Tensor | None]:
+        """The target's result, the loss's targets, and the loss."""
         args, kwargs, targets = self._place(tensors)
         result = self._target(*args, **kwargs)
-        outputs = _name_outputs(result)
-        return outputs, self._loss(result, outputs, targets)
+        return result, targets, self._loss(result, _name_outputs(result), targets)
 
     def _place(self, leaves: Mapping[Slot, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
         by_path: dict[Any, object] = {}

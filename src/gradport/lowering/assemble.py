@@ -23,7 +23,7 @@ from gradport.model.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PRO
 from gradport.model.subgraphs import subgraphs
 from gradport.subject.names import Taken, allot, rename, unique
 from gradport.subject.paths import portable, without_machine
-from gradport.subject.ports import GraphSignature, Phase, Port, Role
+from gradport.subject.ports import GraphSignature, Phase, Port, Role, Slot
 from gradport.subject.signature import source_of, source_of_backward
 from gradport.tracing import Capture
 
@@ -186,6 +186,8 @@ def _roles(signature: GraphSignature, in_names: Sequence[str], out_names: Sequen
     def belongs(port: Port) -> str | None:
         if port.role is Role.COTANGENT:
             return by_output.get(port.slot.name, port.slot.name)
+        if port.slot.role is Role.GRADIENT:
+            return by_slot.get(Slot(Role.PARAMETER, port.slot.name), port.slot.name)
         if port.role in (Role.GRADIENT, Role.NEW_STATE):
             return by_slot.get(port.slot, port.slot.name)
         return None

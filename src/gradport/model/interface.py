@@ -38,7 +38,7 @@ def interface(
     joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], results: CallResults
 ) -> Interface:
     """Lists what went in and came out of `results`, a call on `tensors` and `cotangents` (by output name)."""
-    inputs = _tensors_passed(tensors, cotangents, results)
+    inputs = _tensors_passed(joint, tensors, cotangents, results)
     outputs = joint.list_outputs(results)
     signature = GraphSignature.of(inputs, outputs)
     in_names, out_names, _ = allot(signature, {})
@@ -51,16 +51,16 @@ def interface(
 
 
 def _tensors_passed(
-    tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], results: CallResults
+    joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], results: CallResults
 ) -> dict[Port, torch.Tensor]:
     """What went into a call, parameters and buffers that it did not change left out."""
     found = {Port(slot.role, slot): tensor for slot, tensor in tensors.items() if slot.role in _GIVEN}
     found |= {Port.own(Role.COTANGENT, name): cotangents[name] for name in results.seeded}
     found |= {Port.own(Role.RANDOM, name): tensor for name, tensor in results.random.items()}
-    return found | {Port(Role.STATE, slot): tensors[slot] for slot in results.new_state}
+    return found | {Port(Role.STATE, slot): tensors[slot] for slot in joint.state_slots()}
 
 
-_GIVEN = (Role.ARGUMENT, Role.TARGET, Role.LEARNING_RATE)
+_GIVEN = (Role.ARGUMENT, Role.TARGET, Role.GRADIENT, Role.LEARNING_RATE)
 
 
 def _in_a_file(tensor: torch.Tensor) -> torch.Tensor:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from gradport.eager.dimensions import Dimensions, by_name
-from gradport.eager.inputs import draw_inputs, draw_inputs_within, sizes_of
-from gradport.eager.joint import Joint
+from gradport.eager.inputs import draw_inputs, draw_inputs_within, move_state, sizes_of
+from gradport.eager.joint import Joint, Slot
 from gradport.eager.randomness import Randomness
 from gradport.errors import Error, ExportError, ProgramError
 from gradport.evidence.tolerance import Comparison
@@ -71,7 +71,10 @@ def prove(
         other = with_weights(program, joint, weights)
         moved = draw_inputs(joint, dimensions, sizes_of(joint, dimensions), generator)
         bench.hold(other, InputSet("moved inputs and weights", moved | weights))
-    following = Following(joint) if joint.moving else None
+    state = _moved_state(joint, generator)
+    if state:
+        bench.hold(program, InputSet("other state", joint.examples() | state))
+    following = Following(joint) if joint.proof_runs else None
     refusals = {f"{special.name}={special.size}": special.refusal for special in special_sizes}
     for case in _cases(joint, dimensions, generator, special_sizes, joint.proof_runs):
         try:
@@ -82,6 +85,13 @@ def prove(
             raise
         if held is not None and following is not None:
             following.after(*held)
+
+
+def _moved_state(joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
+    """Other values for the state that goes in; nothing for a step, whose runs move it."""
+    if joint.proof_runs or not joint.moving:
+        return {}
+    return {slot: tensor for slot, tensor in move_state(joint, generator).items() if slot in joint.moving}
 
 
 def _require_good_draws(program: Program, joint: Joint, generator: torch.Generator) -> None:

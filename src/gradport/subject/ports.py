@@ -38,7 +38,15 @@ class Role(enum.StrEnum):
     NEW_STATE = "new_state"
 
 
-INPUTS = (Role.ARGUMENT, Role.TARGET, Role.COTANGENT, Role.RANDOM, Role.STATE, Role.LEARNING_RATE)
+INPUTS = (
+    Role.ARGUMENT,
+    Role.TARGET,
+    Role.COTANGENT,
+    Role.RANDOM,
+    Role.GRADIENT,
+    Role.STATE,
+    Role.LEARNING_RATE,
+)
 """The roles of a graph's inputs in their order."""
 
 

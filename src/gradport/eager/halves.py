@@ -1,0 +1,189 @@
+"""A training in separate graphs: gradients, the optimizer's step, evaluation and prediction.
+
+All take the same state: the parameters that the optimizer moves and the buffers that the forward changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from gradport.eager.joint import CallResults, Joint, Slot
+from gradport.eager.randomness import Randomness
+from gradport.eager.trained import Trained
+from gradport.eager.update import Update
+from gradport.subject.ports import Role
+from gradport.subject.subject import Subject
+
+__all__ = ["Apply", "Evaluate", "Gradients", "Metric", "Predict"]
+
+Metric = Callable[..., Any]
+"""`f(result, *targets)`, a scalar."""
+
+
+class Gradients(Trained):
+    """Loss, metrics, gradients and new buffers of a batch.
+
+    Args:
+        subject, optimizer: as for `Trained`.
+        metrics: by name.
+    """
+
+    def __init__(
+        self, subject: Subject, optimizer: torch.optim.Optimizer, metrics: Mapping[str, Metric] | None = None
+    ) -> None:
+        self._metrics = dict(metrics or {})
+        super().__init__(subject, optimizer)
+
+    def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Gradients:
+        """The same with these tensors as its example; absent slots keep their example."""
+        return Gradients(self._subject_at(tensors), self.optimizer, self._metrics)
+
+    def __call__(
+        self,
+        tensors: Mapping[Slot, torch.Tensor],
+        cotangent: Callable[[str, torch.Tensor], torch.Tensor],
+        random: Callable[[], Randomness] | None = None,
+    ) -> CallResults:
+        """Runs forward and backward."""
+        results = super().__call__(tensors, cotangent, random)
+        buffers = {slot: results.buffers[slot.name] for slot in self.state_slots() if slot.role is Role.BUFFER}
+        return dataclasses.replace(results, updates=(), new_state=buffers)
+
+    def select_outputs(self, results: CallResults) -> dict[str, torch.Tensor]:
+        """The metrics."""
+        return dict(results.outputs)
+
+    def _evaluate(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        result, targets, loss = self._result(tensors)
+        return _measure(self._metrics, result, targets), loss
+
+
+class Apply(Joint):
+    """The optimizer's step on given gradients.
+
+    Args:
+        gradients: the other half.
+        clip_grad_norm: limit of the norm of all gradients together, or None.
+    """
+
+    def __init__(self, gradients: Trained, clip_grad_norm: float | None) -> None:
+        self.update = Update(gradients.optimizer, gradients.trained, clip_grad_norm)
+        self._own = {Slot(Role.PARAMETER, name): tensor.detach() for name, tensor in gradients.trained.items()}
+        self._gradients = {
+            Slot(Role.GRADIENT, name): torch.zeros_like(tensor) for name, tensor in gradients.trained.items()
+        }
+        super().__init__(Subject(_optimizer_step, name=f"the optimizer of {gradients.subject.name}"))
+        self.moving = frozenset(self._own)
+
+    def for_trace(self) -> Apply:
+        """The step with numbers as tensors, tensor by tensor, without a branch."""
+        twin = copy.copy(self)
+        twin.update = self.update.for_trace()
+        return twin
+
+    def examples(self) -> dict[Slot, torch.Tensor]:
+        """Parameters, gradients, optimizer state, learning rates."""
+        return self._own | self._gradients | self.update.state | self.update.rates
+
+    def __call__(
+        self,
+        tensors: Mapping[Slot, torch.Tensor],
+        cotangent: Callable[[str, torch.Tensor], torch.Tensor],
+        random: Callable[[], Randomness] | None = None,
+    ) -> CallResults:
+        """Takes the step."""
+        placed = self.examples() | dict(tensors)
+        with torch.no_grad():
+            new = self.update(placed, {slot.name: placed[slot] for slot in self._gradients})
+        ordered = {slot: new[slot] for slot in self.state_slots()}
+        return CallResults({}, None, {}, (), {}, (), new_state=ordered)
+
+
+class Evaluate(Joint):
+    """Loss and metrics of a batch in eval mode, by the state of a training.
+
+    Args:
+        gradients: the training.
+        metrics: by name.
+    """
+
+    def __init__(self, gradients: Trained, metrics: Mapping[str, Metric] | None = None) -> None:
+        super().__init__(gradients.subject.replace(wrt=None))
+        self._metrics = dict(metrics or {})
+        self.moving = gradients.moving
+
+    def __call__(
+        self,
+        tensors: Mapping[Slot, torch.Tensor],
+        cotangent: Callable[[str, torch.Tensor], torch.Tensor],
+        random: Callable[[], Randomness] | None = None,
+    ) -> CallResults:
+        """Runs the forward in eval mode."""
+        with _eval_mode(self.state.modules()):
+            results = super().__call__(tensors, cotangent, random)
+        return dataclasses.replace(results, updates=())
+
+    def select_outputs(self, results: CallResults) -> dict[str, torch.Tensor]:
+        """The metrics."""
+        return dict(results.outputs)
+
+    def _evaluate(self, tensors: Mapping[Slot, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        result, targets, loss = self._result(tensors)
+        return _measure(self._metrics, result, targets), loss
+
+
+class Predict(Joint):
+    """The outputs in eval mode, by the state of a training.
+
+    Args:
+        gradients: the training.
+    """
+
+    def __init__(self, gradients: Trained) -> None:
+        shapes = gradients.subject.dynamic_shapes
+        if isinstance(shapes, Mapping):
+            targets = {name for target in gradients.targets for name in (target.name, target.of)}
+            shapes = {name: axes for name, axes in shapes.items() if name not in targets}
+        super().__init__(
+            gradients.subject.replace(wrt=None, loss=None, targets=(), outputs=None, dynamic_shapes=shapes)
+        )
+        self.moving = gradients.moving
+
+    def __call__(
+        self,
+        tensors: Mapping[Slot, torch.Tensor],
+        cotangent: Callable[[str, torch.Tensor], torch.Tensor],
+        random: Callable[[], Randomness] | None = None,
+    ) -> CallResults:
+        """Runs the forward in eval mode."""
+        with _eval_mode(self.state.modules()):
+            results = super().__call__(tensors, cotangent, random)
+        return dataclasses.replace(results, updates=())
+
+
+def _optimizer_step() -> None:
+    """The Subject of `Apply`: an optimizer's step takes no arguments beside its state."""
+
+
+def _measure(metrics: Mapping[str, Metric], result: Any, targets: Any) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return {name: torch.as_tensor(metric(result, *targets)) for name, metric in metrics.items()}
+
+
+@contextlib.contextmanager
+def _eval_mode(modules: Mapping[str, torch.nn.Module]) -> Iterator[None]:
+    """Every module in eval mode; afterwards each has its own mode again."""
+    modes = {module: module.training for module in modules.values()}
+    for module in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
