@@ -22,8 +22,8 @@ demo: $(VENV)/.demo
 test: lint types unit
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check src test bench examples
-	$(BIN)/ruff format --check src test bench examples
+	$(BIN)/ruff check src runtime/python test bench examples
+	$(BIN)/ruff format --check src runtime/python test bench examples
 	$(BIN)/lint-imports --no-cache --no-logo >/dev/null || $(BIN)/lint-imports --no-cache
 
 types: $(VENV)/.installed
@@ -87,14 +87,14 @@ $(VENV)/.docs: $(VENV)/.installed
 	cp $(VENV)/mermaid/node_modules/mermaid/dist/mermaid.min.js docs/assets/
 	@touch $@
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml runtime/python/pyproject.toml constraints.txt
 	@sh -c 'command -v $(PYTHON) >/dev/null || { echo "gradport needs Python 3.11 or later: install python3." >&2; exit 1; }'
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "gradport needs Python 3.11 or later: set PYTHON=/path/to/python3.11." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "gradport needs Python's venv and pip: install python3-venv and python3-pip." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ./runtime/python -e '.[dev]'
 	@touch $@
 
 # Debian's Chromium and its driver, selenium, and axe-core for what makes a page inaccessible.

@@ -78,7 +78,7 @@ def environment(wanted: dict[str, str]) -> pathlib.Path:
     constraints.write_text(constrained((ROOT / "constraints.txt").read_text("utf-8"), wanted), "utf-8")
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraints)]
     subprocess.run([*install, *(f"{name}=={version}" for name, version in wanted.items())], check=True)
-    subprocess.run([*install, "-e", f"{ROOT}[dev]"], check=True)
+    subprocess.run([*install, "-e", f"{ROOT}/runtime/python", "-e", f"{ROOT}[dev]"], check=True)
     (home / ".installed").touch()
     return python
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from gradport.model.program import Program as Program
     from gradport.subject.spec import tensor as tensor
     from gradport.subject.subject import Subject as Subject
+    from gradport.training import Training as Training
+    from gradport.training import export_training as export_training
+    from gradport.training import load_training as load_training
     from gradport.verifying import sweep as sweep
     from gradport.verifying import verify as verify
 
@@ -49,12 +52,15 @@ _HOMES = {
     "SpecError": "gradport.errors",
     "Subject": "gradport.subject.subject",
     "TargetError": "gradport.errors",
+    "Training": "gradport.training",
     "check": "gradport.checking",
     "conservative": "gradport.checking",
     "equivalent": "gradport.checking",
     "export": "gradport.exporting.export",
     "export_step": "gradport.exporting.export_step",
+    "export_training": "gradport.training",
     "load": "gradport.model.loading",
+    "load_training": "gradport.training",
     "reference": "gradport.eager.references",
     "sweep": "gradport.verifying",
     "tensor": "gradport.subject.spec",

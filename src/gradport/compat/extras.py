@@ -16,6 +16,7 @@ class Extra(enum.StrEnum):
 
     CLI = "cli"
     PAGES = "pages"
+    TRAINING = "training"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,118 @@
+"""State on disk as safetensors: the starting state of a bundle, and checkpoints.
+
+Source: https://huggingface.co/docs/safetensors. A file is written beside its place and moved there when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Mapping
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from gradport_runtime.bundle import Port
+from gradport_runtime.errors import CheckpointError, Code
+
+__all__ = ["Checkpoint", "read_checkpoint", "require_state", "write_checkpoint"]
+
+_MARK = "gradport"
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A state and where the training stands.
+
+    Attributes:
+        state: the tensors by name.
+        step: steps that were taken.
+        seed: of the random draws.
+    """
+
+    state: Mapping[str, np.ndarray]
+    step: int
+    seed: int
+
+
+def read_checkpoint(path: str, identity: str, state: Mapping[str, Port]) -> Checkpoint:
+    """Reads a file that `write_checkpoint` wrote.
+
+    Args:
+        path: of the file.
+        identity: of the bundle that it must belong to.
+        state: the state tensors that it must hold.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, belongs to another bundle, or holds other tensors.
+    """
+    if not os.path.isfile(path):
+        raise CheckpointError(Code.FILE_MISSING, f"{path}: file not found.")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        step, seed = int(metadata.get("step", 0)), int(metadata.get("seed", 0))
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise CheckpointError(Code.FILE_DAMAGED, f"{path} is not a whole safetensors file: {error}.") from error
+    if metadata.get(_MARK) != "state" or metadata.get("bundle") != identity:
+        raise CheckpointError(Code.OTHER_BUNDLE, f"{path} is not a checkpoint of this bundle.")
+    require_state(path, tensors, state)
+    return Checkpoint(tensors, step, seed)
+
+
+def require_state(source: str, tensors: Mapping[str, np.ndarray], state: Mapping[str, Port]) -> None:
+    """Checks names, dtypes and shapes.
+
+    Raises:
+        CheckpointError: the first that differs.
+    """
+    missing, surplus = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
+    if missing or surplus:
+        said = f"{', '.join(missing[:3])} missing" if missing else f"{', '.join(surplus[:3])} unknown"
+        raise CheckpointError(Code.STATE_DIFFERS, f"{source} holds another state: {said}.")
+    for name, port in state.items():
+        tensor = tensors[name]
+        if tensor.dtype != port.dtype or tensor.shape != port.shape:
+            text = f"{source}: {name!r} is {tensor.dtype}{list(tensor.shape)}, not {port.dtype}{list(port.shape)}."
+            raise CheckpointError(Code.STATE_DIFFERS, text)
+
+
+def write_checkpoint(path: str, checkpoint: Checkpoint, identity: str) -> None:
+    """Writes a state file; a crash while it is written keeps the file that was there.
+
+    Raises:
+        CheckpointError: the file cannot be written, or would replace a file that is not a state of gradport.
+    """
+    if os.path.exists(path) and not _is_marked(path):
+        raise CheckpointError(
+            Code.OTHER_BUNDLE, f"{path} exists and is not a checkpoint; save under another name, or move that file."
+        )
+    metadata = {_MARK: "state", "bundle": identity, "step": str(checkpoint.step), "seed": str(checkpoint.seed)}
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        descriptor, scratch = tempfile.mkstemp(dir=folder, prefix=".gradport-", suffix=".safetensors")
+        os.close(descriptor)
+        try:
+            state = {name: np.asarray(tensor, order="C") for name, tensor in checkpoint.state.items()}
+            safetensors.numpy.save_file(state, scratch, metadata)
+            with open(scratch, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(scratch, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.remove(scratch)
+            raise
+    except OSError as error:
+        raise CheckpointError(Code.RUNTIME, f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _is_marked(path: str) -> bool:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get(_MARK) == "state"
+    except (OSError, safetensors.SafetensorError):
+        return False

@@ -1,0 +1,56 @@
+"""The inference model with trained weights, written without an ONNX library.
+
+`inference.onnx` names its weights as external data at fixed offsets of one file. That file is written from the state,
+and its name in the model, a placeholder of the same length, is replaced by one that holds a checksum of the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+
+import numpy as np
+
+from gradport_runtime.bundle import Bundle
+from gradport_runtime.errors import BundleError, Code
+
+__all__ = ["write_inference"]
+
+PLACEHOLDER = b"weights-0000000000000000.data"
+
+
+def write_inference(bundle: Bundle, state: Mapping[str, np.ndarray], path: str) -> None:
+    """Writes the model to `path` and its weights beside it.
+
+    Raises:
+        BundleError: the bundle has no inference model, or a file cannot be written.
+    """
+    model = bundle.model("inference")
+    entry = bundle.manifest["models"]["inference"]
+    with open(model.path, "rb") as file:
+        text = file.read()
+    data = bytearray(int(entry["data"]["bytes"]))
+    for tensor in entry["data"]["tensors"]:
+        raw = np.ascontiguousarray(state[tensor["name"]]).tobytes()
+        data[tensor["offset"] : tensor["offset"] + len(raw)] = raw
+    name = f"weights-{hashlib.sha256(data).hexdigest()[:16]}.data"
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        if data:
+            _write(os.path.join(folder, name), bytes(data))
+        _write(path, text.replace(PLACEHOLDER, name.encode()))
+    except OSError as error:
+        raise BundleError(Code.RUNTIME, f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _write(path: str, data: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(os.path.abspath(path)), delete=False) as file:
+        try:
+            file.write(data)
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

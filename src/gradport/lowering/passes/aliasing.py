@@ -1,0 +1,115 @@
+"""New state may be written over old state: every other reader of an old value runs before its successor is written.
+
+A runtime binds the output `new.x` to the buffer of the input `x`. That is safe where every reader of `x` is the node
+that writes `new.x`, or an ancestor of it, and that node is elementwise, so that it reads each element before it writes
+it. Where this does not hold, the pass writes `new.x` by `Where(true, y, y)`, whose condition is computed from one
+element of what each other reader gives: it is true whatever they hold, and no optimizer knows that.
+
+https://onnx.ai/onnx/operators/onnx__Where.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from gradport.lowering.passes.replacing import Replacement
+from gradport.model.subgraphs import values_read
+
+__all__ = ["WriteInPlace", "unsafe_successors"]
+
+_ELEMENTWISE = frozenset(
+    {"Abs", "Add", "And", "Cast", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "IsNaN", "Less"}
+    | {"LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Round", "Sigmoid"}
+    | {"Sign", "Sqrt", "Sub", "Tanh", "Where", "Xor"}
+)
+
+Pair = tuple[ir.Value, ir.Value]
+"""A state input and the output that replaces it."""
+
+
+class WriteInPlace(ir.passes.InPlacePass):
+    """Makes it safe to bind each output of `pairs`, given by their names, to the buffer of its input."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self._pairs = tuple(pairs)
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Runs the pass."""
+        unsafe = list(unsafe_successors(model.graph, self._pairs))
+        for old, new in unsafe:
+            _write_last(model.graph, old, new)
+        return ir.passes.PassResult(model, modified=bool(unsafe))
+
+
+def unsafe_successors(graph: ir.Graph, pairs: Sequence[tuple[str, str]]) -> Iterator[Pair]:
+    """The pairs whose output may not be bound to the buffer of its input."""
+    inputs = {value.name: value for value in graph.inputs}
+    outputs = {value.name: value for value in graph.outputs}
+    readers = _readers(graph)
+    for old_name, new_name in pairs:
+        old, new = inputs[old_name], outputs[new_name]
+        if not _is_safe(old, new, readers.get(old, [])):
+            yield old, new
+
+
+def _is_safe(old: ir.Value, new: ir.Value, readers: Sequence[ir.Node]) -> bool:
+    writer = new.producer()
+    if writer is None:
+        return False
+    others = [node for node in readers if node is not writer]
+    if writer in readers and not (_is_elementwise(writer) and old.shape == new.shape):
+        return False
+    return not others or (_is_elementwise(writer) and set(others) <= _ancestors(writer))
+
+
+def _is_elementwise(node: ir.Node) -> bool:
+    return node.domain == "" and node.op_type in _ELEMENTWISE
+
+
+def _readers(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
+    readers: dict[ir.Value, list[ir.Node]] = {}
+    for node in graph:
+        for value in dict.fromkeys(values_read(node)):
+            readers.setdefault(value, []).append(node)
+    return readers
+
+
+def _ancestors(node: ir.Node) -> set[ir.Node]:
+    found: set[ir.Node] = set()
+    waiting = [node]
+    while waiting:
+        for value in values_read(waiting.pop()):
+            producer = value.producer()
+            if producer is not None and producer not in found:
+                found.add(producer)
+                waiting.append(producer)
+    return found
+
+
+def _write_last(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+    """Writes `new` by a node that runs after every reader of `old`."""
+    last = graph[-1]
+    made = Replacement(last)
+    parts = [_one_element(made, node.outputs[0]) for node in _readers(graph).get(old, [])]
+    parts.append(_one_element(made, new))
+    together = made.add("Concat", parts, axis=0)
+    count = made.add("ReduceSum", [made.add("Cast", [together], to=ir.DataType.INT64)], keepdims=0)
+    true = made.add("GreaterOrEqual", [count, made.constant(np.array(0, dtype=np.int64))])
+    copy = made.add("Where", [true, new, new], like=new)
+    graph.insert_after(last, made.nodes)
+    name = new.name
+    for index, value in enumerate(graph.outputs):
+        if value is new:
+            graph.outputs[index] = copy
+    new.name, copy.name = f"{name}.before", name
+
+
+def _one_element(made: Replacement, value: ir.Value) -> ir.Value:
+    """One element of a value as a bool list of at most one: whether it is nan."""
+    flat = made.add("Reshape", [value, made.constant(np.array([-1], dtype=np.int64))])
+    start, end = made.constant(np.array([0], np.int64)), made.constant(np.array([1], np.int64))
+    first = made.add("Slice", [flat, start, end])
+    return made.add("IsNaN", [made.add("Cast", [first], to=ir.DataType.FLOAT)])

@@ -1,0 +1,129 @@
+"""export_training: a Subject and an optimizer to a bundle, proved step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from gradport.compat.extras import Extra, extra
+from gradport.eager.dimensions import resolve_dimensions
+from gradport.eager.halves import Apply, Evaluate, Gradients, Metric, Predict
+from gradport.eager.inputs import with_example
+from gradport.eager.joint import Joint
+from gradport.eager.step import require_clip
+from gradport.errors import SpecError
+from gradport.exporting.export import export_joint
+from gradport.lowering.passes.aliasing import WriteInPlace
+from gradport.model.program import Program
+from gradport.subject.given import Arguments, Forms, Keywords, Loss, Shapes, Target, Targets
+from gradport.subject.subject import as_subject
+from gradport.training.bundle import Training
+from gradport.training.schedules import record_schedule
+
+__all__ = ["export_training"]
+
+
+def export_training(
+    subject: Target,
+    args: Arguments = (),
+    kwargs: Keywords = None,
+    *,
+    optimizer: torch.optim.Optimizer,
+    loss: Loss,
+    targets: Targets = (),
+    metrics: Mapping[str, Metric] | None = None,
+    scheduler: Any = None,
+    steps: int | None = None,
+    clip_grad_norm: float | None = None,
+    functions: Forms = "keep",
+    fallback: bool = True,
+    dynamic_shapes: Shapes = None,
+    opset_version: int | None = None,
+    input_names: Sequence[str] | Mapping[str, str] | None = None,
+    output_names: Sequence[str] | Mapping[str, str] | None = None,
+    random: str = "input",
+    finite_math: bool = False,
+    verify: bool = True,
+    progress: Callable[[str], None] = lambda part: None,
+) -> Training:
+    """Exports a training as a bundle: a folder that trains on stock ONNX Runtime, without torch.
+
+    Args:
+        subject, args, kwargs, loss, targets, functions, fallback, dynamic_shapes, opset_version, input_names,
+            output_names, random, finite_math: as for `export`.
+        optimizer: an instance of a `torch.optim` class on the module's parameters, as for `export_step`.
+        metrics: `f(result, *targets)` giving a scalar, by name; given with the loss in training and in evaluation.
+        scheduler: a `torch.optim.lr_scheduler` on the optimizer; its learning rates are recorded.
+        steps: how many steps of the scheduler are recorded; after them the last value stays.
+        clip_grad_norm: limit of the norm of all gradients together; acts on accumulated gradients.
+        verify: whether the bundle is trained for five steps beside torch before it is handed out.
+        progress: told the name of each part before it is exported.
+
+    Returns:
+        The Training; `save` writes it. Gradients are those of the module's present mode; evaluation and prediction run
+        in eval mode.
+
+    Raises:
+        ExportError: a part cannot be exported, or departs from torch.
+        SpecError: an option does not fit, the optimizer or the scheduler cannot be exported.
+        TargetError: the subject rejects its own example.
+    """
+    with extra(Extra.TRAINING, "Training bundles"):
+        from gradport.training.inference import as_inference
+        from gradport.training.manifest import build_manifest, successors
+        from gradport.training.proof import prove_training
+
+    described = as_subject(subject, args, kwargs, loss=loss, targets=targets, dynamic_shapes=dynamic_shapes)
+    require_clip(clip_grad_norm)
+    schedule = record_schedule(optimizer, scheduler, steps)
+    gradients = Gradients(with_example(described), optimizer, _require_metrics(metrics))
+    apply = Apply(gradients, clip_grad_norm)
+    evaluate, predict = Evaluate(gradients, metrics), Predict(gradients)
+    options = {
+        "functions": functions,
+        "fallback": fallback,
+        "opset_version": opset_version,
+        "random": random,
+        "finite_math": finite_math,
+    }
+
+    def export_half(name: str, half: Joint, *, verify: bool) -> Program:
+        progress(name)
+        names = {} if name == "apply" else {"input_names": _of(half, input_names), "output_names": output_names}
+        return export_joint(half, **{"input_names": None, "output_names": None, **options, **names}, verify=verify)
+
+    programs = {
+        "gradients": export_half("gradients", gradients, verify=verify),
+        "apply": export_half("apply", apply, verify=False),
+        "evaluate": export_half("evaluate", evaluate, verify=verify),
+        "predict": export_half("predict", predict, verify=verify),
+    }
+    WriteInPlace(successors(programs["apply"]))(programs["apply"].model)
+    inference, data = as_inference(programs["predict"])
+    state = {name: tensor for half in ("gradients", "apply") for name, tensor in programs[half].state().items()}
+    manifest = build_manifest(programs, state, schedule, data, described.name)
+    training = Training(programs, inference, manifest, state)
+    if verify:
+        progress("proof")
+        dimensions = resolve_dimensions(gradients, gradients.subject.dynamic_shapes)
+        prove_training(training, gradients, apply, evaluate, predict, dimensions)
+    return training
+
+
+def _require_metrics(metrics: Mapping[str, Metric] | None) -> dict[str, Metric]:
+    for name, metric in (metrics or {}).items():
+        if not (isinstance(name, str) and name and callable(metric)):
+            raise SpecError(f"metrics[{name!r}] is not a function; give f(result, *targets) by name.")
+        if name == "loss":
+            raise SpecError("metrics has 'loss', which is the name of the loss; take another name.")
+    return dict(metrics or {})
+
+
+def _of(half: Joint, names: Sequence[str] | Mapping[str, str] | None) -> Any:
+    """The input names for a half that has fewer inputs: a mapping without those that it does not take."""
+    if not isinstance(names, Mapping):
+        return names
+    own = {argument.name for argument in (*half.arguments, *half.targets)}
+    return {name: new for name, new in names.items() if name in own}

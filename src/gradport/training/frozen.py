@@ -1,0 +1,90 @@
+"""Weights that never change, once on disk: a safetensors file that the models refer to as external data.
+
+ONNX external data is a file, an offset and a length (https://onnx.ai/onnx/repo-docs/ExternalData.html), and a
+safetensors file is a header and then the bytes of each tensor (https://huggingface.co/docs/safetensors), so the models
+read it as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+
+import onnx_ir as ir
+import safetensors.numpy
+
+__all__ = ["FILE", "FrozenWeights"]
+
+FILE = "frozen.safetensors"
+
+_SMALL = 1024
+"""Bytes up to which a constant stays inside the model."""
+
+
+class FrozenWeights:
+    """The large initializers of several models, each once by its contents."""
+
+    def __init__(self, models: Mapping[str, ir.Model]) -> None:
+        self._names: dict[str, str] = {}
+        self._tensors: dict[str, ir.TensorProtocol] = {}
+        for model in models.values():
+            for name, tensor in _large(model):
+                digest = _digest(tensor)
+                if digest not in self._names:
+                    unique = name if name not in self._tensors else f"{name}.{digest[:8]}"
+                    self._names[digest] = unique
+                    self._tensors[unique] = tensor
+
+    def save(self, folder: str) -> None:
+        """Writes the file; nothing where there is no large weight."""
+        if self._tensors:
+            arrays = {name: tensor.numpy() for name, tensor in self._tensors.items()}
+            metadata = {"gradport": "frozen"}
+            safetensors.numpy.save_file(arrays, os.path.join(folder, FILE), metadata)
+
+    def refer(self, model: ir.Model, folder: str) -> ir.Model:
+        """A copy of a model whose large initializers are read from the file in `folder`."""
+        if not self._tensors:
+            return model
+        places = _places(os.path.join(folder, FILE))
+        copy = model.clone()
+        for name, tensor in _large(copy):
+            offset, length = places[self._names[_digest(tensor)]]
+            copy.graph.initializers[name].const_value = ir.ExternalTensor(
+                FILE,
+                offset,
+                length,
+                tensor.dtype,
+                shape=ir.Shape([int(size) for size in tensor.numpy().shape]),
+                name=name,
+                base_dir=folder,
+            )
+        return copy
+
+
+def _large(model: ir.Model) -> list[tuple[str, ir.TensorProtocol]]:
+    found = []
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes > _SMALL and not isinstance(tensor, ir.ExternalTensor):
+            found.append((str(name), tensor))
+    return found
+
+
+def _digest(tensor: ir.TensorProtocol) -> str:
+    head = f"{tensor.dtype.name} {tuple(tensor.shape)}".encode()
+    return hashlib.sha256(head + tensor.tobytes()).hexdigest()
+
+
+def _places(path: str) -> dict[str, tuple[int, int]]:
+    """Offset and length in the file of each tensor."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    return {
+        name: (8 + size + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
