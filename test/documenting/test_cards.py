@@ -210,7 +210,7 @@ def test_a_module_within_a_package_is_found_without_importing_it(tmp_path):
 def test_evidence_in_no_folder_is_refused(package, tmp_path):
     arguments = ["docs", str(package), "--evidence", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 2 and "There is no folder" in result.stderr
+    assert result.exit_code == 2 and "folder with Evidence not found" in result.stderr
 
 
 def test_functions_that_differ_in_case_alone_have_anchors_of_their_own(tmp_path):

@@ -1,7 +1,6 @@
-"""Pages of files, folders and packages: structure, callers, lines that a reviewer would stop at.
+"""Surveys of files, folders and packages: structure, callers, lines that need review.
 
-In: paths. Out: Evidence of each file, and the pages. Never: an import of a file
-without Subjects.
+In: paths. Out: Evidence of each file, and its cards. Never: an import of a file without Subjects.
 """
 
 from gradport.documenting.excerpts import with_excerpts

@@ -1,4 +1,4 @@
-"""Which Subject is about which surveyed Function, and what each shows: the measured half of the cards."""
+"""Assigns Subjects to surveyed Functions and measures them: the measured half of the cards."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gradport.subject.subject import Subject
 __all__ = ["LeftOut", "load_cards", "measure_cards"]
 
 Cards = dict[str, list[Evidence]]
-"""Evidences by the file and the Function that they are about, `file:Function`."""
+"""Evidences by file and Function, `file:Function`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """A Subject that no card was made of, and why."""
+    """A Subject without a card, and the reason."""
 
     subject: str
     why: str
@@ -36,60 +36,60 @@ def measure_cards(
     command: str,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Iterator[tuple[str, Evidence] | LeftOut]:
-    """Measures each Subject whose Function is surveyed and not known yet.
+    """Measures each Subject whose Function is surveyed and has no Evidence yet.
 
     Args:
-        subjects: in the order in which they are measured.
+        subjects: in the order of measuring.
         surveyed: the files.
-        known: Evidence of an earlier run, which is taken as it is.
-        budget: factor of the amount of work of the check and of the verification of each.
-        command: what makes this again; Evidence keeps it.
-        progress: told what comes next.
+        known: Evidence of an earlier run, which is reused.
+        budget: factor of the work of each check and verification.
+        command: the command that repeats the run; stored in the Evidence.
+        progress: called with the name of the next step.
     """
     homes = _homes(surveyed)
     seen: dict[str, int] = {}
     for number, subject in enumerate(subjects, 1):
         key = homes.get(_home(subject))
         if key is None:
-            yield LeftOut(subject.name, "it is not a Function of a file here")
+            yield LeftOut(subject.name, "it is not a Function in the surveyed files")
             continue
         same = f"{key} {subject.name}"
         seen[same] = seen.get(same, 0) + 1
         name = subject.name if seen[same] == 1 else f"{subject.name} ({seen[same]})"
-        found = next((one for one in known.get(key, ()) if one.subject == name), None)
-        if found is None:
-            told = functools.partial(_tell, progress, f"{name}, {number} of {len(subjects)}")
+        evidence = next((one for one in known.get(key, ()) if one.subject == name), None)
+        if evidence is None:
+            report = functools.partial(_report, progress, f"{name}, {number} of {len(subjects)}")
             try:
-                found = measure(subject.replace(name=name), budget=budget, progress=told)
+                evidence = measure(subject.replace(name=name), budget=budget, progress=report)
             except Error as error:
                 yield LeftOut(name, str(error))
                 continue
-            found.source.update(card=key, commands=[command])
-        yield key, found
+            evidence.source.update(card=key, commands=[command])
+        yield key, evidence
 
 
 def load_cards(folder: pathlib.Path, surveyed: Mapping[str, Evidence]) -> Cards:
-    """The Evidence that an earlier run left in a folder, as far as it is about Functions of these files.
+    """Loads the Evidence of an earlier run from a folder; only Evidence for Functions in these files counts.
 
     Raises:
-        SpecError: there is no such folder.
+        SpecError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise SpecError(f"There is no folder {folder} with Evidence.")
+        raise SpecError(f"{folder}: folder with Evidence not found.")
     known = set(_homes(surveyed).values())
-    found: Cards = {}
+    cards: Cards = {}
     for file in sorted(folder.glob("**/*.json")):
         try:
             one = Evidence.from_json(file.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, Error):
-            continue  # somebody else's
+            continue  # not a file of gradport
         key = one.source.get("card")
-        if key in known and all(one.subject != other.subject for other in found.get(key, ())):
-            found.setdefault(key, []).append(one)
-    return found
+        if key in known and all(one.subject != other.subject for other in cards.get(key, ())):
+            cards.setdefault(key, []).append(one)
+    return cards
 
 
-def _tell(progress: Callable[[str], None], who: str, what: str) -> None:
+def _report(progress: Callable[[str], None], who: str, what: str) -> None:
     progress(f"{who}: {what}")
 
 

@@ -1,4 +1,4 @@
-"""The lines of source that Findings speak of, so that a page can show them where the files are not."""
+"""The source lines of Findings, so that a page shows them without the files."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _MOST = 8
 
 
 def with_excerpts(evidence: Evidence) -> Evidence:
-    """The same with `excerpts` in its `source`: `file`, `first` (a line number) and `text`, for every place that the
-    Subject, a Finding that does not hold or the first node that departs stands at, as far as its file can be read."""
+    """The Evidence with `excerpts` in its `source`: `file`, `first` (a line number) and `text`, around the lines of the
+    Subject, of Findings that did not pass, and of the first node that differs. Unreadable files are skipped."""
     wanted: dict[str, list[int]] = {}
     for file, line in _places(evidence):
         wanted.setdefault(file, []).append(line)
-    excerpts = [one for file, lines in wanted.items() for one in _of(file, sorted(lines))]
+    excerpts = [one for file, lines in wanted.items() for one in _cut_excerpts(file, sorted(lines))]
     return dataclasses.replace(evidence, source={**evidence.source, "excerpts": excerpts[:_MOST]})
 
 
 def _places(evidence: Evidence) -> Iterator[tuple[str, int]]:
     if evidence.source.get("file") and evidence.source.get("line"):
         yield evidence.source["file"], int(evidence.source["line"])
-    told = [finding.where for finding in evidence.findings if not finding.outcome.passes]
-    told += [node.get("place") for node in evidence.series.get("divergence", []) if node.get("first")]
-    yield from (found for place in told if (found := line_of(place)) is not None)
+    locations = [finding.where for finding in evidence.findings if not finding.outcome.passes]
+    locations += [node.get("place") for node in evidence.series.get("divergence", []) if node.get("first")]
+    yield from (line for place in locations if (line := line_of(place)) is not None)
 
 
-def _of(file: str, lines: list[int]) -> Iterator[dict[str, object]]:
-    """An excerpt for each group of lines that stand near each other."""
+def _cut_excerpts(file: str, lines: list[int]) -> Iterator[dict[str, object]]:
+    """An excerpt for each group of nearby lines."""
     text = linecache.getlines(file)
     spans: list[tuple[int, int]] = []
     for line in (line for line in lines if line <= len(text)):

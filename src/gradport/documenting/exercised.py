@@ -1,4 +1,4 @@
-"""Which tests exercise a Function: those of its project that name it, found in their syntax trees."""
+"""Finds the tests of a Function: tests of its project whose syntax trees contain its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROOTS = ("pyproject.toml", "setup.py", "setup.cfg", ".git")
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """One file of tests: its path below the project, its text and its tree."""
+    """One test file: its path in the project, its text and its syntax tree."""
 
     path: str
     text: str
@@ -24,13 +24,13 @@ class Suite:
 
 
 def suites_of(root: pathlib.Path) -> list[Suite]:
-    """The tests of the project that a file or folder belongs to: that of the nearest folder with a project's files,
-    or else the folder itself."""
+    """The test files of a file's or folder's project: the nearest folder with a project file, or else the folder
+    itself."""
     start = root.resolve() if root.is_dir() else root.resolve().parent
     above = [start, *start.parents]
     inside = next((place for place, folder in enumerate(above) if folder.name == "site-packages"), len(above))
     project = next((f for f in above[:inside] if any((f / name).exists() for name in _ROOTS)), start)
-    found = []
+    suites = []
     for pattern in ("test_*.py", "*_test.py"):
         for file in sorted(file for file in project.rglob(pattern) if file.is_file()):
             parts = file.relative_to(project).parts
@@ -39,25 +39,25 @@ def suites_of(root: pathlib.Path) -> list[Suite]:
             try:
                 with tokenize.open(file) as opened:
                     text = opened.read()
-                found.append(Suite("/".join(parts), text, ast.parse(text)))
+                suites.append(Suite("/".join(parts), text, ast.parse(text)))
             except (OSError, UnicodeError, SyntaxError, ValueError, RecursionError):
-                continue  # not a file that pytest would take either
-    return found
+                continue  # pytest could not load it either
+    return suites
 
 
 def find_tests(function: str, module: str, suites: Sequence[Suite]) -> list[dict[str, Any]]:
-    """The tests that name a Function, in files that import its module: `file`, `line` and `test`."""
+    """The tests that use the name of a Function, in files that import its module: `file`, `line` and `test`."""
     short, home = function.split(".")[-1], module.split(".")[-1]
-    found = []
+    uses = []
     for file in suites:
         if short not in file.text or home not in file.text or not _imports(file.tree, home):
             continue
-        found += [
+        uses += [
             {"file": file.path, "line": node.lineno, "test": name}
             for name, node in _tests(file.tree)
-            if _names(node, short)
+            if _mentions(node, short)
         ]
-    return found
+    return uses
 
 
 def _imports(tree: ast.Module, home: str) -> bool:
@@ -81,7 +81,7 @@ def _tests(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
                     yield f"{node.name}::{inner.name}", inner
 
 
-def _names(node: ast.AST, short: str) -> bool:
+def _mentions(node: ast.AST, short: str) -> bool:
     return any(
         (isinstance(inner, ast.Name) and inner.id == short)
         or (isinstance(inner, ast.Attribute) and inner.attr == short)

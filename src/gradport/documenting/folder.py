@@ -1,4 +1,4 @@
-"""Folders or installed packages: their files, each surveyed, and linked with each other."""
+"""Surveys the files of folders or installed packages, and links them."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ __all__ = ["survey_folder", "survey_folders"]
 
 
 def survey_folder(root: pathlib.Path) -> dict[str, Evidence]:
-    """Every Python file of a folder, or one file, by its path below the root; see `survey_folders`."""
+    """Surveys every Python file of a folder, or one file; keys are paths below the root. See `survey_folders`."""
     return survey_folders({"": root})
 
 
 def survey_folders(
     roots: Mapping[str, pathlib.Path], *, left_out: Callable[[str], None] = lambda why: None
 ) -> dict[str, Evidence]:
-    """Every Python file of several folders or files, each of which knows who uses it.
+    """Surveys every Python file of several folders or files, and links them.
 
-    To the `series` of `survey_file` it adds what `link_files` finds.
+    Adds the results of `link_files` to the `series` of `survey_file`.
 
     Args:
-        roots: folders and files, each under the name that the paths of its files begin with.
-        left_out: told, in a sentence, of each file that no page can be made of.
+        roots: folders and files by the prefix of their files' paths.
+        left_out: called with a sentence about each file that cannot have a page.
 
     Raises:
-        TargetError: nothing there is Python.
+        TargetError: a root has no Python file.
     """
     surveyed: dict[str, Evidence] = {}
     for under, root in roots.items():
-        found = dict(_files(root, under, left_out))
-        if not found:
-            raise TargetError(f"{root} holds no file that is Python.")
-        surveyed |= found
+        files = dict(_files(root, under, left_out))
+        if not files:
+            raise TargetError(f"{root} has no Python file.")
+        surveyed |= files
     has_functions = any(evidence.source["autograd"] for evidence in surveyed.values())
     suites = [suite for root in roots.values() for suite in suites_of(root)] if has_functions else []
     return link_files(surveyed, suites)
@@ -49,7 +49,7 @@ def _files(root: pathlib.Path, under: str, left_out: Callable[[str], None]) -> I
     for file in [root] if root.is_file() else sorted(_python_files(root)):
         name = (pathlib.PurePath(under) / file.relative_to(base)).as_posix()
         if not name.isprintable():
-            left_out(f"{name!a} is a name that no page can have.")
+            left_out(f"{name!a} cannot be the name of a page.")
             continue
         try:
             yield name, survey_file(file, _module(file, base))
@@ -67,7 +67,7 @@ def _python_files(root: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _module(file: pathlib.Path, base: pathlib.Path) -> str:
-    """The name that a file is imported by: from the topmost folder with an `__init__.py`, or from the root."""
+    """The import name of a file: from the topmost folder with an `__init__.py`, or from the root."""
     top = base
     while (top / "__init__.py").is_file():
         top = top.parent

@@ -1,4 +1,4 @@
-"""The autograd Functions of a file, from its syntax tree: what each takes, saves, keeps and calls."""
+"""The autograd Functions of a file, from its syntax tree: their arguments, saved tensors, ctx attributes and calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BASES = ("Function", "InplaceFunction", "NestedIOFunction")
 _CONTEXT = ("save_for_backward", "save_for_forward", "mark_dirty", "mark_non_differentiable", "set_materialize_grads")
 
 _PLAIN = (*dir(list), *dir(dict), *dir(str), *dir(set))
-"""What is called on lists, mappings and text, which no operator is."""
+"""Methods of lists, mappings and text, which are not operators."""
 
 _Method = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -23,15 +23,16 @@ _Methods = dict[str, _Method]
 def autograd_functions(classes: Mapping[ast.ClassDef, str], text: str) -> list[dict[str, Any]]:
     """An entry for each autograd Function.
 
-    A Function has a forward and a backward, its own or a base's in the same file, and a base that is called so; or its
-    forward is a static or class method that takes a `ctx`. Of two with one name the later is taken, as Python does.
+    A Function has a forward and a backward, its own or a base's in the same file. It has a base with the name of a
+    Function class, or its forward is a static or class method with a `ctx`. Of two with one name the later counts, as
+    in Python.
 
     Args:
-        classes: those of the file, each with its qualified name.
-        text: of the file.
+        classes: the classes of the file, each with its qualified name.
+        text: the text of the file.
     """
     by_name = {node.name: node for node in classes}
-    found: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     for node, name in classes.items():
         line = list(_ancestry(node, by_name))
         methods: _Methods = {}
@@ -41,13 +42,13 @@ def autograd_functions(classes: Mapping[ast.ClassDef, str], text: str) -> list[d
             }
         if "vjp" in methods:
             methods.setdefault("backward", methods["vjp"])
-        if {"forward", "backward"} <= methods.keys() and _looks_so(line, methods["forward"]):
-            found.pop(name, None)
-            found[name] = _entry(node, name, methods, text)
-    return list(found.values())
+        if {"forward", "backward"} <= methods.keys() and _is_autograd_function(line, methods["forward"]):
+            entries.pop(name, None)
+            entries[name] = _entry(node, name, methods, text)
+    return list(entries.values())
 
 
-def _looks_so(line: list[ast.ClassDef], forward: _Method) -> bool:
+def _is_autograd_function(line: list[ast.ClassDef], forward: _Method) -> bool:
     bases = {ast.unparse(base).split(".")[-1] for one in line for base in one.bases}
     free = {ast.unparse(decorator) for decorator in forward.decorator_list} & {"staticmethod", "classmethod"}
     takes_ctx = "ctx" in [argument.arg for argument in forward.args.args[:2]]
@@ -82,7 +83,7 @@ def _entry(node: ast.ClassDef, name: str, methods: _Methods, text: str) -> dict[
         "arguments": arguments,
         "differentiable": _differentiable(backward, arguments),
         "saved": sorted({saved for method in used for saved in _saved_tensors(method)}),
-        "kept_on_ctx": sorted({kept for method in used for kept in _context_names(method)}),
+        "kept_on_ctx": sorted({attribute for method in used for attribute in _context_names(method)}),
         "once_differentiable": any("once_differentiable" in ast.unparse(d) for d in backward.decorator_list),
         "has": sorted(set(methods) & {"setup_context", "vmap", "jvp", "symbolic"}),
         "operators": sorted({call for method in (forward, backward) for call in _calls(method)}),
@@ -94,15 +95,15 @@ def _arguments(forward: _Method, *, setup: bool) -> list[str]:
     names += [f"*{forward.args.vararg.arg}"] if forward.args.vararg else []
     names += [argument.arg for argument in forward.args.kwonlyargs]
     if names[:1] == ["cls"]:
-        names = names[1:]  # a class method, which Functions may be built of
+        names = names[1:]  # a class method, which a Function may use
     return names if setup else names[1:]
 
 
 def _differentiable(backward: _Method, arguments: list[str]) -> list[str] | None:
-    """The arguments of which some return gives a gradient that is not None; None where the returns do not say, since
-    they are not followed through variables."""
-    found: set[str] = set()
-    for node in _inside(backward):
+    """The arguments with a gradient that is not None in some return; None if unknown, since values are not followed
+    through variables."""
+    differentiable: set[str] = set()
+    for node in _own_nodes(backward):
         if not isinstance(node, ast.Return) or node.value is None:
             continue
         entries = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
@@ -111,20 +112,20 @@ def _differentiable(backward: _Method, arguments: list[str]) -> list[str] | None
             return None
         if not single and any(isinstance(entry, (ast.Name, ast.Call)) for entry in entries[:1]) and len(entries) == 1:
             return None
-        found |= {name for name, entry in zip(arguments, entries, strict=True) if not _is_none(entry)}
-    return [name for name in arguments if name in found]
+        differentiable |= {name for name, entry in zip(arguments, entries, strict=True) if not _is_none(entry)}
+    return [name for name in arguments if name in differentiable]
 
 
 def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def _inside(method: ast.AST) -> Iterator[ast.AST]:
-    """What stands in a method, without the functions that are defined in it."""
+def _own_nodes(method: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a method, without the functions and classes defined in it."""
     for node in ast.iter_child_nodes(method):
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
             yield node
-            yield from _inside(node)
+            yield from _own_nodes(node)
 
 
 def _saved_tensors(method: _Method) -> Iterator[str]:
@@ -134,7 +135,7 @@ def _saved_tensors(method: _Method) -> Iterator[str]:
 
 
 def _context_names(method: _Method) -> Iterator[str]:
-    """Names that are set on the context, whatever that is called."""
+    """The attributes set on the context, also if it is not named ctx."""
     contexts = {"ctx", *(argument.arg for argument in method.args.args[:1])} - {"cls", "self"}
     for node in ast.walk(method):
         targets = node.targets if isinstance(node, ast.Assign) else []
@@ -145,7 +146,7 @@ def _context_names(method: _Method) -> Iterator[str]:
 
 
 def _calls(method: _Method) -> Iterator[str]:
-    """The names of what is called, of torch or of the file; what Python itself brings is left out."""
+    """The names of called functions, without Python's builtins and methods."""
     import builtins
 
     for call in (node for node in ast.walk(method) if isinstance(node, ast.Call)):

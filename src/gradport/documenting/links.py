@@ -1,4 +1,4 @@
-"""Who uses whom among surveyed files: imports, calls, tests, and Functions that are alike."""
+"""Links between surveyed files: imports, calls, tests, and similar Functions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gradport.evidence.evidence import Evidence
 __all__ = ["link_files"]
 
 _ALIKE = 0.8
-"""Share of the words of two Functions that are the same, from which they are near duplicates."""
+"""Share of equal words from which two Functions are near duplicates."""
 
 
 def link_files(surveyed: Mapping[str, Evidence], suites: Sequence[Suite]) -> dict[str, Evidence]:
-    """The same files, with more in their `series`.
+    """Adds links to the `series` of the files.
 
     Args:
-        surveyed: the Evidence of each file by its path, as `survey_file` gives it.
-        suites: the tests of their projects.
+        surveyed: the Evidence of `survey_file` for each file, by path.
+        suites: the test files of their projects.
 
     Returns:
         In `series` `imported_by` (paths), and for each Function `called_by` (file and line), `related` (Functions in
@@ -37,14 +37,14 @@ def link_files(surveyed: Mapping[str, Evidence], suites: Sequence[Suite]) -> dic
 
 
 def _importers(surveyed: Mapping[str, Evidence]) -> dict[str, set[str]]:
-    """The files that import a module, or something that it may be, by the module's name."""
-    found: dict[str, set[str]] = {}
+    """The files that import a module, or a name that may be that module, by module name."""
+    importers: dict[str, set[str]] = {}
     for name, evidence in surveyed.items():
         for entry in evidence.source["imports"]:
             full = f"{entry['module']}.{entry['name']}" if entry["name"] else entry["module"]
             for module in {entry["module"], full}:
-                found.setdefault(module, set()).add(name)
-    return found
+                importers.setdefault(module, set()).add(name)
+    return importers
 
 
 def _link(
@@ -61,30 +61,30 @@ def _link(
 
 
 def _calls(function: str, home: str, surveyed: Mapping[str, Evidence]) -> Iterator[dict[str, object]]:
-    """Where `Function.apply` stands: in its own file by its name, elsewhere by what the name was imported as."""
+    """The places of `Function.apply`: in its own file by its name, elsewhere by the imported name."""
     short, module = function.split(".")[-1], surveyed[home].source["module"]
     packages = {module.rsplit(".", count)[0] for count in range(module.count(".") + 1)}
-    wanted = {f"{place}.{short}" for place in packages}  # a package may hand it on
+    wanted = {f"{place}.{short}" for place in packages}  # a package may re-export it
     for name, evidence in surveyed.items():
         for one in evidence.source["applies"]:
             if name == home:
                 meant = one["name"] in (function, short) and _nearest(one["name"], function, evidence)
             else:
-                meant = _full(one["name"], evidence.source["imports"]) in wanted
+                meant = _resolve(one["name"], evidence.source["imports"]) in wanted
             if meant:
                 yield {"file": name, "line": one["line"]}
 
 
 def _nearest(name: str, function: str, evidence: Evidence) -> bool:
-    """Whether a name in a file means this Function, where several end in it: one of the top before those inside."""
+    """Whether a name in a file means this Function; of several with the same last part a top-level one comes first."""
     same = [
         entry["name"] for entry in evidence.source["autograd"] if name in (entry["name"], entry["name"].split(".")[-1])
     ]
     return function == name or (len(same) == 1 and name not in same)
 
 
-def _full(name: str, imports: Sequence[Mapping[str, str]]) -> str:
-    """A dotted name with its first part replaced by what that was imported as; nothing where it was not imported."""
+def _resolve(name: str, imports: Sequence[Mapping[str, str]]) -> str:
+    """A dotted name with its first part replaced by the imported name; empty if it is not imported."""
     head, _, rest = name.partition(".")
     for entry in imports:
         if entry["name"] and entry["as"] == head:
@@ -102,16 +102,16 @@ def _related_files(
     code = next(entry["code"] for entry in evidence.source["autograd"] if entry["name"] == function)
     folder, short = pathlib.PurePath(home).parent, function.split(".")[-1]
     own = _words(code)
-    found: dict[str, list[str]] = {"same folder": [], "same name": [], "near duplicates": []}
+    related: dict[str, list[str]] = {"same folder": [], "same name": [], "near duplicates": []}
     for name, other in surveyed.items():
         for entry in other.source["autograd"]:
             if name == home and entry["name"] == function:
                 continue
             where = f"{name}:{entry['name']}"
-            found["same folder"] += [where] if pathlib.PurePath(name).parent == folder else []
-            found["same name"] += [where] if entry["name"].split(".")[-1] == short else []
-            found["near duplicates"] += [where] if _alike(own, _words(entry["code"])) else []
-    return found
+            related["same folder"] += [where] if pathlib.PurePath(name).parent == folder else []
+            related["same name"] += [where] if entry["name"].split(".")[-1] == short else []
+            related["near duplicates"] += [where] if _are_alike(own, _words(entry["code"])) else []
+    return related
 
 
 @functools.cache
@@ -119,6 +119,6 @@ def _words(code: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\w+|[^\w\s]", code))
 
 
-def _alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+def _are_alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
     return matcher.real_quick_ratio() > _ALIKE and matcher.quick_ratio() > _ALIKE and matcher.ratio() > _ALIKE

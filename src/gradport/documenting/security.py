@@ -1,4 +1,4 @@
-"""What a reviewer would stop at, found in the syntax tree: each with its line."""
+"""Calls and names that need review for security, found in the syntax tree, each with its line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["PATTERNS", "stops"]
+__all__ = ["PATTERNS", "find_risks"]
 
 PATTERNS: dict[str, str] = {
     "runs text as code": "eval exec compile builtins.eval builtins.exec builtins.compile",
@@ -27,27 +27,27 @@ PATTERNS: dict[str, str] = {
         =torch.backends. torch.use_deterministic_algorithms random.seed numpy.random.seed sys.setrecursionlimit
         sys.path. =sys.path os.environ. =os.environ os.putenv os.chdir""",
 }
-"""What it is called, and what it is in words: a dotted name that is called, how one begins (`.` or `*` at its end), how
-one ends (`.` before it), what stands within one (`.` at both ends), or what is assigned to (`=` before it)."""
+"""The patterns by name. An entry is a called dotted name, its beginning (`.` or `*` at the end), its ending (`.` at the
+start), a part of it (`.` at both ends), or the target of an assignment (`=` at the start)."""
 
 _ENTRIES = {pattern: tuple(entries.split()) for pattern, entries in PATTERNS.items()}
 
 _CODE = ("eval", "exec", "__import__")
-"""Worth a look wherever they are named, called or not."""
+"""Names that count also without a call."""
 
 _RISKY = ("os", "subprocess", "socket", "ctypes", "pickle", "shutil", "importlib", "builtins")
 
 
-def stops(tree: ast.AST) -> list[dict[str, Any]]:
-    """Every place that a reviewer would stop at: pattern, line and code. Names are followed to what they were imported
-    as; what goes by other ways (`getattr(os, "sys" + "tem")`) is not found."""
+def find_risks(tree: ast.AST) -> list[dict[str, Any]]:
+    """Every place that needs review: pattern, line and code. Imported names are resolved; indirect access
+    (`getattr(os, "sys" + "tem")`) is not found."""
     aliases = _aliases(tree)
-    found: dict[tuple[int, str], dict[str, Any]] = {}
+    places: dict[tuple[int, str], dict[str, Any]] = {}
     for node in ast.walk(tree):
         for pattern in _patterns(node, aliases):
             line = node.lineno  # type: ignore[attr-defined]
-            found.setdefault((line, pattern), {"pattern": pattern, "line": line, "code": ast.unparse(node)[:120]})
-    return [found[key] for key in sorted(found)]
+            places.setdefault((line, pattern), {"pattern": pattern, "line": line, "code": ast.unparse(node)[:120]})
+    return [places[key] for key in sorted(places)]
 
 
 def _patterns(node: ast.AST, aliases: dict[str, str]) -> Iterator[str]:
@@ -59,34 +59,34 @@ def _patterns(node: ast.AST, aliases: dict[str, str]) -> Iterator[str]:
         case ast.Name(id=name, ctx=ast.Load()) if name in _CODE:
             yield "imports by name" if name == "__import__" else "runs text as code"
         case ast.Call(func=function):
-            yield from _known_calls(_full(function, aliases))
+            yield from _known_calls(_resolve(function, aliases))
         case ast.Assign(targets=targets) | ast.Delete(targets=targets):
-            yield from (found for target in targets for found in _known_calls(f"={_full(target, aliases)}"))
+            yield from (pattern for target in targets for pattern in _known_calls(f"={_resolve(target, aliases)}"))
         case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
-            yield from _known_calls(f"={_full(target, aliases)}")
+            yield from _known_calls(f"={_resolve(target, aliases)}")
 
 
 def _known_calls(name: str) -> Iterator[str]:
-    yield from (pattern for pattern, entries in _ENTRIES.items() if any(_is(name, entry) for entry in entries))
+    yield from (pattern for pattern, entries in _ENTRIES.items() if any(_matches(name, entry) for entry in entries))
 
 
 def _aliases(tree: ast.AST) -> dict[str, str]:
-    """What the imported names of a file mean, in full."""
-    found: dict[str, str] = {}
+    """The full names of a file's imported names."""
+    full_names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.asname: alias.name for alias in node.names if alias.asname}
+            full_names |= {alias.asname: alias.name for alias in node.names if alias.asname}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            full_names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return full_names
 
 
-def _full(node: ast.expr, aliases: dict[str, str]) -> str:
+def _resolve(node: ast.expr, aliases: dict[str, str]) -> str:
     head, dot, rest = ast.unparse(node).partition(".")
     return f"{aliases.get(head, head)}{dot}{rest}"
 
 
-def _is(name: str, entry: str) -> bool:
+def _matches(name: str, entry: str) -> bool:
     if entry.startswith(".") and entry.endswith("."):
         return entry in name and not name.startswith("=")
     if entry.startswith("."):

@@ -1,6 +1,6 @@
-"""A Python file from its syntax tree alone: classes, functions, imports, and what it says of Functions and Subjects.
+"""Surveys a Python file by its syntax tree: classes, functions, imports, autograd Functions and Subjects.
 
-Nothing of the file is imported or run.
+The file is not imported or run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradport.documenting.functions import autograd_functions
-from gradport.documenting.security import PATTERNS, stops
+from gradport.documenting.security import PATTERNS, find_risks
 from gradport.errors import TargetError, first_line
 from gradport.evidence.evidence import Evidence
 
@@ -22,22 +22,22 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def survey_file(path: pathlib.Path, module: str) -> Evidence:
-    """What a file's syntax tree says.
+    """Surveys one file.
 
     Args:
         path: the file.
-        module: the name that it is imported by.
+        module: its import name.
 
     Returns:
-        Evidence whose `source` holds `file`, `module`, `bytes`, `lines`, `text`, `docstring`, `classes`, `functions`,
-        `imports`, `applies` (where `.apply` of something stands), `subjects` (whether Subjects stand at its top) and
-        `autograd` (one entry for each autograd Function), and whose `series` holds `security` and `security_patterns`.
+        Evidence whose `source` has `file`, `module`, `bytes`, `lines`, `text`, `docstring`, `classes`, `functions`,
+        `imports`, `applies` (the uses of `.apply`), `subjects` (whether there are Subjects at module level) and
+        `autograd` (one entry per autograd Function), and whose `series` has `security` and `security_patterns`.
 
     Raises:
-        TargetError: the file is no Python.
+        TargetError: the file cannot be read as Python.
     """
     try:
-        with tokenize.open(path) as file:  # as Python reads it: byte order marks and declared encodings
+        with tokenize.open(path) as file:  # reads byte order marks and declared encodings as Python does
             text = file.read()
         return _survey(path, module, text, ast.parse(text))
     except (OSError, UnicodeError, SyntaxError, ValueError) as error:
@@ -51,7 +51,7 @@ def _survey(path: pathlib.Path, module: str, text: str, tree: ast.Module) -> Evi
     subject_names = _subject_names(tree)
     return Evidence(
         subject=module,
-        series={"security": stops(tree), "security_patterns": sorted(PATTERNS)},
+        series={"security": find_risks(tree), "security_patterns": sorted(PATTERNS)},
         source={
             "file": str(path),
             "module": module,
@@ -70,7 +70,7 @@ def _survey(path: pathlib.Path, module: str, text: str, tree: ast.Module) -> Evi
 
 
 def _qualified_classes(node: ast.AST, above: list[str]) -> Iterator[tuple[ast.ClassDef, str]]:
-    """Every class with its qualified name, in the order of the file."""
+    """Every class with its qualified name, in file order."""
     for inner in ast.iter_child_nodes(node):
         named = isinstance(inner, (ast.ClassDef, *_FUNCTIONS))
         path = [*above, inner.name] if named else above  # type: ignore[attr-defined]
@@ -99,9 +99,9 @@ def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
 
 
 def _imports(tree: ast.Module, module: str, *, package: bool) -> Iterator[dict[str, Any]]:
-    """Every import: the module, the name that is taken of it, what it is called here, and the line.
+    """Every import: the module, the imported name, its name in the file, and the line.
 
-    In a package's own file one dot is the package; elsewhere it is the package that the file stands in.
+    In a package's `__init__.py` one dot is the package; elsewhere it is the package of the file.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -116,25 +116,25 @@ def _imports(tree: ast.Module, module: str, *, package: bool) -> Iterator[dict[s
 
 
 def _subject_names(tree: ast.Module) -> set[str]:
-    """How the file writes `gradport.Subject`; nothing where it does not import gradport."""
-    found = set()
+    """The names of `gradport.Subject` in the file; empty if it does not import gradport."""
+    names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {f"{alias.asname or alias.name}.Subject" for alias in node.names if alias.name == "gradport"}
+            names |= {f"{alias.asname or alias.name}.Subject" for alias in node.names if alias.name == "gradport"}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gradport":
-            found |= {alias.asname or alias.name for alias in node.names if alias.name == "Subject"}
-    return found
+            names |= {alias.asname or alias.name for alias in node.names if alias.name == "Subject"}
+    return names
 
 
 def _holds_subjects(node: ast.stmt, names: set[str]) -> bool:
-    """Whether a statement at the top of a file keeps a `gradport.Subject`, or a list or mapping of them."""
+    """Whether a module-level statement assigns a `gradport.Subject`, or a list or mapping of them."""
     if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
         return False
     return any(isinstance(inner, ast.Call) and ast.unparse(inner.func) in names for inner in ast.walk(node.value))
 
 
 def _applies(tree: ast.Module) -> Iterator[dict[str, Any]]:
-    """Where `.apply` of a name stands."""
+    """The uses of `.apply` of a name."""
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Attribute)
