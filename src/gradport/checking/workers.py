@@ -31,7 +31,7 @@ from gradport.eager.inputs import memory
 from gradport.eager.joint import Joint
 from gradport.errors import Error, TargetError
 from gradport.evidence.evidence import Finding, Outcome, Severity
-from gradport.isolation.child import Watch, limit_processor_time, settle
+from gradport.isolation.child import Watch, freeze_inherited, limit_processor_time
 from gradport.isolation.effort import Deadline, Effort
 from gradport.subject.signature import place_of_gradient
 
@@ -263,7 +263,7 @@ def _live(examination: Examination, rules: Sequence[Rule], line: Connection) -> 
     """A worker's life; it never returns."""
     code = 0
     try:
-        settle()
+        freeze_inherited()
         faulthandler.disable()
         silence = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):

@@ -1,5 +1,5 @@
-"""Limits: child processes made by fork, limits of time, and how much work is done.
+"""Limits: forked child processes, time limits, and the amount of work.
 
-In: a callable, or the profile, budget and time limit of a call. Out: its result, or how its process ended. Never: what
-a Subject or a model is.
+In: a callable, or the profile, budget and time limit of a call. Out: its result, or the exit status of its process.
+Never: a Subject or a model.
 """

@@ -1,6 +1,6 @@
-"""What a child of this process, made by fork, says before it ends: it has everything and needs nothing sent.
+"""Runs a function in a forked child process and reads its output: the child has the parent's memory.
 
-Its limits are of processor time, so that what it gets done does not depend on what else the machine does.
+The limits are of processor time, so that results do not depend on other load of the machine.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ import time
 import warnings
 from collections.abc import Callable
 
-__all__ = ["Watch", "limit_processor_time", "run_in_child", "settle"]
+__all__ = ["Watch", "freeze_inherited", "limit_processor_time", "run_in_child"]
 
 _BLOCKED = 120.0
-"""Seconds without any processor time, after which a child is taken to wait for something that never comes."""
+"""Seconds without processor time after which a child counts as blocked."""
 
 
 def run_in_child(body: Callable[[int], None], seconds: float) -> tuple[bytes, int] | None:
-    """Runs `body` in a child.
+    """Runs `body` in a forked child.
 
     Args:
-        body: takes the descriptor that it writes to; threads of the parent are not there.
-        seconds: of processor time, after which the child is killed.
+        body: takes the file descriptor to write to; the parent's threads do not exist in the child.
+        seconds: limit of processor time; the child is killed after it.
 
     Returns:
-        What it wrote, and its exit status as `os.waitpid` gives it; None where there is no fork, or time ran out.
+        The written bytes and the exit status of `os.waitpid`; None without fork, or if the time ran out.
     """
     if not hasattr(os, "fork"):
         return None
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that threads do not survive a fork; a body starts none
+        warnings.simplefilter("ignore")  # Python warns that threads do not survive a fork; a body needs none
         child = os.fork()
     if child == 0:
         try:
-            settle()
+            freeze_inherited()
             limit_processor_time(seconds)
             body(writing)
         finally:
             os._exit(0)
     os.close(writing)
-    said, watch = b"", Watch(child)
+    written, watch = b"", Watch(child)
     with os.fdopen(reading, "rb", buffering=0) as pipe:
         while not watch.is_blocked():
             if not select.select([pipe], [], [], 1.0)[0]:
@@ -52,7 +52,7 @@ def run_in_child(body: Callable[[int], None], seconds: float) -> tuple[bytes, in
             seen = pipe.read(64)
             if not seen:
                 break
-            said += seen
+            written += seen
         else:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -60,20 +60,20 @@ def run_in_child(body: Callable[[int], None], seconds: float) -> tuple[bytes, in
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
         return None
-    return said, status
+    return written, status
 
 
-def settle() -> None:
-    """The first thing that a child does: what it inherited is never collected.
+def freeze_inherited() -> None:
+    """Excludes inherited objects from garbage collection; a child calls this first.
 
-    A destructor that joins threads, as an ONNX Runtime session's does, would wait for threads that are not here.
+    A destructor that joins threads, such as an ONNX Runtime session's, would wait for threads that do not exist here.
     """
     gc.freeze()
 
 
 def limit_processor_time(seconds: float) -> None:
-    """Kills this process (SIGXCPU) when it has computed for that long from now on."""
-    import resource  # not on Windows, nor is fork
+    """Kills this process (SIGXCPU) after that much processor time from now on."""
+    import resource  # like fork, not on Windows
 
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     most = resource.getrlimit(resource.RLIMIT_CPU)[1]
@@ -82,10 +82,10 @@ def limit_processor_time(seconds: float) -> None:
 
 
 class Watch:
-    """Looks whether a process still computes.
+    """Watches whether a process still computes.
 
     Args:
-        pid: of the process.
+        pid: the process id.
     """
 
     def __init__(self, pid: int) -> None:
@@ -94,7 +94,7 @@ class Watch:
         self._at = time.monotonic()
 
     def is_blocked(self) -> bool:
-        """Whether it has not computed for a long time: it waits for a lock or for input."""
+        """Whether the process has not computed for a long time: it waits for a lock or for input."""
         spent, now = _processor_time(self._pid), time.monotonic()
         if spent is None or spent > self._spent:
             self._spent, self._at = spent or 0.0, now
@@ -103,7 +103,7 @@ class Watch:
 
 
 def _processor_time(pid: int) -> float | None:
-    """Seconds that a process has computed; None where the system does not tell."""
+    """Processor time of a process in seconds; None if unknown."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()

@@ -1,5 +1,5 @@
-"""How much is tried: a profile, and a budget that multiplies counts of work, so that no verdict depends on how busy the
-machine is. A time limit stops early, and whatever it kept from being tried is undecided.
+"""The amount of work: a profile, and a budget that multiplies its counts, so that verdicts do not depend on the load of
+the machine. A time limit stops early; tests that it skips are undecided.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 class Profile(enum.StrEnum):
-    """Which rules are asked, and of how many inputs."""
+    """The selection of rules, and the number of their inputs."""
 
     QUICK = "quick"
     DEFAULT = "default"
@@ -32,7 +32,7 @@ class Effort:
     """The amount of work.
 
     Attributes:
-        profile: which rules, and how many inputs each looks at.
+        profile: the rules, and the number of inputs of each.
         budget: factor of the profile's counts of inputs, elements and searches.
     """
 
@@ -46,7 +46,7 @@ class Effort:
 
 
 class Deadline:
-    """A time limit; what runs when it is over still finishes."""
+    """A time limit; the current work still finishes."""
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
@@ -54,12 +54,12 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has passed."""
+        """Whether the time limit has passed."""
         return self._end is not None and time.monotonic() >= self._end
 
 
 def as_effort(profile: Any, budget: Any) -> Effort:
-    """What the options `profile` and `budget` mean.
+    """Parses the options `profile` and `budget`.
 
     Raises:
         SpecError: an unknown profile, or a budget that is not a positive factor.
@@ -76,10 +76,10 @@ def as_effort(profile: Any, budget: Any) -> Effort:
 
 
 def as_seconds(limit: Any) -> float | None:
-    """What the option `time_limit` means: seconds, or a text such as "30s", "500ms", "2m" or "1h".
+    """Parses the option `time_limit`: seconds, or a text such as "30s", "500ms", "2m" or "1h".
 
     Raises:
-        SpecError: it is neither.
+        SpecError: the option is neither.
     """
     if limit is None:
         return None

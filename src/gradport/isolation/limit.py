@@ -1,6 +1,6 @@
-"""A limit of processor time: code that loops for ever on an edge value must not take the rest with it.
+"""A limit of processor time: stops code that loops forever on an edge value.
 
-Processor time, unlike time on the wall, does not depend on what else the machine does.
+Processor time, unlike wall-clock time, does not depend on other load of the machine.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ __all__ = ["TimeUp", "limit_time"]
 
 
 class TimeUp(BaseException):
-    """The limit was reached. Not an Exception, so that no subject's code catches it."""
+    """The limit was reached. A BaseException, so that user code with `except Exception` does not catch it."""
 
 
 @contextlib.contextmanager
 def limit_time(seconds: float) -> Iterator[None]:
-    """Raises TimeUp inside after that many seconds of processor time, where signals can do that (the main thread, not
-    Windows).
+    """Raises TimeUp inside the context after that much processor time; only in the main thread, not on Windows.
 
-    It interrupts Python code; compiled code that hangs is only interrupted when it returns.
+    It interrupts Python code; compiled code is interrupted only when it returns.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
@@ -37,5 +36,5 @@ def limit_time(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, left)  # somebody else's profiler goes on
+        signal.setitimer(signal.ITIMER_PROF, left)  # restores a profiler's timer
         signal.signal(signal.SIGPROF, before)
