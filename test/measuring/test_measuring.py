@@ -214,8 +214,8 @@ def test_a_snippet_runs_as_it_stands(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("target", "args", "reason"),
     [
-        (lambda x: x.sin(), (torch.ones(2),), "stands where no import finds it"),
-        (Twice, (torch.ones(2),), "does not run by itself"),  # this module is none that a process of its own finds
+        (lambda x: x.sin(), (torch.ones(2),), "cannot be imported from a module"),
+        (Twice, (torch.ones(2),), "fails in a separate process"),  # this module is none that a process of its own finds
     ],
 )
 def test_where_there_is_no_snippet_it_is_said_why(target, args, reason):

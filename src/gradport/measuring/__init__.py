@@ -1,4 +1,4 @@
-"""What a card needs beside the checks: curves, Jacobians, errors, forms, timings of one Subject.
+"""Measurements for a card besides the checks: curves, Jacobians, errors, forms, timings of one Subject.
 
 In: a Subject. Out: figures, as plain data. Never: pages.
 """

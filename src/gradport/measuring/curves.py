@@ -1,4 +1,4 @@
-"""Curves: a Function along a line through its inputs - forward, its derivative by differences, and its own backward."""
+"""Curves of a Function along a line through its inputs: forward, derivative by differences, and its own backward."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ _UNIT = torch.finfo(torch.float64).eps
 
 
 def curves(joint: Joint) -> dict[str, Any]:
-    """Forward, derivative and authored backward along a line from -3 to 3 through each argument, in float64.
+    """Forward, derivative and custom backward along a line from -3 to 3 through each argument, in float64.
 
-    Along the line every element of one argument is the same number, the other arguments stay at their example, and
-    all results are summed. Where that shows nothing (a softmax of equal numbers) one element of the argument is moved,
-    and the result's first element is looked at. Derivatives are central differences with a step of 1e-6; kinks and
-    jumps are looked for at round numbers and where the slope changes at once.
+    On the line all elements of one argument have the same value, the other arguments keep their example, and all
+    results are summed. If this curve is constant (a softmax of equal numbers), only the first element of the argument
+    varies, and only the first element of the result counts. Derivatives are central differences with a step of 1e-6;
+    kinks and jumps are searched at round numbers and at sudden changes of the slope.
 
     Args:
-        joint: with the gradients that are wanted.
+        joint: has the requested gradients.
 
     Returns:
         `t`, `forward`, `derivative`, `backward` (lists of numbers), `kinks` and `jumps` (places on the line) and
-        `along`, what is moved, for the first argument; in `others` the same for each further argument. Empty where
-        the Subject does not run there.
+        `along`, a description of the line, for the first argument; in `others` the same for each further argument.
+        Empty if the Subject does not run there.
     """
     slots = [slot for slot in joint.wanted if slot.role == Role.ARGUMENT]
     start = cast(copies(joint.examples()), torch.float64)
-    drawn = [_along(joint, start, slot) for slot in slots if start[slot].numel()]
-    first, *others = [found for found in drawn if found] or [{}]
+    lines = [_along(joint, start, slot) for slot in slots if start[slot].numel()]
+    first, *others = [curve for curve in lines if curve] or [{}]
     return {**first, "others": others} if others else first
 
 
 def _along(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> dict[str, Any]:
-    """The curve of one argument; empty where neither line shows anything."""
-    for line in (_every(joint, start, slot), _one(joint, start, slot)):
+    """The curve of one argument; empty if it is constant on both lines."""
+    for line in (_line_of_all_elements(joint, start, slot), _line_of_first_element(joint, start, slot)):
         try:
-            found = line.drawn()
+            curve = line.sample()
         except Error:
             continue
-        if len({round(value, 9) for value in found["forward"]}) > 1 or any(found["backward"]):
-            return found
+        if len({round(value, 9) for value in curve["forward"]}) > 1 or any(curve["backward"]):
+            return curve
     return {}
 
 
 class _Line:
-    """A way through the inputs: what is moved, and what is read off."""
+    """A line through the inputs: the inputs at each place, and the values to read."""
 
     def __init__(
         self,
@@ -79,11 +79,11 @@ class _Line:
 
     def height(self, t: float) -> float:
         results = self.run(t)
-        found = [results.loss] if results.loss is not None else list(results.outputs.values())
-        return sum(float((v.detach().double() * self.weigh(v)).sum()) for v in found if v.is_floating_point())
+        values = [results.loss] if results.loss is not None else list(results.outputs.values())
+        return sum(float((v.detach().double() * self.weigh(v)).sum()) for v in values if v.is_floating_point())
 
     def jumps(self, t: float) -> bool:
-        """Whether the two sides stay apart however near they come."""
+        """Whether the values on the two sides stay apart as the sides approach."""
         wide, near = (abs(self.height(t + step) - self.height(t - step)) for step in (1e-4, 1e-10))
         return near > 1e-6 * max(abs(self.height(t)), 1.0) and near > wide / 2
 
@@ -95,7 +95,7 @@ class _Line:
 
         return slope(change, torch.ones(1, dtype=torch.float64), 1.0, _UNIT)
 
-    def drawn(self) -> dict[str, Any]:
+    def sample(self) -> dict[str, Any]:
         line = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64).tolist()
         bent = {nature: [] for nature in ("kink", "jump")}  # type: dict[str, list[float]]
         for t in sorted({*(value for value in ROUND if abs(value) < _REACH), *bends(self.height)}):
@@ -107,7 +107,7 @@ class _Line:
             "along": self.along,
             "t": [_round(t) for t in line],
             "forward": [_round(self.height(t)) for t in line],
-            # across a jump the difference quotient says how high the jump is, and nothing of a slope
+            # across a jump the difference quotient measures the jump, not the slope
             "derivative": [
                 math.nan if any(abs(t - place) <= _STEP for place in bent["jump"]) else _round(value)
                 for t, value in zip(line, derivative, strict=True)
@@ -118,7 +118,7 @@ class _Line:
         }
 
 
-def _every(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:
+def _line_of_all_elements(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:
     def at(t: float) -> Mapping[Slot, torch.Tensor]:
         return {**start, slot: torch.full_like(start[slot], t)}
 
@@ -129,7 +129,7 @@ def _every(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Lin
     return _Line(joint, f"every element of {slot.name}, results summed", at, torch.ones_like, read)
 
 
-def _one(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:
+def _line_of_first_element(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:
     def at(t: float) -> Mapping[Slot, torch.Tensor]:
         moved = start[slot].clone()
         moved.view(-1)[0] = t
@@ -149,5 +149,5 @@ def _one(joint: Joint, start: Mapping[Slot, torch.Tensor], slot: Slot) -> _Line:
 
 
 def _round(value: float) -> float:
-    """As much as a drawing shows."""
+    """Rounds to six digits, enough for a plot."""
     return float(f"{value:.6g}")

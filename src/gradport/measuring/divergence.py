@@ -1,4 +1,4 @@
-"""How far each operator's value in ONNX stands from the one in eager torch, along the graph."""
+"""The difference of each operator's value in ONNX from its value in eager torch, along the graph."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["divergence"]
 
 
 def divergence(joint: Joint, dimensions: Dimensions, opset: int, seed: int = 0) -> list[dict[str, Any]]:
-    """A row for each operator of the trace that has a value in the file, in graph order, on the example.
+    """A row per operator of the trace whose value is in the file, in graph order, on the example.
 
     Returns:
         `node`, `op`, `half`, `place` (the user's line, or None) and `relative`, the largest error over the largest
         value.
 
     Raises:
-        Error: it cannot be exported, or does not run.
+        Error: the Subject cannot be exported, or does not run.
     """
     captured = capture(joint, dimensions, decomposition_table(opset))
     inline = lower_unproved(captured, opset, forms_of("inline"), options={"finite_math": False})
     generator = torch.Generator().manual_seed(seed)
     answer = reference(joint, joint.examples(), generator)
-    found = departures(captured, inline, unoptimized, joint.examples(), answer)
+    rows = departures(captured, inline, unoptimized, joint.examples(), answer)
     return [
         {"node": one.value, "op": one.operator, "half": one.phase, "place": one.place, "relative": one.relative}
-        for one in found
+        for one in rows
     ]

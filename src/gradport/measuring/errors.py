@@ -1,4 +1,4 @@
-"""How far eager and ONNX Runtime stand from float64, element by element."""
+"""The errors of eager and ONNX Runtime against float64, element by element."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradport.proving.answers import reference
 __all__ = ["EDGES", "errors"]
 
 EDGES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, math.inf)
-"""Upper ends of the bins, in ULPs of the largest value of a tensor."""
+"""Upper limits of the bins, in ULPs of the largest value of a tensor."""
 
 _CASES = 3
 
@@ -25,8 +25,8 @@ def errors(joint: Joint, dimensions: Dimensions, program: Program, seed: int = 0
     """A histogram of the errors of all results against a float64 run of the same code, on three sets of inputs.
 
     Returns:
-        `edges` (ULPs), and for `eager` and `onnxruntime` the number of elements in each bin; empty where the Subject
-        does not run in float64.
+        `edges` (ULPs), and for `eager` and `onnxruntime` the number of elements in each bin; empty if the Subject does
+        not run in float64.
 
     Raises:
         Error: the Subject or the runtime fails.
@@ -39,21 +39,21 @@ def errors(joint: Joint, dimensions: Dimensions, program: Program, seed: int = 0
         oracle = answer.oracle()
         if oracle is None:
             return {}
-        given = program.run_named(dict(zip(names, answer.feeds.values(), strict=True)))
-        for (name, eager), found in zip(answer.expected.items(), given.values(), strict=True):
+        results = program.run_named(dict(zip(names, answer.feeds.values(), strict=True)))
+        for (name, eager), result in zip(answer.expected.items(), results.values(), strict=True):
             if name in oracle and eager.is_floating_point():
                 _count(counts["eager"], eager, oracle[name])
-                _count(counts["onnxruntime"], found, oracle[name])
+                _count(counts["onnxruntime"], result, oracle[name])
     return {"edges": list(EDGES), **counts} if any(counts["eager"]) else {}
 
 
-def _count(counts: list[int], found: torch.Tensor, oracle: torch.Tensor) -> None:
+def _count(counts: list[int], value: torch.Tensor, oracle: torch.Tensor) -> None:
     want = oracle.detach().double()
     finite = want.isfinite()
     if not finite.any():
         return
-    unit = torch.finfo(found.dtype).eps * max(float(want[finite].abs().max()), torch.finfo(found.dtype).tiny)
-    ulps = ((found.detach().double() - want).abs() / unit)[finite].nan_to_num(math.inf)
+    unit = torch.finfo(value.dtype).eps * max(float(want[finite].abs().max()), torch.finfo(value.dtype).tiny)
+    ulps = ((value.detach().double() - want).abs() / unit)[finite].nan_to_num(math.inf)
     bins = torch.bucketize(ulps, torch.tensor(EDGES, dtype=torch.float64))
     for bin_, count in zip(*(t.tolist() for t in bins.unique(return_counts=True)), strict=True):
         counts[min(bin_, len(EDGES) - 1)] += count

@@ -1,4 +1,4 @@
-"""Which forms a Subject can be exported in, opset by opset: each file is proved, none is assumed."""
+"""The forms in which a Subject can be exported, per opset; each file is proved."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["forms"]
 def forms(
     subject: Subject, opsets: Sequence[int] = OPSETS, *, progress: Callable[[str], None] = lambda what: None
 ) -> list[dict[str, Any]]:
-    """A cell for each opset and form: exported and proved beside eager, or why not.
+    """A cell per opset and form: exported and proved against eager, or the reason of the refusal.
 
     Args:
-        subject: what is exported.
-        opsets: the opsets that are tried.
-        progress: told what comes next.
+        subject: the Subject to export.
+        opsets: the opsets to try.
+        progress: called with the name of the next step.
 
     Returns:
         `opset`, `functions`, `outcome` ("ok" or "refused") and `message`.
     """
-    found = []
+    cells = []
     for functions in ("keep", "inline", "opaque"):
         for opset in opsets:
             progress(f"opset {opset}, {functions}")
-            found.append({"opset": opset, "functions": functions, **_cell(subject, opset, functions)})
-    return found
+            cells.append({"opset": opset, "functions": functions, **_cell(subject, opset, functions)})
+    return cells
 
 
 def _cell(subject: Subject, opset: int, functions: str) -> dict[str, str]:

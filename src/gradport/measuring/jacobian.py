@@ -1,4 +1,4 @@
-"""The authored Jacobian beside differences of the forward, entry by entry, where it is small enough to look at."""
+"""The Jacobian of the custom backward compared with differences of the forward, entry by entry, if it is small."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from gradport.subject.ports import Role
 __all__ = ["jacobian"]
 
 _MOST = 96
-"""Elements of an argument and of an output."""
+"""Largest number of elements of an argument and of an output."""
 
 _STEP = 1e-6
 
 
 def jacobian(joint: Joint) -> dict[str, Any]:
-    """The error of each entry, over the largest of both, in float64 at the example, of the first argument that has a
-    gradient and the first output that gives one.
+    """The error of each entry, relative to the largest entry of both Jacobians, in float64 at the example, for the
+    first argument with a gradient and the first output that takes a cotangent.
 
-    The rows of the authored Jacobian are gradients for cotangents that are one in a single element; the columns of the
-    other are central differences with a step of 1e-6.
+    The rows of the backward's Jacobian are gradients for cotangents with a single 1; the columns of the other are
+    central differences with a step of 1e-6.
 
     Returns:
-        `argument`, `output` and `errors` (a list for each element of the output); empty where it is too large.
+        `argument`, `output` and `errors` (a list for each element of the output); empty if too large.
 
     Raises:
         Error: the Subject does not run in float64.

@@ -1,4 +1,4 @@
-"""A Function's card, measured: its checks, its ONNX beside eager, and everything that is drawn of it."""
+"""Measures a Function for its card: its checks, its ONNX compared with eager, and the data of all plots."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from gradport.verifying import verify
 __all__ = ["measure"]
 
 _PATIENT = 0.5
-"""Budget from which on torch.compile, which takes seconds, is timed too, and every opset is tried."""
+"""Budget from which torch.compile, which takes seconds, is timed and every opset is tried."""
 
 
 def measure(subject: Subject, *, budget: float = 1.0, progress: Callable[[str], None] = lambda what: None) -> Evidence:
-    """Everything that a card shows of one Subject.
+    """Measures all the data of one Subject's card.
 
     Args:
-        subject: with example inputs; where it names no gradients, every one there is.
-        budget: factor of the amount of work of the check and of the verification; under 0.5 torch.compile
-            is not timed and the forms are tried at the lowest and the newest opset only.
-        progress: told what comes next.
+        subject: has example inputs; without `wrt` all available gradients are measured.
+        budget: factor of the work of the check and the verification; below 0.5 torch.compile is not timed and the
+            forms are tried only at the lowest and the newest opset.
+        progress: called with the name of the next step.
 
     Returns:
-        Evidence with the Findings of `check` and `verify`, and in `series` what each part of the survey found, by its
-        name: `curves`, `jacobian`, `onnx`, `errors`, `divergence`, `timings`, `forms`, `snippet`. A part that cannot
-        be had is left out, and `left_out` says why; where the export is refused, `refused` does.
+        Evidence with the Findings of `check` and `verify`, and the parts of the survey in `series`, by name: `curves`,
+        `jacobian`, `onnx`, `errors`, `divergence`, `timings`, `forms`, `snippet`. `left_out` has the reason for each
+        missing part, `refused` the reason for a refused export.
     """
     described = with_every_gradient(with_example(subject))
     joint = Joint(described)
@@ -58,7 +58,7 @@ def measure(subject: Subject, *, budget: float = 1.0, progress: Callable[[str], 
     findings = checked.findings
     if _draws(joint):
         part.left_out |= dict.fromkeys(
-            ("curves", "jacobian"), "it draws random numbers, so it is another function each time"
+            ("curves", "jacobian"), "it draws random numbers, so each call is a different function"
         )
     else:
         part("curves", lambda: curves(joint))
@@ -68,7 +68,7 @@ def measure(subject: Subject, *, budget: float = 1.0, progress: Callable[[str], 
         progress("verifying")
         findings += verify(program, described, budget=budget).findings
     except Error as error:
-        part.found["refused"] = str(error)
+        part.measured["refused"] = str(error)
     else:
         dimensions = resolve_dimensions(joint, described.dynamic_shapes)
         part("onnx", lambda: nodes(program))
@@ -83,7 +83,7 @@ def measure(subject: Subject, *, budget: float = 1.0, progress: Callable[[str], 
     return Evidence(
         subject=subject.name,
         findings=findings,
-        series={**part.found, "left_out": part.left_out},
+        series={**part.measured, "left_out": part.left_out},
         source={"file": file, "line": line, "gradients": described.wrt},
         environment=environment(),
     )
@@ -96,21 +96,21 @@ def _draws(joint: Joint) -> bool:
 
 
 class _Parts:
-    """What was found, and what could not be had, part by part."""
+    """The measured parts, and the reasons for missing parts."""
 
     def __init__(self, progress: Callable[[str], None]) -> None:
-        self.found: dict[str, Any] = {}
+        self.measured: dict[str, Any] = {}
         self.left_out: dict[str, str] = {}
         self._progress = progress
 
     def __call__(self, name: str, collect: Callable[[], Any]) -> None:
-        """Collects one part."""
+        """Measures one part."""
         self._progress(name)
         try:
             with quiet():
-                found = collect()
+                result = collect()
         except Error as error:
             self.left_out[name] = str(error)
             return
-        if found:
-            self.found[name] = found
+        if result:
+            self.measured[name] = result

@@ -1,4 +1,4 @@
-"""What a Program is made of: nodes, bytes, and its local functions with what goes from one to another."""
+"""The structure of a Program: nodes, bytes, and its local functions with the values that pass between them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["nodes"]
 
 
 def nodes(program: Program) -> dict[str, Any]:
-    """Sizes and structure.
+    """Measures sizes and structure.
 
     Returns:
         `opset`, `nodes` and `bytes` of the whole file, `inputs`, `outputs`, `operators` (count by name), and
-        `functions`: for each local function what `Program.functions` says, its `nodes`, and `passes`, the functions
-        that take what it gives, each with the names of what is handed over.
+        `functions`: for each local function its entry of `Program.functions`, its `nodes`, and `passes`, the functions
+        that read its results, each with the names of these values.
     """
     model = program.model
     bodies = [model.graph, *(function.graph for function in model.functions.values())]
@@ -43,22 +43,22 @@ def nodes(program: Program) -> dict[str, Any]:
 
 
 def _passes(model: ir.Model, name: str) -> dict[str, list[str]]:
-    """The functions that read what a function gives, and what of it; of a forward also its backward, which reads what
-    was saved and is an argument of the forward too."""
+    """The functions that read the results of a function, with the names of these values. A forward's backward also
+    counts for saved values that are arguments of the forward."""
     known = {function.name: function for function in model.functions.values()}
-    found: dict[str, set[str]] = {}
+    readers: dict[str, set[str]] = {}
     for body in (model.graph, *(function.graph for function in model.functions.values())):
         for node in (node for node in body if node.op_type == name):
-            given = [str(value.name) for value in known[name].graph.outputs] if name in known else []
+            results = [str(value.name) for value in known[name].graph.outputs] if name in known else []
             for place, value in enumerate(node.outputs):
-                said = given[place] if place < len(given) else str(value.name)
+                result = results[place] if place < len(results) else str(value.name)
                 for reader in _readers(value, known, name):
-                    found.setdefault(reader, set()).add(said)
-            for taken in (value for value in node.inputs if value is not None):
-                for reader in _readers(taken, known, name):
+                    readers.setdefault(reader, set()).add(result)
+            for argument in (value for value in node.inputs if value is not None):
+                for reader in _readers(argument, known, name):
                     if reader.rpartition(".backward")[0] == name.rpartition(".forward")[0] != "":
-                        found.setdefault(reader, set()).add(str(taken.name))
-    return {reader: sorted(what) for reader, what in found.items()}
+                        readers.setdefault(reader, set()).add(str(argument.name))
+    return {reader: sorted(what) for reader, what in readers.items()}
 
 
 def _readers(value: ir.Value, known: Mapping[str, ir.Function], name: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A snippet that anybody can run: a Function, an example, its export, and one run; it is run before it is shown."""
+"""A runnable snippet: a Function, an example, its export, and one run; tested before it is shown."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SECONDS = 120.0
 
 
 def snippet(joint: Joint, program: Program) -> dict[str, Any]:
-    """A few lines of Python that export the Subject and run it, and what they printed in a process of their own.
+    """A few lines of Python that export and run the Subject, and their output in a separate process.
 
     Returns:
-        `code`, `printed` and `ok`; or `reason`, where an argument is nothing that a line of Python makes.
+        `code`, `printed` and `ok`; or `reason`, if there is no snippet.
     """
     code = _code(joint, program)
     if isinstance(code, Exception):
@@ -35,10 +35,10 @@ def snippet(joint: Joint, program: Program) -> dict[str, Any]:
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=_SECONDS, env=environment, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"reason": f"the snippet did not end within {_SECONDS:g} s"}
+        return {"reason": f"the snippet did not finish within {_SECONDS:g} s"}
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it failed"])[-1]
-        return {"reason": f"the snippet does not run by itself: {last}"}
+        return {"reason": f"the snippet fails in a separate process: {last}"}
     return {"code": code, "printed": done.stdout.strip(), "ok": True}
 
 
@@ -46,13 +46,13 @@ def _code(joint: Joint, program: Program) -> str | ValueError:
     subject = joint.subject
     try:
         target, lines = _write_imports(subject)
-        given = [_write_argument(name, value, lines) for name, value in _arguments(joint)]
+        arguments = [_write_argument(name, value, lines) for name, value in _arguments(joint)]
     except ValueError as error:
         return error
     wanted = f", wrt={subject.wrt!r}" if subject.wrt else ""
-    args = f"({given[0]},)" if len(given) == 1 else f"({', '.join(given)})"
+    args = f"({arguments[0]},)" if len(arguments) == 1 else f"({', '.join(arguments)})"
     lines.append(f"program = gradport.export({target}, {args}{wanted})")
-    lines.append(f"output = {_call(subject, target)}({', '.join(given)})")
+    lines.append(f"output = {_call(subject, target)}({', '.join(arguments)})")
     variables = [_variable(spec.name) for spec in program.inputs if spec.role == Role.ARGUMENT]
     variables += [_cotangent(str(spec.of)) for spec in program.inputs if spec.role == Role.COTANGENT]
     variables += ["*program.draw(0)"] if program.random else []
@@ -63,13 +63,13 @@ def _code(joint: Joint, program: Program) -> str | ValueError:
 
 
 def _write_imports(subject: Subject) -> tuple[str, list[str]]:
-    """How the target is written, and the lines that import it."""
+    """The target's name in code, and the lines that import it."""
     target = subject.target
     module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", "<")
     if subject.loss is not None or subject.kwargs or subject.targets:
-        raise ValueError("a loss, targets and keyword arguments are left to the command line")
+        raise ValueError("a snippet has no loss, targets or keyword arguments; use the command line")
     if not module or module == "__main__" or "<" in name:
-        raise ValueError(f"{subject.name} stands where no import finds it")
+        raise ValueError(f"{subject.name} cannot be imported from a module")
     root = name.split(".")[0]
     return name, ["import torch", "", "import gradport", f"from {module} import {root}", ""]
 
@@ -80,7 +80,7 @@ def _arguments(joint: Joint) -> list[tuple[str, Any]]:
 
 
 def _write_argument(name: str, value: Any, lines: list[str]) -> str:
-    """An expression for an argument; a tensor gets a line of its own."""
+    """An expression for an argument; a tensor gets a variable with its own line."""
     if isinstance(value, torch.Tensor):
         variable = _variable(name)
         lines.append(f"{variable} = {_tensor(value)}")
@@ -112,11 +112,11 @@ def _call(subject: Subject, target: str) -> str:
 
 
 def _cotangent(of: str) -> str:
-    """A cotangent of ones for `output`, or for one of several, `output_1`."""
+    """A cotangent of ones for `output`, or for one of several outputs such as `output_1`."""
     place = of.removeprefix("output_")
     return f"torch.ones_like(output[{place}])" if place.isdigit() else "torch.ones_like(output)"
 
 
 def _variable(name: str) -> str:
-    found = "".join(letter if letter.isalnum() else "_" for letter in name) or "argument"
-    return found if found.isidentifier() else f"x_{found}"
+    variable = "".join(letter if letter.isalnum() else "_" for letter in name) or "argument"
+    return variable if variable.isidentifier() else f"x_{variable}"

@@ -1,7 +1,7 @@
 """Time and memory of forward and backward: eager, torch.compile and ONNX Runtime, over sizes, in turns, on one thread.
 
-Times are the least of several rounds. The floor is the time to move what goes in and out once, at the speed at which
-this machine copies a large tensor.
+Times are the minimum of several rounds. The lower bound is the time to move all inputs and outputs once, at the
+machine's bandwidth for a large copy.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = ["timings"]
 _ROUNDS = 5
 
 _LARGEST = 32 << 20
-"""Bytes that go in and out at the largest size."""
+"""Bytes of inputs and outputs at the largest size."""
 
 _SECONDS = 20.0
-"""After which a child that weighs memory is given up."""
+"""Time limit of the child process that measures memory."""
 
 Call = Callable[[], object]
 
@@ -44,25 +44,25 @@ Call = Callable[[], object]
 def timings(
     joint: Joint, dimensions: Dimensions, program: Program, forward: Program, *, compiled: bool = True, seed: int = 0
 ) -> dict[str, Any]:
-    """A row for each way, phase and size.
+    """A row for each runtime, phase and size.
 
     Args:
-        joint: what is timed in eager and through torch.compile.
-        dimensions: the sizes of the first of them are varied; without one there is one size.
-        program: it with its gradients.
-        forward: it without.
-        compiled: whether torch.compile is asked, which takes seconds.
+        joint: timed in eager and through torch.compile.
+        dimensions: the size of the first dynamic dimension varies; without one there is one size.
+        program: the exported model with gradients.
+        forward: the exported model without gradients.
+        compiled: also time torch.compile, which takes seconds.
         seed: of the inputs.
 
     Returns:
         `rows` (`way`: eager, torch.compile or onnxruntime; `phase`: forward or both; `sizes`, `bytes`,
-        `milliseconds`), `memory` (bytes above what the process held, at the largest size, by way), `bandwidth` (bytes
-        a second) and `threads`.
+        `milliseconds`), `memory` (extra bytes at the largest size, by `way`), `bandwidth` (bytes per second) and
+        `threads`.
 
     Raises:
-        Error: a size that eager takes and the runtime does not.
+        Error: a call fails.
     """
-    with _one_thread():
+    with _limit_threads():
         programs = {"forward": Program(forward.model), "both": Program(program.model)}
         twin = joint.wrap_target(lambda target: torch.compile(target, dynamic=bool(dimensions))) if compiled else None
         rows: list[dict[str, Any]] = []
@@ -72,10 +72,10 @@ def timings(
                 try:
                     calls, moved = _calls(joint, twin, programs, tensors)
                 except Error:
-                    break  # eager does not take that size
-                for (way, phase), taken in _time(calls).items():
+                    break  # a call fails at this size
+                for (way, phase), seconds in _time(calls).items():
                     rows.append(
-                        {"way": way, "phase": phase, "sizes": sizes, "bytes": moved, "milliseconds": 1e3 * taken}
+                        {"way": way, "phase": phase, "sizes": sizes, "bytes": moved, "milliseconds": 1e3 * seconds}
                     )
                 largest = {way: call for (way, phase), call in calls.items() if phase == "both"}
             memory = {way: used for way, call in largest.items() if (used := _memory(call)) is not None}
@@ -85,7 +85,7 @@ def timings(
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def _limit_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -97,7 +97,7 @@ def _one_thread() -> Iterator[None]:
 def _inputs(
     joint: Joint, dimensions: Dimensions, seed: int
 ) -> Iterator[tuple[dict[str, int], dict[Slot, torch.Tensor]]]:
-    """Inputs at the example's size, and eight, sixty-four, ... times that in the first dynamic dimension."""
+    """Inputs at the example's size, and at 8, 64, ... times that size in the first dynamic dimension."""
     generator = torch.Generator().manual_seed(seed)
     sizes = sizes_of(joint, dimensions)
     yield sizes, draw_inputs(joint, dimensions, sizes, generator)
@@ -115,7 +115,7 @@ def _inputs(
 
 @dataclasses.dataclass(frozen=True)
 class _Eager:
-    """Forward, or forward and backward, in torch; through torch.compile where the Joint is."""
+    """Forward, or forward and backward, in torch; through torch.compile if the Joint is wrapped by it."""
 
     joint: Joint
     tensors: Mapping[Slot, torch.Tensor]
@@ -129,19 +129,19 @@ class _Eager:
         wanted = self.joint.wanted
         leaves = {s: t.detach().requires_grad_(s in wanted) for s, t in self.tensors.items()}
         outputs, loss = self.joint.forward(leaves)
-        asked = list(self.cotangents) if loss is None else []
-        given = [outputs[name] for name in asked] if loss is None else [loss]
-        seeds = [self.cotangents[name] for name in asked] if loss is None else [torch.ones_like(loss)]
-        return torch.autograd.grad(given, [leaves[slot] for slot in wanted], seeds, allow_unused=True)
+        names = list(self.cotangents) if loss is None else []
+        results = [outputs[name] for name in names] if loss is None else [loss]
+        seeds = [self.cotangents[name] for name in names] if loss is None else [torch.ones_like(loss)]
+        return torch.autograd.grad(results, [leaves[slot] for slot in wanted], seeds, allow_unused=True)
 
 
 def _calls(
     joint: Joint, twin: Joint | None, programs: Mapping[str, Program], tensors: Mapping[Slot, torch.Tensor]
 ) -> tuple[dict[tuple[str, str], Call], int]:
-    """What is timed on these inputs, each run once, and the bytes that go in and out.
+    """The calls to time on these inputs, each run once, and the bytes of inputs and outputs.
 
     Raises:
-        Error: eager or ONNX Runtime does not take them.
+        Error: eager or ONNX Runtime fails on these inputs.
     """
     answer = reference(joint, tensors, torch.Generator().manual_seed(0))
     prefix = "cotangent_"
@@ -153,18 +153,18 @@ def _calls(
         eager = _Eager(each, tensors, cotangents)
         calls |= {(way, "forward"): eager.forward, (way, "both"): eager.both}
     for phase, program in programs.items():
-        calls["onnxruntime", phase] = _in_runtime(program, answer.feeds)
+        calls["onnxruntime", phase] = _session_call(program, answer.feeds)
     working = {key: call for key, call in calls.items() if _runs(key[0], call)}
     return working, sum(_weight(tensor) for tensor in (*answer.feeds.values(), *answer.expected.values()))
 
 
-def _in_runtime(program: Program, feeds: Mapping[str, torch.Tensor]) -> Call:
+def _session_call(program: Program, feeds: Mapping[str, torch.Tensor]) -> Call:
     named = {spec.name: feeds[spec.name] for spec in program.inputs}
     return lambda: run_session(program.session(), named)
 
 
 def _runs(way: str, call: Call) -> bool:
-    """Runs it once; a compiler may fail on what eager takes, and then it is not timed."""
+    """Runs a call once; returns False if torch.compile fails, which is then not timed."""
     try:
         call()
     except Exception:
@@ -175,17 +175,17 @@ def _runs(way: str, call: Call) -> bool:
 
 
 def _time(calls: Mapping[tuple[str, str], Call]) -> dict[tuple[str, str], float]:
-    taken = dict.fromkeys(calls, math.inf)
+    fastest = dict.fromkeys(calls, math.inf)
     for _ in range(_ROUNDS):
         for key, call in calls.items():
             started = time.perf_counter()
             call()
-            taken[key] = min(taken[key], time.perf_counter() - started)
-    return taken
+            fastest[key] = min(fastest[key], time.perf_counter() - started)
+    return fastest
 
 
 def _memory(call: Call) -> int | None:
-    """Bytes by which a child of this process grows at most while it makes a call; None where Linux does not say."""
+    """Largest growth in bytes of a child process during a call; None if not on Linux, or if the child fails."""
     if not os.path.exists("/proc/self/clear_refs"):
         return None
 
@@ -196,8 +196,8 @@ def _memory(call: Call) -> int | None:
         call()
         os.write(writing, str(max(_status("VmHWM") - before, 0)).encode())
 
-    found = run_in_child(weigh, _SECONDS)
-    return int(found[0]) if found is not None and found[0].isdigit() else None
+    written = run_in_child(weigh, _SECONDS)
+    return int(written[0]) if written is not None and written[0].isdigit() else None
 
 
 def _status(name: str) -> int:
@@ -207,7 +207,7 @@ def _status(name: str) -> int:
 
 
 def _bandwidth() -> float:
-    """Bytes a second that are read and written when a tensor of 64 MiB is copied."""
+    """Bytes per second read and written in a copy of a 64 MiB tensor."""
     source, target = torch.ones(1 << 24), torch.empty(1 << 24)
     best = math.inf
     for _ in range(5):
