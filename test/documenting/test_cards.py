@@ -187,7 +187,7 @@ def test_paths_of_one_name_are_refused(tmp_path):
         (tmp_path / name / "src").mkdir(parents=True)
         (tmp_path / name / "src" / "file.py").write_text("x = 1\n")
     result = CliRunner().invoke(app, ["docs", str(tmp_path / "a/src"), str(tmp_path / "b/src"), "--out", str(tmp_path)])
-    assert result.exit_code == 2 and "would have one folder, 'src'" in result.stderr
+    assert result.exit_code == 2 and "would have the same folder, 'src'" in result.stderr
 
 
 def test_a_path_above_is_written_below_out(tmp_path, monkeypatch):

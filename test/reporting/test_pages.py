@@ -306,7 +306,7 @@ def test_the_command_writes_the_pages_of_a_package(tmp_path):
 def test_what_is_nothing_is_told(tmp_path):
     result = CliRunner().invoke(app, ["docs", "no_such_package", "--out", str(tmp_path)])
     assert result.exit_code == 2
-    assert "neither a file, a folder nor an installed package" in result.stderr
+    assert "is not a file, a folder or an installed package" in result.stderr
 
 
 def test_several_paths_stand_beside_each_other(tmp_path):

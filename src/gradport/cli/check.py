@@ -1,4 +1,4 @@
-"""`gradport check TARGET INPUT...`: is the Function right?"""
+"""`gradport check TARGET INPUT...`: checks a Function's backward."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def check(
     profile: Profile = "default",
     budget: Budget = "1",
     time_limit: TimeLimit = None,
-    list_rules: Annotated[bool, typer.Option("--list", help="List the rules and what each asks.")] = False,
+    list_rules: Annotated[bool, typer.Option("--list", help="List the rules and the question of each.")] = False,
     thorough: Annotated[bool, typer.Option("--thorough", help="The same as --profile thorough.")] = False,
     html: Html = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a backward is, and whether that is accepted."""
+    """Check the backward of a Function: what it computes, and whether that is accepted."""
     with session("check", as_json) as current:
         if list_rules:
             _list(current)

@@ -1,4 +1,4 @@
-"""`gradport compare BEFORE.json AFTER.json`: what changed between two Evidences."""
+"""`gradport compare BEFORE.json AFTER.json`: the changes between two Evidences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def compare(
     html: Html = None,
     as_json: Json = False,
 ) -> None:
-    """Say what got better and what got worse between two Evidences; exit 1 where something got worse."""
+    """List what got better and what got worse between two Evidences; exit 1 if something got worse."""
     with session("compare", as_json) as current:
         from gradport.evidence.changes import compare as run_compare
 

@@ -17,7 +17,7 @@ from gradport.errors import OutputError, SpecError, TargetError
 __all__ = ["docs"]
 
 _MOST = 5
-"""Files that are left out and named; the rest are counted."""
+"""Largest number of skipped files listed by name; the rest are counted."""
 
 
 def docs(
@@ -27,17 +27,17 @@ def docs(
     *,
     subjects: Annotated[
         pathlib.Path | None,
-        typer.Option(help="A Python file with Subjects, beside those in PATH."),
+        typer.Option(help="A Python file with Subjects, in addition to those in PATH."),
     ] = None,
     evidence: Annotated[
         pathlib.Path | None,
-        typer.Option(help="A folder with Evidence of an earlier run; what stands there is not measured again."),
+        typer.Option(help="A folder with Evidence of an earlier run; its Functions are not measured again."),
     ] = None,
     budget: Budget = "1",
     out: Out = pathlib.Path("gradport-out"),
     as_json: Json = False,
 ) -> None:
-    """Write a page for every file, as Markdown and as a site: its structure, its Functions, and what was measured."""
+    """Write a page for every file, as Markdown and as a site: structure, Functions and measurements."""
     with session("docs", as_json) as current:
         require_writable(out)
         work = factor(budget)
@@ -47,20 +47,20 @@ def docs(
 
             surveyed = _survey(current, paths)
         measured = {} if evidence is None else load_cards(evidence, surveyed)
-        given = _subjects(current, subjects, surveyed)
-        if given:
+        measurable = _subjects(current, subjects, surveyed)
+        if measurable:
             options = _Options(work, _command(paths, subjects, work), out)
-            measured |= _measure(current, given, surveyed, measured, options)
+            measured |= _measure(current, measurable, surveyed, measured, options)
         with current.step("drawing"):
-            made = pages(surveyed, measured)
-            texts = as_markdown(made, measured)
-            texts |= {f"{SITE}/{name}": text for name, text in as_site(made, measured).items()}
+            drawn = pages(surveyed, measured)
+            texts = as_markdown(drawn, measured)
+            texts |= {f"{SITE}/{name}": text for name, text in as_site(drawn, measured).items()}
         for name, text in texts.items():
             _write(out / name, text)
         functions = sum(len(evidence.source["autograd"]) for evidence in surveyed.values())
-        shown = sum(bool(found) for found in measured.values())
+        shown = sum(bool(evidences) for evidences in measured.values())
         current.say(
-            f"wrote {len(made)} pages of {len(surveyed)} files with {functions} Functions, {shown} of them measured: "
+            f"wrote {len(drawn)} pages of {len(surveyed)} files with {functions} Functions, {shown} of them measured: "
             f"{out / 'index.md'} and {out / SITE / 'index.html'}"
         )
         current.result |= {
@@ -72,10 +72,10 @@ def docs(
 
 
 def _survey(current: Session, paths: Sequence[str]) -> dict[str, Any]:
-    """The files of every path; of several each below the path's own name.
+    """Surveys the files of every path; of several paths each is below its own name.
 
     Raises:
-        SpecError: two paths have one name.
+        SpecError: two paths have the same name.
     """
     from gradport.documenting import survey_folders
 
@@ -83,7 +83,9 @@ def _survey(current: Session, paths: Sequence[str]) -> dict[str, Any]:
     for root in map(_root, paths):
         name = "" if len(paths) == 1 else root.resolve().name if root.is_dir() else root.resolve().stem
         if name in roots:
-            raise SpecError(f"{roots[name]} and {root} would have one folder, {name!r}; make their pages one by one.")
+            raise SpecError(
+                f"{roots[name]} and {root} would have the same folder, {name!r}; run gradport docs for each of them."
+            )
         roots[name] = root
     left_out: list[str] = []
     surveyed = survey_folders(roots, left_out=left_out.append)
@@ -95,36 +97,36 @@ def _survey(current: Session, paths: Sequence[str]) -> dict[str, Any]:
     return surveyed
 
 
-def _subjects(current: Session, given: pathlib.Path | None, surveyed: Any) -> list[Any]:
-    """The Subjects of the file that was given, and of those in PATH that keep some; one of these that does not import
-    is told and left out."""
+def _subjects(current: Session, own: pathlib.Path | None, surveyed: Any) -> list[Any]:
+    """The Subjects of the `--subjects` file, and of the files in PATH that have some; files that fail to import are
+    reported and left out."""
     from gradport.cli.target import load_subjects
 
-    found = load_subjects(str(given)) if given else []
+    subjects = load_subjects(str(own)) if own else []
     for file in [one.source["file"] for one in surveyed.values() if one.source["subjects"]]:
         try:
-            found += load_subjects(file)
+            subjects += load_subjects(file)
         except TargetError as error:
             current.say(f"left out the Subjects of a file: {error}")
-    return list({id(subject): subject for subject in found}.values())
+    return list({id(subject): subject for subject in subjects}.values())
 
 
 def _write(path: pathlib.Path, text: str) -> None:
-    """Writes a file and the folders above it.
+    """Writes a file, and creates the folders above it.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{path.parent} cannot be made: {error.strerror or error}.") from error
+        raise OutputError(f"{path.parent} cannot be created: {error.strerror or error}.") from error
     write_text(path, text)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Options:
-    """How Functions are measured, and where what was found is written."""
+    """Options of measuring, and the folder for its results."""
 
     budget: float
     command: str
@@ -132,15 +134,15 @@ class _Options:
 
 
 def _command(paths: Sequence[str], subjects: pathlib.Path | None, work: float) -> str:
-    given = f" --subjects {subjects}" if subjects else ""
-    return f"gradport docs {' '.join(paths)}{given} --budget {work:g}"
+    option = f" --subjects {subjects}" if subjects else ""
+    return f"gradport docs {' '.join(paths)}{option} --budget {work:g}"
 
 
 def _root(path: str) -> pathlib.Path:
-    """A path, or where an installed package lies; nothing of it is imported."""
-    given = pathlib.Path(path)
-    if given.exists():
-        return given
+    """A path, or the location of an installed package; does not import it."""
+    root = pathlib.Path(path)
+    if root.exists():
+        return root
     top, *below = path.split(".")
     try:
         spec = importlib.util.find_spec(top) if top.isidentifier() else None
@@ -148,22 +150,22 @@ def _root(path: str) -> pathlib.Path:
         spec = None
     if spec is not None and spec.origin is not None:
         origin = pathlib.Path(spec.origin)
-        found = (origin.parent if spec.submodule_search_locations else origin).joinpath(*below)
-        if found.exists():
-            return found
-        if below and found.with_suffix(".py").is_file():
-            return found.with_suffix(".py")
-    raise TargetError(f"{path}: neither a file, a folder nor an installed package.")
+        location = (origin.parent if spec.submodule_search_locations else origin).joinpath(*below)
+        if location.exists():
+            return location
+        if below and location.with_suffix(".py").is_file():
+            return location.with_suffix(".py")
+    raise TargetError(f"{path} is not a file, a folder or an installed package.")
 
 
 def _measure(
     current: Session, subjects: Sequence[Any], surveyed: Any, known: Any, options: _Options
 ) -> dict[str, list[Any]]:
-    """What these Subjects show; written as soon as it is known, since measuring takes long."""
+    """Measures the Subjects; writes each result at once, since measuring takes long."""
     from gradport.documenting.cards import LeftOut, measure_cards
     from gradport.reporting.measured import evidence_file
 
-    found: dict[str, list[Any]] = {}
+    cards: dict[str, list[Any]] = {}
     with current.step("measuring"):
         for card in measure_cards(
             subjects, surveyed, known, budget=options.budget, command=options.command, progress=current.progress
@@ -172,6 +174,6 @@ def _measure(
                 current.say(f"left out {card.subject}: {card.why}")
                 continue
             key, evidence = card
-            found.setdefault(key, []).append(evidence)
+            cards.setdefault(key, []).append(evidence)
             _write(options.out / evidence_file(key.rpartition(":")[0], evidence), evidence.to_json())
-    return found
+    return cards

@@ -1,4 +1,4 @@
-"""Evidence that a command is given as a file."""
+"""Reads Evidence files for commands."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["read_evidence"]
 
 
 def read_evidence(path: Path) -> Evidence:
-    """The Evidence of a JSON file.
+    """Reads the Evidence of a JSON file.
 
     Raises:
-        SpecError: it cannot be read, or is none.
+        SpecError: the file cannot be read, or is not Evidence.
     """
     from gradport.evidence.evidence import Evidence
 

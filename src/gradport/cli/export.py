@@ -1,4 +1,4 @@
-"""`gradport export TARGET INPUT...`: a Function to ONNX, proved before it is written."""
+"""`gradport export TARGET INPUT...`: exports a Function to ONNX, and proves the result before it is written."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def export(
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Write the file without the proof.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Carry a Function, forward and backward, into ONNX."""
+    """Export a Function, forward and backward, to ONNX."""
     with session("export", as_json) as current:
         require_writable(out)
         subject = load_subject(target, inputs or [], loss=loss, outputs=names(outputs))
@@ -59,7 +59,7 @@ def export(
 
 
 def export_target(current: Session, subject: Any, wrt: str | None, **options: Any) -> Program:
-    """Exports with what the command line said, every gradient where it said nothing, and shows the result."""
+    """Exports with the options of the command line, by default with all gradients, and shows the result."""
     with current.step("importing"):
         from gradport.exporting.export import export as run_export
         from gradport.reporting.terminal import functions_table, interface_table
@@ -69,18 +69,18 @@ def export_target(current: Session, subject: Any, wrt: str | None, **options: An
     if program.functions:
         current.show(functions_table(program))
     for name in program.missing_gradients:
-        current.say(f"The backward gives no gradient for {name}.")
+        current.say(f"The backward returns no gradient for {name}.")
     for name in program.dropped_updates:
-        current.say(f"The update of the buffer {name} is left out.")
+        current.say(f"The file does not include the update of the buffer {name}.")
     current.result |= {"subject": subject.name, "export": _describe(program)}
     return program
 
 
 def require_exportable(subject: Any, wrt: str | None, options: Mapping[str, Any]) -> None:
-    """Before long work: whether names and options mean something.
+    """Checks names and options before long work.
 
     Raises:
-        SpecError: one of them does not.
+        SpecError: a name or an option is invalid.
         TargetError: the subject rejects its own example.
     """
     from gradport.eager.inputs import with_example
@@ -92,7 +92,7 @@ def require_exportable(subject: Any, wrt: str | None, options: Mapping[str, Any]
 
 
 def with_gradients(subject: Any, wrt: str | None) -> Any:
-    """The Subject with the gradients that the command line wants: every one there is where nothing is said."""
+    """The Subject with the gradients of `--wrt`; by default all available gradients."""
     from gradport.eager.inputs import with_every_gradient
 
     if wrt is not None:
@@ -101,14 +101,14 @@ def with_gradients(subject: Any, wrt: str | None) -> Any:
 
 
 def save(current: Session, program: Program, path: Path) -> None:
-    """Writes the model and says where."""
+    """Writes the model and prints its path."""
     program.save(path)
     current.result.setdefault("files", []).append(str(path))
     current.say(f"wrote {path}")
 
 
 _LONGEST = 80
-"""Letters of a Subject's name in a file's."""
+"""Largest length of a Subject's name in a file name."""
 
 
 def file_stem(name: str) -> str:
@@ -118,15 +118,15 @@ def file_stem(name: str) -> str:
 
 
 def _describe(program: Program) -> dict[str, Any]:
-    def listed(specs: Any) -> list[dict[str, Any]]:
+    def list_specs(specs: Any) -> list[dict[str, Any]]:
         return [
             {**dataclasses.asdict(spec), "dtype": str(spec.dtype).removeprefix("torch."), "shape": list(spec.shape)}
             for spec in specs
         ]
 
     return {
-        "inputs": listed(program.inputs),
-        "outputs": listed(program.outputs),
+        "inputs": list_specs(program.inputs),
+        "outputs": list_specs(program.outputs),
         "functions": [vars(info) for info in program.functions],
         "missing_gradients": list(program.missing_gradients),
         "dropped_updates": list(program.dropped_updates),

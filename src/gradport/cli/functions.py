@@ -1,4 +1,4 @@
-"""`gradport functions FILE.onnx`: what a file carries."""
+"""`gradport functions FILE.onnx`: the graph and the custom Functions of a file."""
 
 from __future__ import annotations
 

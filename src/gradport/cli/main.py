@@ -1,4 +1,4 @@
-"""`gradport`: the commands, put together. Nothing heavy is imported before a command runs."""
+"""`gradport`: all commands. Heavy imports happen only when a command runs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from gradport.cli.view import view
 __all__ = ["app"]
 
 
-def _show_versions(asked: bool) -> None:
-    if not asked:
+def _show_versions(requested: bool) -> None:
+    if not requested:
         return
     packages = ("gradport", "torch", "onnx", "onnxscript", "onnxruntime")
     print(", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages))
@@ -33,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # it would take the brackets of f32[batch,16] for markup
+    rich_markup_mode=None,  # it would read the brackets of f32[batch,16] as markup
 )
 
 

@@ -1,4 +1,4 @@
-"""The arguments and options that several commands share, each said once."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -58,90 +58,88 @@ Inputs = Annotated[
 Wrt = Annotated[
     str | None,
     typer.Option(
-        help="Gradients wanted: inputs, parameters, all, none, or names with commas between.",
-        show_default="every gradient there is",
+        help="Gradients to compute: inputs, parameters, all, none, or names separated by commas.",
+        show_default="all available gradients",
     ),
 ]
 Loss = Annotated[str | None, typer.Option(help="module:attribute of a loss, or the name of a scalar output.")]
-Outputs = Annotated[str | None, typer.Option(help="all, or names with commas between.")]
+Outputs = Annotated[str | None, typer.Option(help="all, or names separated by commas.")]
 Functions = Annotated[str, typer.Option(help="keep, inline, opaque, symbolic, or opaque:DOMAIN::NAME.")]
 NoFallback = Annotated[bool, typer.Option("--no-fallback", help="Leave out the bodies of opaque nodes.")]
 Random = Annotated[str, typer.Option(help="input, runtime or off.")]
-Opset = Annotated[int | None, typer.Option(help="Opset of ai.onnx, 18 to 25.", show_default="torch's own")]
+Opset = Annotated[int | None, typer.Option(help="Opset of ai.onnx, 18 to 25.", show_default="torch's default")]
 Expect = Annotated[
     list[str] | None,
-    typer.Option(help="What the backward is meant to be: derivative, straight-through, ..., or ARGUMENT=that."),
+    typer.Option(help="The intended gradient: derivative, straight-through, ..., or ARGUMENT=KIND for one argument."),
 ]
 Sizes = Annotated[list[str] | None, typer.Option(help="Sizes to try for a dynamic dimension: batch=1,2,7.")]
 Runtimes = Annotated[
-    str | None, typer.Option(help="Names of runtimes, with commas between.", show_default="those that are installed")
+    str | None, typer.Option(help="Names of runtimes, separated by commas.", show_default="all installed runtimes")
 ]
-Seed = Annotated[int, typer.Option(help="Of inputs, cotangents and the weights of a module.")]
-Rules = Annotated[list[str] | None, typer.Option(help="A rule's name; may be given several times.")]
-Profile = Annotated[str, typer.Option(help="quick, default or thorough: which rules, and on how many inputs.")]
+Seed = Annotated[int, typer.Option(help="Seed of inputs, cotangents and the weights of a module.")]
+Rules = Annotated[list[str] | None, typer.Option(help="A rule's name; may be repeated.")]
+Profile = Annotated[str, typer.Option(help="quick, default or thorough: selects rules and the number of inputs.")]
 Budget = Annotated[str, typer.Option(metavar="FACTOR", help="Factor of the amount of work: 0.2, 1, 5.")]
 TimeLimit = Annotated[
     str | None,
-    typer.Option(
-        metavar="TIME", help="Begin nothing new after 30s, 2m, ...; what was not tried makes the result undecided."
-    ),
+    typer.Option(metavar="TIME", help="Start no new test after 30s, 2m, ...; skipped tests make the result undecided."),
 ]
-Rtol = Annotated[float | None, typer.Option(help="Takes the place of gradport's criterion.")]
-Atol = Annotated[float | None, typer.Option(help="Takes the place of gradport's criterion.")]
+Rtol = Annotated[float | None, typer.Option(help="Relative tolerance; replaces gradport's criterion.")]
+Atol = Annotated[float | None, typer.Option(help="Absolute tolerance; replaces gradport's criterion.")]
 Out = Annotated[Path, typer.Option(help="Folder for results.")]
-Html = Annotated[Path | None, typer.Option("--html", help="Write the result as a page into this file.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Write the result as an HTML page to this file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 def names(text: str | None) -> str | list[str] | None:
-    """`inputs`, `all` and the like stay; `x,y` is a list of names; `none` is None."""
+    """Parses names: `inputs`, `parameters` and `all` stay; `x,y` is a list; `none` is None."""
     if text is None or text == "none":
         return None
     return text if text in ("inputs", "parameters", "all") else [part.strip() for part in text.split(",")]
 
 
 def split_list(text: str | None) -> tuple[str, ...]:
-    """`a,b` as its parts; none where nothing is said."""
+    """Splits `a,b` into its parts; empty for None."""
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
 def sizes_of(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
-    """`batch=1,2,7` as `{"batch": (1, 2, 7)}`.
+    """Parses `batch=1,2,7` as `{"batch": (1, 2, 7)}`.
 
     Raises:
-        SpecError: it does not parse.
+        SpecError: a text does not parse.
     """
     if not texts:
         return None
-    found = {}
+    sizes = {}
     for text in texts:
         match = re.fullmatch(r"(\w+)=(\d+(?:,\d+)*)", text)
         if match is None:
             raise SpecError(f"--sizes {text!r} does not parse; write for example --sizes batch=1,2,7.")
-        found[match[1]] = tuple(int(part) for part in match[2].split(","))
-    return found
+        sizes[match[1]] = tuple(int(part) for part in match[2].split(","))
+    return sizes
 
 
 def factor(text: str) -> float:
-    """`--budget`: a factor of the amount of work.
+    """Parses `--budget`: a factor of the amount of work.
 
     Raises:
-        SpecError: it is none.
+        SpecError: the text is not a positive factor.
     """
     try:
         return as_effort("default", float(text)).budget
     except ValueError:
         raise SpecError(
             f"--budget {text!r} is not a factor of the amount of work; give for example --budget 5, "
-            "or --time-limit 30s for a limit in time."
+            "or --time-limit 30s for a time limit."
         ) from None
 
 
 def parse_expectations(texts: Sequence[str] | None) -> Any:
-    """`straight-through` for all arguments, or `x=straight-through` one by one.
+    """Parses `straight-through` for all arguments, or `x=straight-through` for one argument each.
 
     Raises:
-        SpecError: both are given, or two are for all.
+        SpecError: both forms are given, or two texts are for all arguments.
     """
     if not texts:
         return None

@@ -1,4 +1,4 @@
-"""What a command found, as a page that stands alone."""
+"""Writes the results of a command as a self-contained page."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ __all__ = ["require_place", "write_page"]
 
 
 def require_place(html: Path | None) -> None:
-    """Before any long work: whether a page can be written there.
+    """Checks, before long work, that the page can be written.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: it cannot be written.
     """
     if html is not None:
         require_writable(html.parent)
 
 
 def write_page(
-    current: Session, html: Path | None, title: str, found: Sequence[tuple[str, Any]], *, model: str = ""
+    current: Session, html: Path | None, title: str, evidences: Sequence[tuple[str, Any]], *, model: str = ""
 ) -> None:
-    """Writes the page of Evidences, each with what it comes from, where one is wanted.
+    """Writes a page of Evidences, each with its source, unless `html` is None.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the page cannot be written.
     """
     if html is None:
         return
     from gradport.documenting import with_excerpts
     from gradport.reporting.run import run_html
 
-    named = [(source, with_excerpts(evidence)) for source, evidence in found]
+    named = [(source, with_excerpts(evidence)) for source, evidence in evidences]
     write_text(html, run_html(title, named, model=model))
     current.result.setdefault("files", []).append(str(html))
     current.say(f"wrote {html}")

@@ -78,18 +78,18 @@ def run(
         options = {"functions": functions, "fallback": not no_fallback, "random": random, "opset_version": opset}
         require_exportable(subject, wrt, options)
         stem = out / file_stem(subject.name)
-        found: list[tuple[str, Any]] = []
+        evidences: list[tuple[str, Any]] = []
         with current.step(f"checking {subject.name}"):
             checked = check(subject, seed=seed, profile=profile, budget=work, time_limit=time_limit)
         current.show(evidence_table(f"check {subject.name}", checked))
         current.result |= {"subject": subject.name, "ok": checked.ok}
-        # written at once: it stays where the export is refused or interrupted
-        _keep(current, stem, "check", checked)
-        found.append((f"gradport check {target}", checked))
+        # written at once: it stays if the export is refused or interrupted
+        _write_evidence(current, stem, "check", checked)
+        evidences.append((f"gradport check {target}", checked))
         try:
             program = export_target(current, subject, wrt, **options)
         except Error:
-            write_page(current, stem.with_name(f"{stem.name}.html"), subject.name, found)
+            write_page(current, stem.with_name(f"{stem.name}.html"), subject.name, evidences)
             raise
         with current.step(f"verifying {subject.name}"):
             verified = verify(
@@ -106,13 +106,13 @@ def run(
         current.show(evidence_table(f"verify {subject.name} on {len(verified.series['cases'])} inputs", verified))
         current.result["ok"] = checked.ok and verified.ok
         save(current, program, stem.with_name(f"{stem.name}.onnx"))
-        _keep(current, stem, "verify", verified)
-        found.append((f"gradport verify {stem.name}.onnx --against {target}", verified))
-        write_page(current, stem.with_name(f"{stem.name}.html"), subject.name, found, model=f"{stem.name}.onnx")
+        _write_evidence(current, stem, "verify", verified)
+        evidences.append((f"gradport verify {stem.name}.onnx --against {target}", verified))
+        write_page(current, stem.with_name(f"{stem.name}.html"), subject.name, evidences, model=f"{stem.name}.onnx")
 
 
-def _keep(current: Session, stem: Path, kind: str, evidence: Evidence) -> None:
-    """Writes Evidence beside the model, and puts it into the result."""
+def _write_evidence(current: Session, stem: Path, kind: str, evidence: Evidence) -> None:
+    """Writes Evidence next to the model, and adds it to the result."""
     path = stem.with_name(f"{stem.name}.{kind}.json")
     write_text(path, evidence.to_json())
     current.result[kind] = evidence.to_dict()

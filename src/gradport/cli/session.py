@@ -1,4 +1,4 @@
-"""One command's run: progress and tables where they belong, errors as one sentence, exit codes."""
+"""The run of a command: progress and tables on the right stream, errors as one sentence, exit codes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_OK, USAGE, REFUSED, FAULT = 1, 2, 3, 70
 
 
 class Session:
-    """What a command says. With `--json` stdout holds one object, and people read stderr."""
+    """The output of a command. With `--json` stdout has one JSON object; progress and tables go to stderr."""
 
     def __init__(self, command: str, as_json: bool) -> None:
         self.result: dict[str, Any] = {"command": command, "ok": True}
@@ -36,7 +36,7 @@ class Session:
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[None]:
-        """Shows that something takes a while, and when it is done how long it took."""
+        """Shows a status during a step, and afterwards its time."""
         started = time.monotonic()
         with self.errors.status(f"{what} ...") as self._status:
             self._what = what
@@ -45,25 +45,25 @@ class Session:
             self.errors.print(f"[dim]{what}: {time.monotonic() - started:.1f} s[/dim]")
 
     def progress(self, where: str) -> None:
-        """Says how far the step is."""
+        """Shows the progress of the step."""
         if self._status is not None:
             self._status.update(f"{self._what}: {where} ...")
 
     def show(self, renderable: RenderableType) -> None:
-        """Prints a table or a line for people."""
+        """Prints a table or a line."""
         self.console.print(renderable)
 
     def say(self, text: str) -> None:
-        """Prints plain text for people, with no markup in it."""
+        """Prints plain text without markup."""
         self.console.print(text, markup=False)
 
 
 @contextlib.contextmanager
 def session(command: str, as_json: bool) -> Iterator[Session]:
-    """Runs a command's body; every end of it is an exit code.
+    """Runs a command's body; turns every outcome into an exit code.
 
     Raises:
-        typer.Exit: always when the result is not ok.
+        typer.Exit: the result is not ok.
     """
     current = Session(command, as_json)
     try:
@@ -80,7 +80,7 @@ def session(command: str, as_json: bool) -> Iterator[Session]:
             current,
             error,
             f"This is a fault of gradport ({type(error).__name__}: {error}); please report it. "
-            "GRADPORT_DEBUG=1 shows where it happens.",
+            "GRADPORT_DEBUG=1 shows the traceback.",
             FAULT,
         )
     if as_json:
@@ -98,10 +98,10 @@ def _fail(current: Session, error: Exception, message: str, code: int) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Makes the folder and tries it, before any long work.
+    """Creates the folder and checks, before long work, that files can be written there.
 
     Raises:
-        OutputError: nothing can be written there.
+        OutputError: files cannot be written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,23 +113,23 @@ def require_writable(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file atomically.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     try:
         descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".gradport-")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        os.chmod(scratch, 0o666 & ~_umask())  # mkstemp's are the owner's alone
+        os.chmod(scratch, 0o666 & ~_umask())  # mkstemp's file is readable only by its owner
         os.replace(scratch, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def _umask() -> int:
-    """The process's own; it can only be read by setting it."""
+    """The umask of the process; it can be read only by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -38,11 +38,13 @@ def sweep(
     wrt: Wrt = None,
     loss: Loss = None,
     outputs: Outputs = None,
-    opsets: Annotated[str | None, typer.Option(help="18,20,25 or 18-25.", show_default="torch's own")] = None,
+    opsets: Annotated[str | None, typer.Option(help="18,20,25 or 18-25.", show_default="torch's default")] = None,
     dtypes: Annotated[str | None, typer.Option(help="f32,f16,...", show_default="the example's")] = None,
     functions: Annotated[str | None, typer.Option(help="keep,inline,opaque", show_default="keep")] = None,
-    shapes: Annotated[str | None, typer.Option(help="static,dynamic", show_default="as the inputs say")] = None,
-    runtimes: Annotated[str | None, typer.Option(help="One column each.", show_default="all in one")] = None,
+    shapes: Annotated[str | None, typer.Option(help="static,dynamic", show_default="as in the inputs")] = None,
+    runtimes: Annotated[
+        str | None, typer.Option(help="One column per runtime.", show_default="all in one column")
+    ] = None,
     random: Random = "input",
     seed: Seed = 0,
     budget: Budget = "1",
@@ -81,18 +83,18 @@ def sweep(
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:
-    found: list[int] = []
+    opsets: list[int] = []
     for part in split_list(text):
         low, dash, high = part.partition("-")
         if not low.isdigit() or (dash and not high.isdigit()):
             raise SpecError(f"--opsets {text!r} does not parse; write for example --opsets 18,20 or --opsets 18-25.")
-        found += range(int(low), int(high or low) + 1)
-    return tuple(found)
+        opsets += range(int(low), int(high or low) + 1)
+    return tuple(opsets)
 
 
 def _shapes(text: str | None) -> tuple[bool, ...]:
     known = {"static": False, "dynamic": True}
     for part in split_list(text):
         if part not in known:
-            raise SpecError(f"--shapes names {part!r}; known are static, dynamic.")
+            raise SpecError(f"--shapes {part!r} is unknown; it is static, dynamic or static,dynamic.")
     return tuple(known[part] for part in split_list(text))

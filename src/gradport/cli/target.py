@@ -1,4 +1,4 @@
-"""TARGET and INPUT of the command line: imports what is named, and binds what is given to its parameters."""
+"""TARGET and INPUT of the command line: imports the target, and binds the inputs to its parameters."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["load_attribute", "load_subject", "load_subjects"]
 
 
 def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None, seed: int = 0, **changes: Any) -> Any:
-    """The Subject that a TARGET and its INPUTs mean.
+    """The Subject of a TARGET and its INPUTs.
 
     Args:
         target: `module:attribute` or `path/file.py:attribute`; a Subject, a Function, a callable, a Module, or a Module
-            class that needs no arguments.
-        inputs: `NAME=VALUE`, named as in the graph; with a loss, names that are no arguments are targets.
+            class without required arguments.
+        inputs: `NAME=VALUE`, named as in the graph; with a loss, names that are not arguments are targets.
         loss: `module:attribute`, or the name of a scalar output.
-        seed: of the weights of a Module that is made here, or while its file is imported.
-        changes: fields of Subject that were given.
+        seed: of the weights of a Module that is created here or by importing its file.
+        changes: fields of the Subject to replace.
 
     Raises:
-        TargetError: it does not import, or does not take these inputs.
+        TargetError: the target cannot be imported, or is a Module class that needs arguments.
         SpecError: an input does not parse, is missing or unknown.
     """
     import torch
@@ -41,39 +41,39 @@ def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None,
     from gradport.subject.subject import Subject, as_function
 
     torch.manual_seed(seed)
-    found = load_attribute(target)
-    given = {key: value for key, value in changes.items() if value is not None}
+    attribute = load_attribute(target)
+    fields = {key: value for key, value in changes.items() if value is not None}
     if loss is not None:
-        given["loss"] = load_attribute(loss) if ":" in loss else loss
+        fields["loss"] = load_attribute(loss) if ":" in loss else loss
     values = _values(inputs)
-    if isinstance(found, Subject):
-        subject = found.replace(**given)
+    if isinstance(attribute, Subject):
+        subject = attribute.replace(**fields)
         return subject if not values else _bind(subject.target, values, subject)
-    torch.manual_seed(seed)  # a file that was imported before draws nothing
-    found = _instance(as_function(found), target)
-    return _bind(found, values, Subject(found, **given))
+    torch.manual_seed(seed)  # a file that is already imported does not draw
+    attribute = _instance(as_function(attribute), target)
+    return _bind(attribute, values, Subject(attribute, **fields))
 
 
 def load_subjects(path: str) -> list[Any]:
-    """The Subjects at the top of a Python file, and those of lists and mappings there.
+    """The Subjects at module level of a Python file, also those in lists and mappings.
 
     Raises:
-        TargetError: it cannot be imported, or holds none.
+        TargetError: the file cannot be imported, or has no Subject.
     """
     from gradport.subject.subject import subjects_of
 
     module = _module(path)
-    found = [subject for name, value in vars(module).items() for _, subject in subjects_of(name, value)]
-    if not found:
-        raise TargetError(f"{path} has no gradport.Subject at its top, nor a list or a mapping of them.")
-    return list({id(subject): subject for subject in found}.values())
+    subjects = [subject for name, value in vars(module).items() for _, subject in subjects_of(name, value)]
+    if not subjects:
+        raise TargetError(f"{path} has no gradport.Subject, and no list or mapping of Subjects, at module level.")
+    return list({id(subject): subject for subject in subjects}.values())
 
 
 def load_attribute(target: str) -> Any:
-    """What `module:attribute` or `path/file.py:attribute` names; the attribute may be dotted.
+    """Imports `module:attribute` or `path/file.py:attribute`; the attribute may be dotted.
 
     Raises:
-        TargetError: the module does not import or has no such attribute.
+        TargetError: the module cannot be imported, or has no such attribute.
     """
     place, colon, attribute = target.rpartition(":")
     if not colon or not place or not attribute:
@@ -99,7 +99,7 @@ def _module(place: str) -> ModuleType:
             raise TargetError(
                 f"There is no module {error.name!r}; install it, or give a file as path/file.py:attribute."
             ) from error
-        raise TargetError(f"{place} does not import: {error}.") from error
+        raise TargetError(f"{place} cannot be imported: {error}.") from error
     except (Exception, SystemExit) as error:
         raise _import_failure(place, error) from error
 
@@ -138,20 +138,20 @@ def _import_failure(place: str, error: BaseException) -> TargetError:
     if isinstance(error, SyntaxError):
         line = f" at {error.filename}:{error.lineno}"
     reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-    return TargetError(f"{place} does not import{line}: {type(error).__name__}: {reason}.")
+    return TargetError(f"{place} cannot be imported{line}: {type(error).__name__}: {reason}.")
 
 
-def _instance(found: Any, target: str) -> Any:
-    """A Module class that needs no arguments is instantiated."""
+def _instance(value: Any, target: str) -> Any:
+    """Instantiates a Module class without required arguments; other values stay."""
     import torch
 
-    if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
-        return found
+    if not (isinstance(value, type) and issubclass(value, torch.nn.Module)):
+        return value
     try:
-        return found()
+        return value()
     except TypeError as error:
         raise TargetError(
-            f"{target} is a Module class that needs arguments ({error}); name an instance, or a Subject."
+            f"{target} is a Module class that needs arguments ({error}); give an instance or a Subject."
         ) from error
 
 
@@ -166,7 +166,7 @@ def _values(inputs: Sequence[str]) -> dict[str, Any]:
 
 
 def _parse_argument(text: str) -> tuple[str, Any]:
-    """`NAME=VALUE`."""
+    """Parses `NAME=VALUE`."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise SpecError(f"The input {text!r} does not parse; write NAME=VALUE, for example x=f32[4,16].")
@@ -198,7 +198,7 @@ def _torch_name(text: str) -> Any:
     try:
         return functools.reduce(getattr, text.split(".")[1:], torch)
     except AttributeError:
-        raise SpecError(f"torch has no {text.removeprefix('torch.')!r}.") from None
+        raise SpecError(f"{text!r} does not exist in torch.") from None
 
 
 def _bind(target: Any, values: Mapping[str, Any], subject: Any) -> Any:
@@ -210,20 +210,20 @@ def _bind(target: Any, values: Mapping[str, Any], subject: Any) -> Any:
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for parameter in parameters:
-        given = _take_values(parameter, tree)
+        arguments = _take_values(parameter, tree)
         if parameter.kind is parameter.VAR_POSITIONAL:
-            args += given
+            args += arguments
         elif parameter.kind is parameter.VAR_KEYWORD:
             kwargs |= {} if subject.loss is not None else dict(tree)
             tree = tree if subject.loss is not None else {}
-        elif given:
+        elif arguments:
             if parameter.kind is parameter.KEYWORD_ONLY or (kwargs and not isinstance(target, type)):
-                kwargs[parameter.name] = given[0]
+                kwargs[parameter.name] = arguments[0]
             else:
-                args.append(given[0])
+                args.append(arguments[0])
         elif parameter.default is parameter.empty:
             raise _missing(parameter, parameters, subject)
-        elif isinstance(target, type):  # `Fn.apply` takes no keywords, so a default in between is passed on
+        elif isinstance(target, type):  # `Fn.apply` takes no keywords, so defaults are passed by position
             args.append(parameter.default)
         else:
             kwargs.setdefault(parameter.name, parameter.default)
@@ -241,21 +241,21 @@ def _parameters(signature: inspect.Signature | None) -> list[inspect.Parameter]:
 
 
 def _take_values(parameter: inspect.Parameter, tree: dict[str, Any]) -> list[Any]:
-    """The values for one parameter, taken out of the tree."""
+    """Removes the values of one parameter from the tree, and returns them."""
     if parameter.kind is parameter.VAR_POSITIONAL:
-        found: list[Any] = []
-        while f"{parameter.name}_{len(found)}" in tree:
-            found.append(tree.pop(f"{parameter.name}_{len(found)}"))
-        return found
+        values: list[Any] = []
+        while f"{parameter.name}_{len(values)}" in tree:
+            values.append(tree.pop(f"{parameter.name}_{len(values)}"))
+        return values
     return [tree.pop(parameter.name)] if parameter.name in tree else []
 
 
 def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`x.0` and `x.1` become a tuple `x`, `x.key` a dict."""
+    """Turns `x.0` and `x.1` into a tuple `x`, and `x.key` into a dict."""
     tree: dict[str, Any] = {}
     for name, value in values.items():
         *path, last = name.split(".")
-        place = functools.reduce(lambda found, key: found.setdefault(key, {}), path, tree)
+        place = functools.reduce(lambda level, key: level.setdefault(key, {}), path, tree)
         place[last] = value
     nested = {name.split(".")[0] for name in values if "." in name}
     return {name: _collect(value) if name in nested else value for name, value in tree.items()}

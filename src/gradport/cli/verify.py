@@ -1,4 +1,4 @@
-"""`gradport verify FILE.onnx --against TARGET INPUT...`: is the ONNX right?"""
+"""`gradport verify FILE.onnx --against TARGET INPUT...`: compares an ONNX file with eager torch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def verify(
     file: Annotated[str, typer.Argument(metavar="FILE.onnx", help="The model.", show_default=False)],
     inputs: Inputs = None,
     *,
-    against: Annotated[str, typer.Option(help="TARGET in eager torch.", show_default=False)],
+    against: Annotated[str, typer.Option(help="The TARGET to compare with.", show_default=False)],
     wrt: Wrt = None,
     loss: Loss = None,
     outputs: Outputs = None,
@@ -57,7 +57,7 @@ def verify(
     html: Html = None,
     as_json: Json = False,
 ) -> None:
-    """Hold an ONNX model against eager torch, outputs and gradients; where it fails, write a reproducer."""
+    """Compare an ONNX model with eager torch, outputs and gradients; on failure, write a reproducer."""
     with session("verify", as_json) as current:
         work, wanted = factor(budget), sizes_of(sizes)
         require_place(html)
@@ -80,8 +80,8 @@ def verify(
             )
         current.show(evidence_table(f"verify {file} on {len(evidence.series['cases'])} inputs", evidence))
         if "reproducer" in evidence.series:
-            current.say(f"wrote {evidence.series['reproducer']}: python repro.py in it shows the difference")
+            current.say(f"wrote {evidence.series['reproducer']}: run python repro.py there to see the difference")
         current.result |= {"subject": subject.name, "ok": evidence.ok, "verify": evidence.to_dict()}
-        title = f"{Path(file).name} beside {subject.name}"
+        title = f"{Path(file).name} against {subject.name}"
         model = os.path.relpath(file, html.parent) if html is not None else ""
         write_page(current, html, title, [(f"gradport verify {file} --against {against}", evidence)], model=model)

@@ -1,4 +1,4 @@
-"""`gradport view FILE`: a model in Netron, a page or Evidence in the browser."""
+"""`gradport view FILE`: opens a model in Netron, a page or Evidence in the browser."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def view(
     *,
     as_json: Json = False,
 ) -> None:
-    """Open a model in Netron where that is installed, and a page or Evidence in the browser."""
+    """Open a model in Netron, if installed, and a page or Evidence in the browser."""
     with session("view", as_json) as current:
         if not file.is_file():
             raise TargetError(f"{file}: file not found.")
@@ -39,16 +39,16 @@ def view(
 
 def _model(current: Session, file: pathlib.Path) -> None:
     if importlib.util.find_spec("netron") is None:
-        raise TargetError(f"Netron, which shows {file}, is not installed; pip install netron, or open it with another.")
+        raise TargetError(f"Netron, which shows {file}, is not installed: pip install netron, or use another viewer.")
     import netron
 
-    current.say(f"{file} is shown by Netron; Ctrl-C ends it")
+    current.say(f"Netron shows {file}; stop it with Ctrl-C")
     netron.start(str(file))
     netron.wait()
 
 
 def _draw_page(file: pathlib.Path) -> pathlib.Path:
-    """Evidence as a page in a folder for scratch."""
+    """Writes Evidence as a page in a temporary folder."""
     from gradport.reporting.run import run_html
 
     evidence = read_evidence(file)
@@ -61,4 +61,4 @@ def _browser(current: Session, page: pathlib.Path) -> None:
     where = page.resolve().as_uri()
     current.result["page"] = where
     if not webbrowser.open(where):
-        current.say(f"No browser was found; the page is {where}")
+        current.say(f"No browser found; open {where}")

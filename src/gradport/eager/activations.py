@@ -111,7 +111,7 @@ class _Hook:
 
     def __init__(self, wanted: Sequence[Activation], tensors: dict[str, torch.Tensor], gradients: bool) -> None:
         self._wanted = wanted
-        self._found = tensors
+        self._tensors = tensors
         self._gradients = gradients
         self._calls = 0
 
@@ -131,5 +131,5 @@ class _Hook:
                 tensor.retain_grad()
             else:
                 tensor = tensor.detach().requires_grad_()
-        self._found[name] = tensor
+        self._tensors[name] = tensor
         return tensor.clone()
