@@ -3,7 +3,7 @@
     python bench/matrix.py --torch 2.14.1 [--onnxruntime 1.30.0 --onnx 1.23.1 --onnx-ir 1.0.0] [--core]
 
 The environment is built once, in `.matrix/` or where GRADPORT_MATRIX says. All fast tests run, or with `--core` those
-of `test/core.txt`: capture, lowering, export, forms, identity and step. The row of these versions in
+of `test/core.txt`: trace, lowering, export, forms, identity and step. The row of these versions in
 docs/compatibility.md is written anew.
 """
 
@@ -28,7 +28,7 @@ CORE = ROOT / "test" / "core.txt"
 ABOUT = """# Compatibility
 
 gradport supports torch 2.11 to 2.15 and Python 3.11 and later. Each row is one run with these versions: of all fast
-tests by `make matrix TORCH=...`, or of their core (capture, lowering, export, forms, identity, step) by
+tests by `make matrix TORCH=...`, or of their core (trace, lowering, export, forms, identity, step) by
 `make matrix TORCH=... CORE=1`. The oldest version of each library in the table is the bound that pyproject.toml states.
 
 torch 2.11 refuses four of the constructs in `test/constructs` that later versions carry: writes to `y[2:, 0]`,

@@ -1,4 +1,4 @@
-"""export: Subject to Program. The one place that joins capture, lowering, forms and proof."""
+"""export: Subject to Program. The one place that joins trace, lowering, forms and proof."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradport.proving.divergence import Departure, first_departure
 from gradport.proving.proof import prove
 from gradport.subject.given import Arguments, Forms, Keywords, Loss, Shapes, Target, Targets, Wrt
 from gradport.subject.subject import as_subject
-from gradport.tracing import Capture, capture
+from gradport.tracing import Trace, trace_joint
 
 __all__ = ["export", "export_joint", "lower_unproved", "require_options"]
 
@@ -110,9 +110,9 @@ def export_joint(
     opset, forms = require_options(functions=functions, opset_version=opset_version, random=random)
     require_working_export(opset)
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
-    captured = capture(joint, dimensions, decomposition_table(opset), expected=random == "off")
+    trace = trace_joint(joint, dimensions, decomposition_table(opset), expected=random == "off")
     program = lower_unproved(
-        captured,
+        trace,
         opset,
         forms,
         fallback=fallback,
@@ -128,8 +128,8 @@ def export_joint(
             joint,
             dimensions,
             random=Expected if random == "off" else None,
-            locate=lambda case, answer: _locate(captured, opset, finite_math, case, answer),
-            special_sizes=captured.special_sizes,
+            locate=lambda case, answer: _locate(trace, opset, finite_math, case, answer),
+            special_sizes=trace.special_sizes,
         )
     return program
 
@@ -146,7 +146,7 @@ def require_options(*, functions: Any, opset_version: int | None, random: str) -
 
 
 def lower_unproved(
-    captured: Capture,
+    trace: Trace,
     opset: int,
     forms: Mapping[Any, Form],
     *,
@@ -155,22 +155,22 @@ def lower_unproved(
     input_names: Sequence[str] | Mapping[str, str] | None = None,
     output_names: Sequence[str] | Mapping[str, str] | None = None,
 ) -> Program:
-    """A capture as a Program that nobody has proved: lowered, rewritten, cut into functions and named."""
+    """A trace as a Program that nobody has proved: lowered, rewritten, cut into functions and named."""
     with quiet():  # what a library's pass cannot work out, it says with a traceback
-        flat = lower(captured, opset)
-        gate_recomputation(flat.model.graph, captured.recomputed, flat.weights())
+        flat = lower(trace, opset)
+        gate_recomputation(flat.model.graph, trace.recomputed, flat.weights())
         rewrite(flat.model, finite_math=options["finite_math"])
         outlined = apply_forms(flat, forms, fallback=fallback)
-        if not captured.regions:  # calls and bodies of Functions are told apart and counted
+        if not trace.regions:  # calls and bodies of Functions are told apart and counted
             share(outlined.model)
         return assemble(outlined, input_names=input_names, output_names=output_names, options=options)
 
 
-def _locate(captured: Capture, opset: int, finite_math: bool, case: InputSet, answer: Reference) -> Departure | None:
+def _locate(trace: Trace, opset: int, finite_math: bool, case: InputSet, answer: Reference) -> Departure | None:
     """The first operator that departs on a case; None where that cannot be said."""
     try:
-        inline = lower_unproved(captured, opset, forms_of("inline"), options={"finite_math": finite_math})
-        return first_departure(captured, inline, lambda program: program.run_named, case.tensors, answer)
+        inline = lower_unproved(trace, opset, forms_of("inline"), options={"finite_math": finite_math})
+        return first_departure(trace, inline, lambda program: program.run_named, case.tensors, answer)
     except Error:
         return None
 

@@ -15,7 +15,7 @@ from gradport.lowering.lower import REGION
 from gradport.operators.markers import MARK_DOMAIN
 from gradport.subject.ports import Phase
 from gradport.subject.subject import Subject
-from gradport.tracing import capture
+from gradport.tracing import trace_joint
 
 __all__ = ["require_working_export"]
 
@@ -30,13 +30,13 @@ def require_working_export(opset_version: int) -> None:
     require_hooks()
     joint = Joint(Subject(_Probe, (torch.ones(2),), wrt="inputs"))
     try:
-        captured = capture(joint, {}, decomposition_table(opset_version))
-        graph = lower(captured, opset_version).model.graph
+        trace = trace_joint(joint, {}, decomposition_table(opset_version))
+        graph = lower(trace, opset_version).model.graph
     except CompatibilityError:
         raise
     except Exception as error:
         raise incompatibility(f"a probe cannot be exported ({type(error).__name__}: {error})") from error
-    phases = [(region.function, region.phase) for region in captured.regions.values()]
+    phases = [(region.function, region.phase) for region in trace.regions.values()]
     if phases != [(_Probe, Phase.FORWARD), (_Probe, Phase.BACKWARD)]:
         raise incompatibility("the calls of a custom autograd.Function are not seen in a trace")
     marks = {(node.attributes["region"].as_int(), node.op_type) for node in graph if node.domain == MARK_DOMAIN}

@@ -1,6 +1,6 @@
 """FX to ONNX: the translation of torch's exporter with our rows above it, passes, functions, names.
 
-In: a Capture. Out: a Program that is not proved yet. Never: a run of the Subject or of the model.
+In: a Trace. Out: a Program that is not proved yet. Never: a run of the Subject or of the model.
 """
 
 from gradport.lowering.assemble import assemble

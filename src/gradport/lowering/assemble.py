@@ -25,7 +25,7 @@ from gradport.subject.names import Taken, allot, rename, unique
 from gradport.subject.paths import portable, without_machine
 from gradport.subject.ports import GraphSignature, Phase, Port, Role, Slot
 from gradport.subject.signature import source_of, source_of_backward
-from gradport.tracing import Capture
+from gradport.tracing import Trace
 
 __all__ = ["assemble"]
 
@@ -43,8 +43,8 @@ def assemble(
         SpecError: `input_names` or `output_names` do not fit.
     """
     model = outlined.model
-    capture = outlined.capture
-    signature = capture.signature
+    trace = outlined.trace
+    signature = trace.signature
     values = _settle_inputs(outlined)
     _own_outputs(model.graph)
     common.RemoveUnusedNodesPass()(model)
@@ -56,7 +56,7 @@ def assemble(
     for value in {*values, *model.graph.outputs, *model.graph.initializers.values()}:
         taken.claim(str(value.name), "internal")  # so that no internal keeps a name that is given away below
     _name(model, [*zip(values, in_names, strict=True), *zip(model.graph.outputs, out_names, strict=True)], initializers)
-    _name_dimensions(model.graph, capture)
+    _name_dimensions(model.graph, trace)
     random = {
         port.slot.name: name for port, name in zip(signature.inputs, in_names, strict=True) if port.role is Role.RANDOM
     }
@@ -67,21 +67,21 @@ def assemble(
         _provenance(outlined, options, random), ensure_ascii=False, default=repr
     )
     _finish(model, outlined.opset_version)
-    return Program(model, _starting_state(capture.joint, signature, in_names))
+    return Program(model, _starting_state(trace.joint, signature, in_names))
 
 
 def _settle_inputs(outlined: OutlinedModel) -> list[ir.Value]:
     """The inputs of the outlined graph in the order of the signature; the others become initializers."""
-    capture, graph = outlined.capture, outlined.model.graph
-    examples = capture.joint.examples()
+    trace, graph = outlined.trace, outlined.model.graph
+    examples = trace.joint.examples()
     values: dict[Port, ir.Value] = {}
     graph.inputs.clear()
-    for placeholder, value in zip(capture.placeholders, outlined.inputs, strict=True):
+    for placeholder, value in zip(trace.placeholders, outlined.inputs, strict=True):
         if placeholder.port is None:
             hold(graph, value, examples[placeholder.slot])
         else:
             values[placeholder.port] = value
-    graph.inputs.extend(values[port] for port in capture.signature.inputs)
+    graph.inputs.extend(values[port] for port in trace.signature.inputs)
     return list(graph.inputs)
 
 
@@ -112,7 +112,7 @@ def _name_initializers(outlined: OutlinedModel, taken: Taken) -> dict[ir.Value, 
     """Parameters and buffers by their own names; constants after them. State is named with the inputs already."""
     inputs = set(outlined.model.graph.inputs)
     names: dict[ir.Value, str] = {}
-    for placeholder, value in zip(outlined.capture.placeholders, outlined.inputs, strict=True):
+    for placeholder, value in zip(outlined.trace.placeholders, outlined.inputs, strict=True):
         if placeholder.port is None:
             names[value] = taken.claim(placeholder.slot.name, placeholder.slot.role)
     for value in outlined.model.graph.initializers.values():
@@ -142,10 +142,10 @@ def _name(model: ir.Model, public: list[tuple[ir.Value, str]], initializers: dic
         graph.initializers[str(value.name)] = value
 
 
-def _name_dimensions(graph: ir.Graph, capture: Capture) -> None:
+def _name_dimensions(graph: ir.Graph, trace: Trace) -> None:
     """torch's symbols become the names that the user gave, its expressions those of `gradport.expressions`; a size that
     cannot be written so is unknown in the file."""
-    texts = _size_texts(capture)
+    texts = _size_texts(trace)
 
     def named(dim: Any) -> Any:
         return dim if isinstance(dim, int) or dim.value is None else ir.SymbolicDim(texts.get(str(dim.value)))
@@ -159,12 +159,12 @@ def _name_dimensions(graph: ir.Graph, capture: Capture) -> None:
             value.shape = ir.Shape([named(dim) for dim in value.shape])
 
 
-def _size_texts(capture: Capture) -> dict[str, str | None]:
+def _size_texts(trace: Trace) -> dict[str, str | None]:
     """Each symbolic size of the trace, as torch writes it, in our grammar."""
-    names = {symbol: dimension.name for symbol, dimension in capture.symbols.items()}
+    names = {symbol: dimension.name for symbol, dimension in trace.symbols.items()}
     sizes = [
         size
-        for body in bodies(capture.graph_module)
+        for body in bodies(trace.graph_module)
         for node in body.graph.nodes
         for value in tree_leaves(node.meta.get("val"))
         if isinstance(value, torch.Tensor)
@@ -217,7 +217,7 @@ def _functions(model: ir.Model) -> list[dict[str, Any]]:
 
 
 def _provenance(outlined: OutlinedModel, options: Mapping[str, Any], random: Mapping[str, str]) -> dict[str, Any]:
-    joint: Joint = outlined.capture.joint
+    joint: Joint = outlined.trace.joint
     file, line = source_of(joint.subject.target)
     return {
         "gradport": importlib.metadata.version("gradport"),
@@ -227,12 +227,12 @@ def _provenance(outlined: OutlinedModel, options: Mapping[str, Any], random: Map
         "static_arguments": {argument.name: without_machine(repr(argument.value))[:200] for argument in joint.statics},
         "wrt": [f"param.{slot.name}" if slot.role == Role.PARAMETER else slot.name for slot in joint.wanted],
         "outputs": [
-            port.slot.name for port in outlined.capture.signature.outputs if port.role in (Role.OUTPUT, Role.ACTIVATION)
+            port.slot.name for port in outlined.trace.signature.outputs if port.role in (Role.OUTPUT, Role.ACTIVATION)
         ],
-        "missing_gradients": list(outlined.capture.missing_gradients),
-        "dropped_updates": list(outlined.capture.dropped_updates),
-        "distributions": {name: outlined.capture.distributions[source] for source, name in random.items()},
-        "references": dict(outlined.capture.references),
+        "missing_gradients": list(outlined.trace.missing_gradients),
+        "dropped_updates": list(outlined.trace.dropped_updates),
+        "distributions": {name: outlined.trace.distributions[source] for source, name in random.items()},
+        "references": dict(outlined.trace.references),
         "options": dict(options),
     }
 

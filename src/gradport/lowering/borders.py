@@ -109,7 +109,7 @@ def opaque_border(region: Region, crossings: dict[int, Crossings], regions: Mapp
         saved = _saved_values(own, crossings.get(region.forward, own) if region.forward is not None else own)
         inputs = [*saved, *_cotangents(region, own, regions)]
         outputs = _extend(_gradients(region, own, regions), "captured_grad", own.gives)
-    return Border(_extend(inputs, "captured", own.reads), outputs)
+    return Border(_extend(inputs, "capture", own.reads), outputs)
 
 
 def formal_outputs(border: Border) -> Named:

@@ -68,7 +68,7 @@ def apply_forms(flat: FlatModel, forms: Mapping[Any, Form], *, fallback: bool) -
     """
     opaque = _Opaque(forms)
     by_kind: dict[str, Style] = {"keep": _Kept(), "opaque": opaque, "symbolic": _Symbolic()}
-    regions = flat.capture.regions
+    regions = flat.trace.regions
     styles = {}
     for key, region in regions.items():
         kind = forms.get(region.function, forms[None]).kind
@@ -137,7 +137,7 @@ class _Opaque:
         if digest not in bodies:
             bodies.append(digest)
         call.overload = "" if bodies[0] == digest else digest
-        regions = flat.capture.regions
+        regions = flat.trace.regions
         forward = regions[region.forward] if region.forward is not None else region
         attributes = static_attributes(forward, argument_names(region.function, len(forward.entered)))
         for attribute in attributes:

@@ -1,4 +1,4 @@
-"""The first stage, Capture to FlatModel: one ONNX graph whose nodes know their Region and source line."""
+"""The first stage, Trace to FlatModel: one ONNX graph whose nodes know their Region and source line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradport.eager.control_flow import bodies
 from gradport.errors import ExportError, Refusal
 from gradport.operators.table import registry
 from gradport.subject.ports import Role
-from gradport.tracing import Capture
+from gradport.tracing import Trace
 from gradport.tracing.refusals import describe_code
 from gradport.tracing.regions import is_backward, module_of, place_of, recomputation_of, region_of
 
@@ -36,15 +36,15 @@ class FlatModel:
     """An ONNX model without local functions. A later stage takes over its graph.
 
     Attributes:
-        capture: what it came from.
+        trace: what it came from.
         model: the graph; `REGION`, `PLACE` and `MODULE` stand in the metadata of its nodes, `OPERATOR` in the memory
-            of a value that an operator of the capture gives.
-        inputs: the graph's inputs in the order of the capture's placeholders, parameters and buffers among them; what
+            of a value that an operator of the trace gives.
+        inputs: the graph's inputs in the order of the trace's placeholders, parameters and buffers among them; what
             is no initializer cannot be taken for a constant. Only constants of the subject's code are initializers.
         opset_version: opset of ai.onnx.
     """
 
-    capture: Capture
+    trace: Trace
     model: ir.Model
     inputs: tuple[ir.Value, ...]
     opset_version: int
@@ -52,30 +52,30 @@ class FlatModel:
     def weights(self) -> set[ir.Value]:
         """The inputs that are parameters, buffers and other state."""
         roles = (Role.PARAMETER, Role.BUFFER, Role.STATE)
-        pairs = zip(self.capture.placeholders, self.inputs, strict=True)
+        pairs = zip(self.trace.placeholders, self.inputs, strict=True)
         return {value for placeholder, value in pairs if placeholder.slot.role in roles}
 
 
-def lower(capture: Capture, opset_version: int) -> FlatModel:
-    """Translates a capture at one opset.
+def lower(trace: Trace, opset_version: int) -> FlatModel:
+    """Translates a trace at one opset.
 
     Raises:
         ExportError: an operator has no lowering; the message names it, its Function and its line.
     """
     table = registry(opset_version)
-    graph_module = capture.graph_module
-    _require_lowerings(capture, table)
+    graph_module = trace.graph_module
+    _require_lowerings(trace, table)
     try:
         with remember_signatures():
             model: ir.Model = translate(graph_module, table)
     except Exception as error:
-        raise _translation_refusal(capture, error) from error
-    inputs = _placeholder_values(capture, model)
+        raise _translation_refusal(trace, error) from error
+    inputs = _placeholder_values(trace, model)
     for node in model.graph:
         _annotate(node)
     common.InlinePass()(model)
     _restore_opset(model, opset_version)
-    return FlatModel(capture, model, inputs, opset_version)
+    return FlatModel(trace, model, inputs, opset_version)
 
 
 def _annotate(node: ir.Node) -> None:
@@ -101,14 +101,14 @@ def _annotate(node: ir.Node) -> None:
             value.meta[OPERATOR] = source.name
 
 
-def _placeholder_values(capture: Capture, model: ir.Model) -> tuple[ir.Value, ...]:
+def _placeholder_values(trace: Trace, model: ir.Model) -> tuple[ir.Value, ...]:
     """The graph's inputs by placeholder; constants become initializers."""
-    nodes = [node.name for node in capture.graph_module.graph.nodes if node.op == "placeholder"]
+    nodes = [node.name for node in trace.graph_module.graph.nodes if node.op == "placeholder"]
     by_node = dict(zip(nodes, list(model.graph.inputs), strict=True))
-    inputs = tuple(by_node[placeholder.node] for placeholder in capture.placeholders)
+    inputs = tuple(by_node[placeholder.node] for placeholder in trace.placeholders)
     model.graph.inputs.clear()
     model.graph.inputs.extend(inputs)
-    for constant in capture.constants:
+    for constant in trace.constants:
         hold(model.graph, by_node[constant.node], constant.tensor)
     return inputs
 
@@ -127,30 +127,30 @@ def _restore_opset(model: ir.Model, opset_version: int) -> None:
     model.graph.opset_imports[""] = opset_version
 
 
-def _require_lowerings(capture: Capture, table: object) -> None:
-    for node in (node for body in bodies(capture.graph_module) for node in body.graph.nodes):
+def _require_lowerings(trace: Trace, table: object) -> None:
+    for node in (node for body in bodies(trace.graph_module) for node in body.graph.nodes):
         if node.op != "call_function" or not is_operator(node.target):
             continue
         if not has_lowering(node, table):
-            raise _refusal(capture, node, Refusal.NO_LOWERING)
+            raise _refusal(trace, node, Refusal.NO_LOWERING)
 
 
-def _translation_refusal(capture: Capture, error: Exception) -> ExportError:
+def _translation_refusal(trace: Trace, error: Exception) -> ExportError:
     """Which node the exporter stopped at, and why."""
     text = str(error)
-    for node in capture.graph_module.graph.nodes:
+    for node in trace.graph_module.graph.nodes:
         if node.op == "call_function" and f"%{node.name} :" in text:
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             if "SymbolicTensor" in str(cause):
-                return _refusal(capture, node, Refusal.SIZE_AS_NUMBER)
+                return _refusal(trace, node, Refusal.SIZE_AS_NUMBER)
             reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200].rstrip(".")
-            return _refusal(capture, node, Refusal.LOWERING_FAILS, reason=reason)
-    return ExportError(f"{capture.joint.subject.name} cannot be translated to ONNX: {text.splitlines()[0][:300]}.")
+            return _refusal(trace, node, Refusal.LOWERING_FAILS, reason=reason)
+    return ExportError(f"{trace.joint.subject.name} cannot be translated to ONNX: {text.splitlines()[0][:300]}.")
 
 
-def _refusal(capture: Capture, node: torch.fx.Node, refusal: Refusal, **parts: str) -> ExportError:
+def _refusal(trace: Trace, node: torch.fx.Node, refusal: Refusal, **parts: str) -> ExportError:
     region = region_of(node)
-    subject = describe_code(capture.joint, None if region is None else capture.regions[region])
+    subject = describe_code(trace.joint, None if region is None else trace.regions[region])
     return refusal.error(subject, place_of(node), operator=str(node.target), **parts)

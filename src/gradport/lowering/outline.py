@@ -16,7 +16,7 @@ from gradport.lowering.borders import Border, Crossings, Named, formal_outputs, 
 from gradport.lowering.identity import rename_canonically
 from gradport.lowering.lower import MODULE, PLACE, REGION, FlatModel
 from gradport.model.subgraphs import nodes_within, subgraphs
-from gradport.tracing import Capture, Region
+from gradport.tracing import Region, Trace
 
 __all__ = ["OutlinedModel", "OutlinedRegion", "Style", "outline"]
 
@@ -26,11 +26,11 @@ class OutlinedModel:
     """An ONNX model whose Regions are calls of local functions, except those that are inlined.
 
     Attributes:
-        capture, inputs, opset_version: those of the FlatModel.
+        trace, inputs, opset_version: those of the FlatModel.
         model: the main graph and its functions.
     """
 
-    capture: Capture
+    trace: Trace
     model: ir.Model
     inputs: tuple[ir.Value, ...]
     opset_version: int
@@ -71,12 +71,12 @@ def outline(flat: FlatModel, styles: Mapping[int, Style]) -> OutlinedModel:
     A Region without a style is inlined: its nodes belong to the nearest Region around it that has one.
     """
     graph = flat.model.graph
-    regions = {key: region for key, region in flat.capture.regions.items() if key in styles}
-    parents = _effective_parents(flat.capture.regions, styles)
+    regions = {key: region for key, region in flat.trace.regions.items() if key in styles}
+    parents = _effective_parents(flat.trace.regions, styles)
     constants = _constants(flat)
     _adopt(graph, parents, styles)
     crossings = Crossings.of(graph, regions, parents, constants)
-    borders = {key: styles[key].border(region, crossings, flat.capture.regions) for key, region in regions.items()}
+    borders = {key: styles[key].border(region, crossings, flat.trace.regions) for key, region in regions.items()}
     members = _members(graph)
     outliner = _Outliner(flat, constants, {}, {node: index for index, node in enumerate(graph)})
     for key in sorted(regions, key=lambda key: (-_depth(key, parents), key)):
@@ -88,7 +88,7 @@ def outline(flat: FlatModel, styles: Mapping[int, Style]) -> OutlinedModel:
             if parent is not None:
                 node.metadata_props[REGION] = str(parent)
                 members.setdefault(parent, []).append(node)
-    return OutlinedModel(flat.capture, flat.model, flat.inputs, flat.opset_version)
+    return OutlinedModel(flat.trace, flat.model, flat.inputs, flat.opset_version)
 
 
 def _effective_parents(regions: Mapping[int, Region], styles: Mapping[int, Style]) -> dict[int, int | None]:
@@ -118,7 +118,7 @@ def _adopt(graph: ir.Graph, parents: dict[int, int | None], styles: Mapping[int,
 def _constants(flat: FlatModel) -> set[ir.Value]:
     """The initializers that the subject's code made."""
     initializers = flat.model.graph.initializers
-    return {initializers[constant.node] for constant in flat.capture.constants if constant.node in initializers}
+    return {initializers[constant.node] for constant in flat.trace.constants if constant.node in initializers}
 
 
 def _members(graph: ir.Graph) -> dict[int, list[ir.Node]]:

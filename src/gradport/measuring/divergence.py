@@ -13,7 +13,7 @@ from gradport.lowering import decomposition_table, forms_of
 from gradport.proving.answers import reference
 from gradport.proving.divergence import departures
 from gradport.runtimes.ort import unoptimized
-from gradport.tracing import capture
+from gradport.tracing import trace_joint
 
 __all__ = ["divergence"]
 
@@ -28,11 +28,11 @@ def divergence(joint: Joint, dimensions: Dimensions, opset: int, seed: int = 0) 
     Raises:
         Error: the Subject cannot be exported, or does not run.
     """
-    captured = capture(joint, dimensions, decomposition_table(opset))
-    inline = lower_unproved(captured, opset, forms_of("inline"), options={"finite_math": False})
+    trace = trace_joint(joint, dimensions, decomposition_table(opset))
+    inline = lower_unproved(trace, opset, forms_of("inline"), options={"finite_math": False})
     generator = torch.Generator().manual_seed(seed)
     answer = reference(joint, joint.examples(), generator)
-    rows = departures(captured, inline, unoptimized, joint.examples(), answer)
+    rows = departures(trace, inline, unoptimized, joint.examples(), answer)
     return [
         {"node": one.value, "op": one.operator, "half": one.phase, "place": one.place, "relative": one.relative}
         for one in rows

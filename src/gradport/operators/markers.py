@@ -2,7 +2,7 @@
 
 `gradport::mark` takes the tensors that enter or leave one phase of a custom Function's call: it marks the exact border
 of the Region. The translation keeps it as a node; outlining consumes it. `gradport::cotangent` is a placeholder for the
-cotangent of an output; the capture turns it into a graph input, so that one trace is enough. `gradport::random` is the
+cotangent of an output; the trace turns it into a graph input, so that one trace is enough. `gradport::random` is the
 same for random numbers.
 """
 

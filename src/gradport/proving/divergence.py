@@ -1,4 +1,4 @@
-"""The first operator of a capture whose value departs in ONNX: the traced graph run node by node in eager torch, beside
+"""The first operator of a trace whose value departs in ONNX: the traced graph run node by node in eager torch, beside
 the values of the same names in the flat ONNX graph."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gradport.model.program import Program
 from gradport.proving.answers import Reference
 from gradport.proving.intermediates import Make, fetch_values, flat
 from gradport.subject.ports import Phase, Role
-from gradport.tracing import Capture
+from gradport.tracing import Trace
 from gradport.tracing.regions import module_of, place_of, region_of
 
 __all__ = ["Departure", "departures", "distance", "first_departure", "operator_values"]
@@ -28,7 +28,7 @@ _STRICT = 64.0
 
 @dataclasses.dataclass(frozen=True)
 class Departure:
-    """One operator of the capture whose value is another in ONNX.
+    """One operator of the trace whose value is another in ONNX.
 
     Attributes:
         value: its name, which the ONNX value has as well.
@@ -57,12 +57,12 @@ class Departure:
 
 
 def first_departure(
-    captured: Capture, inline: Program, make: Make, tensors: Mapping[Slot, torch.Tensor], answer: Reference
+    trace: Trace, inline: Program, make: Make, tensors: Mapping[Slot, torch.Tensor], answer: Reference
 ) -> Departure | None:
     """The first operator that departs, in the order of the trace; None where none does.
 
     Args:
-        captured: the trace.
+        trace: the trace.
         inline: the same as a Program without functions, as it was made (its memory knows the operators).
         make: the runtime.
         tensors: the case, by slot.
@@ -71,7 +71,7 @@ def first_departure(
     Raises:
         ProgramError: the runtime fails.
     """
-    found = departures(captured, inline, make, tensors, answer)
+    found = departures(trace, inline, make, tensors, answer)
     for limit in (_coarse, _fine):
         first = next((one for one in found if not one.relative <= limit(one.wanted.dtype)), None)
         if first is not None:
@@ -80,7 +80,7 @@ def first_departure(
 
 
 def departures(
-    captured: Capture, inline: Program, make: Make, tensors: Mapping[Slot, torch.Tensor], answer: Reference
+    trace: Trace, inline: Program, make: Make, tensors: Mapping[Slot, torch.Tensor], answer: Reference
 ) -> list[Departure]:
     """Every operator that ONNX has a value for, with how far that stands off, in the order of the trace."""
     names = {
@@ -89,7 +89,7 @@ def departures(
         for value in node.outputs
         if OPERATOR in value.meta
     }
-    eager = operator_values(captured, tensors, answer)
+    eager = operator_values(trace, tensors, answer)
     inputs = [spec.name for spec in inline.inputs]
     feeds = dict(zip(inputs, answer.feeds.values(), strict=True))
     whole = flat(inline.model)
@@ -97,21 +97,19 @@ def departures(
     late = whole.backward()
     backward = {str(value.name) for node in whole.nodes() if node.name in late for value in node.outputs}
     return [
-        _departure(captured, node, given[names[node.name]], eager[node.name], names[node.name] in backward)
-        for node in captured.graph_module.graph.nodes
+        _departure(trace, node, given[names[node.name]], eager[node.name], names[node.name] in backward)
+        for node in trace.graph_module.graph.nodes
         if names.get(node.name) in given and node.name in eager
     ]
 
 
-def operator_values(
-    captured: Capture, tensors: Mapping[Slot, torch.Tensor], answer: Reference
-) -> dict[str, torch.Tensor]:
+def operator_values(trace: Trace, tensors: Mapping[Slot, torch.Tensor], answer: Reference) -> dict[str, torch.Tensor]:
     """What each operator of the trace gives in eager torch, by its node's name."""
-    held = captured.joint.examples() | dict(tensors)
+    held = trace.joint.examples() | dict(tensors)
     inputs: list[torch.Tensor] = []
-    nodes = {node.name: node for node in captured.graph_module.graph.nodes if node.op == "placeholder"}
+    nodes = {node.name: node for node in trace.graph_module.graph.nodes if node.op == "placeholder"}
     random = [t for n, t in answer.feeds.items() if answer.input_roles[n] == Role.RANDOM]
-    for placeholder in captured.placeholders:
+    for placeholder in trace.placeholders:
         if placeholder.slot.role is Role.COTANGENT:
             like = torch.empty(0, dtype=nodes[placeholder.node].meta["val"].dtype)
             inputs.append(answer.again.cotangent(placeholder.slot.name, like))
@@ -119,9 +117,9 @@ def operator_values(
             inputs.append(random.pop(0))
         else:
             inputs.append(held[placeholder.slot])
-    given = {p.node: t.detach() for p, t in zip(captured.placeholders, inputs, strict=True)}
-    given |= {constant.node: constant.tensor for constant in captured.constants}
-    interpreter = _Keeping(captured.graph_module)
+    given = {p.node: t.detach() for p, t in zip(trace.placeholders, inputs, strict=True)}
+    given |= {constant.node: constant.tensor for constant in trace.constants}
+    interpreter = _Keeping(trace.graph_module)
     with torch.no_grad():
         interpreter.run(*(given[name].clone() for name in nodes))
     return interpreter.values
@@ -155,10 +153,10 @@ class _Keeping(torch.fx.Interpreter):
 
 
 def _departure(
-    captured: Capture, node: torch.fx.Node, found: torch.Tensor, wanted: torch.Tensor, backward: bool
+    trace: Trace, node: torch.fx.Node, found: torch.Tensor, wanted: torch.Tensor, backward: bool
 ) -> Departure:
     key, place = region_of(node), place_of(node)
-    region = None if key is None else captured.regions[key]
+    region = None if key is None else trace.regions[key]
     return Departure(
         value=node.name,
         operator=str(node.target),

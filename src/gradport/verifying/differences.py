@@ -17,22 +17,22 @@ from gradport.lowering.lower import OPERATOR
 from gradport.model.program import Program
 from gradport.proving.intermediates import Flat
 from gradport.subject.ports import Role, Slot
-from gradport.tracing import Capture
+from gradport.tracing import Trace
 
 __all__ = ["describe_call", "differences"]
 
 
-def describe_call(operator: torch.fx.Node, captured: Capture) -> str:
+def describe_call(operator: torch.fx.Node, trace: Trace) -> str:
     """How PyTorch calls an operator: `leaky_relu with negative_slope=0.1`."""
     operator = _whole(operator)
-    said = ", ".join(f"{name}={value}" for name, value in _numbers(operator, captured).items())
+    said = ", ".join(f"{name}={value}" for name, value in _numbers(operator, trace).items())
     return name_of(operator.target).strip("_") + (f" with {said}" if said else "")
 
 
 def differences(
     node: ir.Node,
     operator: torch.fx.Node,
-    captured: Capture,
+    trace: Trace,
     own: Program,
     given: Flat,
     known: Sequence[torch.Tensor],
@@ -42,14 +42,14 @@ def differences(
     Args:
         node: of the model.
         operator: of the trace, which the node is a part of.
-        captured: the trace.
+        trace: the trace.
         own: the trace as gradport writes it, without local functions.
         given: the model.
         known: every value of the trace.
     """
-    weights = list(_weights(_whole(operator), captured))
+    weights = list(_weights(_whole(operator), trace))
     said = [_of_a_tensor(name, tensor, weights) for name, tensor in _strange_tensors(node, known)]
-    return ", ".join([*(text for text in said if text), *_of_attributes(node, operator, captured, own, given)])
+    return ", ".join([*(text for text in said if text), *_of_attributes(node, operator, trace, own, given)])
 
 
 def _whole(operator: torch.fx.Node) -> torch.fx.Node:
@@ -57,20 +57,20 @@ def _whole(operator: torch.fx.Node) -> torch.fx.Node:
     return operator.args[0] if operator.target is getitem else operator  # type: ignore[return-value]
 
 
-def _numbers(operator: torch.fx.Node, captured: Capture) -> dict[str, Any]:
+def _numbers(operator: torch.fx.Node, trace: Trace) -> dict[str, Any]:
     """The arguments of a call that are numbers or texts, by name."""
     if not is_overload(operator.target):
         return {}
     given = {**dict(zip(argument_names(operator.target), operator.args, strict=False)), **operator.kwargs}
-    given = {name: _number(one, captured) if isinstance(one, torch.fx.Node) else one for name, one in given.items()}
+    given = {name: _number(one, trace) if isinstance(one, torch.fx.Node) else one for name, one in given.items()}
     return {name: value for name, value in given.items() if value is not None and not _holds_nodes(value)}
 
 
-def _number(node: torch.fx.Node, captured: Capture) -> Any:
+def _number(node: torch.fx.Node, trace: Trace) -> Any:
     """The number that a node of the trace stands for, or the node where it is none."""
     if node.target is torch.ops.aten.scalar_tensor.default:
         return node.args[0]
-    known = (one.tensor for one in captured.constants if one.node == node.name and one.tensor.numel() == 1)
+    known = (one.tensor for one in trace.constants if one.node == node.name and one.tensor.numel() == 1)
     return next((tensor.item() for tensor in known), node)
 
 
@@ -80,7 +80,7 @@ def _holds_nodes(value: Any) -> bool:
     return bool(found)
 
 
-def _of_attributes(node: ir.Node, operator: torch.fx.Node, captured: Capture, own: Program, given: Flat) -> list[str]:
+def _of_attributes(node: ir.Node, operator: torch.fx.Node, trace: Trace, own: Program, given: Flat) -> list[str]:
     """The attributes whose values are not those that the operator is written with; where it is written with another
     ONNX operator, those that are neither its arguments nor defaults."""
     opset = int(given.model.opset_imports.get(node.domain, 1))
@@ -91,7 +91,7 @@ def _of_attributes(node: ir.Node, operator: torch.fx.Node, captured: Capture, ow
         return [
             f"{name} is {here[name]}, not {there[name]}" for name in here if not _equal(here[name], there.get(name))
         ]
-    numbers = [value for value in _numbers(_whole(operator), captured).values() if not isinstance(value, bool)]
+    numbers = [value for value in _numbers(_whole(operator), trace).values() if not isinstance(value, bool)]
     if not numbers:
         return []
     chosen = {name: value for name, value in here.items() if not _equal(value, _defaults(node, opset).get(name))}
@@ -163,11 +163,11 @@ def _same_numbers(left: torch.Tensor, right: torch.Tensor) -> bool:
     return torch.allclose(left.flatten().sort().values, right.detach().double().flatten().sort().values)
 
 
-def _weights(operator: torch.fx.Node, captured: Capture) -> Iterator[tuple[str, torch.Tensor]]:
+def _weights(operator: torch.fx.Node, trace: Trace) -> Iterator[tuple[str, torch.Tensor]]:
     """The parameters, buffers and constants that an operator reads, through operators of one input too."""
-    placeholders = {one.node: one.slot for one in captured.placeholders}
-    examples: Mapping[Slot, torch.Tensor] = captured.joint.examples()
-    constants = {one.node: one.tensor for one in captured.constants}
+    placeholders = {one.node: one.slot for one in trace.placeholders}
+    examples: Mapping[Slot, torch.Tensor] = trace.joint.examples()
+    constants = {one.node: one.tensor for one in trace.constants}
     for read in operator.all_input_nodes:
         while read.op == "call_function" and len(read.all_input_nodes) == 1:
             read = read.all_input_nodes[0]

@@ -22,7 +22,7 @@ from gradport.proving.answers import InputSet, Reference
 from gradport.proving.divergence import distance, operator_values
 from gradport.proving.intermediates import Flat, fetch_values, values_by_name
 from gradport.runtimes.ort import unoptimized
-from gradport.tracing import Capture
+from gradport.tracing import Trace
 from gradport.tracing.regions import module_of, place_of
 from gradport.verifying.differences import describe_call, differences
 from gradport.verifying.found import Found, describe, series
@@ -51,13 +51,13 @@ class _Place:
 
 
 def foreign(
-    verification: Verification, captured: Capture, own: Program, given: Flat, case: InputSet, answer: Reference
+    verification: Verification, trace: Trace, own: Program, given: Flat, case: InputSet, answer: Reference
 ) -> Found | None:
     """The first node of another exporter's model that departs, or None where none can be named.
 
     Args:
         verification: the model and the Subject.
-        captured: the Subject's trace.
+        trace: the Subject's trace.
         own: the trace as gradport writes it, without local functions.
         given: the model.
         case, answer: inputs that show it, and eager's answer.
@@ -66,22 +66,22 @@ def foreign(
         ProgramError: ONNX Runtime fails on the model.
     """
     feeds = verification.feeds(answer)
-    operators = operator_values(captured, case.tensors, answer)
-    held = [*answer.feeds.values(), *captured.joint.examples().values()]
+    operators = operator_values(trace, case.tensors, answer)
+    held = [*answer.feeds.values(), *trace.joint.examples().values()]
     names = [str(value.name) for node in given.nodes() if node.op_type != "Constant" for value in node.outputs]
     found = fetch_values(given, unoptimized, feeds, names)
     for limit in _LIMITS:
         strange = _strange(found, [*operators.values(), *held], limit)
         suspects = _suspects(given, strange)
         if suspects:
-            place = _to_blame(verification, given, captured, operators, found, suspects, answer)
+            place = _to_blame(verification, given, trace, operators, found, suspects, answer)
             last = suspects[-1] if place is None else place.node
             far = [(node, float(name in strange)) for node, name in _compute(given, found)]
             values = series(given, [node for node, _ in far], [share for _, share in far], last)
             if place is None:
                 why = "no value in the PyTorch model matches its output"
                 return describe(given, feeds, (_first_computing(suspects), values), None, given, why, _CULPRIT)
-            return _describe(given, feeds, captured, own, place, suspects, values, [*operators.values(), *held])
+            return _describe(given, feeds, trace, own, place, suspects, values, [*operators.values(), *held])
     return None
 
 
@@ -123,14 +123,14 @@ def _suspects(given: Flat, strange: set[str]) -> list[ir.Node]:
 def _to_blame(
     verification: Verification,
     given: Flat,
-    captured: Capture,
+    trace: Trace,
     operators: Mapping[str, torch.Tensor],
     found: Mapping[str, torch.Tensor],
     suspects: Sequence[ir.Node],
     answer: Reference,
 ) -> _Place | None:
     """The first suspect whose value an operator's can take the place of so that every result is right."""
-    nodes = {node.name: node for node in captured.graph_module.graph.nodes}
+    nodes = {node.name: node for node in trace.graph_module.graph.nodes}
     called = {name: value for name, value in operators.items() if nodes[name].op == "call_function"}
     absent = _strange(called, list(found.values()), _LIMITS[-1])
     missing = [name for name in called if name in absent]
@@ -205,7 +205,7 @@ _MOVING = frozenset(
 def _describe(
     given: Flat,
     feeds: dict[str, torch.Tensor],
-    captured: Capture,
+    trace: Trace,
     own: Program,
     place: _Place,
     suspects: Sequence[ir.Node],
@@ -214,9 +214,9 @@ def _describe(
 ) -> Found:
     """The node that differs, or where several nodes write the operator and none shows how it differs, the last."""
     together = [node for node in suspects if node is place.node or _leads_to(node, place.node, suspects)]
-    said = {node.name: differences(node, place.operator, captured, own, given, known) for node in together}
+    said = {node.name: differences(node, place.operator, trace, own, given, known) for node in together}
     node = next((node for node in together if said[node.name]), place.node)
-    call = describe_call(place.operator, captured)
+    call = describe_call(place.operator, trace)
     why = f"{said[node.name]}; PyTorch calls {call}" if said[node.name] else f"PyTorch calls {call}"
     rest = [f"{one.name!r} ({one.op_type})" for one in together if one is not node]
     if rest and not said[node.name]:

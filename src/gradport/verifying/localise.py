@@ -30,7 +30,7 @@ from gradport.proving.divergence import distance, first_departure
 from gradport.proving.intermediates import Flat, Make, fetch_values, flat
 from gradport.runtimes.ort import unoptimized
 from gradport.runtimes.table import known_runtimes
-from gradport.tracing import Capture, capture
+from gradport.tracing import Trace, trace_joint
 from gradport.verifying.foreign import foreign
 from gradport.verifying.found import Found, by_place, describe, series
 from gradport.verifying.verification import Verification
@@ -85,45 +85,43 @@ def _beside_another_runtime(
 def _in_the_graph(
     verification: Verification, given: Flat, feeds: dict[str, torch.Tensor], case: InputSet, answer: Reference
 ) -> Found | None:
-    captured = _capture(verification)
-    fresh = flat(_again(verification, captured).model)
+    trace = _trace_again(verification)
+    fresh = flat(_again(verification, trace).model)
     if _shared_nodes(given, fresh) > 0.5:
         found = _first(given, unoptimized, fresh, unoptimized, feeds, lambda d: d > 0)
         if found is not None:
             why = "the file is not what its subject exports to"
             return describe(given, feeds, found, unoptimized, fresh, why, "the exported graph")
-        return _find_wrong_lowering(verification, captured, case, answer)
-    return foreign(verification, captured, _inline(verification, captured), given, case, answer)
+        return _find_wrong_lowering(verification, trace, case, answer)
+    return foreign(verification, trace, _inline(verification, trace), given, case, answer)
 
 
-def _capture(verification: Verification) -> Capture:
+def _trace_again(verification: Verification) -> Trace:
     joint = verification.joint
     require_working_export(_opset(verification.program))
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     expected = verification.random is Expected
-    return capture(joint, dimensions, decomposition_table(_opset(verification.program)), expected=expected)
+    return trace_joint(joint, dimensions, decomposition_table(_opset(verification.program)), expected=expected)
 
 
-def _again(verification: Verification, captured: Capture) -> Program:
+def _again(verification: Verification, trace: Trace) -> Program:
     """The Subject exported once more, as the model was."""
     options = verification.program.provenance.get("options", {})
     form = options.get("functions", "keep")
     forms = forms_of(form if form in ("keep", "inline", "opaque", "symbolic") else "inline")
     return lower_unproved(
-        captured, _opset(verification.program), forms, options={"finite_math": bool(options.get("finite_math", False))}
+        trace, _opset(verification.program), forms, options={"finite_math": bool(options.get("finite_math", False))}
     )
 
 
-def _inline(verification: Verification, captured: Capture) -> Program:
+def _inline(verification: Verification, trace: Trace) -> Program:
     """The trace without local functions; its values know their operators."""
-    return lower_unproved(captured, _opset(verification.program), forms_of("inline"), options={"finite_math": False})
+    return lower_unproved(trace, _opset(verification.program), forms_of("inline"), options={"finite_math": False})
 
 
-def _find_wrong_lowering(
-    verification: Verification, captured: Capture, case: InputSet, answer: Reference
-) -> Found | None:
-    inline = _inline(verification, captured)
-    departed = first_departure(captured, inline, unoptimized, case.tensors, answer)
+def _find_wrong_lowering(verification: Verification, trace: Trace, case: InputSet, answer: Reference) -> Found | None:
+    inline = _inline(verification, trace)
+    departed = first_departure(trace, inline, unoptimized, case.tensors, answer)
     if departed is None:
         return None
     flat_inline = flat(inline.model)

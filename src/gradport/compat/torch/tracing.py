@@ -41,7 +41,7 @@ __all__ = [
     "has_data",
     "observe_new_nodes",
     "restore_validation",
-    "trace",
+    "trace_function",
     "without_collection",
     "without_modes",
 ]
@@ -71,7 +71,7 @@ def without_modes() -> Iterator[None]:
         yield
 
 
-def trace(
+def trace_function(
     function: Callable[..., Any],
     fakes: Sequence[torch.Tensor],
     mode: FakeTensorMode,

@@ -18,7 +18,7 @@ import torch
 import torch.fx
 
 from gradport.compat.torch.operators import aten
-from gradport.compat.torch.tracing import trace
+from gradport.compat.torch.tracing import trace_function
 from gradport.compat.torch.trees import tree_flatten, tree_leaves, tree_map, tree_unflatten
 from gradport.errors import ExportError, Refusal
 from gradport.operators.markers import cotangent, mark
@@ -139,7 +139,7 @@ class _Writing:
             structure.append(result_spec)
             return tuple(results)
 
-        traced = trace(flat, [node.meta["val"] for node in nodes], self._mode, self._decompositions)
+        traced = trace_function(flat, [node.meta["val"] for node in nodes], self._mode, self._decompositions)
         by_node: dict[torch.fx.Node, torch.fx.Node] = {}
         stand_ins = iter(nodes)
         results: Any = ()

@@ -1,4 +1,4 @@
-"""Capture: the ATen-level FX graph of a Subject, only forward or forward and backward, with marked Regions."""
+"""Trace: the ATen-level FX graph of a Subject, only forward or forward and backward, with marked Regions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.fx
 from gradport.compat.quiet import quiet
 from gradport.compat.torch.promotion import promote_types
 from gradport.compat.torch.sizes import ShapeAssumptions, require_equal
-from gradport.compat.torch.tracing import fake_mode, fake_tensor, trace
+from gradport.compat.torch.tracing import fake_mode, fake_tensor, trace_function
 from gradport.eager.control_flow import bodies
 from gradport.eager.custom_operators import CustomOperators, ReferencedOperators
 from gradport.eager.dimensions import Dimension, Dimensions, by_name
@@ -38,7 +38,7 @@ from gradport.tracing.refusals import refuse_random_numbers, trace_refusal
 from gradport.tracing.regions import Region, Regions
 from gradport.tracing.sizes import keep_sizes_local
 
-__all__ = ["Capture", "Constant", "Placeholder", "capture"]
+__all__ = ["Constant", "Placeholder", "Trace", "trace_joint"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Constant:
 
 
 @dataclasses.dataclass
-class Capture:
+class Trace:
     """A traced Subject.
 
     Attributes:
@@ -99,9 +99,9 @@ class Capture:
     references: dict[str, str]
 
 
-def capture(
+def trace_joint(
     joint: Joint, dimensions: Dimensions, decompositions: Mapping[Any, Any], *, expected: bool = False
-) -> Capture:
+) -> Trace:
     """Traces a Subject once, forward and (if gradients are requested) backward.
 
     Args:
@@ -153,13 +153,13 @@ def _trace(
     decompositions: Mapping[Any, Any],
     *,
     expected: bool,
-) -> Capture:
+) -> Trace:
     """Traces with the given sizes of dynamic dimensions.
 
     Raises:
         SizeRefusal: a dynamic dimension is not free after the trace.
         _RefusedElsewhere: the trace fails at sizes other than the example's.
-        ExportError, TargetError: as `capture`.
+        ExportError, TargetError: as `trace`.
     """
     examples = joint.examples()
     mode = fake_mode()
@@ -168,7 +168,7 @@ def _trace(
     tracing = _Tracing(joint, list(examples), Expected if expected else _random_inputs)
     try:
         with quiet():
-            graph_module = trace(tracing, fakes, mode, decompositions)
+            graph_module = trace_function(tracing, fakes, mode, decompositions)
     except Error:
         raise
     except Exception as error:
@@ -187,7 +187,7 @@ def _trace(
             make_results_distinct(body)
     keep_sizes_local(graph_module, tracing.regions.by_key)
     assert tracing.call_results is not None
-    return Capture(
+    return Trace(
         joint=joint,
         graph_module=graph_module,
         placeholders=placeholders,
