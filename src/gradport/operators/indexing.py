@@ -25,7 +25,7 @@ def index(self: ir.Value, indices: Sequence[ir.Value | None]) -> ir.Value:
     """
     places, axes = _places(indices)
     data = _axes_first(self, axes)
-    gathered = op.GatherND(data, _stack(places, self, axes))
+    gathered = op.GatherND(data, _stack(places))
     return _axes_back(gathered, axes, _rank_of(places), len(self.shape or ()))
 
 
@@ -54,7 +54,7 @@ def index_put(
         return op.Where(mask, op.Add(self, value) if accumulate else value, self)
     places, axes = _places(indices)
     data = _axes_first(self, axes)
-    stacked = _stack(places, self, axes)
+    stacked = _stack(places)
     moved = _values_first(values, axes, _rank_of(places), len(self.shape or ()))
     rest = op.Slice(op.Shape(data), op.Constant(value_ints=[len(axes)]), op.Constant(value_ints=[1 << 30]))
     shape = op.Concat(op.Shape(stacked, end=-1), rest, axis=0)
@@ -109,26 +109,17 @@ def _rank_of(places: list[ir.Value]) -> int:
     return max(len(place.shape or ()) for place in places)
 
 
-def _stack(places: list[ir.Value], self: ir.Value, axes: list[int]) -> ir.Value:
+def _stack(places: list[ir.Value]) -> ir.Value:
     """Broadcasts the index tensors and stacks them along a new last dimension."""
     last = op.Constant(value_ints=[-1])
     if len(places) == 1:
-        return op.Unsqueeze(_positive(places[0], self, axes[0]), last)
-    shape = op.Shape(places[0])
+        return op.Unsqueeze(places[0], last)  # GatherND and ScatterND take negative indices as torch does
     total = places[0]
     for place in places[1:]:
         total = op.Add(total, place)
     shape = op.Shape(total)
-    columns = [
-        op.Unsqueeze(op.Expand(_positive(place, self, axis), shape), last)
-        for place, axis in zip(places, axes, strict=True)
-    ]
+    columns = [op.Unsqueeze(op.Expand(place, shape), last) for place in places]
     return op.Concat(*columns, axis=-1)
-
-
-def _positive(place: ir.Value, self: ir.Value, axis: int) -> ir.Value:
-    """The index unchanged: GatherND and ScatterND accept negative indices as torch does."""
-    return place
 
 
 def _axes_first(self: ir.Value, axes: list[int]) -> ir.Value:

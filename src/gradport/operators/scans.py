@@ -38,7 +38,6 @@ def _extreme(x: torch.Tensor, dim: int, keeps_later: Callable[[torch.Tensor, tor
     place = torch.arange(size, device=x.device).reshape(shape).expand_as(x)
     by = 1
     while by < size:
-        first = torch.zeros(shape, dtype=torch.bool, device=x.device)
         first = torch.arange(size, device=x.device).reshape(shape) < by
         earlier, there = _shift(x, dim, by, x.narrow(dim, 0, 1)), _shift(place, dim, by, place.narrow(dim, 0, 1))
         stays = first | keeps_later(x, earlier)

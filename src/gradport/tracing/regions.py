@@ -230,9 +230,7 @@ class Regions(Hooks):
 
 def _is_internal(function: type) -> bool:
     """Whether a Function belongs to torch (checkpoints, operators with a body) or to gradport's operators."""
-    return function.__module__.startswith(
-        ("torch._higher_order_ops", "torch.utils.checkpoint", "gradport.operators.written")
-    )
+    return function.__module__.startswith(("torch._higher_order_ops", "torch.utils.checkpoint", "gradport.operators."))
 
 
 def region_of(node: torch.fx.Node) -> int | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.resources
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +17,7 @@ from gradport.errors import ExportError
 from gradport.model.program import Program, TensorSpec
 from gradport.subject.ports import Role
 
-__all__ = ["GRADIENTS", "MANIFEST", "build_manifest", "successors"]
+__all__ = ["GRADIENTS", "MANIFEST", "build_manifest", "schema", "successors"]
 
 MANIFEST = "training.json"
 
@@ -62,6 +65,14 @@ def build_manifest(
         "schedule": {name: list(values) for name, values in schedule.items()},
         "metrics": metrics,
     }
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema of `training.json`."""
+    text = (importlib.resources.files("gradport.training") / "training.schema.json").read_text("utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def successors(program: Program) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from gradport.eager.inputs import sizes_of
 from gradport.eager.joint import Joint, Slot
 from gradport.eager.randomness import draw_from
 from gradport.errors import Error, ExportError
-from gradport.proving.answers import compare_results, reference
+from gradport.proving.answers import compare_results, grain_of, reference
 from gradport.subject.ports import Role
 from gradport.training.bundle import Training
 
@@ -46,7 +46,7 @@ def prove_training(
         path = os.path.join(folder, "bundle")
         training.save(path)
         trainer = gradport_runtime.Trainer(path, seed=1)
-        run = _Run(trainer, gradients, dimensions)
+        run = _Run(trainer, gradients, dimensions, {n: grain_of(p) for n, p in training.programs.items()})
         for number in range(1, _STEPS + 1):
             run.take_step(number, apply)
         for half, results in ((evaluate, trainer.evaluate), (predict, trainer.predict)):
@@ -56,7 +56,14 @@ def prove_training(
 class _Run:
     """A Trainer beside eager torch."""
 
-    def __init__(self, trainer: gradport_runtime.Trainer, gradients: Gradients, dimensions: Dimensions) -> None:
+    def __init__(
+        self,
+        trainer: gradport_runtime.Trainer,
+        gradients: Gradients,
+        dimensions: Dimensions,
+        grains: Mapping[str, float],
+    ) -> None:
+        self._grains = grains
         self._trainer = trainer
         self._gradients = gradients
         self._dimensions = dimensions
@@ -143,7 +150,8 @@ class _Run:
     ) -> None:
         """Holds results, by name, against eager's on the same tensors; those that eager does not give are left out."""
         try:
-            answer = reference(joint, {**joint.examples(), **tensors}, self._generator, random)
+            grain = self._grains[type(joint).__name__.lower()]
+            answer = reference(joint, {**joint.examples(), **tensors}, self._generator, random, grain)
         except Error as error:
             raise ExportError(
                 f"{self._gradients.subject.name} was not exported: {what} fails in torch: {error}"
