@@ -11,6 +11,8 @@ from gradport.cli.check import check
 from gradport.cli.compare import compare
 from gradport.cli.docs import docs
 from gradport.cli.export import export
+from gradport.cli.export_step import export_step
+from gradport.cli.export_training import export_training
 from gradport.cli.functions import functions
 from gradport.cli.run import run
 from gradport.cli.sweep import sweep
@@ -49,5 +51,5 @@ def gradport(
     """
 
 
-for _command in (run, check, export, verify, sweep, functions, docs, compare, view):
+for _command in (run, check, export, export_step, export_training, verify, sweep, functions, docs, compare, view):
     app.command()(_command)

@@ -21,14 +21,14 @@ from gradport.subject.spec import looks_like_spec, parse_spec
 __all__ = ["load_attribute", "load_subject", "load_subjects"]
 
 
-def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None, seed: int = 0, **changes: Any) -> Any:
+def load_subject(target: str, inputs: Sequence[str], *, loss: Any = None, seed: int = 0, **changes: Any) -> Any:
     """The Subject of a TARGET and its INPUTs.
 
     Args:
         target: `module:attribute` or `path/file.py:attribute`; a Subject, a Function, a callable, a Module, or a Module
             class without required arguments.
         inputs: `NAME=VALUE`, named as in the graph; with a loss, names that are not arguments are targets.
-        loss: `module:attribute`, or the name of a scalar output.
+        loss: a function, `module:attribute`, or the name of a scalar output.
         seed: of the weights of a Module that is created here or by importing its file.
         changes: fields of the Subject to replace.
 
@@ -44,7 +44,7 @@ def load_subject(target: str, inputs: Sequence[str], *, loss: str | None = None,
     attribute = load_attribute(target)
     fields = {key: value for key, value in changes.items() if value is not None}
     if loss is not None:
-        fields["loss"] = load_attribute(loss) if ":" in loss else loss
+        fields["loss"] = load_attribute(loss) if isinstance(loss, str) and ":" in loss else loss
     values = _values(inputs)
     if isinstance(attribute, Subject):
         subject = attribute.replace(**fields)

@@ -146,12 +146,17 @@ class Predict(Joint):
     """
 
     def __init__(self, gradients: Trained) -> None:
-        shapes = gradients.subject.dynamic_shapes
-        if isinstance(shapes, Mapping):
-            targets = {name for target in gradients.targets for name in (target.name, target.of)}
-            shapes = {name: axes for name, axes in shapes.items() if name not in targets}
+        subject = gradients.subject
+        targets = {name for target in gradients.targets for name in (target.name, target.of)}
         super().__init__(
-            gradients.subject.replace(wrt=None, loss=None, targets=(), outputs=None, dynamic_shapes=shapes)
+            subject.replace(
+                wrt=None,
+                loss=None,
+                targets=(),
+                outputs=None,
+                dynamic_shapes=_without(subject.dynamic_shapes, targets),
+                inputs=_without(subject.inputs, targets),
+            )
         )
         self.moving = gradients.moving
 
@@ -165,6 +170,12 @@ class Predict(Joint):
         with _eval_mode(self.state.modules()):
             results = super().__call__(tensors, cotangent, random)
         return dataclasses.replace(results, updates=())
+
+
+def _without(by_name: Any, names: set[str]) -> Any:
+    return (
+        {name: one for name, one in by_name.items() if name not in names} if isinstance(by_name, Mapping) else by_name
+    )
 
 
 def _optimizer_step() -> None:
