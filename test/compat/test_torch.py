@@ -309,7 +309,7 @@ def test_one_trace_holds_forward_and_backward_and_leaves_sizes_symbolic():
             y.backward()
         return y.detach(), leaf.grad.detach()
 
-    graph = tracing.trace(joint, [fake], mode, {})
+    graph = tracing.trace_function(joint, [fake], mode, {})
     names = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
     assert "aten.sin.default" in names
     assert "aten.cos.default" in names
@@ -320,7 +320,7 @@ def test_one_trace_holds_forward_and_backward_and_leaves_sizes_symbolic():
 def test_the_trace_says_that_a_compiler_is_at_work_and_stops_saying_so():
     mode = tracing.fake_mode()
     seen, validates = [], torch.distributions.Distribution._validate_args
-    tracing.trace(
+    tracing.trace_function(
         lambda x: (seen.append(torch.compiler.is_compiling()), x * 1)[1],
         [tracing.fake_tensor(mode, torch.ones(2), ())],
         mode,

@@ -102,7 +102,7 @@ def test_the_state_is_never_taken_for_a_constant():
 
 
 def test_a_step_whose_counter_stands_still_is_refused(monkeypatch):
-    moved = Step._update_state
+    moved = Step._accumulate_or_step
 
     def frozen(self, placed, gradients):
         found = moved(self, placed, gradients)
@@ -112,14 +112,14 @@ def test_a_step_whose_counter_stands_still_is_refused(monkeypatch):
                     found[slot] = placed[slot] * 1
         return found
 
-    monkeypatch.setattr(Step, "_update_state", frozen)
+    monkeypatch.setattr(Step, "_accumulate_or_step", frozen)
     with pytest.raises(gradport.ExportError, match=r"new\.optim\.weight\.step"):
         exported(torch.nn.Linear(2, 1), OPTIMIZERS["Adam"], 4)
 
 
 def test_a_step_that_goes_wrong_only_after_many_runs_is_refused(monkeypatch):
     """A count that starts anew one run too late shows itself in the second round."""
-    moved = Step._update_state
+    moved = Step._accumulate_or_step
 
     def late(self, placed, gradients):
         found = moved(self, placed, gradients)
@@ -130,7 +130,7 @@ def test_a_step_that_goes_wrong_only_after_many_runs_is_refused(monkeypatch):
                     found[slot] = torch.where(count > self._accumulate, torch.zeros_like(count), count)
         return found
 
-    monkeypatch.setattr(Step, "_update_state", late)
+    monkeypatch.setattr(Step, "_accumulate_or_step", late)
     with pytest.raises(gradport.ExportError, match=r"was not exported"):
         exported(torch.nn.Linear(2, 1), OPTIMIZERS["SGD"], 3)
 

@@ -23,7 +23,8 @@ import random, sys, pathlib, tempfile
 import torch
 torch.set_num_threads(1)
 import gradport
-from ..exporting import functions as fn
+sys.path.insert(0, sys.argv[4])
+import functions as fn
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 original = pathlib.Path(sys.argv[1]).read_bytes()
 outcomes = {"refused": 0, "judged": 0}
@@ -66,7 +67,7 @@ def swish(tmp_path_factory):
 @pytest.mark.parametrize("part", range(2))
 def test_mutated_files_are_refused_or_judged(swish, part):
     low, high = part * 120, (part + 1) * 120
-    command = [sys.executable, "-c", FUZZ, str(swish), str(low), str(high)]
+    command = [sys.executable, "-c", FUZZ, str(swish), str(low), str(high), os.path.dirname(fn.__file__)]
     path = {"PYTHONPATH": str(pathlib.Path(fn.__file__).parent)}
     import os
 

@@ -84,7 +84,7 @@ def test_the_module_and_the_function_are_named(net):
     node = next(node for node in function.graph if planting.plant(node, "operator"))
     message = first_node(model, net).message
     assert f"{node.name!r}" in message
-    assert f"of the function planting::{function.name}" in message
+    assert f"of the function {planting.__name__}::{function.name}" in message
     model = planting.copied(program)
     gemm = [node for node in model.graph if node.op_type == "Gemm"][3]
     planting.plant(gemm, "attribute")
