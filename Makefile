@@ -45,7 +45,7 @@ matrix:
 	$(PYTHON) bench/matrix.py --torch $(TORCH) $(if $(ONNXRUNTIME),--onnxruntime $(ONNXRUNTIME)) $(if $(ONNX),--onnx $(ONNX)) \
 	  $(if $(ONNX_IR),--onnx-ir $(ONNX_IR)) $(if $(CORE),--core)
 
-test-browser: $(VENV)/.browser
+test-browser: $(VENV)/.browser $(VENV)/.node
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/browser
 
 test-node: $(VENV)/.node
@@ -107,8 +107,14 @@ $(VENV)/.browser: $(VENV)/.installed
 	npm install --silent --no-fund --no-audit --prefix $(VENV)/axe axe-core@4.14.1
 	@touch $@
 
+# The npm package, compiled into runtime/js/dist.
+$(VENV)/.js: runtime/js/package.json runtime/js/tsconfig.json $(wildcard runtime/js/src/*.ts)
+	npm install --silent --no-fund --no-audit --omit=peer --prefix runtime/js
+	npm run --silent build --prefix runtime/js
+	@mkdir -p $(VENV) && touch $@
+
 # ONNX Runtime for JavaScript, without the download of its CUDA libraries.
-$(VENV)/.node: $(VENV)/.installed test/node/package.json
+$(VENV)/.node: $(VENV)/.installed $(VENV)/.js test/node/package.json
 	mkdir -p $(VENV)/node
 	cp test/node/package.json $(VENV)/node
 	ONNXRUNTIME_NODE_INSTALL=skip ONNXRUNTIME_NODE_INSTALL_CUDA=skip \
