@@ -11,6 +11,9 @@ import type { Batch } from "./inputs.js";
 import type { Ort, Tensor } from "./ort.js";
 import { type Options, type Rate, type Results, Trainer } from "./trainer.js";
 
+/** Asked until a worker answers: what is posted before it listens is lost. The answer has the number 0. */
+const READY = "ready";
+
 type Call = { id: number; method: string; args: unknown[] };
 type Answer = { id: number; value?: unknown; steps?: number; error?: { code: Code; message: string } };
 
@@ -33,6 +36,8 @@ export function serve(ort: Ort, scope: Scope = globalThis as unknown as Scope): 
   };
   scope.addEventListener("message", (event) => {
     const call = event.data as Call;
+    if (call.method === READY) scope.postMessage({ id: 0 });
+    if (typeof call.id !== "number" || !call.id) return;
     answer(call).then(
       (value) => scope.postMessage({ id: call.id, value, steps: trainer?.steps ?? 0 }),
       (error: unknown) => {
@@ -41,6 +46,7 @@ export function serve(ort: Ort, scope: Scope = globalThis as unknown as Scope): 
       },
     );
   });
+  scope.postMessage({ id: 0 });
 }
 
 function plain(value: unknown): unknown {
@@ -81,6 +87,10 @@ export async function connect(worker: Worker, source: Source, options: Omit<Opti
     for (const call of waiting.values()) call.reject(new GradportError("runtime", `The worker fails: ${event.message}`));
     waiting.clear();
   });
+  const ready = new Promise<void>((resolve, reject) => {
+    waiting.set(0, { resolve: resolve as (value: never) => void, reject });
+  });
+  worker.postMessage({ id: 0, method: READY, args: [] });
   const ask = (method: string, ...args: unknown[]) =>
     new Promise((resolve, reject) => {
       const id = ++last;
@@ -91,6 +101,7 @@ export async function connect(worker: Worker, source: Source, options: Omit<Opti
     remote[method] = (...args: unknown[]) => ask(method, ...args);
   }
   const place = typeof source === "string" ? new URL(source, location.href).href : source;
+  await ready;
   await ask("open", place, options);
   return remote as unknown as RemoteTrainer;
 }

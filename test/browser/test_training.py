@@ -1,0 +1,200 @@
+"""A bundle trains in a real Chromium, in a worker, from a server that has nothing but files."""
+
+import functools
+import http.server
+import json
+import pathlib
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import torch
+from gradport_runtime import Trainer
+
+import gradport
+
+ROOT = pathlib.Path(__file__).parents[2]
+ORT = ROOT / ".venv" / "node" / "node_modules" / "onnxruntime-web" / "dist"
+STEPS = 20
+
+PAGE = """<!doctype html><html lang="en"><title>training</title><script type="module">
+import * as gradport from "./gradport/index.js";
+window.gradport = gradport;
+window.start = async (options) => {
+  const worker = new Worker("worker.js", { type: "module" });
+  return gradport.connect(worker, "bundle/", options);
+};
+window.batches = await (await fetch("batches.json")).json();
+</script>"""
+
+WORKER = """
+const memories = [];
+const Memory = WebAssembly.Memory;
+WebAssembly.Memory = class extends Memory { constructor(how) { super(how); memories.push(this); } };
+const ort = await import("./ort/ort.wasm.min.mjs");
+const { serve } = await import("./gradport/index.js");
+ort.env.wasm.numThreads = 1;
+serve(ort);
+addEventListener("message", ({ data }) => {
+  if (data === "memory") postMessage({ memory: memories.reduce((sum, one) => sum + one.buffer.byteLength, 0) });
+});
+"""
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = torch.nn.Conv2d(1, 4, 3, bias=False), torch.nn.BatchNorm2d(4)
+        self.drop, self.head = torch.nn.Dropout(0.2), torch.nn.Linear(4 * 6 * 6, 3)
+
+    def forward(self, x):
+        return self.head(self.drop(torch.relu(self.norm(self.conv(x)))).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of a site, and the losses that the Trainer in Python has."""
+    folder = tmp_path_factory.mktemp("site")
+    torch.manual_seed(0)
+    model = Net()
+    x, y = torch.randn(5, 1, 8, 8), torch.randint(0, 3, (5,))
+    gradport.export_training(
+        model,
+        x,
+        optimizer=torch.optim.AdamW(model.parameters(), lr=1e-2),
+        loss=torch.nn.functional.cross_entropy,
+        targets=y,
+        dynamic_shapes={"x": {0: "batch"}, "target": {0: "batch"}},
+    ).save(folder / "bundle")
+    rng = np.random.default_rng(0)
+    batches = [
+        {"x": rng.standard_normal((4 + n % 3, 1, 8, 8)).astype(np.float32), "target": rng.integers(0, 3, 4 + n % 3)}
+        for n in range(STEPS + 1)
+    ]
+    said = [
+        {"x": {"data": b["x"].ravel().tolist(), "dims": b["x"].shape}, "target": b["target"].tolist()} for b in batches
+    ]
+    (folder / "batches.json").write_text(json.dumps(said))
+    (folder / "index.html").write_text(PAGE)
+    (folder / "worker.js").write_text(WORKER)
+    shutil.copytree(ROOT / "runtime" / "js" / "dist", folder / "gradport")
+    (folder / "ort").mkdir()
+    for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
+        shutil.copy(ORT / name, folder / "ort")
+    trainer = Trainer(folder / "bundle", seed=11)
+    losses = [trainer.step(batch)["loss"] for batch in batches]
+    return folder, losses, trainer.predict(x=batches[0]["x"])["output"]
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
+
+        def log_message(self, *what):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site[0]))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/index.html"
+    server.shutdown()
+
+
+@pytest.fixture
+def page(browser, address):
+    driver = browser.driver
+
+    def load():
+        driver.get(address)
+        wait = (
+            "const done = arguments[0]; const wait = () => window.batches ? done(true) : setTimeout(wait, 20); wait()"
+        )
+        assert driver.execute_async_script(wait)
+
+    load()
+    return driver, load
+
+
+def ask(driver, body):
+    """What an async function of the page gives."""
+    script = f"const done = arguments[0]; (async () => {{ {body} }})().then(done, (error) => done(`error: ${{error}}`))"
+    return driver.execute_async_script(script)
+
+
+def test_a_page_trains_saves_reloads_and_goes_on(page, site):
+    _, losses, outputs = site
+    driver, reload = page
+    found = ask(
+        driver,
+        f"""const trainer = await start({{ seed: 11 }});
+        const losses = [];
+        for (const batch of batches.slice(0, {STEPS})) losses.push((await trainer.step(batch)).loss);
+        await gradport.store("checkpoint.safetensors", await trainer.save());
+        return {{ losses, steps: trainer.steps }};""",
+    )
+    assert found["losses"] == pytest.approx(losses[:STEPS], rel=1e-5) and found["steps"] == STEPS
+    reload()
+    found = ask(
+        driver,
+        f"""const trainer = await start({{ resume: await gradport.recall("checkpoint.safetensors") }});
+        const {{ loss }} = await trainer.step(batches[{STEPS}]);
+        const {{ output }} = await trainer.predict({{ x: batches[0].x }});
+        const model = await trainer.export();
+        await gradport.forget("checkpoint.safetensors");
+        return {{ loss, output: [...output.data], size: model.data.length,
+                 gone: await gradport.recall("checkpoint.safetensors") === undefined }};""",
+    )
+    assert found["loss"] == pytest.approx(losses[STEPS], rel=1e-5)
+    assert found["output"] == pytest.approx(outputs.ravel().tolist(), abs=1e-4)
+    assert found["size"] > 0 and found["gone"]
+
+
+def test_memory_does_not_grow_in_500_steps(page):
+    driver, _ = page
+    found = ask(
+        driver,
+        """const worker = new Worker("worker.js", { type: "module" });
+        const trainer = await gradport.connect(worker, "bundle/", {});
+        const memory = () => new Promise((done) => {
+          const listen = ({ data }) => data.memory !== undefined && done(data.memory);
+          worker.addEventListener("message", listen);
+          worker.postMessage("memory");
+        });
+        for (let n = 0; n < 20; n++) await trainer.step(batches[0]);
+        const before = await memory();
+        for (let n = 0; n < 500; n++) await trainer.step(batches[n % batches.length]);
+        return [before, await memory()];""",
+    )
+    before, after = found
+    assert before > 0 and after == before
+
+
+def test_the_page_stays_responsive(page):
+    """Timers of the page run while the worker trains."""
+    driver, _ = page
+    ticks = ask(
+        driver,
+        """const trainer = await start({});
+        let ticks = 0;
+        const timer = setInterval(() => ticks++, 1);
+        for (let n = 0; n < 50; n++) await trainer.step(batches[0]);
+        clearInterval(timer);
+        return ticks;""",
+    )
+    assert ticks > 10
+
+
+def test_a_fault_reaches_the_page_with_its_code(page):
+    driver, _ = page
+    code = ask(driver, 'const t = await start({}); return t.step({ x: batches[0].x }).then(() => "", (e) => e.code);')
+    assert code == "input-missing"
+
+
+def test_nothing_is_asked_of_another_host(page, browser, address):
+    driver, reload = page
+    browser.requests()
+    reload()
+    ask(driver, "const trainer = await start({}); await trainer.step(batches[0]);")
+    host = address.rpartition("/")[0]
+    assert all(url.startswith((host, "data:", "blob:")) for url in browser.requests())
