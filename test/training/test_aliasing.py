@@ -27,6 +27,7 @@ UNSAFE = {
     "another reader": "new.p = Add(p, g) new.m = Mul(p, m)",
     "a writer that is not elementwise": "zero = Constant<value_ints = [0]>() s = ReduceSum(p) t = Add(p, s) "
     "new.p = Softmax(t) new.m = Add(m, g)",
+    "a view that is read late": "d = Cast<to = 1>(p) new.p = Add(p, g) t = Mul(d, g) new.m = Add(m, t)",
     "both read both": "new.p = Add(p, m) new.m = Sub(m, p)",
 }
 

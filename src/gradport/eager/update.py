@@ -75,8 +75,8 @@ class Update:
         for slot, example in self.state.items():
             name, key = _split_key(slot.name, gradients)
             if name:
-                value = stepped[self._parameters[name]][key]
-                new[slot] = torch.as_tensor(value).detach().to(placed[slot].dtype).reshape(example.shape)
+                value = torch.as_tensor(stepped[self._parameters[name]][key]).detach().to(placed[slot].dtype)
+                new[slot] = value if value.shape == example.shape else value.reshape(example.shape)
         return new
 
     def _entries(self, name: str, placed: Mapping[Slot, torch.Tensor]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """New state may be written over old state: every other reader of an old value runs before its successor is written.
 
-A runtime binds the output `new.x` to the buffer of the input `x`. That is safe where every reader of `x` is the node
-that writes `new.x`, or an ancestor of it, and that node is elementwise, so that it reads each element before it writes
-it. Where this does not hold, the pass writes `new.x` by `Where(true, y, y)`, whose condition is computed from one
+A runtime binds the output `new.x` to the buffer of the input `x`. That is safe where every reader of `x`, or of a view of
+it, is the node that writes `new.x` or an ancestor of it, and that node is elementwise: it reads each element before it
+writes it. Where this does not hold, the pass writes `new.x` by `Where(true, y, y)`, whose condition is computed from one
 element of what each other reader gives: it is true whatever they hold, and no optimizer knows that.
 
 https://onnx.ai/onnx/operators/onnx__Where.html
@@ -10,7 +10,7 @@ https://onnx.ai/onnx/operators/onnx__Where.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -25,6 +25,9 @@ _ELEMENTWISE = frozenset(
     | {"LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Round", "Sigmoid"}
     | {"Sign", "Sqrt", "Sub", "Tanh", "Where", "Xor"}
 )
+
+_VIEWS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+"""Operators whose result may lie on the memory of their input: who reads the result reads the state."""
 
 Pair = tuple[ir.Value, ir.Value]
 """A state input and the output that replaces it."""
@@ -51,7 +54,7 @@ def unsafe_successors(graph: ir.Graph, pairs: Sequence[tuple[str, str]]) -> Iter
     readers = _readers(graph)
     for old_name, new_name in pairs:
         old, new = inputs[old_name], outputs[new_name]
-        if not _is_safe(old, new, readers.get(old, [])):
+        if not _is_safe(old, new, _readers_of(old, readers)):
             yield old, new
 
 
@@ -77,6 +80,18 @@ def _readers(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
     return readers
 
 
+def _readers_of(value: ir.Value, readers: Mapping[ir.Value, Sequence[ir.Node]]) -> list[ir.Node]:
+    """The nodes that read a value or a view of it."""
+    found: dict[ir.Node, None] = {}
+    waiting = [value]
+    while waiting:
+        for node in readers.get(waiting.pop(), ()):
+            if node not in found:
+                found[node] = None
+                waiting += node.outputs if node.domain == "" and node.op_type in _VIEWS else ()
+    return list(found)
+
+
 def _ancestors(node: ir.Node) -> set[ir.Node]:
     found: set[ir.Node] = set()
     waiting = [node]
@@ -93,7 +108,7 @@ def _write_last(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
     """Writes `new` by a node that runs after every reader of `old`."""
     last = graph[-1]
     made = Replacement(last)
-    parts = [_one_element(made, node.outputs[0]) for node in _readers(graph).get(old, [])]
+    parts = [_one_element(made, node.outputs[0]) for node in _readers_of(old, _readers(graph))]
     parts.append(_one_element(made, new))
     together = made.add("Concat", parts, axis=0)
     count = made.add("ReduceSum", [made.add("Cast", [together], to=ir.DataType.INT64)], keepdims=0)
