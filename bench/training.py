@@ -2,8 +2,8 @@
 
     python bench/training.py [--models MLP,CNN,GPT] [--threads 1] [--steps 20] [--markdown]
 
-Peak is the highest resident memory of a process less that after its imports, before weights are loaded. Times are medians;
-the processes of a model run in turns, three rounds each.
+Peak is the highest resident memory of a process less that after its imports, before weights are loaded. Times are
+medians; the processes of a model run in turns, three rounds each.
 """
 
 import argparse
@@ -150,11 +150,8 @@ def measure(name, steps, threads, rounds):
             for way in WAYS:
                 command = [sys.executable, __file__, "--child", way, name, str(folder), str(steps), str(threads)]
                 environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-                found[way].append(
-                    json.loads(
-                        subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
-                    )
-                )
+                ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+                found[way].append(json.loads(ran.stdout))
     rows = {}
     for way, results in found.items():
         rows[way] = {key: statistics.median(one[key] for one in results) for key in ("ms", "peak", "loss")}
@@ -177,15 +174,15 @@ def main():
     if options.child:
         way, name, folder, steps, threads = options.child
         return child(way, name, folder, int(steps), int(threads))
-    print(
-        "| model | torch ms | fused ms | bundle ms | over torch | torch MiB | fused MiB | bundle MiB | over torch | bundle, models |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    heads = ("model", "torch ms", "fused ms", "bundle ms", "over torch", "torch MiB", "fused MiB", "bundle MiB")
+    print(f"| {' | '.join((*heads, 'over torch', 'size of the models'))} |")
+    print("| --- " * 10 + "|")
     for name in options.models.split(","):
         rows, size = measure(name, options.steps, options.threads, options.rounds)
         torch_, fused, bundle = (rows[way] for way in WAYS)
         print(
-            f"| {name} | {torch_['ms']:.1f} | {fused['ms']:.1f} | {bundle['ms']:.1f} | {bundle['ms'] / torch_['ms']:.2f} "
+            f"| {name} | {torch_['ms']:.1f} | {fused['ms']:.1f} | {bundle['ms']:.1f} "
+            f"| {bundle['ms'] / torch_['ms']:.2f} "
             f"| {torch_['peak']:.0f} | {fused['peak']:.0f} | {bundle['peak']:.0f} | {bundle['peak'] / torch_['peak']:.2f} "
             f"| {size / 2**20:.1f} MiB |",
             flush=True,
