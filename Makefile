@@ -22,8 +22,8 @@ demo: $(VENV)/.demo
 test: lint types unit
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check src runtime/python test bench examples
-	$(BIN)/ruff format --check src runtime/python test bench examples
+	$(BIN)/ruff check src runtime/python test bench examples conformance
+	$(BIN)/ruff format --check src runtime/python test bench examples conformance
 	$(BIN)/lint-imports --no-cache --no-logo >/dev/null || $(BIN)/lint-imports --no-cache
 
 types: $(VENV)/.installed

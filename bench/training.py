@@ -183,7 +183,8 @@ def main():
         print(
             f"| {name} | {torch_['ms']:.1f} | {fused['ms']:.1f} | {bundle['ms']:.1f} "
             f"| {bundle['ms'] / torch_['ms']:.2f} "
-            f"| {torch_['peak']:.0f} | {fused['peak']:.0f} | {bundle['peak']:.0f} | {bundle['peak'] / torch_['peak']:.2f} "
+            f"| {torch_['peak']:.0f} | {fused['peak']:.0f} | {bundle['peak']:.0f} "
+            f"| {bundle['peak'] / torch_['peak']:.2f} "
             f"| {size / 2**20:.1f} MiB |",
             flush=True,
         )

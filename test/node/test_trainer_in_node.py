@@ -152,14 +152,34 @@ def case(request, tmp_path_factory):
     return folder, losses, trainer, batches[-1]
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime-web", "onnxruntime-node"])
+ENTRIES = {
+    "onnxruntime-web": "onnxruntime-web/dist/ort.node.min.mjs",
+    "onnxruntime-node": "onnxruntime-node/dist/index.js",
+}
+
+
+@pytest.mark.parametrize("runtime", ENTRIES)
+def test_it_passes_the_conformance_folder(runtime):
+    folder = ROOT / "conformance"
+    command = ["node", HERE / "conformance.mjs", (MODULES / ENTRIES[runtime]).as_uri(), folder, PACKAGE]
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=HERE)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    steps, draws, broken = (json.loads((folder / f"{name}.json").read_text()) for name in ("steps", "draws", "broken"))
+    assert [one["loss"] for one in found["results"]] == pytest.approx(steps["losses"], rel=1e-5)
+    assert [one["accuracy"] for one in found["results"]] == pytest.approx(steps["accuracy"])
+    assert found["evaluated"] == pytest.approx(steps["evaluated"], rel=1e-4)
+    assert found["outputs"] == pytest.approx(np.array(steps["outputs"]).ravel().tolist(), abs=1e-4)
+    assert found["accumulated"] == pytest.approx(steps["accumulated"], rel=1e-4)
+    for values, one in zip(found["drawn"], draws["draws"], strict=True):
+        assert values == (one["values"] if one["distribution"] == "uniform" else pytest.approx(one["values"], rel=2e-7))
+    assert found["codes"] == [change["code"] for change in broken]
+
+
+@pytest.mark.parametrize("runtime", ENTRIES)
 def test_a_bundle_trains_as_in_torch(case, runtime):
     folder, losses, trainer, (x, y) = case
-    entry = {
-        "onnxruntime-web": "onnxruntime-web/dist/ort.node.min.mjs",
-        "onnxruntime-node": "onnxruntime-node/dist/index.js",
-    }
-    path = MODULES / entry[runtime]
+    path = MODULES / ENTRIES[runtime]
     command = ["node", HERE / "train_bundle.mjs", path.as_uri(), folder / "bundle", folder / "batches.json", PACKAGE]
     ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=HERE)
     assert ran.returncode == 0, ran.stderr

@@ -1,9 +1,9 @@
 """New state may be written over old state: every other reader of an old value runs before its successor is written.
 
-A runtime binds the output `new.x` to the buffer of the input `x`. That is safe where every reader of `x`, or of a view of
-it, is the node that writes `new.x` or an ancestor of it, and that node is elementwise: it reads each element before it
-writes it. Where this does not hold, the pass writes `new.x` by `Where(true, y, y)`, whose condition is computed from one
-element of what each other reader gives: it is true whatever they hold, and no optimizer knows that.
+A runtime binds the output `new.x` to the buffer of the input `x`. That is safe where every reader of `x`, or of a view
+of it, is the node that writes `new.x` or an ancestor of it, and that node is elementwise: it reads each element before
+it writes it. Where this does not hold, the pass writes `new.x` by `Where(true, y, y)`, whose condition is computed from
+one element of what each other reader gives: it is true whatever they hold, and no optimizer knows that.
 
 https://onnx.ai/onnx/operators/onnx__Where.html
 """
