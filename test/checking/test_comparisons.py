@@ -101,5 +101,5 @@ def test_a_wrong_sign_is_found_by_the_energy_alone():
 def test_a_model_without_forces_is_refused():
     with pytest.raises(gradport.SpecError, match="energy and forces"):
         gradport.conservative(lambda x: x.sum(), X)
-    with pytest.raises(gradport.SpecError, match="no argument has it"):
+    with pytest.raises(gradport.SpecError, match="no argument has this shape"):
         gradport.conservative(lambda x: (x.sum(), x[0]), X)

@@ -80,7 +80,7 @@ MUTATIONS = {
     "autocast": (WrongUnderAutocast, "autocast", "FACTOR", float("inf")),
     "kinks": ("minus at an edge", "kinks", "_candidates", lambda trial, slot: ()),
     "determinism": ("a counter outside torch", "determinism", "_gap", lambda a, b: 0.0),
-    "shapes": ("divided by four rows", "shapes", "along", lambda *a: []),
+    "shapes": ("divided by four rows", "shapes", "measure_along", lambda *a: []),
     "transforms": (WrongVmap, "transforms", "_require_close", lambda got, want: None),
 }
 

@@ -1,6 +1,6 @@
-"""Is the Function right? What its backward is, and whether the author meant that. Needs no ONNX.
+"""Is the backward of a Function correct, or the gradient that its author declared? Needs no ONNX.
 
-In: a Subject. Out: Evidence. Never: a change of the user's objects.
+Input: a Subject. Output: Evidence. Never changes the user's objects.
 """
 
 from gradport.checking.check import check

@@ -1,11 +1,11 @@
-"""Asks one rule of one Trial: within its limit, and for the smallest input that fails."""
+"""Runs one rule on one Trial within its time limit, and searches for the smallest input that fails."""
 
 from __future__ import annotations
 
 import traceback
 
 from gradport.checking.probes.trial import Trial
-from gradport.checking.search import recall_failure, shrunk
+from gradport.checking.search import recall_failure, shrink_failure
 from gradport.checking.table import Rule
 from gradport.eager.joint import Joint
 from gradport.errors import Error, TargetError
@@ -14,41 +14,44 @@ from gradport.isolation.effort import Deadline
 from gradport.isolation.limit import TimeUp, limit_time
 from gradport.subject.signature import place_of_gradient
 
-__all__ = ["ask_rule", "endless", "late"]
+__all__ = ["ask_rule", "report_endless", "report_late"]
 
 
 def ask_rule(trial: Trial, rule: Rule, limit: float) -> list[Finding]:
-    """The rule's Findings; one that says why there are none, where the subject fails, does not come to an end within
-    `limit` seconds of processor time, or where the rule itself is at fault."""
+    """Runs a rule and returns its Findings.
+
+    Returns one Finding with the reason if the subject fails, if the rule takes more than `limit` seconds of processor
+    time, or if the rule itself raises.
+    """
     try:
         with limit_time(limit):
-            return _at_its_smallest(trial, rule)
+            return _answer_smallest(trial, rule)
     except TargetError as error:
         return [_describe_failure(rule.name, error, trial)]
     except TimeUp:
-        return [endless(rule.name, trial.joint, limit)]
+        return [report_endless(rule.name, trial.joint, limit)]
     except Exception as error:
-        return [_fault(rule.name, error, trial)]
+        return [_report_fault(rule.name, error, trial)]
 
 
-def _at_its_smallest(trial: Trial, rule: Rule) -> list[Finding]:
-    """What a rule finds, its first failure at the smallest input that shows it."""
-    found = list(rule.answer(trial))
-    at = next((at for at, finding in enumerate(found) if finding.outcome == Outcome.FAILED), None)
+def _answer_smallest(trial: Trial, rule: Rule) -> list[Finding]:
+    """The rule's Findings, the first failure at the smallest input that shows it."""
+    findings = list(rule.answer(trial))
+    at = next((at for at, finding in enumerate(findings) if finding.outcome == Outcome.FAILED), None)
     if not rule.shrinks:
-        return found
+        return findings
     if at is None:
-        again = recall_failure(trial, rule)
-        return found if again is None else [again, *(finding for finding in found if finding.key != again.key)]
-    found[at] = shrunk(trial, rule, found[at])
-    return found
+        recalled = recall_failure(trial, rule)
+        return findings if recalled is None else [recalled, *(f for f in findings if f.key != recalled.key)]
+    findings[at] = shrink_failure(trial, rule, findings[at])
+    return findings
 
 
-def endless(rule: str, joint: Joint, limit: float) -> Finding:
-    """A rule that did not come to an end."""
+def report_endless(rule: str, joint: Joint, limit: float) -> Finding:
+    """The Finding for a rule that exceeded its processor time."""
     message = (
         f"The rule needed more than {limit:.3g} s of processor time: {joint.subject.name} may loop on one of its "
-        "inputs. Give a larger budget if it is only slow, or leave the rule out with skip."
+        "inputs. Set a larger budget if it is only slow, or skip the rule with skip=."
     )
     return Finding(
         key=f"{rule}/time",
@@ -62,8 +65,8 @@ def endless(rule: str, joint: Joint, limit: float) -> Finding:
     )
 
 
-def late(rule: str, deadline: Deadline) -> Finding:
-    """A rule that the time limit did not let begin."""
+def report_late(rule: str, deadline: Deadline) -> Finding:
+    """The Finding for a rule that did not start within the time limit."""
     message = f"The time limit of {deadline.seconds:g} s was over before this rule."
     return Finding(
         key=f"{rule}/time-limit", rule=rule, outcome=Outcome.UNDECIDED, severity=Severity.WARNING, message=message
@@ -82,13 +85,12 @@ def _describe_failure(rule: str, error: Error, trial: Trial) -> Finding:
     )
 
 
-def _fault(rule: str, error: Exception, trial: Trial) -> Finding:
-    """What no subject should be able to cause: an exception of ours."""
+def _report_fault(rule: str, error: Exception, trial: Trial) -> Finding:
+    """The Finding for an exception inside gradport, which no subject should be able to cause."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{frames[-1].filename.rpartition('gradport/')[2]}:{frames[-1].lineno}" if frames else "?"
     message = (
-        f"This rule has a fault ({type(error).__name__} at {place}: {error}); please report it. The other rules were "
-        "asked."
+        f"This rule has a bug ({type(error).__name__} at {place}: {error}); please report it. The other rules ran."
     )
     return Finding(
         key=f"{rule}/fault",

@@ -1,7 +1,7 @@
-"""conservative: are the forces that a model gives minus the gradient of the energy that it gives?
+"""conservative: are a model's forces minus the gradient of its energy?
 
-Two questions, each with figures: does the energy along a line change as the forces say (a directional derivative, over
-a sweep of steps), and is the Jacobian of the forces symmetric, as that of every gradient is.
+Two measurements: the directional derivative of the energy against the forces, over a sweep of steps; and the asymmetry
+of the Jacobian of the forces, which is symmetric for every gradient field.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["conservative"]
 _STEPS = tuple(2.0**-power for power in range(4, 20, 2))
 _DIRECTIONS = 8
 _ALLOWED = 1e-3
-"""Relative: a tenth of a part of one percent."""
+"""Relative tolerance: a tenth of one percent."""
 
 
 def conservative(
@@ -40,25 +40,26 @@ def conservative(
     time_limit: float | str | None = None,
     seed: int = 0,
 ) -> Evidence:
-    """Whether forces are minus the gradient of the energy, for a model that returns `(energy, forces)`.
+    """Checks that forces are minus the gradient of the energy, for a model that returns `(energy, forces)`.
 
-    A dict or dataclass is read by its keys `energy` and `forces`. It runs in float64 where the model does.
+    A dict or dataclass is read by its keys `energy` and `forces`. The check uses float64 if the model runs in it.
 
     Args:
         model: a Subject, callable or module.
         args, kwargs: example arguments.
         wrt: the positions' name; None: the argument that has the shape of the forces.
-        inputs: where fresh inputs come from.
+        inputs: how to draw random inputs: ranges, values or strategies by name, or a callable.
         budget: factor of the number of inputs.
-        time_limit: seconds, or a text such as "30s", after which no further input is tried; then the result is
+        time_limit: seconds, or a text such as "30s", after which no further input is tried; the result is then
             undecided.
         seed: of directions and inputs.
 
     Returns:
-        Evidence: the directional derivative against the forces, and the asymmetry of their Jacobian, both relative.
+        Evidence: the error of the directional derivative against the forces, and the asymmetry of their Jacobian, both
+        relative.
 
     Raises:
-        SpecError: no energy, no forces or no argument of their shape.
+        SpecError: the model returns no energy or no forces, or no argument has the shape of the forces.
         TargetError: the model rejects its own example.
     """
     subject = with_example(as_subject(model, args, kwargs, inputs=inputs))
@@ -104,12 +105,12 @@ class _Field:
         return [u / u.norm() for u in drawn]
 
     def gap_along(self, tensors: Mapping[Slot, torch.Tensor], u: torch.Tensor) -> float:
-        """How far -dE/dt along u is from <forces, u>, over the size of the forces: the best of a sweep of steps."""
+        """|-dE/dt - <forces, u>| along u, relative to the size of the forces; the minimum over a sweep of steps."""
         _, forces = self._at(tensors, u, 0.0)
-        said = float((forces * u).sum())
+        along_u = float((forces * u).sum())
         slopes = [(self._at(tensors, u, -h)[0] - self._at(tensors, u, h)[0]) / (2 * h) for h in _STEPS]
         size = float(forces.norm()) / forces.numel() ** 0.5 + 1e-12
-        return min(abs(slope - said) for slope in slopes) / size
+        return min(abs(slope - along_u) for slope in slopes) / size
 
     def asymmetry(self, tensors: Mapping[Slot, torch.Tensor], u: torch.Tensor, v: torch.Tensor) -> float:
         """|u.Jv - v.Ju| over the size of J along them."""
@@ -139,8 +140,9 @@ class _Field:
         name = wrt if wrt is not None else next(iter(fitting), None)
         if name not in {a.name for a in arguments}:
             raise SpecError(
-                f"{self._trial.joint.subject.name} gives forces of shape {tuple(shape)}, and "
-                f"{'no argument has it' if wrt is None else f'{wrt!r} is no argument'}; give wrt= the positions' name."
+                f"{self._trial.joint.subject.name} returns forces of shape {tuple(shape)}, and "
+                f"{'no argument has this shape' if wrt is None else f'{wrt!r} is not an argument'}; "
+                "set wrt= to the name of the positions."
             )
         return Slot(Role.ARGUMENT, str(name))
 
@@ -162,7 +164,7 @@ def _names(trial: Trial, outputs: Mapping[str, torch.Tensor]) -> tuple[str, str]
     if {"energy", "forces"} <= set(names):
         return "energy", "forces"
     if len(names) != 2:
-        raise SpecError(f"{trial.joint.subject.name} gives {', '.join(names)}; it must give energy and forces.")
+        raise SpecError(f"{trial.joint.subject.name} returns {', '.join(names)}; it must return energy and forces.")
     return names[0], names[1]
 
 
@@ -179,14 +181,14 @@ def _findings(along: list[float], asymmetry: list[float], where: str | None) -> 
         (
             "energy",
             along,
-            "The energy changes along a line as the forces say",
+            "The forces are minus the gradient of the energy",
             "The forces are not minus the gradient of the energy",
         ),
         (
             "symmetry",
             asymmetry,
             "The Jacobian of the forces is symmetric",
-            "The Jacobian of the forces is not symmetric, so that they are the gradient of nothing",
+            "The Jacobian of the forces is not symmetric, so the forces are not the gradient of any energy",
         ),
     ):
         worst = max(figures)

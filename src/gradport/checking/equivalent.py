@@ -46,27 +46,27 @@ def equivalent(
     time_limit: float | str | None = None,
     seed: int = 0,
 ) -> Evidence:
-    """Whether `g` gives what `f` gives: outputs, and gradients for the same cotangents.
+    """Checks that `f` and `g` give the same outputs, and the same gradients for the same cotangents.
 
     Args:
-        f: a Subject, or what one is made from; its float64 run is the oracle.
+        f: a Subject or a target; its float64 run is the reference.
         g: a Function, callable or module that takes the same arguments.
         args, kwargs: example arguments; named dimensions of specs are tried at several sizes.
-        wrt: whose gradients.
-        inputs: where fresh inputs come from.
-        sizes: sizes to try for a named dimension; None: 1, 2 and 7 of each.
-        rtol, atol: take the place of the criterion of `gradport.evidence.tolerance`.
-        budget: factor of the number of fresh inputs.
-        time_limit: seconds, or a text such as "30s", after which no further case is tried; those are listed, and the
-            result is undecided.
+        wrt: the inputs or parameters whose gradients are compared.
+        inputs: how to draw random inputs: ranges, values or strategies by name, or a callable.
+        sizes: sizes to try for a named dimension; None: 1, 2 and 7 for each.
+        rtol, atol: replace the criterion of `gradport.evidence.tolerance`.
+        budget: factor of the number of random inputs.
+        time_limit: seconds, or a text such as "30s", after which no further case is tried; the remaining cases are
+            listed, and the result is undecided.
         seed: of inputs and cotangents.
 
     Returns:
-        Evidence with a Finding for each result; the figure is the largest error in ULPs of its largest value.
+        Evidence with a Finding for each result; the figure is the largest error in ULPs of the largest value.
 
     Raises:
         TargetError: `f` rejects its own example.
-        SpecError: they do not take the same arguments, or an option does not hold together.
+        SpecError: `f` and `g` take different arguments, or an option is invalid.
     """
     subject = with_example(as_subject(f, args, kwargs, wrt=wrt, inputs=inputs))
     first = Joint(subject)
@@ -74,7 +74,7 @@ def equivalent(
     if len(first.arguments) != len(second.arguments):
         raise SpecError(
             f"{first.subject.name} takes {len(first.arguments)} tensors and {second.subject.name} "
-            f"{len(second.arguments)}; give two that take the same."
+            f"{len(second.arguments)}; both must take the same arguments."
         )
     dimensions = resolve_dimensions(first, subject.dynamic_shapes)
     generator = torch.Generator().manual_seed(seed)
@@ -104,7 +104,7 @@ class _Worst:
 
 
 class _Pair:
-    """Runs both on case after case and keeps the worst of each result."""
+    """Runs both on each case and keeps the worst comparison of each result."""
 
     def __init__(
         self, first: Joint, second: Joint, generator: torch.Generator, rtol: float | None, atol: float | None
@@ -117,7 +117,7 @@ class _Pair:
         self._one_sided: tuple[str, str] | None = None
 
     def try_on(self, what: str, tensors: Mapping[Slot, torch.Tensor]) -> None:
-        """One case; where both reject it there is nothing to agree on."""
+        """Compares both on one case; a case that both reject is ignored."""
         seed = int(torch.randint(0, 2**31, (1,), generator=self._generator))
         try:
             drawn = DrawnCotangents(self._generator)
@@ -130,24 +130,25 @@ class _Pair:
             return
         self.cases.append(what)
         try:
-            got = self._second_on(tensors, drawn.cotangents, seed)
+            got = self._run_second(tensors, drawn.cotangents, seed)
         except (TargetError, KeyError) as error:
             self._one_sided = self._one_sided or (what, f"{self._second.subject.name} fails: {error}")
             return
         oracle = self._oracle(tensors, drawn.cotangents, seed)
         for name, mine, theirs in zip(want.outputs, want.outputs.values(), got.outputs.values(), strict=False):
             comparison = compare(theirs, mine, lambda name=name: oracle().get(name), **self._tolerances)  # type: ignore[misc]
-            standing = self._worst.get(name)
-            if standing is None or (not comparison.ok, comparison.ulps) > (
-                not standing.comparison.ok,
-                standing.comparison.ulps,
+            worst = self._worst.get(name)
+            if worst is None or (not comparison.ok, comparison.ulps) > (
+                not worst.comparison.ok,
+                worst.comparison.ulps,
             ):
                 self._worst[name] = _Worst(comparison, what)
         if len(want.outputs) != len(got.outputs):
-            self._one_sided = (what, f"one gives {len(want.outputs)} results and the other {len(got.outputs)}")
+            names = f"{self._first.subject.name} gives {len(want.outputs)} results"
+            self._one_sided = (what, f"{names} and {self._second.subject.name} gives {len(got.outputs)}")
 
     def findings(self, where: str | None) -> Iterator[Finding]:
-        """One for each result, and one where only one of them runs."""
+        """One Finding for each result, and one if only one of the two runs."""
         names = f"{self._first.subject.name} and {self._second.subject.name}"
         for name, worst in self._worst.items():
             comparison = worst.comparison
@@ -182,10 +183,10 @@ class _Pair:
                 message=message,
             )
 
-    def _second_on(
+    def _run_second(
         self, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], seed: int
     ) -> Interface:
-        """The other's results, its arguments and outputs taken by position."""
+        """The results of the second, with arguments and outputs matched by position."""
         own = [Slot(Role.ARGUMENT, argument.name) for argument in self._second.arguments]
         mine = dict(zip(own, (t for s, t in tensors.items() if s.role == Role.ARGUMENT), strict=True))
         order = iter(cotangents.values())
@@ -199,7 +200,7 @@ class _Pair:
             return interface(self._second, mine, used, run_eager(self._second, mine, cotangent))
 
     def _oracle(self, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], seed: int) -> Any:
-        """The first in float64, asked lazily."""
+        """The results of the first in float64, computed on demand."""
         known: list[dict[str, torch.Tensor]] = []
 
         def ask() -> dict[str, torch.Tensor]:
@@ -217,7 +218,7 @@ class _Pair:
 
     def _note_one_sided(self, what: str, error: TargetError, tensors: Mapping[Slot, torch.Tensor]) -> None:
         try:
-            self._second_on(tensors, {}, 0)
+            self._run_second(tensors, {}, 0)
         except (TargetError, StopIteration):
             return
         self._one_sided = self._one_sided or (what, f"{self._first.subject.name} fails: {error}")

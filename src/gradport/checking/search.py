@@ -1,4 +1,4 @@
-"""The inputs of a Trial that show something, the smallest of them, and those of earlier runs."""
+"""Searches for the smallest input of a Trial that shows a failure, and recalls the inputs of earlier runs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gradport.eager.joint import Slot
 from gradport.errors import Error
 from gradport.evidence.evidence import Finding, Outcome
 
-__all__ = ["find_input", "recall_failure", "shrunk"]
+__all__ = ["find_input", "recall_failure", "shrink_failure"]
 
 QUESTIONS = 60
-"""How many inputs are asked about at most for one search, shrinking included."""
+"""Maximum number of inputs tried in one search, including shrinking."""
 
 _LARGEST = (1, 2, 4, 8)
-"""Limits of the sizes that are drawn, one after the other; what goes wrong at large sizes alone is not looked for."""
+"""Upper limits of the drawn sizes, tried in this order; failures that need larger sizes are not searched for."""
 
 Tensors = dict[Slot, torch.Tensor]
 
@@ -32,20 +32,20 @@ def find_input(trial: Trial, condition: Callable[[Tensors], bool], *, key: str, 
     """The smallest input found for which a condition holds, or None.
 
     Args:
-        trial: whose inputs are drawn.
-        condition: asked of arguments and targets by slot.
-        key: under which what is found is remembered.
-        examples: how many are drawn at most at each limit of size, shrinking not counted.
+        trial: the Trial whose inputs are drawn.
+        condition: a function of arguments and targets by slot.
+        key: the name under which a found input is stored.
+        examples: maximum number of drawn inputs at each size limit, without shrinking.
     """
-    # small ones first: values that fail at some place of a large one are hard to make small
+    # small sizes first: a failing element inside a large input is hard to shrink
     strategies = (strategy(trial.joint, largest) for largest in _LARGEST)
     memory = Memory(trial.joint, key)
     most = trial.effort.count(QUESTIONS // 4, QUESTIONS, 4 * QUESTIONS)
     return search.find_input(strategies, condition, memory=memory, examples=examples, most=most, seed=trial.seed)
 
 
-def shrunk(trial: Trial, rule: Rule, failed: Finding) -> Finding:
-    """The Finding at the smallest input that fails in the same way; as it was where none is found."""
+def shrink_failure(trial: Trial, rule: Rule, failed: Finding) -> Finding:
+    """The Finding at the smallest input that fails in the same way; the original Finding if none is found."""
     at: dict[bytes, Finding] = {}
 
     def fails(tensors: Tensors) -> bool:
@@ -55,16 +55,16 @@ def shrunk(trial: Trial, rule: Rule, failed: Finding) -> Finding:
                 return True
         return False
 
-    found = find_input(trial, fails, key=rule.name, examples=trial.effort.count(20, 40, 100))
-    if found is None:
+    tensors = find_input(trial, fails, key=rule.name, examples=trial.effort.count(20, 40, 100))
+    if tensors is None:
         return failed
-    smallest = at[pack(found)]
-    # at one element everything is the derivative scaled by something: what it is, is said of the example
-    return dataclasses.replace(smallest if smallest.kind == failed.kind else failed, input=write_tensors(found))
+    smallest = at[pack(tensors)]
+    # with one element every gradient is the derivative times a factor: the original Finding names the kind
+    return dataclasses.replace(smallest if smallest.kind == failed.kind else failed, input=write_tensors(tensors))
 
 
 def recall_failure(trial: Trial, rule: Rule) -> Finding | None:
-    """What an input that failed in an earlier run still fails with, or None."""
+    """The Finding of an input that failed in an earlier run and still fails, or None."""
     at: dict[bytes, Finding] = {}
 
     def fails(tensors: Tensors) -> bool:
@@ -74,16 +74,16 @@ def recall_failure(trial: Trial, rule: Rule) -> Finding | None:
                 return True
         return False
 
-    found = Memory(trial.joint, rule.name).recall(fails)
-    if found is None:
+    tensors = Memory(trial.joint, rule.name).recall(fails)
+    if tensors is None:
         return None
-    finding = at[pack(found)]
+    finding = at[pack(tensors)]
     message = f"{finding.message} (An input of an earlier run, {HOW_TO_FORGET}.)"
-    return dataclasses.replace(finding, input=write_tensors(found), message=message)
+    return dataclasses.replace(finding, input=write_tensors(tensors), message=message)
 
 
 def _findings(trial: Trial, rule: Rule, tensors: Tensors) -> list[Finding]:
-    """What the rule says of one input; nothing where the subject rejects it."""
+    """The rule's Findings for one input; an empty list if the subject rejects it."""
     try:
         return list(rule.answer(trial.at(tensors)))
     except Error:

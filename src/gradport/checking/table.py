@@ -1,4 +1,4 @@
-"""The table of rules: one decorated function a row, from a Trial to Findings."""
+"""The table of rules. Each row is one decorated function from a Trial to Findings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["RULES", "Rule", "Topic", "choose_rules", "rule"]
 
 
 class Topic(enum.IntEnum):
-    """The question that a rule belongs to; a report has them in this order."""
+    """The section of a report that a rule belongs to, in the order of the report."""
 
     GRADIENT = enum.auto()
     INPUTS = enum.auto()
@@ -31,14 +31,14 @@ class Rule:
     """One rule.
 
     Attributes:
-        topic: where a report has it.
-        name: as users say it.
-        question: what it asks.
-        answer: the function that answers.
-        shrinks: whether it is cheap enough to be asked of many inputs, for the smallest that fails.
-        alongside: whether a second worker asks it, so that both have as much to do.
+        topic: its section in a report.
+        name: its name for users.
+        question: the question that it answers.
+        answer: the function that runs it.
+        shrinks: whether it is cheap enough to search for the smallest input that fails.
+        alongside: whether the second worker runs it, which balances the two workers.
         compiles: whether it uses torch's compiler.
-        profiles: the profiles that ask it, the least thorough one first.
+        profiles: the profiles that include it, the least thorough first.
     """
 
     topic: Topic
@@ -52,7 +52,7 @@ class Rule:
 
 
 RULES: dict[str, Rule] = {}
-"""Every rule by its name, in the order of a report. A file in `rules/` registers its own when it is imported."""
+"""All rules by name, in the order of a report. Importing a file of `rules/` registers its rule."""
 
 
 def rule(
@@ -65,7 +65,7 @@ def rule(
     compiles: bool = False,
     least: Profile = Profile.QUICK,
 ) -> Callable[[Callable[[Trial], Iterable[Finding]]], Rule]:
-    """Registers a rule under its name; `least` is the least thorough profile that asks it."""
+    """Registers a rule under its name; `least` is the least thorough profile that includes it."""
     profiles = tuple(Profile)[tuple(Profile).index(least) :]
 
     def register(answer: Callable[[Trial], Iterable[Finding]]) -> Rule:
@@ -79,7 +79,7 @@ def rule(
 
 
 def choose_rules(only: Sequence[str], skip: Sequence[str]) -> list[Rule]:
-    """The rules to ask, in the table's order.
+    """The rules to run, in the order of the table.
 
     Raises:
         SpecError: a name that is not a rule.

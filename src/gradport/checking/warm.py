@@ -1,5 +1,7 @@
-"""torch's compiler takes seconds for its first use in a process. A worker is a copy of this process, so it is used here
-once where several checks are made, and each worker begins with a warm one."""
+"""Warms up torch's compiler, whose first use in a process takes seconds.
+
+A worker is a fork of this process, so it inherits a compiler that was used before the fork.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,10 @@ _CHECKS = itertools.count()
 
 
 def warm_up() -> None:
-    """Compiles something small at the second check of this process: one check alone would only wait for it."""
+    """Compiles a small function at the second check of this process; a single check would gain nothing from it."""
     if next(_CHECKS) != 1:
         return
-    with quiet(), restore_validation(), contextlib.suppress(Exception):  # where torch cannot compile, a rule says so
+    with quiet(), restore_validation(), contextlib.suppress(Exception):  # a rule reports if torch cannot compile
         compiled = torch.compile(lambda x: x * 2, backend="aot_eager")
         compiled(torch.ones(2, requires_grad=True)).sum().backward()
         torch.compiler.reset()

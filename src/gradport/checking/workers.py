@@ -1,8 +1,8 @@
-"""Workers: the subject's code runs in child processes, so that a crash, an exit or a hang costs one rule.
+"""Workers: the subject's code runs in child processes, so that a crash, an exit or a hang costs only one rule.
 
-A worker is made by fork: it has everything, and what it does to the user's objects stays with it. It asks rule after
-rule and sends the Findings back; where it dies, the parent notes that and makes a new one for the rest. Where there is
-no fork, or CUDA is in use (which does not survive one), everything runs in this process.
+A worker is a fork of this process: it has all objects, and its changes to them stay in the worker. It runs the rules in
+order and sends the Findings back. If it dies, the parent records the failure and starts a new worker for the remaining
+rules. Without fork, or with CUDA in use (which does not survive a fork), all rules run in this process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from gradport.checking.ask import ask_rule, endless, late
+from gradport.checking.ask import ask_rule, report_endless, report_late
 from gradport.checking.probes.trial import Trial
 from gradport.checking.table import Rule
 from gradport.checking.warm import warm_up
@@ -38,22 +38,22 @@ from gradport.subject.signature import place_of_gradient
 __all__ = ["Examination", "RuleResults", "examine"]
 
 _SLOW_RULE = 3000.0
-"""Processor time that a rule may take, in times of one call of the example; a rule makes some hundreds."""
+"""Limit of processor time for a rule, as a multiple of one call on the example; a rule makes some hundred calls."""
 
 _GRACE = 5.0
-"""Seconds of processor time beyond a rule's limit, after which it hangs in compiled code."""
+"""Seconds of processor time beyond a rule's limit, after which the worker is killed: it hangs in compiled code."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Examination:
-    """What is examined, and how: what a worker makes its Trial from.
+    """The settings from which a worker makes its Trial.
 
     Attributes:
-        joint: the subject with the gradients that are examined.
+        joint: the subject with the gradients to check.
         seed: of all random numbers.
-        effort: how much is tried.
-        deadline: after it no rule is begun.
-        limit: seconds of processor time for a rule; more where one call of the subject takes long.
+        effort: the amount of work.
+        deadline: the time after which no rule starts.
+        limit: seconds of processor time for a rule; more if one call of the subject is slow.
     """
 
     joint: Joint
@@ -65,11 +65,11 @@ class Examination:
 
 @dataclasses.dataclass
 class RuleResults:
-    """What came of it.
+    """The results of all rules.
 
     Attributes:
-        findings: of each rule that was asked.
-        broken: why forward and backward do not run on the example, which leaves no rule anything to look at; else "".
+        findings: the Findings of each rule that ran.
+        broken: the reason if forward and backward do not run on the example, so that no rule can run; else "".
     """
 
     findings: dict[str, list[Finding]] = dataclasses.field(default_factory=dict)
@@ -77,29 +77,29 @@ class RuleResults:
 
 
 def examine(examination: Examination, rules: Sequence[Rule]) -> RuleResults:
-    """Asks the rules.
+    """Runs the rules, in workers if possible.
 
     Raises:
         TargetError: the subject rejects its own example.
     """
-    found = RuleResults()
+    results = RuleResults()
     if _can_fork(examination.joint):
         if any(rule.compiles for rule in rules):
             warm_up()
-        _Parent(examination, found).run(_share_rules(rules))
+        _Parent(examination, results).run(_share_rules(rules))
     else:
-        _ask_here(examination, rules, lambda message: _take(message, found))
-    return found
+        _run_rules(examination, rules, lambda message: _store_message(message, results))
+    return results
 
 
 def _can_fork(joint: Joint) -> bool:
     on_cpu = all(tensor.device.type == "cpu" for tensor in joint.examples().values())
-    in_the_open = os.environ.get("GRADPORT_DEBUG")  # a debugger wants to see it
-    return hasattr(os, "fork") and on_cpu and not torch.cuda.is_initialized() and not in_the_open
+    debugging = os.environ.get("GRADPORT_DEBUG")  # a debugger needs one process
+    return hasattr(os, "fork") and on_cpu and not torch.cuda.is_initialized() and not debugging
 
 
 def _share_rules(rules: Sequence[Rule]) -> list[list[Rule]]:
-    """The rules of each worker: two work beside each other where there is more than one core."""
+    """The rules of each worker: two parallel workers if torch has more than one thread."""
     alongside = [rule for rule in rules if rule.alongside]
     others = [rule for rule in rules if not rule.alongside]
     if torch.get_num_threads() < 2 or not alongside or not others:
@@ -107,39 +107,40 @@ def _share_rules(rules: Sequence[Rule]) -> list[list[Rule]]:
     return [others, alongside]
 
 
-# --- what a worker says: ("rejected", text), ("broken", text), ("asking", rule), ("told", rule, Findings, memories)
+# --- messages of a worker: ("rejected", text), ("broken", text), ("started", rule, limit),
+# ("finished", rule, Findings, memories)
 
 Message = tuple[Any, ...]
 
 
-def _ask_here(examination: Examination, rules: Sequence[Rule], tell: Callable[[Message], None]) -> None:
-    """Asks rule after rule in this process."""
+def _run_rules(examination: Examination, rules: Sequence[Rule], send: Callable[[Message], None]) -> None:
+    """Runs the rules in order in this process."""
     try:
         trial = Trial(examination.joint, seed=examination.seed, effort=examination.effort)
         trial.outputs(examination.joint.examples())
     except Error as error:
-        tell(("rejected", str(error)))
+        send(("rejected", str(error)))
         return
     try:
         called = time.process_time()
         trial.seeded_outputs(examination.joint.examples())
         once = time.process_time() - called
     except TargetError as error:
-        tell(("broken", str(error)))
+        send(("broken", str(error)))
         return
     limit = max(examination.limit, _SLOW_RULE * once) * max(examination.effort.budget, 1.0)
     for rule in rules:
         if examination.deadline.is_over:
-            tell(("told", rule.name, [late(rule.name, examination.deadline)], []))
+            send(("finished", rule.name, [report_late(rule.name, examination.deadline)], []))
             continue
-        tell(("asking", rule.name, limit))
+        send(("started", rule.name, limit))
         with memory.record_changes() as memories, quiet():
             findings = ask_rule(trial, rule, limit)
-        tell(("told", rule.name, findings, memories))
+        send(("finished", rule.name, findings, memories))
 
 
-def _take(message: Message, found: RuleResults) -> None:
-    """Notes what a worker said.
+def _store_message(message: Message, into: RuleResults) -> None:
+    """Stores a worker's message in the results.
 
     Raises:
         TargetError: the subject rejects its own example.
@@ -148,19 +149,19 @@ def _take(message: Message, found: RuleResults) -> None:
     if kind == "rejected":
         raise TargetError(rest[0])
     if kind == "broken":
-        found.broken = rest[0]
-    if kind == "told":
+        into.broken = rest[0]
+    if kind == "finished":
         name, findings, memories = rest
-        found.findings[name] = findings
+        into.findings[name] = findings
         memory.replay(memories)
 
 
 class _Parent:
-    """Makes workers, listens to them, and makes new ones where they die."""
+    """Starts workers, receives their messages, and replaces workers that die."""
 
-    def __init__(self, examination: Examination, found: RuleResults) -> None:
+    def __init__(self, examination: Examination, results: RuleResults) -> None:
         self._examination = examination
-        self._found = found
+        self._results = results
         self._workers: list[_Worker] = []
 
     def run(self, shares: Sequence[Sequence[Rule]]) -> None:
@@ -168,9 +169,9 @@ class _Parent:
             for rules in shares:
                 self._workers.append(_Worker(self._examination, rules))
             while self._workers:
-                ready, _, _ = select.select([worker.line for worker in self._workers], [], [], 1.0)
+                ready, _, _ = select.select([worker.pipe for worker in self._workers], [], [], 1.0)
                 for worker in list(self._workers):
-                    if worker.line in ready:
+                    if worker.pipe in ready:
                         self._listen(worker)
                     elif worker.watch.is_blocked():
                         self._replace(worker, worker.end())
@@ -179,67 +180,68 @@ class _Parent:
                 worker.end()
 
     def _listen(self, worker: _Worker) -> None:
-        message = worker.hear()
+        message = worker.receive()
         if message is None:
             self._replace(worker, worker.end())
             return
-        _take(message, self._found)
+        _store_message(message, self._results)
 
     def _replace(self, worker: _Worker, end: str | None) -> None:
-        """Notes how a worker ended, and makes another one for the rules that it has not asked."""
+        """Records how a worker ended, and starts a new one for its remaining rules."""
         self._workers.remove(worker)
-        if self._found.broken:
+        if self._results.broken:
             return
-        left = [rule for rule in worker.rules if rule.name not in self._found.findings]
+        left = [rule for rule in worker.rules if rule.name not in self._results.findings]
         if not left:
             return
-        if worker.asking is None:
-            self._found.broken = _report_death(self._examination.joint, end, "on its own example")
+        if worker.running is None:
+            self._results.broken = _report_death(self._examination.joint, end, "on its own example")
             return
         lost, *rest = left
-        self._found.findings[lost.name] = [_lost(lost.name, end, self._examination.joint, worker.limit)]
+        self._results.findings[lost.name] = [_report_lost(lost.name, end, self._examination.joint, worker.limit)]
         if rest:
             self._workers.append(_Worker(self._examination, rest))
 
 
 class _Worker:
-    """One child process and the line from it.
+    """One child process and the pipe from it.
 
     Attributes:
-        rules: what it was made to ask.
-        asking: the rule that it is asking; None before the first.
-        limit: seconds of processor time that the rule has.
-        watch: whether it still computes.
+        rules: the rules that it runs.
+        running: the rule that is running; None before the first.
+        limit: the rule's limit of processor time in seconds.
+        watch: detects a worker that no longer computes.
     """
 
     def __init__(self, examination: Examination, rules: Sequence[Rule]) -> None:
         self.rules = list(rules)
-        self.asking: str | None = None
+        self.running: str | None = None
         self.limit = examination.limit
-        self.line, theirs = Pipe(duplex=False)
+        self.pipe, child_end = Pipe(duplex=False)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that threads do not survive a fork; a worker starts none
+            warnings.simplefilter("ignore")  # Python warns of threads at a fork; a worker uses none of them
             self._pid = os.fork()
         if self._pid == 0:
-            _live(examination, rules, theirs)
-        theirs.close()
+            _run_worker(examination, rules, child_end)
+        child_end.close()
         self.watch = Watch(self._pid)
 
-    def hear(self) -> Message | None:
-        """What the worker says next; None where it is gone."""
+    def receive(self) -> Message | None:
+        """The worker's next message; None if it has ended."""
         try:
-            message: Message = pickle.loads(self.line.recv_bytes())
+            message: Message = pickle.loads(self.pipe.recv_bytes())
         except (EOFError, OSError):
             return None
-        if message[0] == "asking":
-            self.asking, self.limit = message[1], message[2]
+        if message[0] == "started":
+            self.running, self.limit = message[1], message[2]
         return message
 
     def end(self) -> str | None:
-        """Ends the worker; how it had ended before by itself, None where it had not or had used up its time."""
-        self.line.close()
+        """Ends the worker and returns the signal or exit code with which it had died before; None if it was still
+        running or had exceeded its processor time."""
+        self.pipe.close()
         with contextlib.suppress(ChildProcessError):
-            status = self._ended_by_itself()
+            status = self._exit_status()
             if status is None:
                 os.kill(self._pid, signal.SIGKILL)
                 os.waitpid(self._pid, 0)
@@ -250,8 +252,8 @@ class _Worker:
             return f"exit code {os.waitstatus_to_exitcode(status)}"
         return None
 
-    def _ended_by_itself(self) -> int | None:
-        for _ in range(50):  # a crash shows at the line a moment before it shows here
+    def _exit_status(self) -> int | None:
+        for _ in range(50):  # the pipe closes a moment before the exit status is available
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             if pid:
                 return status
@@ -259,8 +261,8 @@ class _Worker:
         return None
 
 
-def _live(examination: Examination, rules: Sequence[Rule], line: Connection) -> None:
-    """A worker's life; it never returns."""
+def _run_worker(examination: Examination, rules: Sequence[Rule], pipe: Connection) -> None:
+    """Runs the rules in a forked child and exits; never returns."""
     code = 0
     try:
         freeze_inherited()
@@ -268,14 +270,14 @@ def _live(examination: Examination, rules: Sequence[Rule], line: Connection) -> 
         silence = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(silence, stream)
-        torch.set_num_threads(1)  # the parent's threads are not here
+        torch.set_num_threads(1)  # the parent's threads do not exist after a fork
 
-        def tell(message: Message) -> None:
-            if message[0] == "asking":
+        def send(message: Message) -> None:
+            if message[0] == "started":
                 limit_processor_time(message[2] + _GRACE)
-            line.send_bytes(pickle.dumps(message))
+            pipe.send_bytes(pickle.dumps(message))
 
-        _ask_here(examination, rules, tell)
+        _run_rules(examination, rules, send)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -286,20 +288,20 @@ def _live(examination: Examination, rules: Sequence[Rule], line: Connection) -> 
 
 def _report_death(joint: Joint, end: str | None, where: str) -> str:
     if end is None:
-        return f"{joint.subject.name} does not come to an end {where}: it waits for something, or loops."
+        return f"{joint.subject.name} does not return {where}: it waits for something, or loops."
     what = f"calls exit ({end})" if end.startswith("exit") else f"kills its process ({end})"
     advice = (
         "raise an exception instead"
         if end.startswith("exit")
-        else "its compiled code reads or writes where it must not; check sizes, strides and values before they go there"
+        else "its compiled code accesses invalid memory; check sizes, strides and values before the call"
     )
     return f"{joint.subject.name} {what} {where}: {advice}."
 
 
-def _lost(rule: str, end: str | None, joint: Joint, limit: float) -> Finding:
-    """A worker died on a rule, or had to be ended."""
+def _report_lost(rule: str, end: str | None, joint: Joint, limit: float) -> Finding:
+    """The Finding for a rule on which a worker died or had to be killed."""
     if end is None:
-        return endless(rule, joint, limit)
+        return report_endless(rule, joint, limit)
     return Finding(
         key=f"{rule}/crash",
         rule=rule,

@@ -1,1 +1,1 @@
-"""What rules share: calls of a Subject in float64, derivatives by differences, kinds of gradients, Findings."""
+"""Code that rules share: calls of a Subject in float64, finite differences, kinds of gradients, Findings."""

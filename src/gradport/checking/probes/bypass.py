@@ -19,7 +19,7 @@ __all__ = ["bypass_functions", "own_gradients"]
 
 @contextlib.contextmanager
 def bypass_functions() -> Iterator[None]:
-    """While open, forwards of custom Functions run as plain code, and autograd records their operators."""
+    """Inside this context, forwards of custom Functions run as plain code, and autograd records their operators."""
     function = torch.autograd.Function
     apply = vars(function)["apply"]
     function.apply = classmethod(_plain_apply)  # type: ignore[method-assign, assignment]
@@ -33,7 +33,7 @@ def bypass_functions() -> Iterator[None]:
 def own_gradients(
     trial: Trial, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]
 ) -> dict[Slot, torch.Tensor | None] | None:
-    """Gradients through the forward's operators; None where they do not run under autograd."""
+    """Gradients of the forward's operators by autograd; None if the operators do not run under autograd."""
     with bypass_functions():
         try:
             return trial.gradients(tensors, cotangents)
@@ -42,7 +42,7 @@ def own_gradients(
 
 
 def _plain_apply(function: Any, *args: Any) -> Any:
-    """The forward as plain code, in the place of `apply`."""
+    """Runs the forward as plain code; replaces `apply`."""
     result, context = _call_plainly(function, args)
     if isinstance(result, tuple):
         return tuple(_as_output(value, args, context) for value in result)
@@ -55,7 +55,7 @@ def _call_plainly(function: Any, args: tuple[Any, ...]) -> tuple[Any, _Context]:
 
 
 class _Bypass(Hooks):
-    """For an `apply` that was bound before: the backward is autograd of the forward's operators on copies."""
+    """For an `apply` that was bound before the patch: the backward is autograd of the forward's operators on copies."""
 
     def forward(self, call: FunctionCall, run: Callable[[], Any]) -> Any:
         if is_own(call.function):
@@ -71,12 +71,12 @@ class _Bypass(Hooks):
         call.context.mark_dirty(*(written[id(tensor)] for tensor in context.dirty))
         dirty = {id(tensor) for tensor in context.dirty}
 
-        def outward(value: Any) -> Any:
+        def detach_result(value: Any) -> Any:
             if id(value) in dirty:
                 return written[id(value)]
             return value.detach() if isinstance(value, torch.Tensor) else value
 
-        return tuple(map(outward, result)) if isinstance(result, tuple) else outward(result)
+        return tuple(map(detach_result, result)) if isinstance(result, tuple) else detach_result(result)
 
     def setup(self, call: FunctionCall, run: Callable[[], None]) -> None:
         if is_own(call.function):
@@ -93,10 +93,10 @@ class _Bypass(Hooks):
             if isinstance(result, torch.Tensor) and result.requires_grad and cotangent is not None
         ]
         wanted = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
-        outs, given = zip(*pairs, strict=True) if pairs else ((), ())
-        found = iter(torch.autograd.grad(outs, wanted, given, allow_unused=True, retain_graph=True) if pairs else ())
+        outs, seeds = zip(*pairs, strict=True) if pairs else ((), ())
+        grads = iter(torch.autograd.grad(outs, wanted, seeds, allow_unused=True, retain_graph=True) if pairs else ())
         return tuple(
-            next(found, None) if isinstance(leaf, torch.Tensor) and leaf.requires_grad else None for leaf in leaves
+            next(grads, None) if isinstance(leaf, torch.Tensor) and leaf.requires_grad else None for leaf in leaves
         )
 
 
@@ -105,7 +105,7 @@ def _leaf(value: Any) -> Any:
 
 
 def _as_output(value: Any, args: tuple[Any, ...], context: _Context) -> Any:
-    """An output that is an input is a view of it, as autograd makes it."""
+    """An output that is an input becomes a view of it, as in autograd."""
     if any(value is other for other in context.not_differentiable):
         return value.detach()
     if isinstance(value, torch.Tensor) and any(value is argument for argument in args):
@@ -114,7 +114,7 @@ def _as_output(value: Any, args: tuple[Any, ...], context: _Context) -> Any:
 
 
 class _Context:
-    """What a forward does with its ctx, kept and otherwise without effect."""
+    """A ctx that records the calls of a forward and has no other effect."""
 
     def __init__(self, args: tuple[Any, ...]) -> None:
         self.needs_input_grad = tuple(isinstance(value, torch.Tensor) and value.requires_grad for value in args)
@@ -130,12 +130,12 @@ class _Context:
         """Not needed for a gradient in reverse mode."""
 
     def mark_dirty(self, *tensors: Any) -> None:
-        """Autograd sees the writes by itself."""
+        """Stores the tensors; autograd records the writes itself."""
         self.dirty = tensors
 
     def mark_non_differentiable(self, *tensors: Any) -> None:
-        """Those outputs carry no gradient."""
+        """Marks outputs without a gradient."""
         self.not_differentiable = tensors
 
     def set_materialize_grads(self, value: bool) -> None:
-        """Only a backward would notice."""
+        """No effect; only a custom backward depends on it."""

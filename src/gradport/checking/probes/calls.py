@@ -1,4 +1,4 @@
-"""Calls of the subject as a user makes them: tensors in the layout they have, gradients asked of chosen arguments."""
+"""Calls the subject as a user does: tensors in a given memory layout, gradients of chosen arguments."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gradport.eager.joint import Slot
 from gradport.errors import Error
 from gradport.subject.ports import Role
 
-__all__ = ["ForwardCall", "Layout", "call", "cotangents_for", "gradients", "is_own", "runs"]
+__all__ = ["ForwardCall", "Layout", "call", "cotangents_for", "gradients", "is_own", "try_call"]
 
 Layout = Callable[[torch.Tensor], torch.Tensor]
-"""From a tensor to one of the same values in other memory."""
+"""A function from a tensor to a tensor of the same values in another memory layout."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +24,9 @@ class ForwardCall:
     """One forward call with its graph.
 
     Attributes:
-        outputs: the differentiable outputs by name; the loss alone where there is one.
-        leaves: what gradients can be asked of.
-        given: what the subject was given: for the leaves non-leaves, so that it may write into them.
+        outputs: the differentiable outputs by name; only the loss if there is one.
+        leaves: the tensors whose gradients can be computed.
+        given: the tensors passed to the subject: non-leaves instead of leaves, so that it may write into them.
     """
 
     outputs: dict[str, torch.Tensor]
@@ -35,7 +35,7 @@ class ForwardCall:
 
 
 class _Relay(torch.autograd.Function):
-    """Passes a leaf on in another layout, and its gradient back."""
+    """Copies a leaf into another memory layout; the gradient passes through."""
 
     @staticmethod
     def forward(ctx: Any, leaf: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -47,7 +47,7 @@ class _Relay(torch.autograd.Function):
 
 
 def is_own(function: type) -> bool:
-    """Whether a Function is one of ours, put into the call, and not the subject's."""
+    """Whether a Function belongs to gradport and not to the subject."""
     return function is _Relay
 
 
@@ -61,10 +61,10 @@ def call(
     """Calls the forward under autograd.
 
     Args:
-        trial: whose subject is called.
+        trial: the Trial of the subject.
         tensors: values for its slots.
-        layout: how the examined arguments lie in memory.
-        requires: the arguments that require a gradient; None: all that are examined.
+        layout: the memory layout of the checked arguments.
+        requires: the arguments that require a gradient; None: all checked arguments.
 
     Raises:
         TargetError: the subject rejects these inputs.
@@ -78,7 +78,7 @@ def call(
             given[slot] = leaves[slot] if slot.role == Role.PARAMETER else _Relay.apply(leaves[slot], layout)
         else:
             given[slot] = layout(tensor.detach()) if slot in trial.joint.wanted else tensor.detach().clone()
-    outputs, loss = trial.guarded(tensors, lambda: trial.joint.forward(given))
+    outputs, loss = trial.run_guarded(tensors, lambda: trial.joint.forward(given))
     if loss is not None:
         outputs = {LOSS: loss}
     floating = {n: v for n, v in outputs.items() if v.requires_grad and v.is_floating_point()}
@@ -86,7 +86,7 @@ def call(
 
 
 def cotangents_for(outputs: Mapping[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
-    """Standard-normal cotangents of these outputs."""
+    """Standard-normal cotangents for these outputs."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.dtype)
@@ -96,7 +96,7 @@ def cotangents_for(outputs: Mapping[str, torch.Tensor], seed: int) -> dict[str, 
 
 def gradients(
     trial: Trial,
-    made: ForwardCall,
+    forward_call: ForwardCall,
     cotangents: Mapping[str, torch.Tensor],
     *,
     create_graph: bool = False,
@@ -107,26 +107,28 @@ def gradients(
     Raises:
         TargetError: the backward fails.
     """
-    asked = {name: value for name, value in made.outputs.items() if name in cotangents}
+    outputs = {name: value for name, value in forward_call.outputs.items() if name in cotangents}
 
     def run() -> Any:
         return torch.autograd.grad(
-            list(asked.values()),
-            list(made.leaves.values()),
-            [cotangents[name] for name in asked],
+            list(outputs.values()),
+            list(forward_call.leaves.values()),
+            [cotangents[name] for name in outputs],
             allow_unused=True,
             create_graph=create_graph,
             retain_graph=retain_graph,
         )
 
-    if not asked:
-        return dict.fromkeys(made.leaves)
-    found = trial.guarded(made.leaves, lambda: trial.joint.with_state(made.given, run), "fails in its backward")
-    return dict(zip(made.leaves, found, strict=True))
+    if not outputs:
+        return dict.fromkeys(forward_call.leaves)
+    grads = trial.run_guarded(
+        forward_call.leaves, lambda: trial.joint.with_state(forward_call.given, run), "fails in its backward"
+    )
+    return dict(zip(forward_call.leaves, grads, strict=True))
 
 
-def runs(body: Callable[[], Any]) -> Any:
-    """What `body` gives, or None where the subject's code raises."""
+def try_call(body: Callable[[], Any]) -> Any:
+    """The result of `body`, or None if the subject's code raises."""
     try:
         return body()
     except Error:

@@ -1,7 +1,7 @@
-"""Directions: the gradient of a whole argument held against one difference, along a random direction through it.
+"""Directions: compares the gradient of a whole argument with one finite difference along a random direction.
 
-Where an argument is large, its Jacobian is out of reach element by element; <gradient, u> against the slope of
-<cotangent, f(x + t u)> sees every element at once. Source: the random projection of `torch.autograd.gradcheck`'s fast
+Checking a large argument element by element is too slow. Comparing <gradient, u> with the slope of
+<cotangent, f(x + t u)> covers all elements at once. Source: the random projection of `torch.autograd.gradcheck`'s fast
 mode, https://docs.pytorch.org/docs/stable/notes/gradcheck.html.
 """
 
@@ -16,13 +16,13 @@ from gradport.checking.probes.trial import Trial
 from gradport.eager.joint import Slot
 from gradport.errors import TargetError
 
-__all__ = ["Along", "along"]
+__all__ = ["Along", "measure_along"]
 
 _FAR = 1e-5
-"""Relative to the gradient's norm: forwards that iterate to 1e-8 are right to 1e-6 or so."""
+"""Relative to the gradient's norm: iterative forwards that converge to 1e-8 are correct to about 1e-6."""
 
 _NOISE = 1e-8
-"""Relative to the outputs: what such forwards are off by."""
+"""Relative to the outputs: the error of iterative forwards."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Along:
         got: <gradient, u>.
         slope: of <cotangent, f(x + t u)> at t = 0.
         norm: of the gradient.
-        height: of <|cotangent|, |f(x)|>, which bounds what a forward that iterates leaves undecided.
+        height: <|cotangent|, |f(x)|>, which bounds the error of an iterative forward.
     """
 
     slot: Slot
@@ -45,7 +45,7 @@ class Along:
 
     @property
     def departs(self) -> bool:
-        """Whether the gradient is not the derivative; where the forward is not smooth, nothing is said."""
+        """Whether the gradient is not the derivative; False if the forward is not smooth here."""
         if self.slope.nature != "smooth":
             return False
         largest = max(abs(self.got), abs(self.slope.value), self.norm)
@@ -53,8 +53,8 @@ class Along:
         return not abs(self.got - self.slope.value) <= slack
 
 
-def along(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> list[Along]:
-    """Every wanted argument along a direction of its own, at these inputs.
+def measure_along(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> list[Along]:
+    """Measures every wanted argument along its own random direction, at these inputs.
 
     Raises:
         TargetError: the subject rejects them, or its backward fails.
@@ -70,13 +70,13 @@ def along(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> list[Along]:
     weights = torch.cat([cotangents.get(n, torch.ones_like(v)).reshape(-1).double() for n, v in start.items()])
     unit = max(torch.finfo(value.dtype).eps for value in start.values())
     return [
-        _along(trial, tensors, slot, gradients[slot], start, weights, unit, generator)
+        _measure_slot(trial, tensors, slot, gradients[slot], start, weights, unit, generator)
         for slot in trial.joint.wanted
         if tensors[slot].numel()
     ]
 
 
-def _along(
+def _measure_slot(
     trial: Trial,
     tensors: dict[Slot, torch.Tensor],
     slot: Slot,

@@ -1,4 +1,4 @@
-"""What a backward is meant to be, as the user declared it, and whether what was found is that."""
+"""The user's declaration of a backward (`expect=`), and whether the measured gradient matches it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SCALED = re.compile(r"^scaled by (?P<k>[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)$"
 
 @dataclasses.dataclass(frozen=True)
 class Expectation:
-    """One argument's declaration.
+    """The declaration for one argument.
 
     Attributes:
         kind: derivative, straight-through, surrogate, clipped or scaled; None: undeclared.
         factor: of scaled.
-        alone: whether it was declared for this argument alone, not for all.
+        alone: whether it was declared only for this argument, not for all.
     """
 
     kind: str | None
@@ -40,7 +40,7 @@ def expectations(joint: Joint, expect: Any) -> dict[str, Expectation]:
     """The declaration of every wanted argument.
 
     Raises:
-        SpecError: a declaration that does not parse, or that names what is no argument.
+        SpecError: a declaration does not parse, or names something that is not a wanted argument.
     """
     names = [slot.name for slot in joint.wanted]
     if expect is None or callable(expect):
@@ -49,14 +49,15 @@ def expectations(joint: Joint, expect: Any) -> dict[str, Expectation]:
         return {name: _parse(expect, alone=False) for name in names}
     for name in expect:
         if name not in names:
-            raise SpecError(f"expect names {name!r}, which is none of {', '.join(names)}.")
+            raise SpecError(f"expect names {name!r}, which is not one of {', '.join(names)}.")
     return {name: _parse(expect[name], alone=True) if name in expect else Expectation(None) for name in names}
 
 
 def is_accepted(expectation: Expectation, kind: Kind, calls: Sequence[BackwardCall], constant: bool) -> bool:
-    """Whether what was found is what was declared.
+    """Whether the measured gradient matches the declaration.
 
-    Undeclared, the derivative holds; straight-through and surrogate hold only where the forward is piecewise constant.
+    Without a declaration the derivative is accepted; straight-through and surrogate gradients are accepted only if the
+    forward is piecewise constant.
     """
     if expectation.kind is None:
         return kind.name == "derivative" or (constant and kind.name in ("straight-through", "surrogate"))
@@ -70,8 +71,8 @@ def is_accepted(expectation: Expectation, kind: Kind, calls: Sequence[BackwardCa
 
 
 def _has_factor(kind: Kind, factor: float | None) -> bool:
-    found = 1.0 if kind.name == "derivative" else kind.factor
-    return found is not None and factor is not None and abs(found - factor) <= 1e-5 * max(abs(factor), 1e-5)
+    measured = 1.0 if kind.name == "derivative" else kind.factor
+    return measured is not None and factor is not None and abs(measured - factor) <= 1e-5 * max(abs(factor), 1e-5)
 
 
 def _parse(text: Any, *, alone: bool) -> Expectation:
@@ -80,6 +81,7 @@ def _parse(text: Any, *, alone: bool) -> Expectation:
     match = _SCALED.match(text) if isinstance(text, str) else None
     if match is None:
         raise SpecError(
-            f"expect={text!r} is none of {', '.join(_NAMES)}, 'scaled by K', a callable, or a mapping of arguments."
+            f"expect={text!r} is not valid: use {', '.join(_NAMES)}, 'scaled by K', a callable, or a mapping of "
+            "arguments."
         )
     return Expectation("scaled", float(match["k"]), alone)

@@ -1,4 +1,4 @@
-"""Findings about a Trial, made in one place so that all look alike."""
+"""Makes Findings about a Trial in one place, so that all have the same form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def judge(
     unit: str = "",
     input: str | None = None,
 ) -> Finding:
-    """Something that holds or fails."""
+    """A Finding that is ok or failed."""
     return Finding(
         key=f"{rule}/{about}" if about else rule,
         rule=rule,
@@ -36,20 +36,20 @@ def judge(
 
 
 def note(trial: Trial, rule: str, about: str, message: str, *, kind: str = "", figure: float | None = None) -> Finding:
-    """Something that is worth knowing and wrong in no way."""
+    """A Finding for information, not a mistake."""
     return Finding(
         f"{rule}/{about}", rule, Outcome.OK, kind, Severity.INFO, figure, where=trial.where(), message=message
     )
 
 
 def warn(trial: Trial, rule: str, about: str, message: str, *, kind: str, figure: float | None = None) -> Finding:
-    """Something that goes wrong elsewhere, and is no mistake of the author's."""
+    """A warning: something fails elsewhere, and it is not the author's mistake."""
     return Finding(
         f"{rule}/{about}", rule, Outcome.OK, kind, Severity.WARNING, figure, where=trial.where(), message=message
     )
 
 
 def skip(trial: Trial, rule: str, about: str, reason: str) -> Finding:
-    """Something that was not looked at, and why."""
+    """A skipped Finding with its reason."""
     key = f"{rule}/{about}" if about else rule
     return Finding(key, rule, Outcome.SKIPPED, where=trial.where(), message=f"Skipped: {reason}.")

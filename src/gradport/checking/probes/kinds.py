@@ -1,4 +1,4 @@
-"""What a backward is: the derivative, a multiple of it, the derivative limited, the cotangent itself, or another."""
+"""Classifies a gradient: the derivative, a multiple of it, clipped, straight-through, a surrogate or wrong."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["Kind", "classify", "is_straight_through"]
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What was found.
+    """The kind of a gradient.
 
     Attributes:
         name: derivative, straight-through, scaled by <k>, clipped, surrogate or wrong.
-        expect: what to declare so that it is accepted.
-        worst: the element that departs most from the derivative, or None.
-        figure: by how much, relative to the largest derivative or gradient seen.
+        expect: the `expect=` that accepts it.
+        worst: the element that differs most from the derivative, or None.
+        figure: its distance, relative to the larger of derivative and gradient.
         factor: k of "scaled by k".
-        masked: of a straight-through gradient that is zero outside an interval, the values seen furthest inside it.
+        masked: if a straight-through gradient is zero outside an interval, the smallest and largest value inside it.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Kind:
 
 
 def classify(calls: Sequence[BackwardCall], constant: bool) -> Kind:
-    """Names what the backward gives for one argument.
+    """Classifies the gradient of one argument.
 
     Args:
-        calls: the backward's calls, with samples.
+        calls: calls of the backward, with samples.
         constant: whether the forward is piecewise constant in this argument.
     """
     samples = [sample for call in calls for sample in call.samples]
@@ -56,32 +56,32 @@ def classify(calls: Sequence[BackwardCall], constant: bool) -> Kind:
 
 
 def is_straight_through(samples: Sequence[Sample]) -> bool:
-    """The cotangent of one output everywhere, or zero outside an interval of the argument."""
+    """Whether the gradient is the cotangent of one output everywhere, or zero outside an interval of the argument."""
     outputs = set(samples[0].cotangents) if samples else set()
     return any(_passes(samples, output) for output in outputs)
 
 
 def _interval(samples: Sequence[Sample]) -> tuple[float, float] | None:
-    """The smallest and the largest value where the cotangent is passed on; None where it is everywhere."""
+    """The smallest and the largest value where the gradient is the cotangent; None if it is so everywhere."""
     for output in samples[0].cotangents:
-        found = _split_values(samples, output)
-        if found is not None and found[0]:
-            inside, outside = found
+        split = _split_values(samples, output)
+        if split is not None and split[0]:
+            inside, outside = split
             return (min(inside), max(inside)) if outside else None
     return None
 
 
 def _passes(samples: Sequence[Sample], output: str) -> bool:
-    found = _split_values(samples, output)
-    if found is None:
+    split = _split_values(samples, output)
+    if split is None:
         return False
-    inside, outside = found
+    inside, outside = split
     return bool(inside) and not any(min(inside) < x < max(inside) for x in outside)
 
 
 def _split_values(samples: Sequence[Sample], output: str) -> tuple[list[float], list[float]] | None:
-    """The values at which the cotangent of an output is passed on, and at which the gradient is zero; None where it is
-    anything else."""
+    """The values where the gradient is the cotangent of an output, and those where it is zero; None if any sample is
+    neither."""
     inside, outside = [], []
     for sample in samples:
         cotangent = sample.cotangents[output]
@@ -97,7 +97,7 @@ def _split_values(samples: Sequence[Sample], output: str) -> tuple[list[float], 
 
 
 def _worst(samples: Sequence[Sample]) -> tuple[Sample | None, float]:
-    """The worst element and its distance, over the largest magnitude in its own size of cotangent."""
+    """The sample that differs most from the derivative, and its relative distance."""
     if not samples:
         return None, 0.0
     largest = max(max(abs(s.got), abs(s.want)) for s in samples)
@@ -111,7 +111,7 @@ def _worst(samples: Sequence[Sample]) -> tuple[Sample | None, float]:
 
 
 def _factor(samples: Sequence[Sample]) -> float | None:
-    """k where every gradient is k times the derivative, for one k that is neither 0 nor 1."""
+    """k if every gradient is k times the derivative, for a k that is not 0; else None."""
     smooth = [s for s in samples if s.left == s.right and abs(s.left) > 1e3 * s.error]
     if not smooth:
         return None
@@ -148,7 +148,7 @@ def _is_clipped_by_value(samples: Sequence[Sample]) -> bool:
 
 
 def _is_clipped_by_norm(calls: Sequence[BackwardCall]) -> bool:
-    """Each gradient is the derivative shrunk, and all that were shrunk have one norm."""
+    """Whether each gradient is the derivative or a shrunk derivative, and all shrunk gradients have the same norm."""
     norms = []
     for call in calls:
         factor = _factor(call.samples)

@@ -1,6 +1,6 @@
-"""Complex tensors as pairs of real ones, so that every rule holds for them too.
+"""Writes complex tensors as pairs of real tensors, so that every rule covers them.
 
-The gradient of a complex argument is that of its real and imaginary part, as torch gives it. Source:
+The gradient of a complex argument is the gradient of its real and imaginary part, as in torch. Source:
 https://docs.pytorch.org/docs/stable/notes/autograd.html#autograd-for-complex-numbers.
 """
 
@@ -16,37 +16,37 @@ from gradport.subject.leaves import leaves, replace_leaves
 from gradport.subject.signature import signature_of
 from gradport.subject.subject import Subject
 
-__all__ = ["in_real_parts"]
+__all__ = ["split_complex"]
 
 
-def in_real_parts(subject: Subject) -> Subject:
-    """The Subject with a last dimension of two for each complex argument and output; itself where there is none.
+def split_complex(subject: Subject) -> Subject:
+    """The Subject with an extra last dimension of two for each complex argument and output; unchanged without one.
 
-    A module is left as it is: its parameters keep their names.
+    A module is unchanged, so that its parameters keep their names.
     """
     given = {"args": subject.args, "kwargs": subject.kwargs}
-    complex_ones = {path: leaf for path, leaf in leaves(given) if _is_complex(leaf)}
-    if not complex_ones or isinstance(subject.target, torch.nn.Module):
+    complex_leaves = {path: leaf for path, leaf in leaves(given) if _is_complex(leaf)}
+    if not complex_leaves or isinstance(subject.target, torch.nn.Module):
         return subject
-    pairs = {path: _as_pair(leaf) for path, leaf in complex_ones.items()}
+    pairs = {path: _as_pair(leaf) for path, leaf in complex_leaves.items()}
     real = replace_leaves(given, pairs)
     return subject.replace(
-        target=_on_pairs(subject.target, frozenset(complex_ones)),
+        target=_wrap_target(subject.target, frozenset(complex_leaves)),
         args=real["args"],
         kwargs=real["kwargs"],
         name=subject.name,
     )
 
 
-def _on_pairs(target: Any, paths: frozenset[Any]) -> Callable[..., Any]:
+def _wrap_target(target: Any, paths: frozenset[Any]) -> Callable[..., Any]:
     is_function = isinstance(target, type) and issubclass(target, torch.autograd.Function)
     called = target.apply if is_function else target
 
     def on_pairs(*args: Any, **kwargs: Any) -> Any:
         given = {"args": args, "kwargs": kwargs}
         whole = {path: torch.complex(leaf[..., 0], leaf[..., 1]) for path, leaf in leaves(given) if path in paths}
-        placed = replace_leaves(given, whole)
-        result = called(*placed["args"], **placed["kwargs"])
+        arguments = replace_leaves(given, whole)
+        result = called(*arguments["args"], **arguments["kwargs"])
         parts = {path: torch.stack((leaf.real, leaf.imag), -1) for path, leaf in leaves(result) if _is_complex(leaf)}
         return replace_leaves(result, parts)
 

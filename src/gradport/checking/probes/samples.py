@@ -1,7 +1,7 @@
-"""Samples: an argument's gradient beside a reference, element by element, over inputs and cotangents.
+"""Samples: the gradient of an argument and a reference, element by element, over inputs and cotangents.
 
-A vector-Jacobian product is linear in its cotangent, so every backward is asked at three sizes of the same cotangent:
-a gradient that is clipped shows itself there, and nowhere else.
+A vector-Jacobian product is linear in its cotangent. So every backward runs with three sizes of the same cotangent,
+which reveals a clipped gradient.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from gradport.errors import TargetError
 __all__ = ["BackwardCall", "Sample", "by_differences", "by_operators", "change_of", "is_piecewise_constant"]
 
 LARGE = 10_000
-"""Elements above which few are looked at one by one."""
+"""Number of elements above which only a few are checked one by one."""
 
 COTANGENT_SIZES = (1.0, 0.01, 100.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One element.
+    """One element of an argument.
 
     Attributes:
-        index: where it stands in the argument.
-        x: the argument's value there.
-        got: the backward's gradient.
-        left, right: the reference derivative from below and above; equal where the forward is smooth.
-        error: how far off the reference may be.
-        largest: the largest reference of the call.
+        index: its index in the argument.
+        x: its value.
+        got: the gradient from the backward.
+        left, right: the one-sided reference derivatives; equal if the forward is smooth.
+        error: the error of the reference.
+        largest: the largest reference value of the call.
         cotangents: the cotangent at the same place of each output that has the argument's shape, by output.
     """
 
@@ -52,13 +52,13 @@ class Sample:
 
     @property
     def want(self) -> float:
-        """The reference that stands nearest to what was given: at a kink anything between the one-sided slopes."""
+        """The reference nearest to the gradient: at a kink any value between the one-sided slopes is correct."""
         low, high = min(self.left, self.right), max(self.left, self.right)
         return min(max(self.got, low), high)
 
     @property
     def tolerance(self) -> float:
-        """How far the gradient may stand from the reference: forwards that iterate to 1e-8 are right to 1e-6 or so."""
+        """The allowed distance from the reference: iterative forwards that converge to 1e-8 are correct to 1e-6."""
         return 16 * self.error + 1e-6 * max(abs(self.got), abs(self.want)) + 1e-5 * self.largest + 1e-12
 
     @property
@@ -72,11 +72,11 @@ class BackwardCall:
     """One call of the backward.
 
     Attributes:
-        input: which input, 0 being the example.
+        input: number of the input; 0 is the example.
         size: of the cotangent.
         norm: of the whole gradient.
         samples: some of its elements.
-        missing: whether the backward gave None.
+        missing: whether the backward returned None.
     """
 
     input: int
@@ -91,16 +91,16 @@ Reference = Callable[[dict[Slot, torch.Tensor], dict[str, torch.Tensor]], dict[S
 
 
 def by_differences(trial: Trial) -> dict[Slot, list[BackwardCall]]:
-    """Every wanted argument against central differences.
+    """Compares every wanted argument with central differences.
 
     Raises:
         TargetError: the backward fails.
     """
-    return trial.once("differences", lambda: _collect(trial, functools.partial(_differences, trial)))
+    return trial.measure_once("differences", lambda: _collect(trial, functools.partial(_differences, trial)))
 
 
 def by_operators(trial: Trial) -> dict[Slot, list[BackwardCall]] | None:
-    """Every wanted argument against autograd of the forward's own operators; None where that does not run.
+    """Compares every wanted argument with autograd of the forward's own operators; None if they do not run.
 
     Raises:
         TargetError: the backward fails.
@@ -115,7 +115,7 @@ def by_operators(trial: Trial) -> dict[Slot, list[BackwardCall]] | None:
 
 
 def is_piecewise_constant(calls: Mapping[Slot, list[BackwardCall]], slot: Slot) -> bool:
-    """Whether the forward does not move with this argument anywhere that was looked at."""
+    """Whether the forward is constant in this argument around every sample."""
     samples = [sample for call in calls[slot] for sample in call.samples]
     return bool(samples) and all(max(abs(s.left), abs(s.right)) <= 16 * s.error + 1e-12 for s in samples)
 
@@ -128,7 +128,7 @@ def _collect(trial: Trial, reference: Reference) -> dict[Slot, list[BackwardCall
         except TargetError:
             if number == 0:
                 raise
-            continue  # a fresh input that the subject rejects says nothing
+            continue  # ignore a random input that the subject rejects
         generator = torch.Generator().manual_seed(trial.seed + number)
         drawn = {
             name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.dtype)
@@ -157,18 +157,18 @@ def _call(
     full = torch.zeros_like(x) if gradient is None else gradient
     largest = size * max((abs(s.value) for s in slopes.values() if math.isfinite(s.value)), default=0.0)
     samples = []
-    for flat, found in slopes.items():
-        if found.nature in ("jump", "edge"):
-            continue  # no derivative is right or wrong there
+    for flat, slope_here in slopes.items():
+        if slope_here.nature in ("jump", "edge"):
+            continue  # there is no derivative to compare with
         index = tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), x.shape)) if x.dim() else ()
         samples.append(
             Sample(
                 index=index,
                 x=float(x[index]),
                 got=float(full[index]),
-                left=found.left * size,
-                right=found.right * size,
-                error=found.error * size,
+                left=slope_here.left * size,
+                right=slope_here.right * size,
+                error=slope_here.error * size,
                 largest=largest,
                 cotangents={name: float(value[index]) for name, value in alike.items()},
             )
@@ -180,7 +180,7 @@ def _choose_places(trial: Trial, count: int) -> Iterable[int]:
     if count <= trial.elements:
         return range(count)
     generator = torch.Generator().manual_seed(trial.seed)
-    few = trial.elements if count <= LARGE else max(2, trial.elements // 16)  # a direction sees the others
+    few = trial.elements if count <= LARGE else max(2, trial.elements // 16)  # a random direction covers the others
     return sorted(torch.randperm(count, generator=generator)[:few].tolist())
 
 
@@ -200,15 +200,15 @@ def _differences(
     seeds = [cotangents.get(name, torch.ones_like(value)) for name, value in moved.items()]
     weights = torch.cat([seed.reshape(-1).double() for seed in seeds])
     unit = max(torch.finfo(value.dtype).eps for value in moved.values())
-    found: dict[Slot, Slopes] = {}
+    slopes: dict[Slot, Slopes] = {}
     for slot in trial.joint.wanted:
         x = tensors[slot].detach()
-        found[slot] = {}
+        slopes[slot] = {}
         for flat in _choose_places(trial, x.numel()):
             size = max(abs(float(x.reshape(-1)[flat])), 1.0)
             change = functools.partial(change_of, trial, tensors, slot, flat, moved)
-            found[slot][flat] = slope(change, weights, size, unit)
-    return found
+            slopes[slot][flat] = slope(change, weights, size, unit)
+    return slopes
 
 
 def change_of(
@@ -219,7 +219,7 @@ def change_of(
     start: Mapping[str, torch.Tensor],
     step: float,
 ) -> torch.Tensor:
-    """How the outputs `start` change when one element of an argument moves by a step; nan outside the domain."""
+    """The change of the outputs `start` if one element of an argument moves by a step; nan outside the domain."""
     moved = tensors[slot].detach().clone().contiguous()
     moved.view(-1)[flat] += step
     try:

@@ -1,4 +1,4 @@
-"""Trial: a Subject made ready to be examined in float64, with the inputs that every rule looks at."""
+"""Trial: a Subject in float64 with the inputs that every rule uses."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ LOSS = "loss"
 
 
 _LARGE = 100_000
-"""Elements of an argument above which one input beside the example has to do."""
+"""Number of elements of an argument above which only one random input is used beside the example."""
 
 
 class Trial:
-    """A Subject, its float64 inputs, and calls of it that always see the same random numbers.
+    """A Subject, its float64 inputs, and calls with fixed random numbers.
 
     Args:
-        joint: the Subject with the gradients that are examined.
+        joint: the Subject with the gradients to check.
         seed: of the inputs and of torch's generator before each call.
-        effort: how many inputs and elements are looked at.
-        moved: how many inputs there are beside the example; None: as the effort says.
+        effort: determines how many inputs and elements are checked.
+        moved: number of random inputs beside the example; None: determined by the effort.
     """
 
     def __init__(
@@ -55,24 +55,24 @@ class Trial:
         generator = torch.Generator().manual_seed(seed)
         large = any(tensor.numel() > _LARGE for tensor in joint.examples().values())
         count = effort.count(1, 1 if large else 2, 7) if moved is None else moved
-        drawn = [self._drawn(generator) for _ in range(count)]
+        drawn = [self._draw_inputs(generator) for _ in range(count)]
         self.inputs = [cast(copies(joint.examples()), torch.float64), *drawn]
         self.generator = generator
 
     def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Trial:
-        """The same subject with these arguments and targets as its one input.
+        """A Trial of the same subject with these arguments and targets as its only input.
 
         Raises:
             TargetError: the subject rejects them.
         """
-        made = Trial(self.joint.at(tensors), seed=self.seed, moved=0)
-        made.elements = 12
-        made.seeded_outputs(made.inputs[0])
-        return made
+        trial = Trial(self.joint.at(tensors), seed=self.seed, moved=0)
+        trial.elements = 12
+        trial.seeded_outputs(trial.inputs[0])
+        return trial
 
-    def _drawn(self, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
-        """Moved arguments, targets, parameters and buffers in float64; values that the example shows, and the
-        parameters as they are, where the subject rejects those."""
+    def _draw_inputs(self, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
+        """Random arguments, targets, parameters and buffers in float64. If the subject rejects them: values within
+        the range of the example, and unchanged parameters."""
         moved = (
             draw_inputs(self.joint, {}, {}, generator) | move_state(self.joint, generator) | self._declared_numbers()
         )
@@ -85,7 +85,8 @@ class Trial:
         return wide
 
     def _declared_numbers(self) -> dict[Slot, torch.Tensor]:
-        """Lone numbers without a wanted gradient, where one is declared: such a number may be the factor of a scale."""
+        """Tensors of one element without a wanted gradient, if `expect` is set: such a number may be the declared
+        scale, so it keeps its value."""
         if self.joint.subject.expect is None:
             return {}
         examples = self.joint.examples()
@@ -96,15 +97,15 @@ class Trial:
         """Whether the thorough profile was asked for."""
         return self.effort.profile is Profile.THOROUGH
 
-    def once(self, name: str, measure: Callable[[], T]) -> T:
-        """What `measure` gives, measured once for all rules that ask for it."""
+    def measure_once(self, name: str, measure: Callable[[], T]) -> T:
+        """The result of `measure`, computed once and shared by all rules."""
         if name not in self._known:
             self._known[name] = measure()
         known: T = self._known[name]
         return known
 
     def outputs(self, tensors: Mapping[Slot, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The differentiable results of the forward alone: the loss where there is one, else the outputs.
+        """The differentiable results of the forward only: the loss if there is one, else the outputs.
 
         Raises:
             TargetError: the subject rejects these inputs.
@@ -112,7 +113,7 @@ class Trial:
         return self.results_of(self._call(self._forward, tensors, {}))
 
     def results_of(self, results: CallResults) -> dict[str, torch.Tensor]:
-        """The loss where there is one, else the floating-point outputs."""
+        """The loss if there is one, else the floating-point outputs."""
         if results.loss is not None:
             return {LOSS: results.loss.detach()}
         return {name: value.detach() for name, value in results.outputs.items() if value.is_floating_point()}
@@ -120,7 +121,7 @@ class Trial:
     def gradients(
         self, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor]
     ) -> dict[Slot, torch.Tensor | None]:
-        """What the author's backward gives.
+        """The gradients from the author's backward.
 
         Raises:
             TargetError: the subject rejects these inputs, or its backward fails.
@@ -142,13 +143,13 @@ class Trial:
         self._seeded_call(self.joint, tensors, zeros)
         return seen
 
-    def guarded(
+    def run_guarded(
         self, tensors: Mapping[Slot, torch.Tensor], body: Callable[[], T], what: str = "rejects its inputs"
     ) -> T:
-        """Runs the subject's code, with the same random numbers every time; `what` says what it does when it raises.
+        """Runs the subject's code with fixed random numbers; `what` describes the failure if it raises.
 
         Raises:
-            TargetError: it raised; the message carries its reason and its line.
+            TargetError: the code raised; the message has the reason and the line.
         """
         with seed_generators(self.seed):
             try:
@@ -167,16 +168,16 @@ class Trial:
             first, second = (self._results_with_seed(seed) for seed in (self.seed, self.seed + 1))
             return any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(first, second, strict=True))
 
-        return self.once("is random", measure)
+        return self.measure_once("is random", measure)
 
     def _results_with_seed(self, seed: int) -> list[torch.Tensor]:
         with seed_generators(seed):
             results = run_eager(self.joint, self.inputs[0], ones)
-        found = [*self.results_of(results).values(), *results.gradients.values()]
-        return [tensor.detach() for tensor in found if tensor is not None]
+        tensors = [*self.results_of(results).values(), *results.gradients.values()]
+        return [tensor.detach() for tensor in tensors if tensor is not None]
 
     def where(self) -> str | None:
-        """The line that a Finding about the backward is about."""
+        """The source line of the backward."""
         return place_of_gradient(self.joint.subject.target)
 
     def _call(

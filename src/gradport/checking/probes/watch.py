@@ -1,4 +1,4 @@
-"""Watches the custom Functions of one call: what each was given, gave, saved and kept, and whether anything changed."""
+"""Records the custom Functions of one call: arguments, results, saved tensors, and changes in place."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Watched:
     """One call of one custom Function, forward and backward.
 
     Attributes:
-        name: the Function's.
+        name: the name of the Function.
         args, results: of the forward.
         changed_inputs: positions of tensor arguments whose values the forward changed without `mark_dirty`.
         views: positions of results that share memory with an argument and are not that argument.
-        kept: tensors that stand on ctx outside `save_for_backward`, by attribute.
-        saved: what `save_for_backward` was given.
+        kept: tensors stored on ctx without `save_for_backward`, by attribute.
+        saved: the arguments of `save_for_backward`.
         cotangents: of the backward.
-        gradients: what the backward returned.
+        gradients: the values that the backward returned.
         changed_cotangents: positions of cotangents that the backward changed.
         changed_saved: positions of saved tensors that the backward changed.
         changed_kept: names of kept tensors that the backward changed.
@@ -50,16 +50,16 @@ class Watched:
 
 
 def watch_call(trial: Trial, tensors: Mapping[Slot, torch.Tensor]) -> tuple[ForwardCall, list[Watched]]:
-    """Runs forward and backward once; gives the call and every custom Function that it passed through, in order.
+    """Runs forward and backward once; returns the call and its custom Functions in order.
 
     Raises:
         TargetError: the subject's code raised.
     """
     watcher = _Watcher()
     with function_calls(watcher):
-        made = call(trial, tensors)
-        gradients(trial, made, cotangents_for(made.outputs, trial.seed), retain_graph=True)
-    return made, watcher.log
+        forward_call = call(trial, tensors)
+        gradients(trial, forward_call, cotangents_for(forward_call.outputs, trial.seed), retain_graph=True)
+    return forward_call, watcher.log
 
 
 class _Watcher(Hooks):
@@ -104,7 +104,7 @@ class _Watcher(Hooks):
 
 
 def _note_marks(one: Watched, call: FunctionCall) -> None:
-    """What was marked dirty may change, and is an argument, not a view of one."""
+    """Removes arguments that were marked dirty: they may change, and a result that is one of them is not a view."""
     dirty = {id(tensor) for tensor in tensors_marked_dirty(call.context)}
     one.changed_inputs = tuple(at for at in one.changed_inputs if id(one.args[at]) not in dirty)
     one.views = tuple(
@@ -113,15 +113,15 @@ def _note_marks(one: Watched, call: FunctionCall) -> None:
 
 
 def _tensors_on_ctx(context: Any) -> dict[str, torch.Tensor]:
-    """Tensors among the attributes that a forward put on its ctx."""
-    found: dict[str, torch.Tensor] = {}
+    """The tensors that a forward stored in attributes of its ctx."""
+    tensors: dict[str, torch.Tensor] = {}
     for name, value in vars(context).items():
         if name.startswith("_") or name in ("saved_tensors", "to_save"):
             continue
         for path, leaf in leaves(value):
             if isinstance(leaf, torch.Tensor):
-                found[".".join(["ctx", name, *map(str, path)])] = leaf
-    return found
+                tensors[".".join(["ctx", name, *map(str, path)])] = leaf
+    return tensors
 
 
 def _copy(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Aliasing and mutation: nothing may be changed behind autograd's back.
+"""Aliasing and mutation: forward and backward must not change tensors without autograd's knowledge.
 
 Source: https://docs.pytorch.org/docs/stable/notes/extending.html (mark_dirty; never modify a cotangent in place)
 """
@@ -16,16 +16,16 @@ from gradport.evidence.evidence import Finding
 __all__ = ["aliasing"]
 
 
-@rule(Topic.CONTRACT, "aliasing", "Does forward or backward change what is not its own?", alongside=True)
+@rule(Topic.CONTRACT, "aliasing", "Does forward or backward change a tensor that it does not own?", alongside=True)
 def aliasing(trial: Trial) -> Iterator[Finding]:
-    """One Finding for each kind of change of each Function."""
+    """Yields one Finding for each kind of change of each Function."""
     _, log = watch_call(trial, trial.inputs[0])
     for one in log:
         problems = list(_problems(one))
         for about, message in problems:
             yield judge(trial, "aliasing", f"{one.name} {about}", False, message, kind=about)
         if not problems:
-            yield judge(trial, "aliasing", one.name, True, f"{one.name} changes nothing that is not its own.")
+            yield judge(trial, "aliasing", one.name, True, f"{one.name} does not change tensors of others.")
         for at in one.views:
             message = f"Output {at} of {one.name} shares memory with an argument: a write into one shows in the other."
             yield note(trial, "aliasing", f"{one.name} view", message, kind="view")
@@ -35,13 +35,13 @@ def _problems(one: Watched) -> Iterator[tuple[str, str]]:
     for at in one.changed_inputs:
         yield (
             "input",
-            f"The forward of {one.name} changes argument {at} in place without ctx.mark_dirty: whoever else reads it "
-            "computes with other numbers than its own; clone it first, or mark it dirty and return it.",
+            f"The forward of {one.name} changes argument {at} in place without ctx.mark_dirty: other code that reads "
+            "it gets wrong values; clone it first, or mark it dirty and return it.",
         )
     for at in one.changed_cotangents:
         yield (
             "cotangent",
-            f"The backward of {one.name} changes cotangent {at} in place: autograd may hand the same tensor to another "
+            f"The backward of {one.name} changes cotangent {at} in place: autograd may pass the same tensor to another "
             "branch, whose gradient is then wrong; clone it first.",
         )
     for at in one.changed_saved:

@@ -1,4 +1,4 @@
-"""What the backward is: beside central differences, and beside autograd of the forward's own operators."""
+"""Compares the backward with central differences, and with autograd of the forward's own operators."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gradport.checking.probes.directions import along
+from gradport.checking.probes.directions import measure_along
 from gradport.checking.probes.expectation import Expectation, expectations, is_accepted
 from gradport.checking.probes.judging import judge
 from gradport.checking.probes.kinds import Kind, classify
@@ -29,42 +29,40 @@ __all__ = ["backward_against_differences", "backward_against_operators"]
     Topic.GRADIENT, "differences", "Is the backward the derivative of the forward, by central differences in float64?"
 )
 def backward_against_differences(trial: Trial) -> Iterator[Finding]:
-    """One Finding for each argument."""
+    """Yields one Finding for each argument."""
     calls = by_differences(trial)
     if callable(trial.joint.subject.expect):
         yield from _against_callable(trial, calls, trial.joint.subject.expect)
     else:
         yield from _judge("differences", "differences give", trial, calls, calls)
-        yield from _whole(trial, calls)
+        yield from _judge_direction(trial, calls)
 
 
-@rule(Topic.GRADIENT, "operators", "Is the backward what autograd gives for the forward's own operators?")
+@rule(Topic.GRADIENT, "operators", "Is the backward equal to autograd of the forward's own operators?")
 def backward_against_operators(trial: Trial) -> Iterator[Finding]:
-    """One Finding for each argument; skipped where the forward's operators are not differentiable."""
+    """Yields one Finding for each argument; skipped if the forward's operators are not differentiable."""
     if callable(trial.joint.subject.expect):
-        yield _report_skipped(
-            trial, "the backward was declared by a callable, which the rule 'differences' holds it to"
-        )
+        yield _report_skipped(trial, "the backward is declared by a callable; the rule 'differences' compares them")
         return
     own = by_operators(trial)
     if own is None:
         yield _report_skipped(trial, "the forward's own operators do not run under autograd")
         return
     differences = by_differences(trial)
-    sound = {slot: calls for slot, calls in own.items() if _are_the_derivative(calls, differences[slot])}
+    sound = {slot: calls for slot, calls in own.items() if _is_derivative(calls, differences[slot])}
     for slot in own:
         if slot not in sound:
             yield _report_skipped(trial, "the forward detaches, rounds or writes past autograd", slot)
     yield from _judge("operators", "the forward's own operators give", trial, sound, differences)
 
 
-def _whole(trial: Trial, calls: Mapping[Slot, list[BackwardCall]]) -> Iterator[Finding]:
-    """Arguments of which only some elements were looked at, along a random direction through all of them."""
+def _judge_direction(trial: Trial, calls: Mapping[Slot, list[BackwardCall]]) -> Iterator[Finding]:
+    """Checks large arguments, of which only some elements were checked, along a random direction."""
     large = [slot for slot in calls if trial.inputs[0][slot].numel() > trial.elements]
     derivative = [slot for slot in large if all(s.agrees for call in calls[slot] for s in call.samples)]
     if not derivative or trial.is_random:
         return
-    for one in along(trial, trial.inputs[0]):
+    for one in measure_along(trial, trial.inputs[0]):
         if one.slot not in derivative or one.slope.nature != "smooth":
             continue
         gap = abs(one.got - one.slope.value) / max(abs(one.got), abs(one.slope.value), one.norm, 1e-300)
@@ -73,7 +71,7 @@ def _whole(trial: Trial, calls: Mapping[Slot, list[BackwardCall]]) -> Iterator[F
             f"the backward gives {one.got:.6g}, differences give {one.slope.value:.6g}"
         )
         if one.departs:
-            message += "; the elements that were looked at one by one are right, so others are wrong"
+            message += "; the elements that were checked one by one are correct, so others are wrong"
         yield judge(
             trial,
             "differences",
@@ -94,31 +92,31 @@ def _judge(
     differences: Mapping[Slot, list[BackwardCall]],
 ) -> Iterator[Finding]:
     declared = expectations(trial.joint, trial.joint.subject.expect)
-    seen = {slot: list(found) for slot, found in calls.items() if any(call.samples for call in found)}
+    seen = {slot: list(each) for slot, each in calls.items() if any(call.samples for call in each)}
     constant = {slot: is_piecewise_constant(differences, slot) for slot in calls}
-    # one gradient has one name, whichever rule looks at it: by the differences, where they saw more of it
-    kinds = {slot: _name_kind(found, differences[slot], constant[slot]) for slot, found in seen.items()}
+    # both rules use the same name for one gradient: the name from the differences, if they have samples
+    kinds = {slot: _name_kind(each, differences[slot], constant[slot]) for slot, each in seen.items()}
     match = {slot: is_accepted(declared[slot.name], kinds[slot], seen[slot], constant[slot]) for slot in seen}
     for slot in calls:
         if slot not in seen:
             yield _report_undecided(rule_name, trial, slot)
             continue
         expectation = declared[slot.name]
-        # declared for all arguments at once, it must hold for one of them; the others may be derivatives
-        if match[slot] and kinds[slot].name == "wrong":  # declared as a surrogate, it is one
+        # a declaration for all arguments must match at least one of them; the others may be derivatives
+        if match[slot] and kinds[slot].name == "wrong":  # it was declared as a surrogate
             kinds[slot] = dataclasses.replace(kinds[slot], name="surrogate")
         held = match[slot] or (kinds[slot].name == "derivative" and not expectation.alone and any(match.values()))
         yield _finding(rule_name, source, trial, slot, kinds[slot], seen[slot], held, constant[slot], expectation)
 
 
 def _name_kind(calls: Sequence[BackwardCall], differences: Sequence[BackwardCall], constant: bool) -> Kind:
-    found = classify(calls, constant)
-    if found.name == "derivative" or not any(call.samples for call in differences):
-        return found
+    kind = classify(calls, constant)
+    if kind.name == "derivative" or not any(call.samples for call in differences):
+        return kind
     usual = classify(differences, constant)
-    if usual.name in ("derivative", found.name):
-        return found
-    return dataclasses.replace(found, name=usual.name, expect=usual.expect, factor=usual.factor, masked=usual.masked)
+    if usual.name in ("derivative", kind.name):
+        return kind
+    return dataclasses.replace(kind, name=usual.name, expect=usual.expect, factor=usual.factor, masked=usual.masked)
 
 
 def _finding(
@@ -168,18 +166,18 @@ def _describe(kind: Kind, constant: bool) -> str:
 
 
 def _reach(kind: Kind) -> str:
-    """Where a straight-through gradient passes the cotangent on."""
+    """The interval where a straight-through gradient is the cotangent."""
     if kind.masked is None:
-        return "everywhere that was looked at"
+        return "at all checked elements"
     low, high = kind.masked
     return f"from {low:.6g} to {high:.6g} and zero outside"
 
 
 def _advice(slot: Slot, kind: Kind, expectation: Expectation) -> str:
-    declared = f" It was declared {str(expectation)!r}." if expectation.kind is not None else ""
+    declared = f" It is declared as {str(expectation)!r}." if expectation.kind is not None else ""
     if kind.name == "wrong":
         return declared
-    return f'{declared} If that is meant, declare expect={{"{slot.name}": "{kind.expect}"}}.'
+    return f'{declared} If this is intended, declare expect={{"{slot.name}": "{kind.expect}"}}.'
 
 
 def _place(slot: Slot, sample: Sample) -> str:
@@ -188,8 +186,8 @@ def _place(slot: Slot, sample: Sample) -> str:
     return f"{slot.name}{index} = {sample.x:.6g}{cotangent}"
 
 
-def _are_the_derivative(own: Sequence[BackwardCall], differences: Sequence[BackwardCall]) -> bool:
-    """Whether autograd of the forward's operators agrees with the differences where both looked."""
+def _is_derivative(own: Sequence[BackwardCall], differences: Sequence[BackwardCall]) -> bool:
+    """Whether autograd of the forward's operators agrees with the differences at the elements that both checked."""
     exact = {(call.input, call.size, sample.index): sample.left for call in own for sample in call.samples}
     for call in differences:
         for sample in call.samples:
@@ -206,7 +204,7 @@ def _are_the_derivative(own: Sequence[BackwardCall], differences: Sequence[Backw
 def _against_callable(
     trial: Trial, calls: Mapping[Slot, list[BackwardCall]], expected: Callable[..., Any]
 ) -> Iterator[Finding]:
-    """The backward against a gradient that the user wrote, on every element of every input."""
+    """Compares the backward with the user's gradient, on every element of every input."""
     worst: dict[Slot, float] = dict.fromkeys(trial.joint.wanted, 0.0)
     for tensors in trial.inputs:
         seeded = trial.seeded_outputs(tensors)
@@ -214,10 +212,10 @@ def _against_callable(
         wanted = _declared_gradients(trial, tensors, cotangents, expected)
         got = trial.gradients(tensors, cotangents)
         for slot in trial.joint.wanted:
-            theirs, ours = wanted[slot], got[slot]
-            theirs = torch.zeros_like(tensors[slot]) if theirs is None else theirs
-            ours = torch.zeros_like(tensors[slot]) if ours is None else ours
-            worst[slot] = max(worst[slot], relative_distance(ours, theirs))
+            declared, actual = wanted[slot], got[slot]
+            declared = torch.zeros_like(tensors[slot]) if declared is None else declared
+            actual = torch.zeros_like(tensors[slot]) if actual is None else actual
+            worst[slot] = max(worst[slot], relative_distance(actual, declared))
     for slot, figure in worst.items():
         held = figure <= 1e-6
         kind = classify(calls[slot], is_piecewise_constant(calls, slot)).name if calls[slot] else ""
@@ -230,8 +228,8 @@ def _against_callable(
             figure=figure,
             unit="relative",
             where=trial.where(),
-            message=f"The gradient of {slot.name} {'is' if held else 'is not'} the declared one: "
-            f"they differ by {figure:.2g} relative at most.",
+            message=f"The gradient of {slot.name} {'is' if held else 'is not'} the declared gradient: "
+            f"they differ by at most {figure:.2g} relative.",
         )
 
 
@@ -241,10 +239,10 @@ def _declared_gradients(
     cotangents: Mapping[str, torch.Tensor],
     expected: Callable[..., Any],
 ) -> dict[Slot, torch.Tensor | None]:
-    """What `expect(cotangents, *arguments)` gives, by argument.
+    """The result of `expect(cotangents, *arguments)` by argument.
 
     Raises:
-        SpecError: it does not give one gradient for each argument, or for each argument that has one.
+        SpecError: the number of gradients matches neither the wanted arguments nor all arguments.
     """
     subject = trial.joint.subject
     by_path = {a.path: tensors[Slot(Role.ARGUMENT, a.name)] for a in trial.joint.arguments}
@@ -261,8 +259,8 @@ def _declared_gradients(
         by_name = dict(zip(names, result, strict=True))
         return {slot: by_name[slot.name] for slot in wanted}
     raise SpecError(
-        f"expect= of {subject.name} gave {len(result)} gradients; "
-        f"give one for each of {', '.join(slot.name for slot in wanted)}."
+        f"expect= of {subject.name} returned {len(result)} gradients; "
+        f"return one for each of {', '.join(slot.name for slot in wanted)}."
     )
 
 
@@ -273,7 +271,7 @@ def _report_undecided(rule_name: str, trial: Trial, slot: Slot) -> Finding:
         outcome=Outcome.UNDECIDED,
         severity=Severity.WARNING,
         where=trial.where(),
-        message=f"No element of {slot.name} that was looked at is a smooth point of the forward; give other inputs.",
+        message=f"The forward is not smooth at any checked element of {slot.name}; give other inputs.",
     )
 
 
@@ -284,5 +282,5 @@ def _report_skipped(trial: Trial, reason: str, slot: Slot | None = None) -> Find
         rule="operators",
         outcome=Outcome.SKIPPED,
         where=trial.where(),
-        message=f"Not compared{f' for {slot.name}' if slot else ''}: {reason}.",
+        message=f"Skipped{f' for {slot.name}' if slot else ''}: {reason}.",
     )

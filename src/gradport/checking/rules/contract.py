@@ -1,5 +1,5 @@
-"""The contract of a backward: one gradient for each argument, in its shape, dtype and device, for every combination of
-what is asked.
+"""The contract of a backward: one gradient for each argument, with its shape, dtype and device, for any set of
+arguments that need a gradient and any set of used outputs.
 
 Source: https://docs.pytorch.org/docs/stable/notes/extending.html
 """
@@ -28,12 +28,12 @@ from gradport.subject.ports import Role
 __all__ = ["contract"]
 
 _RUNS = 5
-"""Calls of which the fastest counts."""
+"""Number of timed calls; the fastest counts."""
 
 
 @dataclasses.dataclass
 class _Seen:
-    """The tensors that one Function was given and gave back, as raw as they were."""
+    """The unmodified arguments and results of one Function, forward and backward."""
 
     name: str
     args: tuple[Any, ...]
@@ -43,9 +43,9 @@ class _Seen:
     seconds: float = 0.0
 
 
-@rule(Topic.CONTRACT, "contract", "Does the backward keep to what torch asks of one?")
+@rule(Topic.CONTRACT, "contract", "Does the backward follow the rules of torch for a backward?")
 def contract(trial: Trial) -> Iterator[Finding]:
-    """Shapes and dtypes of what it returns; frozen inputs; outputs that take no cotangent."""
+    """Checks shapes and dtypes of the gradients, frozen inputs, and outputs without a cotangent."""
     try:
         seen = _observe_functions(trial)
     except TargetError as error:
@@ -53,31 +53,31 @@ def contract(trial: Trial) -> Iterator[Finding]:
         return
     if seen:
         yield _describe_results(trial, seen)
-        yield from _as_declared(trial)
-    yield from _frozen(trial)
-    yield from _alone(trial)
-    yield from _partial(trial)
-    yield from _of_zeros(trial)
+        yield from _check_declared_dtypes(trial)
+    yield from _check_frozen(trial)
+    yield from _check_alone(trial)
+    yield from _check_partial(trial)
+    yield from _check_zeros(trial)
 
 
 def _describe_results(trial: Trial, seen: list[_Seen]) -> Finding:
     shapes = [sentence for one in seen for sentence in _other_shapes(one)]
-    narrowed = [sentence for one in seen for sentence in (*_narrow_gradients(one), *_elsewhere(one))]
-    # a gradient that broadcasting made larger is summed by autograd: right where the author counts on it
+    narrowed = [sentence for one in seen for sentence in (*_narrow_gradients(one), *_other_devices(one))]
+    # autograd sums a gradient that broadcasting made larger, so it is correct if the result is the derivative
     wrong = bool(narrowed) or (bool(shapes) and not _is_derivative(trial))
     message = "; ".join(dict.fromkeys((*shapes, *narrowed))) or "Every gradient has the shape and dtype of its argument"
     return judge(trial, "contract", "returns", not wrong, message + ".", kind="returns")
 
 
-def _as_declared(trial: Trial) -> Iterator[Finding]:
-    """The same at the dtypes of the example: a cast that is written down shows at one dtype and not at another."""
+def _check_declared_dtypes(trial: Trial) -> Iterator[Finding]:
+    """Checks dtypes again at the dtypes of the example: a hard-coded cast may show only at one dtype."""
     example = copies(trial.joint.examples())
     if all(tensor.dtype == trial.inputs[0][slot].dtype for slot, tensor in example.items()):
         return
     try:
         seen = _observe_functions(trial, tensors=example)
     except TargetError:
-        return  # the rule "dtypes" says so
+        return  # the rule "dtypes" reports it
     narrow = list(dict.fromkeys(sentence for one in seen for sentence in _narrow_gradients(one)))
     wide = list(dict.fromkeys(sentence for one in seen for sentence in _wide_gradients(one)))
     if narrow:
@@ -89,16 +89,16 @@ def _as_declared(trial: Trial) -> Iterator[Finding]:
 def _observe_functions(
     trial: Trial, requires: Collection[Slot] | None = None, tensors: dict[Slot, torch.Tensor] | None = None
 ) -> list[_Seen]:
-    """What every custom Function of one call took and returned; `requires` are the arguments that need a gradient."""
+    """Arguments and results of every custom Function in one call; `requires`: the arguments that need a gradient."""
     observer = _Observer()
     with function_calls(observer):
-        made = call(trial, trial.inputs[0] if tensors is None else tensors, requires=requires)
-        gradients(trial, made, cotangents_for(made.outputs, trial.seed))
+        forward_call = call(trial, trial.inputs[0] if tensors is None else tensors, requires=requires)
+        gradients(trial, forward_call, cotangents_for(forward_call.outputs, trial.seed))
     return observer.seen
 
 
 class _Observer(Hooks):
-    """Notes what each Function takes and gives back; in `seen`, in the order of their backwards."""
+    """Records arguments and results of each Function in `seen`, in the order of their backwards."""
 
     def __init__(self) -> None:
         self.seen: list[_Seen] = []
@@ -126,40 +126,40 @@ def _other_shapes(seen: _Seen) -> Iterator[str]:
     for position, argument, gradient in _pairs(seen):
         if gradient.shape != argument.shape:
             yield (
-                f"The gradient of argument {position} of {seen.name} has the shape {list(gradient.shape)} where the "
-                f"argument has {list(argument.shape)}, and autograd sums it silently"
+                f"The gradient of argument {position} of {seen.name} has the shape {list(gradient.shape)}, but the "
+                f"argument has {list(argument.shape)}; autograd sums it silently"
             )
 
 
 def _narrow_gradients(seen: _Seen) -> Iterator[str]:
-    """Gradients that are narrower than the argument and than every cotangent: precision that the backward drops."""
+    """Gradients that are narrower than the argument and every cotangent: the backward loses precision."""
     floating = [c for c in seen.cotangents if isinstance(c, torch.Tensor) and c.is_floating_point()]
     for position, argument, gradient in _pairs(seen):
         given = [tensor.dtype for tensor in (argument, *floating)]
         if all(_bits(gradient.dtype) < _bits(dtype) for dtype in given):
             yield (
-                f"The gradient of argument {position} of {seen.name} is {gradient.dtype} where the argument and the "
-                f"cotangents are {argument.dtype}, and autograd casts it silently"
+                f"The gradient of argument {position} of {seen.name} is {gradient.dtype}, but the argument and the "
+                f"cotangents are {argument.dtype}; autograd casts it silently"
             )
 
 
 def _wide_gradients(seen: _Seen) -> Iterator[str]:
-    """Gradients that are wider than the argument and than every cotangent: memory and time for nothing."""
+    """Gradients that are wider than the argument and every cotangent: wasted memory and time."""
     floating = [c for c in seen.cotangents if isinstance(c, torch.Tensor) and c.is_floating_point()]
     for position, argument, gradient in _pairs(seen):
         given = [tensor.dtype for tensor in (argument, *floating)]
         if all(_bits(gradient.dtype) > _bits(dtype) > 0 for dtype in given):
             yield (
-                f"The gradient of argument {position} of {seen.name} is {gradient.dtype} where the argument and the "
-                f"cotangents are {argument.dtype}, and autograd casts it back"
+                f"The gradient of argument {position} of {seen.name} is {gradient.dtype}, but the argument and the "
+                f"cotangents are {argument.dtype}; autograd casts it back"
             )
 
 
-def _elsewhere(seen: _Seen) -> Iterator[str]:
+def _other_devices(seen: _Seen) -> Iterator[str]:
     for position, argument, gradient in _pairs(seen):
         if gradient.device != argument.device:
             yield (
-                f"The gradient of argument {position} of {seen.name} is on {gradient.device} where the argument is on "
+                f"The gradient of argument {position} of {seen.name} is on {gradient.device}, but the argument is on "
                 f"{argument.device}"
             )
 
@@ -176,29 +176,29 @@ def _bits(dtype: torch.dtype) -> int:
 
 def _is_derivative(trial: Trial) -> bool:
     calls = by_differences(trial)
-    return all(sample.agrees for found in calls.values() for one in found for sample in one.samples)
+    return all(sample.agrees for each in calls.values() for one in each for sample in one.samples)
 
 
 def _changing_gradients(trial: Trial, slots: list[Slot]) -> list[str]:
-    """The names of those whose gradient changes when they are the only ones that need one.
+    """The names of the arguments whose gradient changes if only these arguments need one.
 
     Raises:
-        TargetError: the backward fails then.
+        TargetError: the backward fails.
     """
-    cotangents, every = trial.once("every gradient", lambda: _every(trial))
+    cotangents, every = trial.measure_once("every gradient", lambda: _all_gradients(trial))
     part = gradients(trial, call(trial, trial.inputs[0], requires=slots), cotangents)
     return [slot.name for slot in slots if not _same(every[slot], part.get(slot))]
 
 
-def _every(trial: Trial) -> tuple[dict[str, torch.Tensor], dict[Slot, torch.Tensor | None]]:
-    """Cotangents for the example, and all gradients that they give."""
-    made = call(trial, trial.inputs[0])
-    cotangents = cotangents_for(made.outputs, trial.seed)
-    return cotangents, gradients(trial, made, cotangents)
+def _all_gradients(trial: Trial) -> tuple[dict[str, torch.Tensor], dict[Slot, torch.Tensor | None]]:
+    """Cotangents for the example, and the gradients of all wanted arguments."""
+    forward_call = call(trial, trial.inputs[0])
+    cotangents = cotangents_for(forward_call.outputs, trial.seed)
+    return cotangents, gradients(trial, forward_call, cotangents)
 
 
-def _frozen(trial: Trial) -> Iterator[Finding]:
-    """Each argument frozen in turn: the others' gradients must not change."""
+def _check_frozen(trial: Trial) -> Iterator[Finding]:
+    """Freezes each argument in turn: the gradients of the others must not change."""
     wanted = trial.joint.wanted
     if len(wanted) < 2:
         return
@@ -219,8 +219,8 @@ def _frozen(trial: Trial) -> Iterator[Finding]:
         yield from _unasked_gradients(trial, slot, others)
 
 
-def _alone(trial: Trial) -> Iterator[Finding]:
-    """Each argument as the only one that needs a gradient, and all biases: its gradient must not change."""
+def _check_alone(trial: Trial) -> Iterator[Finding]:
+    """Requires the gradient of only one argument in turn, or only of all biases: the gradient must not change."""
     wanted = trial.joint.wanted
     if len(wanted) < 2:
         return
@@ -235,80 +235,80 @@ def _alone(trial: Trial) -> Iterator[Finding]:
         try:
             changed = _changing_gradients(trial, slots)
         except TargetError as error:
-            message = f"With nothing but {names} trained the backward fails: {error}"
+            message = f"With only {names} trained the backward fails: {error}"
             yield judge(trial, "contract", about, False, message, kind="alone")
             continue
-        message = f"With nothing but {names} trained the gradient is the same."
+        message = f"With only {names} trained the gradient is the same."
         if changed:
-            message = f"With nothing but {names} trained the gradient of {', '.join(changed)} changes."
+            message = f"With only {names} trained the gradient of {', '.join(changed)} changes."
         yield judge(trial, "contract", about, not changed, message, kind="alone")
 
 
 def _unasked_gradients(trial: Trial, frozen: Slot, others: list[Slot]) -> Iterator[Finding]:
-    """Gradients that were computed although nobody asked for them: `needs_input_grad` was not looked at."""
+    """Gradients that were computed but not needed: the backward ignores `needs_input_grad`."""
     runs = [_observe_functions(trial, others) for _ in range(_RUNS)]
     whole = [_observe_functions(trial) for _ in range(_RUNS)]
-    thrown = [
+    unused = [
         gradient
         for one in runs[0]
         for gradient, needed in zip(one.gradients, one.needed, strict=False)
         if isinstance(gradient, torch.Tensor) and not needed
     ]
-    if not thrown:
+    if not unused:
         return
-    size = sum(gradient.numel() * gradient.element_size() for gradient in thrown)
+    size = sum(gradient.numel() * gradient.element_size() for gradient in unused)
     took, all_took = (min(sum(one.seconds for one in seen) for seen in many) for many in (runs, whole))
     message = (
-        f"With {frozen.name} frozen the backward still computes its gradient, {size} bytes that nobody reads: it "
-        f"takes {took / all_took:.0%} of the time with nothing frozen; look at ctx.needs_input_grad."
+        f"With {frozen.name} frozen the backward still computes its gradient, {size} unused bytes: it "
+        f"takes {took / all_took:.0%} of the time with nothing frozen; check ctx.needs_input_grad."
     )
     yield note(trial, "contract", f"{frozen.name} wasted", message, kind="wasted work", figure=float(size))
 
 
-def _of_zeros(trial: Trial) -> Iterator[Finding]:
-    """A vector-Jacobian product of zeros is zero."""
-    made = call(trial, trial.inputs[0])
-    if not made.outputs:
+def _check_zeros(trial: Trial) -> Iterator[Finding]:
+    """Checks that the vector-Jacobian product of a zero cotangent is zero."""
+    forward_call = call(trial, trial.inputs[0])
+    if not forward_call.outputs:
         return
-    zeros = {name: torch.zeros_like(value) for name, value in made.outputs.items()}
-    found = gradients(trial, made, zeros)
-    wrong = [slot.name for slot, gradient in found.items() if gradient is not None and _is_not_zero(trial, gradient)]
+    zeros = {name: torch.zeros_like(value) for name, value in forward_call.outputs.items()}
+    grads = gradients(trial, forward_call, zeros)
+    wrong = [slot.name for slot, gradient in grads.items() if gradient is not None and _is_not_zero(trial, gradient)]
     message = (
-        f"Of a cotangent of zeros the gradient of {', '.join(wrong)} is not zero"
+        f"For a cotangent of zeros the gradient of {', '.join(wrong)} is not zero"
         if wrong
-        else "Of a cotangent of zeros every gradient is zero"
+        else "For a cotangent of zeros every gradient is zero"
     )
     yield judge(trial, "contract", "zero cotangents", not wrong, message + ".", kind="zeros")
 
 
 def _is_not_zero(trial: Trial, gradient: torch.Tensor) -> bool:
-    declared = trial.joint.subject.expect is not None  # whoever ignores the cotangent on purpose says so
+    declared = trial.joint.subject.expect is not None  # a declared backward may ignore the cotangent on purpose
     return bool(gradient.isnan().any()) or (not declared and bool(gradient.any()))
 
 
-def _partial(trial: Trial) -> Iterator[Finding]:
-    """One output used and the others not: what is not used counts as a cotangent of zeros."""
+def _check_partial(trial: Trial) -> Iterator[Finding]:
+    """Uses only one output in turn: an unused output must act like a cotangent of zeros."""
     tensors = trial.inputs[0]
     names = list(call(trial, tensors).outputs)
     if len(names) < 2:
         return
     for name in names:
-        made = call(trial, tensors)
-        drawn = cotangents_for(made.outputs, trial.seed)
+        forward_call = call(trial, tensors)
+        drawn = cotangents_for(forward_call.outputs, trial.seed)
         zeros = {n: c if n == name else torch.zeros_like(c) for n, c in drawn.items()}
         try:
-            part = gradients(trial, made, {name: drawn[name]})
+            part = gradients(trial, forward_call, {name: drawn[name]})
         except TargetError as error:
-            message = f"With {name} alone used the backward fails: {error}"
+            message = f"With only {name} used the backward fails: {error}"
             yield judge(trial, "contract", f"{name} alone", False, message, kind="partial")
             continue
         whole = gradients(trial, call(trial, tensors), zeros)
         changed = [slot.name for slot in whole if not _same(whole[slot], part[slot])]
         if changed:
-            message = f"With {name} alone used the gradient of {', '.join(changed)} is not that of zero cotangents"
+            message = f"With only {name} used the gradient of {', '.join(changed)} differs from that of zero cotangents"
             yield judge(trial, "contract", f"{name} alone", False, message + ".", kind="partial")
         else:
-            yield note(trial, "contract", f"{name} alone", f"{name} may be used alone.", kind="partial")
+            yield note(trial, "contract", f"{name} alone", f"{name} may be the only used output.", kind="partial")
 
 
 def _same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:

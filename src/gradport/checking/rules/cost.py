@@ -1,8 +1,7 @@
-"""Cost: time and memory of forward and backward against autograd of the same operators, which is why people write
-Functions.
+"""Cost: time and memory of forward and backward, compared with autograd of the same operators.
 
-Times are the least of several runs, taken in turns with the operators' own, so that a busy machine disturbs both alike.
-Memory is counted from the storages that operators allocate and that are still alive.
+Times are the minimum of several runs, alternating with the operators, so that a busy machine affects both equally.
+Memory is the size of all storages that operators allocated and that are still alive.
 """
 
 from __future__ import annotations
@@ -50,35 +49,35 @@ class _Cost:
 @rule(
     Topic.COST,
     "cost",
-    "What do forward and backward cost beside autograd of the same operators?",
+    "What do forward and backward cost compared with autograd of the same operators?",
     shrinks=False,
     least=Profile.THOROUGH,
 )
 def cost(trial: Trial) -> Iterator[Finding]:
-    """One Finding each for time, peak memory and bytes saved; worth knowing, and wrong in no way."""
+    """Yields one Finding each for time, peak memory and saved bytes, all for information."""
     try:
         ours, theirs = _measure(trial)
     except Error:
         yield skip(trial, "cost", "", "the forward's own operators do not run under autograd")
         return
     for about, a, b in (("forward", ours.forward, theirs.forward), ("backward", ours.backward, theirs.backward)):
-        message = f"The {about} takes {_ratio(a, b)} the time of its own operators under autograd ({1e6 * a:.3g} µs)."
+        message = f"The {about} takes {_ratio(a, b)} the time of its operators under autograd ({1e6 * a:.3g} µs)."
         yield note(trial, "cost", about, message, kind="time", figure=a / b if b else None)
     for about, m, n in (("peak", ours.peak, theirs.peak), ("saved", ours.saved, theirs.saved)):
-        what = "At its peak it holds" if about == "peak" else "It saves for the backward"
-        message = f"{what} {m} bytes, {_ratio(m, n)} those of its own operators under autograd ({n} bytes)."
+        what = "Its peak memory is" if about == "peak" else "It saves for the backward"
+        message = f"{what} {m} bytes, {_ratio(m, n)} that of its operators under autograd ({n} bytes)."
         yield note(trial, "cost", about, message, kind="memory", figure=m / n if n else None)
 
 
 def _ratio(a: float, b: float) -> str:
-    return f"{a / b:.2f} times" if b else "beside none of"
+    return f"{a / b:.2f} times" if b else "more than"
 
 
 def _measure(trial: Trial) -> tuple[_Cost, _Cost]:
-    """The Function's cost and its operators'.
+    """Measures the cost of the Function and of its operators.
 
     Raises:
-        Error: one of them does not run.
+        Error: one of them fails.
     """
     ours, theirs = _Cost(), _Cost()
     cotangents = cotangents_for(call(trial, trial.inputs[0]).outputs, trial.seed)
@@ -92,7 +91,7 @@ def _measure(trial: Trial) -> tuple[_Cost, _Cost]:
             with bypass_functions():
                 _clock(trial, cotangents, theirs)
 
-    trial.guarded(trial.inputs[0], measure)
+    trial.run_guarded(trial.inputs[0], measure)
     return ours, theirs
 
 
@@ -122,7 +121,7 @@ def _weigh(trial: Trial, cotangents: Cotangents, into: _Cost) -> None:
 
 
 def _make_arguments(trial: Trial) -> dict[Slot, torch.Tensor]:
-    """Arguments that take a gradient; no leaves, so that a subject may write into them."""
+    """Arguments that require a gradient; not leaves, so that a subject may write into them."""
     wanted = trial.joint.wanted
     leaves = {s: t.detach().clone().requires_grad_(s in wanted) for s, t in trial.inputs[0].items()}
     return {slot: leaf * 1 if slot in wanted and slot.role != Role.PARAMETER else leaf for slot, leaf in leaves.items()}
@@ -136,13 +135,12 @@ def _forward(trial: Trial, given: dict[Slot, torch.Tensor]) -> dict[str, torch.T
 def _backward(
     trial: Trial, outputs: dict[str, torch.Tensor], given: dict[Slot, torch.Tensor], cotangents: Cotangents
 ) -> None:
-    asked = [(outputs[name], cotangents[name]) for name in cotangents]
     leaves = [given[slot] for slot in trial.joint.wanted]
-    torch.autograd.grad([o for o, _ in asked], leaves, [c for _, c in asked], allow_unused=True)
+    torch.autograd.grad([outputs[name] for name in cotangents], leaves, [*cotangents.values()], allow_unused=True)
 
 
 class _Live(TorchDispatchMode):
-    """Counts the bytes of the storages that operators allocated and that somebody still holds."""
+    """Counts the bytes of the storages that operators allocated and that are still referenced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,9 +161,9 @@ class _Live(TorchDispatchMode):
         self._known.add(key)
         self._now += size
         self.peak = max(self.peak, self._now)
-        weakref.finalize(storage, self._freed(key, size))
+        weakref.finalize(storage, self._release_later(key, size))
 
-    def _freed(self, key: int, size: int) -> Callable[[], None]:
+    def _release_later(self, key: int, size: int) -> Callable[[], None]:
         def forget() -> None:
             self._known.discard(key)
             self._now -= size

@@ -1,4 +1,4 @@
-"""Determinism: the same seed gives the same bits, and randomness is said apart from wrongness."""
+"""Determinism: the same seed must give the same bits. Randomness itself is reported, but is not a failure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["determinism"]
 
 @rule(Topic.CALLS, "determinism", "Does the same seed give the same bits?", alongside=True)
 def determinism(trial: Trial) -> Iterator[Finding]:
-    """One Finding for equal seeds, one where other seeds give other results."""
+    """Yields one Finding for equal seeds, and one if another seed gives other results."""
     first, second = _results(trial), _results(trial)
     gap = max((_gap(a, b) for a, b in zip(first, second, strict=True)), default=0.0)
     message = (
-        "With the same seed the results are the same bits."
+        "With the same seed the results are bitwise equal."
         if gap == 0
         else f"With the same seed the results differ by {gap:.2g}: there is randomness or state outside torch's "
-        "generator; draw with torch, or pass the state in."
+        "generator; draw random numbers with torch, or pass the state as an argument."
     )
     kind = "same bits" if gap == 0 else "hidden state"
     yield judge(trial, "determinism", "same seed", gap == 0, message, kind=kind, figure=gap)
@@ -34,9 +34,9 @@ def determinism(trial: Trial) -> Iterator[Finding]:
 
 
 def _results(trial: Trial) -> list[torch.Tensor]:
-    made = call(trial, trial.inputs[0])
-    found = gradients(trial, made, cotangents_for(made.outputs, trial.seed))
-    return [value.detach() for value in (*made.outputs.values(), *found.values()) if value is not None]
+    forward_call = call(trial, trial.inputs[0])
+    grads = gradients(trial, forward_call, cotangents_for(forward_call.outputs, trial.seed))
+    return [value.detach() for value in (*forward_call.outputs.values(), *grads.values()) if value is not None]
 
 
 def _gap(a: torch.Tensor, b: torch.Tensor) -> float:

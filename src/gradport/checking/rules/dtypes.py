@@ -1,7 +1,7 @@
-"""dtypes: how far float32, bfloat16 and float16 are from float64, held against the forward's own operators there.
+"""dtypes: the error of float32, bfloat16 and float16 against float64, compared with the forward's own operators.
 
-A fixed tolerance cries wolf on sums and sleeps on products. What is allowed is a small factor of the error that the
-same operators make under autograd at that dtype, above a floor in units in the last place (ULPs) of the largest value.
+A fixed tolerance is too strict for sums and too loose for products. The allowed error is a small factor of the error
+that the same operators have under autograd at that dtype, above a floor in ULPs of the largest value.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from gradport.checking.probes.bypass import own_gradients
-from gradport.checking.probes.calls import call, cotangents_for, gradients, runs
+from gradport.checking.probes.calls import call, cotangents_for, gradients, try_call
 from gradport.checking.probes.judging import judge, skip
 from gradport.checking.probes.trial import Trial
 from gradport.checking.table import Topic, rule
@@ -23,13 +23,14 @@ from gradport.evidence.evidence import Finding
 __all__ = ["FACTOR", "cotangents_of_eighths", "dtypes", "excess"]
 
 FLOOR = 64.0
-"""ULPs of the largest value: a chain of a dozen correctly rounded operators stays below."""
+"""Floor in ULPs of the largest value: a chain of a dozen correctly rounded operators stays below it."""
 
 FACTOR = 8.0
-"""How much larger than the operators' own error the error may be."""
+"""Allowed ratio of the error to the error of the operators."""
 
 _BRANCH = 0.05
-"""Relative: where float64 is this far from both, it took another discrete branch (a rounding, a comparison)."""
+"""Relative distance of float64 from both narrow results above which it took another discrete branch (a rounding, a
+comparison)."""
 
 _NARROW = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -37,38 +38,38 @@ _NARROW = (torch.float32, torch.bfloat16, torch.float16)
 @rule(
     Topic.VALUES,
     "dtypes",
-    "Is the gradient as exact at narrow dtypes as the forward's own operators are?",
+    "Is the gradient at narrow dtypes as accurate as the forward's own operators?",
     alongside=True,
 )
 def dtypes(trial: Trial) -> Iterator[Finding]:
-    """One Finding for each dtype."""
+    """Yields one Finding for each dtype."""
     if trial.is_random:
-        yield skip(trial, "dtypes", "", "random numbers differ from dtype to dtype")
+        yield skip(trial, "dtypes", "", "random numbers differ between dtypes")
         return
     for dtype in _NARROW:
-        yield _at(trial, dtype)
+        yield _check_dtype(trial, dtype)
 
 
-def _at(trial: Trial, dtype: torch.dtype) -> Finding:
-    """On the first input that tells something: where the gradient is exact, or both dtypes decide alike."""
+def _check_dtype(trial: Trial, dtype: torch.dtype) -> Finding:
+    """The Finding for the first usable input: the gradient is accurate, or both dtypes take the same branches."""
     for tensors in trial.inputs:
-        found = _on(trial, tensors, dtype)
-        if found is not None:
-            return found
+        finding = _check_input(trial, tensors, dtype)
+        if finding is not None:
+            return finding
     name = str(dtype).removeprefix("torch.")
-    return skip(trial, "dtypes", name, f"a comparison or a rounding tips over between {name} and float64")
+    return skip(trial, "dtypes", name, f"{name} and float64 take different branches at a comparison or a rounding")
 
 
-def _on(trial: Trial, tensors: dict[Slot, torch.Tensor], dtype: torch.dtype) -> Finding | None:
-    """The Finding on one input; None where its runs at the two dtypes decide otherwise, and it says nothing."""
+def _check_input(trial: Trial, tensors: dict[Slot, torch.Tensor], dtype: torch.dtype) -> Finding | None:
+    """The Finding for one input; None if the two dtypes take different branches, so that they cannot be compared."""
     name = str(dtype).removeprefix("torch.")
     narrow = cast(tensors, dtype)
     wide = cast(narrow, torch.float64)
-    got = runs(lambda: _gradient(trial, narrow))
-    oracle = runs(lambda: _gradient(trial, wide))
+    got = try_call(lambda: _gradient(trial, narrow))
+    oracle = try_call(lambda: _gradient(trial, wide))
     if got is None or oracle is None:
         return skip(trial, "dtypes", name, f"the subject does not run in {name if got is None else 'float64'}")
-    own = runs(lambda: own_gradients(trial, narrow, cotangents_of_eighths(trial, narrow))) or {}
+    own = try_call(lambda: own_gradients(trial, narrow, cotangents_of_eighths(trial, narrow))) or {}
     worst, slot = 0.0, None
     for candidate, gradient in got.items():
         exact = oracle.get(candidate)
@@ -78,25 +79,25 @@ def _on(trial: Trial, tensors: dict[Slot, torch.Tensor], dtype: torch.dtype) -> 
         if ratio > worst:
             worst, slot = ratio, candidate
     held = worst <= 1.0
-    if not held and _tips_over(trial, narrow, wide):
+    if not held and _branches_differ(trial, narrow, wide):
         return None
     message = (
-        f"In {name} the gradient is as exact as can be asked, {worst:.2g} of what is allowed."
+        f"In {name} the gradient is accurate: its error is {worst:.2g} of the allowed error."
         if held
-        else f"In {name} the gradient of {slot.name if slot else ''} is {worst:.3g} times further from float64 than "
-        "the forward's own operators account for: compute in a wider dtype inside, or in a form that does not cancel."
+        else f"In {name} the error of the gradient of {slot.name if slot else ''} is {worst:.3g} times the error "
+        "allowed by the forward's own operators: compute in a wider dtype inside, or in a form without cancellation."
     )
     return judge(trial, "dtypes", name, held, message, kind=name, figure=worst, unit="of allowed")
 
 
-def _tips_over(trial: Trial, narrow: dict[Slot, torch.Tensor], wide: dict[Slot, torch.Tensor]) -> bool:
-    """Whether the two runs decide otherwise somewhere: a spike, a rounding, the larger of two. Their gradients are
-    those of different functions then."""
+def _branches_differ(trial: Trial, narrow: dict[Slot, torch.Tensor], wide: dict[Slot, torch.Tensor]) -> bool:
+    """Whether the two runs take different branches (a spike, a rounding, a maximum), so that their gradients belong to
+    different functions."""
     seen = []
     for tensors in (narrow, wide):
         branches = Branches()
         with branches:
-            runs(lambda tensors=tensors: _gradient(trial, tensors))  # type: ignore[misc]
+            try_call(lambda tensors=tensors: _gradient(trial, tensors))  # type: ignore[misc]
         seen.append(branches)
     return bool(differing_share(*seen))
 
@@ -106,13 +107,13 @@ def _gradient(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> dict[Slot, tor
 
 
 def cotangents_of_eighths(trial: Trial, tensors: dict[Slot, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Cotangents that every dtype has exactly: multiples of 1/8."""
+    """Cotangents that are exact in every dtype: multiples of 1/8."""
     drawn = cotangents_for(call(trial, tensors).outputs, trial.seed)
     return {name: (value * 8).round().clamp(-16, 16) / 8 for name, value in drawn.items()}
 
 
 def excess(got: torch.Tensor, exact: torch.Tensor, own: torch.Tensor | None, dtype: torch.dtype) -> float:
-    """The error over what is allowed; elements where float64 took another branch are left out."""
+    """The error divided by the allowed error, without elements where float64 took another branch."""
     exact = exact.double()
     scale = magnitude(exact)
     if scale == 0.0:

@@ -1,7 +1,8 @@
-"""Leaks: inputs and outputs kept on ctx instead of in `save_for_backward`.
+"""Leaks: inputs and outputs stored on ctx without `save_for_backward`.
 
-An output on ctx holds its own graph, which holds ctx: a cycle that lives until Python's collector comes by. An input on
-ctx is not protected by the version counter: changed after the forward, the backward computes with the wrong numbers.
+An output on ctx references its own graph, which references ctx: a cycle that lives until Python's garbage collector
+runs. An input on ctx is not protected by the version counter: if it changes after the forward, the backward computes
+with wrong values.
 
 Source: https://docs.pytorch.org/docs/stable/generated/torch.autograd.function.FunctionCtx.save_for_backward.html
 """
@@ -32,12 +33,12 @@ __all__ = ["leaks"]
     alongside=True,
 )
 def leaks(trial: Trial) -> Iterator[Finding]:
-    """One Finding for what outlives its graph, one for each unprotected input."""
+    """Yields one Finding for outputs that outlive their graph, and one for each unprotected input."""
     _, log = watch_call(trial, trial.inputs[0])
     alive = _outlives(trial)
     kept = ", ".join(dict.fromkeys(name for one in log for name in one.kept))
     message = (
-        f"An output is alive after its graph is gone: ctx keeps it ({kept or 'in a cycle'}); save it with "
+        f"An output is still alive after its graph was deleted: ctx keeps it ({kept or 'in a cycle'}); save it with "
         "ctx.save_for_backward."
         if alive
         else "Nothing outlives its graph."
@@ -53,19 +54,19 @@ def leaks(trial: Trial) -> Iterator[Finding]:
 
 
 def _outlives(trial: Trial) -> bool:
-    """Whether an output is alive when nobody holds it any more, before Python's collector comes by."""
+    """Whether an output is still alive without references, before Python's garbage collector runs."""
     gc.collect()
-    standing = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
-        made = call(trial, trial.inputs[0])
-        nodes = [value.grad_fn for value in made.outputs.values()]
+        forward_call = call(trial, trial.inputs[0])
+        nodes = [value.grad_fn for value in forward_call.outputs.values()]
         references = [weakref.ref(node) for node in nodes if is_custom_node(node)]
         del nodes
-        del made
+        del forward_call
         return any(reference() is not None for reference in references)
     finally:
-        if standing:
+        if was_enabled:
             gc.enable()
 
 

@@ -1,7 +1,7 @@
-"""The second derivative: right, refused with `once_differentiable`, or silently wrong.
+"""The second derivative: correct, refused with `once_differentiable`, or silently wrong.
 
-What autograd says of the gradient is held against differences of the gradient itself. A backward that detaches, or that
-reads an intermediate of its forward, gives a second derivative that lacks a part.
+Compares autograd of the gradient with finite differences of the gradient. A backward that detaches, or that reads an
+intermediate of its forward, gives an incomplete second derivative.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
-from gradport.checking.probes.calls import call, cotangents_for, gradients, runs
+from gradport.checking.probes.calls import call, cotangents_for, gradients, try_call
 from gradport.checking.probes.judging import judge, skip
 from gradport.checking.probes.samples import by_differences, is_piecewise_constant
 from gradport.checking.probes.trial import Trial
@@ -25,51 +25,51 @@ __all__ = ["second_order"]
 
 _STEPS = (2.0**-8, 2.0**-11, 2.0**-14)
 _NOT_FINITE = (
-    "the formula of the backward is not differentiable where it is used (a root or a quotient at 0); guard it with "
+    "the formula of the backward is not differentiable at these values (a root or a quotient at 0); guard it with "
     "torch.where on both sides, or mark the backward once_differentiable"
 )
 
 _FAR = 1e-3
-"""Relative: a part that is missing is larger, what differences are off by is smaller."""
+"""Relative tolerance: a missing part is larger, the error of finite differences is smaller."""
 
 
-@rule(Topic.SECOND_ORDER, "second-order", "Is the gradient of the gradient right, or refused?")
+@rule(Topic.SECOND_ORDER, "second-order", "Is the gradient of the gradient correct, or refused?")
 def second_order(trial: Trial) -> Iterator[Finding]:
-    """One Finding."""
+    """Yields one Finding."""
     if trial.is_random:
         yield skip(trial, "second-order", "", "the subject draws random numbers")
         return
     tensors = trial.inputs[0]
-    made = call(trial, tensors)
-    if not made.outputs:
+    forward_call = call(trial, tensors)
+    if not forward_call.outputs:
         yield skip(trial, "second-order", "", "no output takes a cotangent")
         return
-    cotangents = cotangents_for(made.outputs, trial.seed)
+    cotangents = cotangents_for(forward_call.outputs, trial.seed)
     for cotangent in cotangents.values():
-        cotangent.requires_grad_()  # as in a chain; else once_differentiable has nothing to refuse
-    first = gradients(trial, made, cotangents, create_graph=True)
+        cotangent.requires_grad_()  # as in a chain of operators; otherwise once_differentiable does not raise
+    first = gradients(trial, forward_call, cotangents, create_graph=True)
     present = {slot: gradient for slot, gradient in first.items() if gradient is not None}
     weights = {slot: _weight(gradient, 1) for slot, gradient in present.items()}
-    direction = {slot: _weight(tensors[slot], 2) for slot in made.leaves}
+    direction = {slot: _weight(tensors[slot], 2) for slot in forward_call.leaves}
     expected, error = _by_differences(trial, tensors, cotangents, weights, direction)
     try:
-        found = trial.guarded(tensors, lambda: _by_autograd(present, weights, made.leaves, direction))
+        second = trial.run_guarded(tensors, lambda: _by_autograd(present, weights, forward_call.leaves, direction))
     except Error as refusal:
         once = "once_differentiable" in str(refusal)
         kind = "once_differentiable" if once else "raises"
         message = "The second derivative is refused: the backward is once_differentiable." if once else str(refusal)
         yield judge(trial, "second-order", "", once, message, kind=kind)
         return
-    gap = abs(found - expected)
-    held = math.isfinite(found) and gap <= _FAR * max(abs(expected), abs(found)) + 16 * error + 1e-9
-    message = f"Along a random direction autograd gives {found:.6g} and differences of the gradient {expected:.6g}"
+    gap = abs(second - expected)
+    held = math.isfinite(second) and gap <= _FAR * max(abs(expected), abs(second)) + 16 * error + 1e-9
+    message = f"Along a random direction autograd gives {second:.6g} and differences of the gradient {expected:.6g}"
     if not held:
-        message += f": {_cause(trial) if math.isfinite(found) else _NOT_FINITE}"
+        message += f": {_cause(trial) if math.isfinite(second) else _NOT_FINITE}"
     if not held and _is_constant(trial):
-        yield skip(trial, "second-order", "", "the forward is piecewise constant, so nothing says what it should be")
+        yield skip(trial, "second-order", "", "the forward is piecewise constant, so there is no reference")
         return
     kind = "correct" if held else "silently wrong"
-    size = max(abs(expected), abs(found), 1e-300)
+    size = max(abs(expected), abs(second), 1e-300)
     yield judge(trial, "second-order", "", held, message + ".", kind=kind, figure=gap / size, unit="relative")
 
 
@@ -94,7 +94,7 @@ def _by_autograd(
     if not attached:
         return 0.0
     total = torch.stack([(gradient * weights[slot]).sum() for slot, gradient in attached.items()]).sum()
-    total.backward()  # `grad` would not pass the node by which once_differentiable refuses
+    total.backward()  # `grad` would not reach the node that raises for once_differentiable
     parts = [(leaf.grad * direction[slot]).sum() for slot, leaf in leaves.items() if leaf.grad is not None]
     return float(torch.stack(parts).sum()) if parts else 0.0
 
@@ -106,17 +106,17 @@ def _by_differences(
     weights: dict[Slot, torch.Tensor],
     direction: dict[Slot, torch.Tensor],
 ) -> tuple[float, float]:
-    """The same by central differences of the backward, with an error estimate; infinite where it jumps."""
+    """The same by central differences of the backward, with an error estimate; infinite if a step fails."""
 
     def gradient_at(step: float) -> float:
         moved = {slot: t + step * direction[slot] if slot in direction else t for slot, t in tensors.items()}
-        made = call(trial, moved)
-        found = gradients(trial, made, {name: value.detach() for name, value in cotangents.items()})
-        parts = [(gradient * weights[slot]).sum() for slot, gradient in found.items() if gradient is not None]
+        forward_call = call(trial, moved)
+        grads = gradients(trial, forward_call, {name: value.detach() for name, value in cotangents.items()})
+        parts = [(gradient * weights[slot]).sum() for slot, gradient in grads.items() if gradient is not None]
         return float(torch.stack(parts).sum()) if parts else 0.0
 
     slopes = [
-        runs(lambda step=step: (gradient_at(step) - gradient_at(-step)) / (2 * step))  # type: ignore[misc]
+        try_call(lambda step=step: (gradient_at(step) - gradient_at(-step)) / (2 * step))  # type: ignore[misc]
         for step in _STEPS
     ]
     if any(slope is None for slope in slopes):
@@ -125,19 +125,19 @@ def _by_differences(
 
 
 def _cause(trial: Trial) -> str:
-    """What cuts the graph of the backward, as far as it shows."""
+    """The likely reason why the graph of the backward is cut."""
     _, log = watch_call(trial, trial.inputs[0])
     for one in log:
         for name, value in _intermediates(one):
             if value.is_floating_point():
                 return (
-                    f"the backward of {one.name} reads {name}, an intermediate of its forward that carries no graph; "
-                    "compute it anew from saved inputs, return it as an output, or mark it once_differentiable"
+                    f"the backward of {one.name} reads {name}, an intermediate of its forward without a graph; "
+                    "recompute it from saved inputs, return it as an output, or mark it once_differentiable"
                 )
         if one.kept:
             name = next(iter(one.kept))
             return (
-                f"the backward of {one.name} reads {name}, which ctx keeps without a graph; use save_for_backward, or "
+                f"the backward of {one.name} reads {name}, stored on ctx without a graph; use save_for_backward, or "
                 "mark the backward once_differentiable"
             )
     return (

@@ -1,6 +1,6 @@
-"""Shapes: other sizes than the example's, a batch of one, arguments that broadcast, one tensor given twice.
+"""Shapes: sizes other than the example's, a batch of one, arguments that broadcast, one tensor given twice.
 
-A gradient is right at every size that the forward takes; a size that the forward refuses says nothing.
+The gradient must be correct at every size that the forward accepts; sizes that the forward rejects are ignored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 
 from gradport.checking.probes.calls import call, cotangents_for, gradients
-from gradport.checking.probes.directions import Along, along
+from gradport.checking.probes.directions import Along, measure_along
 from gradport.checking.probes.judging import judge, note, skip, warn
 from gradport.checking.probes.kinds import classify
 from gradport.checking.probes.samples import by_differences, is_piecewise_constant
@@ -34,7 +34,7 @@ __all__ = ["shapes"]
 _SLACK = 1e-9
 
 _MOST = 20_000
-"""Elements of an argument at a larger size."""
+"""Maximum number of elements of an argument at a larger size."""
 
 Tensors = dict[Slot, torch.Tensor]
 
@@ -42,49 +42,49 @@ Tensors = dict[Slot, torch.Tensor]
 @rule(
     Topic.INPUTS,
     "shapes",
-    "Is the gradient right at other sizes, in a batch of one, broadcast, and for one tensor given twice?",
-    shrinks=False,  # it searches for itself
+    "Is the gradient correct at other sizes, in a batch of one, broadcast, and for one tensor given twice?",
+    shrinks=False,  # the rule has its own search
     least=Profile.DEFAULT,
 )
 def shapes(trial: Trial) -> Iterator[Finding]:
-    """One Finding for other sizes, one for each broadcast argument, one for each pair of alike arguments."""
+    """Yields one Finding for other sizes, and one for each broadcast argument and each pair of equal shapes."""
     if trial.is_random:
         yield skip(trial, "shapes", "", "the subject draws random numbers")
         return
-    yield from _give_twice(trial)
+    yield from _check_shared(trial)
     calls = by_differences(trial)
-    kinds = {slot: classify(found, is_piecewise_constant(calls, slot)).name for slot, found in calls.items() if found}
+    kinds = {slot: classify(each, is_piecewise_constant(calls, slot)).name for slot, each in calls.items() if each}
     other = [slot.name for slot, kind in kinds.items() if kind != "derivative"]
     if other:
         yield skip(trial, "shapes", "sizes", f"the gradient of {', '.join(other)} is intentionally not the derivative")
         return
-    yield _other_sizes(trial)
-    yield from _broadcast(trial)
+    yield _check_sizes(trial)
+    yield from _check_broadcast(trial)
 
 
-def _other_sizes(trial: Trial) -> Finding:
+def _check_sizes(trial: Trial) -> Finding:
     seen: list[str] = []
 
     def departs(tensors: Tensors) -> bool:
         try:
             smaller = trial.at(tensors)
-            found = any(one.departs for one in along(smaller, smaller.inputs[0]))
-            # values a hair beside a kink look smooth; what is wrong because of its size is wrong beside them too
-            found = found and any(one.departs for one in along(smaller, _nudge(smaller)))
+            wrong = any(one.departs for one in measure_along(smaller, smaller.inputs[0]))
+            # a point very close to a kink looks smooth; an error due to the size also shows at other values
+            wrong = wrong and any(one.departs for one in measure_along(smaller, _nudge(smaller)))
         except Error:
             return False
         seen.append(_sizes(tensors))
-        return found
+        return wrong
 
     shown = find_input(trial, departs, key="shapes", examples=trial.effort.count(3, 6, 100))
     if shown is None:
-        shown = next((tensors for tensors in _larger(trial) if departs(tensors)), None)
+        shown = next((tensors for tensors in _larger_inputs(trial) if departs(tensors)), None)
     if shown is None:
-        looked = ", ".join(dict.fromkeys(seen)) or "none that the forward takes"
+        looked = ", ".join(dict.fromkeys(seen)) or "none that the forward accepts"
         return judge(trial, "shapes", "sizes", True, f"At other sizes the gradient is the derivative ({looked}).")
     smaller = trial.at(shown)
-    worst = next(one for one in along(smaller, smaller.inputs[0]) if one.departs)
-    message = f"At other sizes than the example's {_describe(worst)}: a size or a count is taken from somewhere else."
+    worst = next(one for one in measure_along(smaller, smaller.inputs[0]) if one.departs)
+    message = f"At sizes other than the example's, {_describe(worst)}: a size or a count may be hard-coded."
     return judge(
         trial,
         "shapes",
@@ -92,15 +92,15 @@ def _other_sizes(trial: Trial) -> Finding:
         False,
         message,
         kind="sizes",
-        figure=_far(worst),
+        figure=_relative_gap(worst),
         unit="relative",
         input=write_tensors(shown),
     )
 
 
-def _larger(trial: Trial) -> Iterator[Tensors]:
-    """Arguments in which each dimension that may vary has one element more, twice as many and one, a prime number of
-    them, and many: what a block size or a count is taken from divides none of these."""
+def _larger_inputs(trial: Trial) -> Iterator[Tensors]:
+    """Arguments with each variable dimension at n + 1, 2n + 1, a prime and 4n + 3, which a hard-coded block size or
+    count does not divide."""
     joint = trial.joint
     generator = torch.Generator().manual_seed(trial.seed)
     for dimensions in _vary_dimensions(trial):
@@ -118,8 +118,8 @@ def _larger(trial: Trial) -> Iterator[Tensors]:
 
 
 def _vary_dimensions(trial: Trial) -> Iterator[Dimensions]:
-    """One table for each dimension that may vary: those that are declared dynamic, or where none is, all axes of one
-    size together."""
+    """One table for each variable dimension: each declared dynamic dimension, or without a declaration all axes of
+    equal size together."""
     joint = trial.joint
     declared = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     if declared:
@@ -139,9 +139,9 @@ def _prime_above(least: int) -> int:
     return next(n for n in itertools.count(least) if all(n % d for d in range(2, math.isqrt(n) + 1)))
 
 
-def _broadcast(trial: Trial) -> Iterator[Finding]:
-    """Each argument with one dimension cut to 1, where another has the full size. Authors may not have meant it, and
-    the forward accepts it: worth a warning."""
+def _check_broadcast(trial: Trial) -> Iterator[Finding]:
+    """Cuts one dimension of each argument to 1 while another argument keeps the full size. If the forward accepts it
+    and the gradient is wrong, that is a warning: the author may not intend broadcasting."""
     tensors = trial.inputs[0]
     wanted = [slot for slot in trial.joint.wanted if slot.role == Role.ARGUMENT]
     for slot in wanted:
@@ -159,20 +159,20 @@ def _broadcast(trial: Trial) -> Iterator[Finding]:
         if not start:
             continue
         try:
-            found = along(trial, cut)
+            measured = measure_along(trial, cut)
         except TargetError as error:
-            yield note(trial, "shapes", about, f"{what} the backward refuses: {error}", kind="raises")
+            yield note(trial, "shapes", about, f"{what} the backward fails: {error}", kind="raises")
             continue
-        worst = next((one for one in found if one.departs), None)
+        worst = next((one for one in measured if one.departs), None)
         if worst is None:
             yield judge(trial, "shapes", about, True, f"{what} the gradient is the derivative.", kind="broadcast")
         else:
-            message = f"{what} {_describe(worst)}; refuse such arguments, or reduce their gradients."
-            yield warn(trial, "shapes", about, message, kind="broadcast", figure=_far(worst))
+            message = f"{what} {_describe(worst)}; reject such arguments, or sum their gradients."
+            yield warn(trial, "shapes", about, message, kind="broadcast", figure=_relative_gap(worst))
 
 
-def _give_twice(trial: Trial) -> Iterator[Finding]:
-    """One tensor for two arguments: its gradient is the sum of theirs."""
+def _check_shared(trial: Trial) -> Iterator[Finding]:
+    """Passes one tensor as two arguments: its gradient must be the sum of both."""
     tensors = trial.inputs[0]
     wanted = [slot for slot in trial.joint.wanted if slot.role == Role.ARGUMENT]
     for one, other in itertools.combinations(wanted, 2):
@@ -181,13 +181,13 @@ def _give_twice(trial: Trial) -> Iterator[Finding]:
         about = f"{one.name} is {other.name}"
         both = {**tensors, other: tensors[one].clone()}
         try:
-            made = call(trial, both)
+            forward_call = call(trial, both)
         except TargetError:
             continue
         try:
-            cotangents = cotangents_for(made.outputs, trial.seed)
-            apart = gradients(trial, made, cotangents)
-            at_once = _of_one(trial, both, one, other, cotangents)
+            cotangents = cotangents_for(forward_call.outputs, trial.seed)
+            apart = gradients(trial, forward_call, cotangents)
+            at_once = _shared_gradient(trial, both, one, other, cotangents)
         except TargetError as error:
             message = f"With one tensor as {one.name} and {other.name} it fails: {error}"
             yield judge(trial, "shapes", about, False, message, kind="raises")
@@ -195,16 +195,16 @@ def _give_twice(trial: Trial) -> Iterator[Finding]:
         total = sum((g for g in (apart[one], apart[other]) if g is not None), torch.zeros_like(tensors[one]))
         figure = relative_distance(at_once, total)
         held = figure <= _SLACK
-        message = f"With one tensor as {one.name} and {other.name} its gradient is the sum of theirs."
+        message = f"With one tensor as {one.name} and {other.name} its gradient is the sum of both."
         if not held:
             message = (
-                f"With one tensor as {one.name} and {other.name} its gradient is off by {figure:.2g} relative from the "
-                "sum of theirs: the code tells its arguments apart by their identity, or writes into one."
+                f"With one tensor as {one.name} and {other.name} its gradient differs by {figure:.2g} relative from "
+                "the sum of both: the code compares its arguments by identity, or writes into one."
             )
         yield judge(trial, "shapes", about, held, message, kind="given twice", figure=figure, unit="relative")
 
 
-def _of_one(
+def _shared_gradient(
     trial: Trial, tensors: Tensors, one: Slot, other: Slot, cotangents: dict[str, torch.Tensor]
 ) -> torch.Tensor:
     leaf = tensors[one].detach().clone().requires_grad_()
@@ -213,19 +213,19 @@ def _of_one(
 
     def run() -> torch.Tensor | None:
         outputs, loss = trial.joint.forward({**rest, one: same, other: same})
-        asked = {"loss": loss} if loss is not None else outputs
-        attached = [(asked[name], cotangents[name]) for name in cotangents if asked[name].requires_grad]
+        results = {"loss": loss} if loss is not None else outputs
+        attached = [(results[name], cotangents[name]) for name in cotangents if results[name].requires_grad]
         if not attached:
             return None
-        outs, given = zip(*attached, strict=True)
-        return torch.autograd.grad(outs, [leaf], given, allow_unused=True)[0]
+        outs, seeds = zip(*attached, strict=True)
+        return torch.autograd.grad(outs, [leaf], seeds, allow_unused=True)[0]
 
-    found = trial.guarded(tensors, run)
-    return torch.zeros_like(leaf) if found is None else found
+    gradient = trial.run_guarded(tensors, run)
+    return torch.zeros_like(leaf) if gradient is None else gradient
 
 
 def _nudge(trial: Trial) -> Tensors:
-    """The arguments moved by a hundredth or two, each element its own way."""
+    """The arguments with each element moved by 0.01 to 0.02 in a random direction."""
     generator = torch.Generator().manual_seed(trial.seed)
     moved = dict(trial.inputs[0])
     for slot in trial.joint.wanted:
@@ -242,7 +242,7 @@ def _describe(one: Along) -> str:
     )
 
 
-def _far(one: Along) -> float:
+def _relative_gap(one: Along) -> float:
     return abs(one.got - one.slope.value) / max(abs(one.got), abs(one.slope.value), 1e-300)
 
 

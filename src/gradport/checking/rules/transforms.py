@@ -1,7 +1,7 @@
-"""Transforms: what torch does with a Function in compile, export, func.grad, vmap, jvp and checkpoints.
+"""Transforms: a Function under torch.compile, torch.export, func.grad, vmap, jvp and checkpoints.
 
-Each gives the values and the gradient of eager, or is refused by torch, which is said with torch's own reason. One that
-ignores the author's backward silently is reported too.
+Each transform must give the values and the gradient of eager, or torch refuses it; then the Finding has torch's reason.
+A transform that silently ignores the custom backward is reported too.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ __all__ = ["transforms"]
 Tensors = tuple[torch.Tensor, ...]
 
 _SLACK = 1e-4
-"""Relative, in the example's dtype: what another order of the same operators may change."""
+"""Relative tolerance in the example's dtype for another order of the same operators."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Flat:
-    """The subject as a function of its examined arguments alone.
+    """The subject as a function of only its checked arguments.
 
     Attributes:
-        run: those arguments to the differentiable outputs.
+        run: from these arguments to the differentiable outputs.
         inputs: their example values.
         cotangents: one for each output.
-        outputs, gradients: what eager gives.
+        outputs, gradients: the results of eager.
     """
 
     run: Callable[..., Tensors]
@@ -64,33 +64,33 @@ class _Flat:
     least=Profile.DEFAULT,
 )
 def transforms(trial: Trial) -> Iterator[Finding]:
-    """One Finding for each transform."""
+    """Yields one Finding for each transform."""
     if trial.is_random:
         yield skip(trial, "transforms", "", "the subject draws random numbers")
         return
     flat = _flatten(trial)
     if flat is None:
-        yield skip(trial, "transforms", "", "its examined arguments are not plain positional tensors")
+        yield skip(trial, "transforms", "", "its checked arguments are not plain positional tensors")
         return
     for name, transform in _TRANSFORMS.items():
         yield _try_transform(trial, name, transform, flat)
     if not trial.thorough:
-        reason = "the profile leaves it out; ask for profile='thorough'"
+        reason = "not part of this profile; use profile='thorough'"
         yield skip(trial, "transforms", "compile(inductor)", reason)
     elif shutil.which("g++") is None:
-        yield skip(trial, "transforms", "compile(inductor)", "it needs a C++ compiler, and there is no g++")
+        yield skip(trial, "transforms", "compile(inductor)", "it needs a C++ compiler, and g++ is not installed")
     else:
         yield _try_transform(trial, "compile(inductor)", _compile_to_code, flat)
 
 
 def _compile(flat: _Flat) -> tuple[Tensors, Tensors]:
     torch.compiler.reset()
-    return _both(torch.compile(flat.run, backend="aot_eager", fullgraph=True), flat)
+    return _run_both(torch.compile(flat.run, backend="aot_eager", fullgraph=True), flat)
 
 
 def _compile_to_code(flat: _Flat) -> tuple[Tensors, Tensors]:
     torch.compiler.reset()
-    return _both(torch.compile(flat.run, backend="inductor", fullgraph=True), flat)
+    return _run_both(torch.compile(flat.run, backend="inductor", fullgraph=True), flat)
 
 
 def _export(flat: _Flat) -> tuple[Tensors, Tensors]:
@@ -98,7 +98,7 @@ def _export(flat: _Flat) -> tuple[Tensors, Tensors]:
         def forward(self, *inputs: torch.Tensor) -> Tensors:
             return flat.run(*inputs)
 
-    return _both(torch.export.export(Wrapped(), flat.inputs).module(), flat)
+    return _run_both(torch.export.export(Wrapped(), flat.inputs).module(), flat)
 
 
 def _func_grad(flat: _Flat) -> tuple[Tensors, Tensors]:
@@ -112,7 +112,7 @@ def _compile_func_grad(flat: _Flat) -> tuple[Tensors, Tensors]:
 
 
 def _vmap(flat: _Flat) -> tuple[Tensors, Tensors]:
-    """A batch of two against a loop; the gradients are eager's own, since there is nothing else to compare."""
+    """Compares a batch of two with a loop; returns the gradients of eager, because vmap computes none."""
     batch = tuple(torch.stack([x, x.flip(0) if x.dim() else x * 2]) for x in flat.inputs)
     got = torch.func.vmap(flat.run)(*batch)
     one_by_one = [flat.run(*(x[at] for x in batch)) for at in range(2)]
@@ -132,7 +132,7 @@ def _jvp(flat: _Flat) -> tuple[Tensors, Tensors]:
 
 
 def _checkpoint(flat: _Flat) -> tuple[Tensors, Tensors]:
-    return _both(lambda *inputs: checkpoint(flat.run, *inputs, use_reentrant=False), flat)
+    return _run_both(lambda *inputs: checkpoint(flat.run, *inputs, use_reentrant=False), flat)
 
 
 _TRANSFORMS: dict[str, Callable[[_Flat], tuple[Tensors, Tensors]]] = {
@@ -146,8 +146,8 @@ _TRANSFORMS: dict[str, Callable[[_Flat], tuple[Tensors, Tensors]]] = {
 }
 
 _DROPS = ("export", "compile(func.grad)")
-"""Transforms that are known to replace a custom backward by the derivative of its forward: torch's doing, not the
-author's."""
+"""Transforms in which torch is known to replace a custom backward by the derivative of the forward; not the author's
+mistake."""
 
 
 def _try_transform(
@@ -157,14 +157,14 @@ def _try_transform(
         with quiet(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             outputs, gradients = transform(flat)
     except _Differs as differs:
-        message = f"{name} gives other values than eager: off by {differs.args[0]:.2g} relative."
+        message = f"{name} and eager give different values: off by {differs.args[0]:.2g} relative."
         return judge(trial, "transforms", name, False, message, kind="other values", figure=differs.args[0])
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         return note(trial, "transforms", name, f"torch refuses {name}: {reason}", kind="refused")
     values, slopes = _gap(outputs, flat.outputs), _gap(gradients, flat.gradients)
     if values > _SLACK:
-        message = f"{name} gives other values than eager: off by {values:.2g} relative."
+        message = f"{name} and eager give different values: off by {values:.2g} relative."
         return judge(trial, "transforms", name, False, message, kind="other values", figure=values)
     if slopes <= _SLACK:
         message = f"{name} gives the values and the gradient of eager."
@@ -176,7 +176,8 @@ def _try_transform(
 
 
 def _flatten(trial: Trial) -> _Flat | None:
-    """None where an examined argument is nested, by keyword or a parameter, or where a loss is in the way."""
+    """The subject as a flat function; None if a checked argument is nested, a keyword or a parameter, or if there is
+    a loss."""
     joint = trial.joint
     by_name = {argument.name: argument for argument in joint.arguments}
     wanted = [by_name.get(slot.name) if slot.role == Role.ARGUMENT else None for slot in joint.wanted]
@@ -188,9 +189,9 @@ def _flatten(trial: Trial) -> _Flat | None:
     for argument in joint.arguments:
         if len(argument.path) == 2 and argument.path[0] == "args":
             base[int(argument.path[1])] = examples[Slot(Role.ARGUMENT, argument.name)].detach().clone()
-    for prepared in (_as_is, _as_non_leaf):  # the latter for a subject that writes into what it is given
+    for prepared in (_as_is, _as_non_leaf):  # the latter for a subject that writes into its arguments
         every = _caller(joint, base, at, prepared)
-        flat = _with_eager(trial, every, tuple(base[position] for position in at))
+        flat = _run_eager(trial, every, tuple(base[position] for position in at))
         if flat is not None:
             return flat
     return None
@@ -207,7 +208,7 @@ def _as_non_leaf(value: torch.Tensor) -> torch.Tensor:
 def _caller(
     joint: Joint, base: list[Any], at: list[int], prepared: Callable[[torch.Tensor], torch.Tensor]
 ) -> Callable[..., tuple[Any, ...]]:
-    """The subject as plain a closure as a compiler likes, with its examined arguments alone open."""
+    """The subject as a plain closure over all other arguments, which a compiler can trace."""
     target, kwargs = joint.subject.target, joint.subject.kwargs
     called = target.apply if isinstance(target, type) and issubclass(target, torch.autograd.Function) else target
 
@@ -221,10 +222,10 @@ def _caller(
     return every
 
 
-def _with_eager(trial: Trial, every: Callable[..., tuple[Any, ...]], inputs: Tensors) -> _Flat | None:
-    """The flat function with what eager gives; None where it fails or gives something else than tensors."""
+def _run_eager(trial: Trial, every: Callable[..., tuple[Any, ...]], inputs: Tensors) -> _Flat | None:
+    """The flat function with the results of eager; None if it fails or a result is not a tensor."""
     try:
-        listed = trial.guarded({}, lambda: every(*(x.clone().requires_grad_() for x in inputs)))
+        listed = trial.run_guarded({}, lambda: every(*(x.clone().requires_grad_() for x in inputs)))
     except Error:
         return None
     if any(not isinstance(value, torch.Tensor) for value in listed):
@@ -234,27 +235,27 @@ def _with_eager(trial: Trial, every: Callable[..., tuple[Any, ...]], inputs: Ten
         return None
 
     def run(*inputs: torch.Tensor) -> Tensors:
-        given = every(*inputs)
-        return tuple(given[at] for at in kept)
+        results = every(*inputs)
+        return tuple(results[at] for at in kept)
 
     cotangents = tuple(cotangents_for({str(at): listed[at] for at in kept}, trial.seed).values())
     partial = _Flat(run, inputs, cotangents, (), ())
     try:
-        outputs, gradients = trial.guarded({}, lambda: _both(run, partial))
+        outputs, gradients = trial.run_guarded({}, lambda: _run_both(run, partial))
     except Error:
         return None
     return dataclasses.replace(partial, outputs=outputs, gradients=gradients)
 
 
-def _both(run: Callable[..., Tensors], flat: _Flat) -> tuple[Tensors, Tensors]:
-    """Outputs and gradients of one call."""
+def _run_both(run: Callable[..., Tensors], flat: _Flat) -> tuple[Tensors, Tensors]:
+    """The outputs and gradients of one call."""
     leaves = [x.detach().clone().requires_grad_() for x in flat.inputs]
     outputs = run(*leaves)
     attached = [(out, c) for out, c in zip(outputs, flat.cotangents, strict=True) if out.requires_grad]
-    found: Any = [None] * len(leaves)
+    grads: Any = [None] * len(leaves)
     if attached:
-        found = torch.autograd.grad([o for o, _ in attached], leaves, [c for _, c in attached], allow_unused=True)
-    gradients = tuple(torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True))
+        grads = torch.autograd.grad([o for o, _ in attached], leaves, [c for _, c in attached], allow_unused=True)
+    gradients = tuple(torch.zeros_like(x) if g is None else g for x, g in zip(leaves, grads, strict=True))
     return tuple(out.detach() for out in outputs), gradients
 
 
@@ -266,7 +267,7 @@ def _functional_gradient(flat: _Flat) -> Callable[..., Tensors]:
 
 
 class _Differs(Exception):
-    """Two results that should be one are not."""
+    """Two results that should be equal differ."""
 
 
 def _require_close(got: Any, want: Any) -> None:
