@@ -70,7 +70,7 @@ class Case:
     @functools.cached_property
     def subject(self) -> Subject:
         """The Subject in the setting's dtype, with or without dynamic shapes."""
-        return self.setting.applied(self.original)
+        return self.setting.apply(self.original)
 
     @property
     def opset(self) -> int | None:
@@ -336,7 +336,7 @@ def _given_options(what: str, subject: Subject, setting: Setting) -> Any:
         return setting
     if what in _AXES:
         return getattr(setting, what)
-    return setting.applied(subject) if what == "subject" else Case(subject, setting)
+    return setting.apply(subject) if what == "subject" else Case(subject, setting)
 
 
 def _flat(subjects: Sequence[Any]) -> Iterator[tuple[str, Any]]:

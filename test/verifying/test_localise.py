@@ -64,7 +64,7 @@ def test_a_fault_in_the_backward_is_found_at_its_node(program, net, kind):
     model, node = spoilt(program, kind, kind, "backward")
     finding = first_node(model, net)
     assert f"{node.name!r} ({node.op_type})" in finding.message
-    assert "in the backward half" in finding.message
+    assert "in the backward pass" in finding.message
     assert finding.kind == f"backward {node.op_type}"
     assert "planting.py:" in finding.where
 
@@ -74,7 +74,7 @@ def test_a_fault_in_the_forward_is_found_at_its_node(program, net, kind):
     model, node = spoilt(program, kind, 7, "forward")
     finding = first_node(model, net)
     assert f"{node.name!r} ({node.op_type})" in finding.message
-    assert "in the forward half" in finding.message
+    assert "in the forward pass" in finding.message
 
 
 def test_the_module_and_the_function_are_named(net):

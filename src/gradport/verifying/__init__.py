@@ -1,6 +1,6 @@
-"""Is the ONNX right? A model beside eager torch, in every runtime that is at hand.
+"""Is the ONNX model correct? Compares a model with eager torch in every installed runtime.
 
-In: a model, gradport's or anybody's, and a Subject. Out: Evidence. Never: a change of the model.
+Input: a model of gradport or another exporter, and a Subject. Output: Evidence. Never changes the model.
 """
 
 from gradport.verifying.sweep import Setting, settings, sweep

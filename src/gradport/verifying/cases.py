@@ -1,4 +1,4 @@
-"""The inputs that a model is held against eager with, plain ones first; one row a case."""
+"""The inputs on which a model is compared with eager, plain inputs first."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ __all__ = ["case_sizes", "cases"]
 _SIZES = (1, 2, 7, 0)
 
 _LARGE = 257
-"""A prime beyond every block that a kernel works in."""
+"""A prime larger than the block size of any kernel."""
 
 _ELEMENTS = 1 << 22
-"""Inputs of more elements are not made larger."""
+"""Maximum number of elements of inputs at larger sizes."""
 
 
 def case_sizes(
     joint: Joint, dimensions: Dimensions, wanted: Mapping[str, Sequence[int]] | None
 ) -> dict[str, tuple[int, ...]]:
-    """The sizes to try of every dynamic dimension: those that were asked for, or 1, 2, a prime, 0 and a large one.
+    """The sizes to try for every dynamic dimension: those of `wanted`, or 1, 2, 7, 0 and 257.
 
     Raises:
-        SpecError: a dimension that is none.
+        SpecError: `wanted` names something that is not a dynamic dimension.
     """
     limits = by_name(dimensions)
     for name in wanted or {}:
@@ -73,16 +73,16 @@ def cases(
     fresh_ones: int = 3,
     overflowing: bool = True,
 ) -> Iterator[InputSet]:
-    """The example, fresh values at its sizes, each size of each dimension, where there are several all at once, other
-    strides, and edge values in what goes in and in the cotangents.
+    """Yields the example, random values at its sizes, each size of each dynamic dimension (then all at once), other
+    strides, ties, and edge values in inputs and cotangents.
 
     Args:
-        joint: whose inputs they are.
-        dimensions: which are dynamic.
-        wanted: the sizes of each.
-        generator: draws.
-        fresh_ones: how many sets of fresh values there are.
-        overflowing: whether edge values may be the largest number, which leaves no room for a tolerance.
+        joint: the Joint that takes the inputs.
+        dimensions: its dynamic dimensions.
+        wanted: the sizes of each dynamic dimension.
+        generator: of the random values.
+        fresh_ones: number of sets of random values.
+        overflowing: whether edge values include the largest number, which makes a tolerance meaningless.
     """
     for seed, case in enumerate(_list_inputs(joint, dimensions, wanted, generator, fresh_ones, overflowing)):
         yield dataclasses.replace(case, seed=seed)
@@ -99,23 +99,23 @@ def _list_inputs(
     yield InputSet.example(joint)
     at_example = sizes_of(joint, dimensions)
 
-    def moved(what: str, sizes: dict[str, int], *, empty: bool = False) -> InputSet:
+    def draw_case(what: str, sizes: dict[str, int], *, empty: bool = False) -> InputSet:
         within = functools.partial(draw_inputs_within, joint, dimensions, sizes, generator)
-        kind = InputKind.EDGE if empty else InputKind.PLAIN  # an empty mean is nan, or what a runtime makes of it
+        kind = InputKind.EDGE if empty else InputKind.PLAIN  # runtimes differ on the mean of an empty tensor
         return InputSet(what, draw_inputs(joint, dimensions, sizes, generator), kind, otherwise=within)
 
     for count in range(fresh_ones):
-        yield moved(f"fresh values {count + 1}", at_example)
+        yield draw_case(f"fresh values {count + 1}", at_example)
     for name, sizes in wanted.items():
         for size in sizes:
-            yield moved(f"{name}={size}", {**at_example, name: size}, empty=size == 0)
+            yield draw_case(f"{name}={size}", {**at_example, name: size}, empty=size == 0)
     if len(wanted) > 1:
         for sizes in zip(*wanted.values(), strict=False):
-            said = dict(zip(wanted, sizes, strict=True))
-            if _elements(joint, dimensions, said) > _ELEMENTS:
+            at_once = dict(zip(wanted, sizes, strict=True))
+            if _elements(joint, dimensions, at_once) > _ELEMENTS:
                 continue
-            what = ", ".join(f"{n}={s}" for n, s in said.items())
-            yield moved(what, said, empty=0 in said.values())
+            what = ", ".join(f"{n}={s}" for n, s in at_once.items())
+            yield draw_case(what, at_once, empty=0 in at_once.values())
     plain = draw_inputs_within(joint, dimensions, at_example, generator)
     for what, tensors in layouts(plain):
         yield InputSet(what, tensors)
@@ -127,15 +127,17 @@ def _list_inputs(
         yield InputSet(what, tensors, InputKind.EDGE, overflows=True)
     if joint.wanted and joint.subject.loss is None:
         for special in ("nan", "inf"):
-            yield InputSet(f"{special} in the cotangents", plain, InputKind.EDGE, cotangent=_holding(float(special)))
+            yield InputSet(
+                f"{special} in the cotangents", plain, InputKind.EDGE, cotangent=_set_element(float(special))
+            )
 
 
-def _holding(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+def _set_element(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda drawn: set_one_element(drawn, value, torch.Generator().manual_seed(0))
 
 
 def _elements(joint: Joint, dimensions: Dimensions, sizes: Mapping[str, int]) -> int:
-    """How many elements the inputs have at these sizes."""
+    """The number of input elements at these sizes."""
     return sum(math.prod(shape_at(a, dimensions, sizes)) for a in (*joint.arguments, *joint.targets))
 
 

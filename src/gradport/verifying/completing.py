@@ -1,4 +1,4 @@
-"""What a Subject leaves open and the model knows: gradients, outputs, dynamic dimensions."""
+"""Completes a Subject from the model: gradients, outputs, dynamic dimensions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["as_program", "complete_subject"]
 
 
 def as_program(program: Program | ir.Model | str | os.PathLike[str]) -> Program:
-    """A Program, whatever it was given as.
+    """A Program from a Program, a model or a path.
 
     Raises:
         ProgramError: the file cannot be read.
@@ -33,15 +33,15 @@ def as_program(program: Program | ir.Model | str | os.PathLike[str]) -> Program:
 
 
 def complete_subject(subject: Subject, program: Program) -> Subject:
-    """The Subject with what it leaves open.
+    """The Subject with its missing fields taken from the model.
 
     Raises:
-        SpecError: the model gives a loss and the Subject has none.
+        SpecError: the model has a loss and the Subject does not.
     """
     changes: dict[str, Any] = {}
     losses = [spec.name for spec in program.outputs if spec.role is Role.LOSS]
     if losses and subject.loss is None:
-        raise SpecError(f"The program gives the loss {losses[0]!r}; give verify the same loss= to compare with.")
+        raise SpecError(f"The program has the loss {losses[0]!r}; pass the same loss= to verify.")
     wanted = program.provenance.get("wrt")
     if subject.wrt is None and wanted:
         missing = set(program.missing_gradients)
@@ -51,10 +51,10 @@ def complete_subject(subject: Subject, program: Program) -> Subject:
         changes["outputs"] = outputs
     if subject.dynamic_shapes is None and not _has_specs(subject):
         named = {
-            spec.name: _dynamic(spec.shape) for spec in program.inputs if spec.role in (Role.ARGUMENT, Role.TARGET)
+            spec.name: _dynamic_axes(spec.shape) for spec in program.inputs if spec.role in (Role.ARGUMENT, Role.TARGET)
         }
         if any(named.values()):
-            changes["dynamic_shapes"] = _by_default_name(subject, named)
+            changes["dynamic_shapes"] = _rename_dimensions(subject, named)
     return subject.replace(**changes) if changes else subject
 
 
@@ -62,12 +62,12 @@ def _has_specs(subject: Subject) -> bool:
     return with_example(subject) is not subject
 
 
-def _dynamic(shape: Sequence[int | str]) -> dict[int, str]:
+def _dynamic_axes(shape: Sequence[int | str]) -> dict[int, str]:
     return {axis: size for axis, size in enumerate(shape) if isinstance(size, str) and size.isidentifier()}
 
 
-def _by_default_name(subject: Subject, named: Mapping[str, dict[int, str]]) -> dict[str, dict[int, str]] | None:
-    """The dimensions under the Subject's own names, where the model's inputs are its arguments one for one."""
+def _rename_dimensions(subject: Subject, named: Mapping[str, dict[int, str]]) -> dict[str, dict[int, str]] | None:
+    """The dynamic dimensions by the Subject's names; None if the model's inputs do not correspond to its arguments."""
     joint = Joint(subject.replace(wrt=None))
     leaves = [leaf.name for leaf in (*joint.arguments, *joint.targets)]
     if set(named) <= set(leaves):

@@ -1,4 +1,4 @@
-"""A Verification's Findings: what each runtime made of each result."""
+"""The Findings of a Verification, for each runtime and result."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from gradport.evidence.tolerance import UNDECIDED
 from gradport.isolation.effort import Deadline
 from gradport.runtimes.ort import Absent, NoKernel
 from gradport.subject.signature import source_of
-from gradport.verifying.found import Found
+from gradport.verifying.found import FaultyNode
 from gradport.verifying.rules import VerifyRule
 from gradport.verifying.verification import Verification, Worst
 from gradport.verifying.vote import Verdict
 
 __all__ = [
-    "agreement",
-    "deadly",
-    "draw",
-    "edge_values",
-    "first_node",
-    "not_reached",
-    "nothing_compared",
-    "running",
-    "stumbles",
-    "too_late",
+    "report_agreement",
+    "report_crashes",
+    "report_culprit",
+    "report_draw",
+    "report_edge_values",
+    "report_failures",
+    "report_first_node",
+    "report_not_reached",
+    "report_nothing_compared",
+    "report_runtimes",
+    "report_too_late",
     "where",
-    "who_is_wrong",
 ]
 
 
 def where(verification: Verification) -> str | None:
-    """The source line that a Finding about the whole Subject is about."""
+    """The source line of the Subject."""
     file, line = source_of(verification.joint.subject.target)
     return f"{file}:{line}" if file else None
 
@@ -50,82 +50,83 @@ def _about(
     input: str | None = None,
     place: str | None = None,
 ) -> Finding:
-    """A Finding whose rule its key begins with, about the Subject's own line where no other place is known."""
+    """A Finding whose rule is the first part of its key; its place is the Subject's line unless `place` is given."""
     rule = key.partition("/")[0]
     return Finding(key, rule, outcome, kind, severity, figure, unit, input, place or where(verification), message)
 
 
-def running(verification: Verification) -> Iterator[Finding]:
-    """A Finding for each runtime that does not run the model, or runs it on some cases alone."""
+def report_runtimes(verification: Verification) -> Iterator[Finding]:
+    """A Finding for each runtime that does not run the model, or runs only the example."""
     for name, runner in verification.runners.items():
         reason = runner if isinstance(runner, ProgramError) else verification.broken.get(name)
         if reason is not None:
-            yield _not_run(verification, name, reason)
+            yield _report_not_run(verification, name, reason)
         elif verification.is_slow(name):
-            said = f"{name} is slow on a model of this size, so it ran only the example."
-            yield _about(verification, f"runs/{name}", Outcome.SKIPPED, "slow", Severity.INFO, said)
+            message = f"{name} is slow on a model of this size, so it ran only the example."
+            yield _about(verification, f"runs/{name}", Outcome.SKIPPED, "slow", Severity.INFO, message)
 
 
-def nothing_compared(verification: Verification) -> Iterator[Finding]:
-    """A Finding where no runtime ran the model: then nothing is known of it."""
+def report_nothing_compared(verification: Verification) -> Iterator[Finding]:
+    """A Finding if no runtime ran the model, so that nothing was compared."""
     if not verification.plain and not verification.edge:
-        said = f"No result was compared: none of {', '.join(verification.rows) or 'no runtime'} ran the model."
-        yield _about(verification, "runs/nothing", Outcome.UNDECIDED, "nothing compared", Severity.WARNING, said)
+        names = ", ".join(verification.rows)
+        message = f"No result was compared: {f'none of {names} ran the model' if names else 'there is no runtime'}."
+        yield _about(verification, "runs/nothing", Outcome.UNDECIDED, "nothing compared", Severity.WARNING, message)
 
 
-def draw(verification: Verification, name: str, fault: str | None) -> Finding:
-    """What is said of one random tensor that the model draws by itself in ONNX Runtime."""
+def report_draw(verification: Verification, name: str, fault: str | None) -> Finding:
+    """The Finding for one random tensor that the model draws in ONNX Runtime."""
     if fault is None:
-        said = f"The model draws {name!r} with the right distribution, and each run anew."
-        return _about(verification, f"draws/{name}", Outcome.OK, "draws", Severity.INFO, said)
+        message = f"The model draws {name!r} from the right distribution, with new values in each run."
+        return _about(verification, f"draws/{name}", Outcome.OK, "draws", Severity.INFO, message)
     return _about(
         verification,
         f"draws/{name}",
         Outcome.FAILED,
         "draws",
         Severity.ERROR,
-        f"The model draws {name!r} wrongly: {fault}.",
+        f"The model draws {name!r} incorrectly: {fault}.",
     )
 
 
-def stumbles(verification: Verification) -> Iterator[Finding]:
-    """A Finding for each runtime that fails on a case which eager takes, and on the example it did not."""
+def report_failures(verification: Verification) -> Iterator[Finding]:
+    """A Finding for each runtime that runs the example and fails on another case that eager accepts."""
     for name, failures in verification.stumbled.items():
         error, case = failures[0]
-        others = [other for other in verification.working() if other not in verification.stumbled]
-        alone = bool(others) or name == "reference" or all(case.edge for _, case in failures)
-        said = (
+        others = [other for other in verification.working_runtimes() if other not in verification.stumbled]
+        excused = bool(others) or name == "reference" or all(case.edge for _, case in failures)
+        message = (
             f"{name} fails on {'; '.join(case.what for _, case in failures)}"
             f"{', where ' + ', '.join(others) + ' runs' if others else ''}: {error}"
         )
         judged = (
-            (Outcome.OK, "runtime deviation", Severity.WARNING) if alone else (Outcome.FAILED, "fails", Severity.ERROR)
+            (Outcome.OK, "runtime deviation", Severity.WARNING)
+            if excused
+            else (Outcome.FAILED, "fails", Severity.ERROR)
         )
         figure = float(len(failures))
-        yield _about(verification, f"runs/{name}/cases", *judged, said, figure=figure, unit="cases", input=case.what)
+        yield _about(verification, f"runs/{name}/cases", *judged, message, figure=figure, unit="cases", input=case.what)
 
 
-def agreement(verification: Verification, runtime: str, result: str) -> Finding | None:
-    """What the plain cases say of one result in one runtime; None where it ran none."""
+def report_agreement(verification: Verification, runtime: str, result: str) -> Finding | None:
+    """The Finding of the plain cases for one result in one runtime; None if the runtime ran no plain case."""
     worst = verification.plain.get((runtime, result))
     if worst is None:
         return None
     comparison, what = worst.comparison, f"{verification.roles[result]} {result!r}"
     share, branches = verification.shares.get(result, 0.0), verification.branches
-    said = ""
+    remark = ""
     if share:
-        decided = (
-            "" if branches is None else f" (it decides otherwise in {branches:.2%} of all roundings and comparisons)"
-        )
-        said = f" In {share:.2%} of its elements float64 takes another branch{decided}; there eager is the measure."
+        decided = "" if branches is None else f" (in {branches:.2%} of all roundings and comparisons)"
+        remark = f" In {share:.2%} of its elements float64 takes another branch{decided}; they are compared with eager."
     if verification.runs_in_float64 is False and not verification.given:
-        said += " The subject does not run in float64, so beyond the floor torch.testing's rtol and atol decide."
+        remark += " The subject does not run in float64, so torch.testing's rtol and atol apply above the floor."
     outcome, severity = Outcome.OK, Severity.INFO
     if not comparison.ok:
         outcome, severity = Outcome.FAILED, Severity.ERROR
         message = (
             f"The {what} differs from eager in {runtime} on {worst.case.what}: {comparison.reason} "
-            f"({comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}).{said}"
+            f"({comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}).{remark}"
         )
     elif result not in verification.finite:
         outcome, severity = Outcome.UNDECIDED, Severity.WARNING
@@ -135,20 +136,20 @@ def agreement(verification: Verification, runtime: str, result: str) -> Finding 
     elif share > UNDECIDED and (branches is None or branches > UNDECIDED):
         outcome, severity = Outcome.UNDECIDED, Severity.WARNING
         message = (
-            f"The {what} agrees with eager in {runtime}, but there is no oracle for more than {UNDECIDED:.0%} of its "
-            f"elements: give inputs off the ties, or rtol and atol.{said}"
+            f"The {what} agrees with eager in {runtime}, but more than {UNDECIDED:.0%} of its elements have no float64 "
+            f"reference: give inputs away from ties, or rtol and atol.{remark}"
         )
     else:
         at = f" ({comparison.worst_element})" if comparison.worst else ""
         message = (
             f"The {what} agrees with eager in {runtime} on {_plain_count(verification)} inputs: "
-            f"at most {comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}{at}.{said}"
+            f"at most {comparison.ulps:.3g} ULPs, relative {comparison.relative:.2g}{at}.{remark}"
         )
     key, kind = f"agrees-with-eager/{runtime}/{result}", verification.roles[result]
-    return _of(verification, key, outcome, kind, severity, message, worst)
+    return _about_worst(verification, key, outcome, kind, severity, message, worst)
 
 
-def edge_values(
+def report_edge_values(
     verification: Verification,
     rule: VerifyRule,
     runtime: str,
@@ -156,17 +157,19 @@ def edge_values(
     worst: Worst,
     judged: list[tuple[Worst, Verdict]],
 ) -> Finding:
-    """What the cases with edge values or ties say: held, a runtime's own deviation, an overflow of eager's, or a
-    failure.
+    """The Finding of the cases with edge values or ties: ok, a runtime's deviation, an overflow in eager, or a failure.
 
     Args:
-        worst: the worst of them.
-        judged: the cases that differ, each with what the vote says of it.
+        verification: the model and the Subject.
+        rule: the rule of the cases.
+        runtime, result: the runtime and the result.
+        worst: the worst comparison.
+        judged: the cases that differ, each with its verdict.
     """
     what = f"the {verification.roles[result]} {result!r}"
     outcome, severity, kind = Outcome.OK, Severity.INFO, str(verification.roles[result])
-    hold = "equal elements" if rule is VerifyRule.TIES else "nan, inf and zeros"
-    message = f"{what} agrees with eager in {runtime} where inputs hold {hold}."
+    contents = "equal elements" if rule is VerifyRule.TIES else "nan, inf or zeros"
+    message = f"{what} agrees with eager in {runtime} on inputs with {contents}."
     if judged:
         matters = [(_matter(worst, verdict, runtime), worst, verdict) for worst, verdict in judged]
         matter, worst, verdict = max(matters, key=lambda one: _ORDER.index(one[0]))
@@ -175,12 +178,13 @@ def edge_values(
         message = f"{lead.format(what=what, runtime=runtime)} with {worst.case.what}: {worst.comparison.reason}. "
         message += verdict.sentence
         if rule is VerifyRule.TIES and outcome != Outcome.OK:
-            message += " Torch leaves open which of several equal elements is taken; if that is the cause, skip='ties'."
+            message += " PyTorch does not define which of several equal elements is chosen; if this is the cause, "
+            message += "skip='ties'."
     message = message[0].upper() + message[1:]
-    return _of(verification, f"{rule}/{runtime}/{result}", outcome, kind, severity, message, worst)
+    return _about_worst(verification, f"{rule}/{runtime}/{result}", outcome, kind, severity, message, worst)
 
 
-def _of(
+def _about_worst(
     verification: Verification, key: str, outcome: Outcome, kind: str, severity: Severity, message: str, worst: Worst
 ) -> Finding:
     """A Finding about the worst comparison of a result."""
@@ -188,47 +192,46 @@ def _of(
     return _about(verification, key, outcome, kind, severity, message, figure=figure, unit="ULP", input=case)
 
 
-def who_is_wrong(verification: Verification, result: str, worst: Worst, verdict: Verdict) -> Finding:
-    """Whom the vote names for a result that differs."""
+def report_culprit(verification: Verification, result: str, worst: Worst, verdict: Verdict) -> Finding:
+    """The Finding with the verdict on a result that differs."""
     judged = (
         (Outcome.FAILED, verdict.culprit, Severity.ERROR)
         if verdict.culprit
         else (Outcome.UNDECIDED, "tie", Severity.WARNING)
     )
-    said = f"{verification.roles[result].capitalize()} {result!r}: {verdict.sentence}"
-    return _about(verification, f"who-is-wrong/{result}", *judged, said, input=worst.case.what)
+    message = f"{verification.roles[result].capitalize()} {result!r}: {verdict.sentence}"
+    return _about(verification, f"who-is-wrong/{result}", *judged, message, input=worst.case.what)
 
 
-def first_node(verification: Verification, result: str, worst: Worst, found: Found) -> Finding:
-    """The node at which a result begins to depart."""
+def report_first_node(verification: Verification, result: str, worst: Worst, found: FaultyNode) -> Finding:
+    """The Finding with the first node that differs."""
     key, kind, case = f"first-node/{result}", f"{found.phase} {found.op_type}", worst.case.what
     return _about(
         verification, key, Outcome.FAILED, kind, Severity.ERROR, found.sentence, input=case, place=found.place
     )
 
 
-def deadly(verification: Verification, cases: list[str]) -> Iterator[Finding]:
-    """A Finding where eager itself kills its process, so that there is nothing to compare with."""
+def report_crashes(verification: Verification, cases: list[str]) -> Iterator[Finding]:
+    """A Finding if eager itself kills its process on some cases, so that they cannot be compared."""
     if cases:
-        said = f"The subject kills its process in eager torch on {'; '.join(cases)}, so these were left out."
-        left_out = (Outcome.SKIPPED, "eager crashes", Severity.WARNING)
-        yield _about(
-            verification, "runs/eager", *left_out, said, figure=float(len(cases)), unit="cases", input=cases[0]
-        )
+        message = f"The subject kills its process in eager torch on {'; '.join(cases)}, so these were skipped."
+        judged = (Outcome.SKIPPED, "eager crashes", Severity.WARNING)
+        figure = float(len(cases))
+        yield _about(verification, "runs/eager", *judged, message, figure=figure, unit="cases", input=cases[0])
 
 
-def not_reached(verification: Verification, left: list[str]) -> Finding:
-    """The cases that the budget did not reach."""
-    said = f"The budget does not reach these inputs; a larger one does: {'; '.join(left)}."
+def report_not_reached(verification: Verification, left: list[str]) -> Finding:
+    """The Finding with the cases that exceed the budget."""
+    message = f"The budget is too small for these inputs; set a larger budget: {'; '.join(left)}."
     judged = (Outcome.SKIPPED, "not reached", Severity.WARNING)
-    return _about(verification, "budget/not-reached", *judged, said, figure=float(len(left)), unit="cases")
+    return _about(verification, "budget/not-reached", *judged, message, figure=float(len(left)), unit="cases")
 
 
-def too_late(verification: Verification, left: list[str], deadline: Deadline) -> Finding:
-    """The cases that the time limit kept from being tried."""
-    said = f"The time limit of {deadline.seconds:g} s was over before these inputs: {'; '.join(left)}."
+def report_too_late(verification: Verification, left: list[str], deadline: Deadline) -> Finding:
+    """The Finding with the cases that did not start within the time limit."""
+    message = f"The time limit of {deadline.seconds:g} s was over before these inputs: {'; '.join(left)}."
     judged = (Outcome.UNDECIDED, "not reached", Severity.WARNING)
-    return _about(verification, "time-limit/not-reached", *judged, said, figure=float(len(left)), unit="cases")
+    return _about(verification, "time-limit/not-reached", *judged, message, figure=float(len(left)), unit="cases")
 
 
 _MATTERS = {
@@ -236,20 +239,20 @@ _MATTERS = {
         Outcome.OK,
         "overflow",
         Severity.INFO,
-        "At the end of its dtype's range {what} overflows elsewhere than in eager",
+        "Near the largest value of the dtype {what} overflows at other elements than in eager",
     ),
     "eager": (Outcome.OK, "eager departs", Severity.WARNING, "Only eager differs from float64 in {what}"),
-    "loud": (Outcome.OK, "nan spreads", Severity.WARNING, "In {what} nan or inf stands where eager has another value,"),
+    "loud": (Outcome.OK, "nan spreads", Severity.WARNING, "{what} has nan or inf where eager has another value,"),
     "deviation": (
         Outcome.OK,
         "runtime deviation",
         Severity.WARNING,
-        "alone {runtime} departs from ONNX's definition of {what}",
+        "only {runtime} differs from the other runtimes in {what}",
     ),
     "tie": (Outcome.UNDECIDED, "", Severity.WARNING, "{what} differs from eager in {runtime}"),
     "graph": (Outcome.FAILED, "", Severity.ERROR, "{what} differs from eager in {runtime}"),
 }
-"""What may be the matter with a result on edge values: outcome, kind, severity and how the message begins."""
+"""The possible judgements on a result with edge values: outcome, kind, severity and the start of the message."""
 
 _ORDER = list(_MATTERS)
 
@@ -260,19 +263,19 @@ def _matter(worst: Worst, verdict: Verdict, runtime: str) -> str:
     if verdict.culprit == "eager":
         return "eager"
     if worst.comparison.loud:
-        return "loud"  # nothing is swallowed: 0 times inf, where eager leaves the product out
+        return "loud"  # nan is added, not lost: 0 * inf, where eager skips the product
     if verdict.culprit is None:
         return "tie"
     return "graph" if verdict.culprit == "the exported graph" or runtime not in _name_runtimes(verdict) else "deviation"
 
 
 def _name_runtimes(verdict: Verdict) -> set[str]:
-    """The runtimes of the families that the vote names."""
+    """The runtimes of the families that the verdict names."""
     return {voice.name for voice in verdict.voices if voice.family in (verdict.culprit or "").split(" and ")}
 
 
-def _not_run(verification: Verification, runtime: str, reason: ProgramError) -> Finding:
-    """ONNX Runtime is what the model is for; the second opinion may lack an operator."""
+def _report_not_run(verification: Verification, runtime: str, reason: ProgramError) -> Finding:
+    """The Finding for a runtime that did not run. Only ONNX Runtime must run every operator."""
     kind = "no kernel" if isinstance(reason, NoKernel) else "absent" if isinstance(reason, Absent) else "fails"
     needed = kind == "fails" and runtime != "reference"
     outcome = Outcome.FAILED if needed else Outcome.SKIPPED

@@ -1,4 +1,4 @@
-"""The first node that departs, as it is told: where it stands, where it comes from, and what it should give."""
+"""The first node that differs: its position in the graph, its source line, and its expected values."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import torch
 from gradport.proving.intermediates import Flat, Make, fetch_values
 from gradport.subject.ports import Phase
 
-__all__ = ["Found", "by_place", "describe", "series"]
+__all__ = ["FaultyNode", "describe", "rename_inputs", "series"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """The first node that departs.
+class FaultyNode:
+    """The first node that differs.
 
     Attributes:
-        node: its name in the graph or function that holds it.
+        node: its name in the graph or function that contains it.
         op_type: its operator.
-        function: domain and name of the local function that holds it, or None.
+        function: domain and name of the local function that contains it, or None.
         phase: forward or backward.
-        module: path of the module that it comes from, or None.
+        module: path of the PyTorch module that it comes from, or None.
         place: the user's source line, or None.
-        values: how far each node's value stands off, in the order of the graph: for a plot.
+        values: the distance of each node's value, in the order of the graph, for a plot.
         model: the flat graph.
-        flat_name: the node's name in it.
-        feeds: what the flat graph was given.
-        expected: what the node's values should be, by name; empty where that is not known.
-        culprit: who is wrong, as the vote says.
-        sentence: it as a person would say it.
+        flat_name: the node's name in the flat graph.
+        feeds: the inputs of the flat graph.
+        expected: the expected values of the node by name; empty if unknown.
+        culprit: who is wrong, according to the verdict.
+        sentence: a description for people.
     """
 
     node: str
@@ -57,8 +57,8 @@ def describe(
     beside: Flat,
     why: str,
     culprit: str,
-) -> Found:
-    """Describes a node; `beside` in the runtime `truth` knows better what its values are."""
+) -> FaultyNode:
+    """Describes a node; its expected values come from the model `beside` in the runtime `truth`, if there is one."""
     node, series = found
     name = str(node.name)
     origin = given.origins[name]
@@ -66,16 +66,16 @@ def describe(
     phase = Phase.BACKWARD if name in given.backward() else Phase.FORWARD
     inside = f" of the function {'::'.join(origin.function)}" if origin.function else ""
     module, place = origin.module or known_better.module, origin.place or known_better.place
-    if place is None:  # a constant stands where it is read
+    if place is None:  # the place of a constant is the place of its reader
         readers = [beside.origins.get(str(use.node.name)) for value in node.outputs for use in value.uses()]
         place = next((reader.place for reader in readers if reader is not None and reader.place), None)
     where = (f" in module {module!r}" if module else "") + (f" at {place}" if place else "")
     expected: dict[str, torch.Tensor] = {}
     if truth is not None:
         expected = fetch_values(
-            beside, truth, by_place(feeds, beside), [str(value.name) for value in node.outputs if value.name]
+            beside, truth, rename_inputs(feeds, beside), [str(value.name) for value in node.outputs if value.name]
         )
-    return Found(
+    return FaultyNode(
         node=origin.name,
         op_type=node.op_type,
         function=origin.function,
@@ -89,20 +89,20 @@ def describe(
         expected=expected,
         culprit=culprit,
         sentence=(
-            f"The first node that departs is {origin.name!r} ({node.op_type}){inside}, "
-            f"in the {phase} half{where}: {why}."
+            f"The first node that differs is {origin.name!r} ({node.op_type}){inside}, "
+            f"in the {phase} pass{where}: {why}."
         ),
     )
 
 
-def by_place(feeds: Mapping[str, torch.Tensor], model: Flat) -> dict[str, torch.Tensor]:
-    """What goes into one model, under the names of another that takes the same in the same order."""
+def rename_inputs(feeds: Mapping[str, torch.Tensor], model: Flat) -> dict[str, torch.Tensor]:
+    """The inputs of one model under the names of another model, which takes the same inputs in the same order."""
     renamed = dict(zip(feeds, (str(value.name) for value in model.model.graph.inputs), strict=False))
     return {renamed.get(name, name): tensor for name, tensor in feeds.items()}
 
 
 def series(model: Flat, nodes: Sequence[ir.Node], far: Sequence[float], first: ir.Node) -> list[dict[str, object]]:
-    """What Evidence says of every node: how far it stands off, where it comes from, and which is the first."""
+    """The entry of every node in Evidence: its distance, its place, and whether it is the first that differs."""
     backward = model.backward()
     return [
         {

@@ -1,12 +1,12 @@
-"""Which node, which line: the first node of a model whose value departs.
+"""Finds the first node of a model whose value differs, and its source line.
 
-Where the exported graph is wrong, the Subject is exported once more in the same form and the two graphs are held
-against each other, value by value, in one runtime with nothing optimised: that finds what became of a file after it was
-written. Where they are the same, an operator is lowered wrongly: the traced graph run in eager torch finds it. A model
-of another exporter is held against the trace's values alone. Where one runtime is wrong, it is held against another.
+If the exported graph is wrong, the Subject is exported again in the same form and the two graphs are compared value by
+value, in one runtime without optimization: this finds changes to the file after the export. If the graphs are equal, an
+operator is lowered incorrectly: running the trace in eager torch finds it. A model of another exporter is compared only
+with the values of the trace. If one runtime is wrong, it is compared with another runtime.
 
-Of a model whose values do not fit into memory, the prefix that still agrees is found by bisection: each probe fetches
-the values that are alive at one place.
+If the values of a model do not fit into memory, bisection finds the longest prefix that agrees: each step fetches only
+the values that are alive at one position.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from gradport.proving.intermediates import Flat, Make, fetch_values, flat
 from gradport.runtimes.ort import unoptimized
 from gradport.runtimes.table import known_runtimes
 from gradport.tracing import Trace, trace_joint
-from gradport.verifying.foreign import foreign
-from gradport.verifying.found import Found, by_place, describe, series
+from gradport.verifying.foreign import find_foreign_node
+from gradport.verifying.found import FaultyNode, describe, rename_inputs, series
 from gradport.verifying.verification import Verification
 from gradport.verifying.vote import Verdict
 
-__all__ = ["Found", "localise"]
+__all__ = ["FaultyNode", "localise"]
 
 _BYTES = 1 << 30
-"""Values of a model that take more are not fetched at once."""
+"""Size of all values above which they are not fetched at once."""
 
 _ROUNDING = 1e-3
-"""Relative to the scale: how far two runtimes' values may stand apart where one of them is suspected."""
+"""Allowed relative distance between the values of two runtimes if one of them is suspected."""
 
 
-def localise(verification: Verification, case: InputSet, verdict: Verdict) -> Found | None:
-    """The first node of the Verification's model that departs on a case, or None where that cannot be said.
+def localise(verification: Verification, case: InputSet, verdict: Verdict) -> FaultyNode | None:
+    """The first node of the Verification's model that differs on a case, or None if it cannot be determined.
 
     Args:
         verification: the model and the Subject.
-        case: inputs that show it.
+        case: inputs that show the difference.
         verdict: who is wrong.
     """
     try:
@@ -59,41 +59,41 @@ def localise(verification: Verification, case: InputSet, verdict: Verdict) -> Fo
         feeds = verification.feeds(answer)
         suspects = [row.name for row in known_runtimes().values() if row.family == verdict.culprit]
         if suspects:
-            return _beside_another_runtime(verification, given, feeds, suspects)
-        return _in_the_graph(verification, given, feeds, case, answer)
-    except (Error, ValueError, AssertionError, RuntimeError):  # what stands in the way is no fault of the model's
+            return _compare_runtimes(verification, given, feeds, suspects)
+        return _compare_graphs(verification, given, feeds, case, answer)
+    except (Error, ValueError, AssertionError, RuntimeError):  # a failure of this search is not the model's fault
         return None
 
 
-def _beside_another_runtime(
+def _compare_runtimes(
     verification: Verification, given: Flat, feeds: dict[str, torch.Tensor], suspects: Sequence[str]
-) -> Found | None:
+) -> FaultyNode | None:
     rows = known_runtimes()
     suspect = next((name for name in suspects if name in verification.runners), suspects[0])
     others = [name for name in ("reference", "onnxruntime-disabled") if rows[name].family != rows[suspect].family]
     for other in others:
         try:
-            found = _first(given, rows[suspect].make, given, rows[other].make, feeds, lambda d: d > _ROUNDING)
+            first = _find_first(given, rows[suspect].make, given, rows[other].make, feeds, lambda d: d > _ROUNDING)
         except ProgramError:
             continue
-        if found is not None:
-            why = f"{suspect} departs from {other}"
-            return describe(given, feeds, found, rows[other].make, given, why, suspect)
+        if first is not None:
+            why = f"{suspect} differs from {other}"
+            return describe(given, feeds, first, rows[other].make, given, why, suspect)
     return None
 
 
-def _in_the_graph(
+def _compare_graphs(
     verification: Verification, given: Flat, feeds: dict[str, torch.Tensor], case: InputSet, answer: Reference
-) -> Found | None:
+) -> FaultyNode | None:
     trace = _trace_again(verification)
-    fresh = flat(_again(verification, trace).model)
+    fresh = flat(_export_again(verification, trace).model)
     if _shared_nodes(given, fresh) > 0.5:
-        found = _first(given, unoptimized, fresh, unoptimized, feeds, lambda d: d > 0)
-        if found is not None:
-            why = "the file is not what its subject exports to"
-            return describe(given, feeds, found, unoptimized, fresh, why, "the exported graph")
+        first = _find_first(given, unoptimized, fresh, unoptimized, feeds, lambda d: d > 0)
+        if first is not None:
+            why = "the file differs from a new export of its subject"
+            return describe(given, feeds, first, unoptimized, fresh, why, "the exported graph")
         return _find_wrong_lowering(verification, trace, case, answer)
-    return foreign(verification, trace, _inline(verification, trace), given, case, answer)
+    return find_foreign_node(verification, trace, _export_inline(verification, trace), given, case, answer)
 
 
 def _trace_again(verification: Verification) -> Trace:
@@ -104,8 +104,8 @@ def _trace_again(verification: Verification) -> Trace:
     return trace_joint(joint, dimensions, decomposition_table(_opset(verification.program)), expected=expected)
 
 
-def _again(verification: Verification, trace: Trace) -> Program:
-    """The Subject exported once more, as the model was."""
+def _export_again(verification: Verification, trace: Trace) -> Program:
+    """Exports the Subject again with the options of the model."""
     options = verification.program.provenance.get("options", {})
     form = options.get("functions", "keep")
     forms = forms_of(form if form in ("keep", "inline", "opaque", "symbolic") else "inline")
@@ -114,33 +114,35 @@ def _again(verification: Verification, trace: Trace) -> Program:
     )
 
 
-def _inline(verification: Verification, trace: Trace) -> Program:
-    """The trace without local functions; its values know their operators."""
+def _export_inline(verification: Verification, trace: Trace) -> Program:
+    """Exports the trace without local functions; each value has the name of its operator."""
     return lower_unproved(trace, _opset(verification.program), forms_of("inline"), options={"finite_math": False})
 
 
-def _find_wrong_lowering(verification: Verification, trace: Trace, case: InputSet, answer: Reference) -> Found | None:
-    inline = _inline(verification, trace)
-    departed = first_departure(trace, inline, unoptimized, case.tensors, answer)
-    if departed is None:
+def _find_wrong_lowering(
+    verification: Verification, trace: Trace, case: InputSet, answer: Reference
+) -> FaultyNode | None:
+    inline = _export_inline(verification, trace)
+    departure = first_departure(trace, inline, unoptimized, case.tensors, answer)
+    if departure is None:
         return None
     flat_inline = flat(inline.model)
     of_value = {str(v.name): node for node in flat_inline.nodes() for v in node.outputs}
-    node = of_value.get(departed.value)
+    node = of_value.get(departure.value)
     if node is None:
         return None
     own_feeds = dict(zip((spec.name for spec in inline.inputs), answer.feeds.values(), strict=True))
-    found = describe(flat_inline, own_feeds, (node, ()), None, flat_inline, "", "the exported graph")
+    faulty = describe(flat_inline, own_feeds, (node, ()), None, flat_inline, "", "the exported graph")
     return dataclasses.replace(
-        found,
-        module=departed.module,
-        place=departed.place,
-        expected={departed.value: departed.wanted},
-        sentence=f"The first operator that departs is {departed}: its lowering is wrong.",
+        faulty,
+        module=departure.module,
+        place=departure.place,
+        expected={departure.value: departure.wanted},
+        sentence=f"The first operator that differs is {departure}: its lowering is wrong.",
     )
 
 
-def _first(
+def _find_first(
     left: Flat,
     make_left: Make,
     right: Flat,
@@ -148,17 +150,17 @@ def _first(
     feeds: dict[str, torch.Tensor],
     departs: Callable[[float], bool],
 ) -> tuple[ir.Node, Sequence[dict[str, object]]] | None:
-    """The first node of `left` whose value departs from that of the same name in `right`."""
+    """The first node of `left` whose value differs from the value of the same name in `right`."""
     nodes = left.nodes()
-    theirs = by_place(feeds, right)
-    held = _differing_initializers(left, right)
+    theirs = rename_inputs(feeds, right)
+    changed = _differing_initializers(left, right)
 
     def distances(names: Sequence[str]) -> dict[str, float]:
         ours, others = fetch_values(left, make_left, feeds, names), fetch_values(right, make_right, theirs, names)
         return {name: distance(ours[name], others[name]) for name in names if name in ours and name in others}
 
-    for node in nodes:  # a weight that is another one has no node of its own
-        if any(str(value.name) in held for value in values_read(node)):
+    for node in nodes:  # a changed initializer is found at its first reader
+        if any(str(value.name) in changed for value in values_read(node)):
             return node, ()
     if _weight(left, feeds) > _BYTES:
         last = _bisect(nodes, distances, departs, left)
@@ -177,50 +179,50 @@ def _bisect(
     departs: Callable[[float], bool],
     model: Flat,
 ) -> ir.Node | None:
-    """The last node of the shortest prefix at whose end something departs that is still needed."""
+    """The last node of the shortest prefix after which a live value differs."""
     last_use = {str(value.name): index for index, node in enumerate(nodes) for value in values_read(node)}
     last_use |= {str(value.name): len(nodes) for value in model.model.graph.outputs}
 
-    def departed(length: int) -> bool:
+    def differs(length: int) -> bool:
         alive = [
             str(value.name)
             for node in nodes[:length]
             for value in node.outputs
             if last_use.get(str(value.name), -1) >= length
         ]
-        return any(departs(found) for found in distances(alive).values())
+        return any(departs(each) for each in distances(alive).values())
 
     low, high = 0, len(nodes)
-    if not departed(high):
+    if not differs(high):
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if departed(middle) else (middle, high)
+        low, high = (low, middle) if differs(middle) else (middle, high)
     return nodes[high - 1]
 
 
 def _differing_initializers(left: Flat, right: Flat) -> set[str]:
-    """The initializers that have the same name and other numbers."""
-    found = set()
+    """The initializers with the same name and different values."""
+    names = set()
     for name, value in left.model.graph.initializers.items():
         other = right.model.graph.initializers.get(name)
         if other is None or value.const_value is None or other.const_value is None:
             continue
         mine, theirs = value.const_value, other.const_value
         if mine.dtype != theirs.dtype or mine.shape != theirs.shape or mine.tobytes() != theirs.tobytes():
-            found.add(name)
-    return found
+            names.add(name)
+    return names
 
 
 def _shared_nodes(left: Flat, right: Flat) -> float:
-    """The share of the nodes of `left` that have a namesake in `right`."""
+    """The share of the nodes of `left` whose name also exists in `right`."""
     theirs = {str(node.name) for node in right.nodes()}
     nodes = left.nodes()
     return sum(str(node.name) in theirs for node in nodes) / max(len(nodes), 1)
 
 
 def _weight(model: Flat, feeds: Mapping[str, torch.Tensor]) -> int:
-    """Bytes of all values, where dynamic dimensions are as large as the largest that is fed."""
+    """Estimated bytes of all values; a dynamic dimension counts as the largest dimension of the inputs."""
     largest = max((size for tensor in feeds.values() for size in tensor.shape), default=1)
     total = 0
     for node in model.nodes():

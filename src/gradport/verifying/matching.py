@@ -1,4 +1,4 @@
-"""Which input and output of a model is which of the Subject's: by name if all match, else by position."""
+"""Matches the inputs and outputs of a model with those of the Subject: by name if all match, else by position."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Match", "match"]
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """The model's names for the Subject's, and how they were found.
+    """The model's names for the Subject's names, and how they were matched.
 
     Attributes:
-        inputs, outputs: Subject's name to the model's.
+        inputs, outputs: from the Subject's name to the model's name.
         how: "by name" or "by position".
     """
 

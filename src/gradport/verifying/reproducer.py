@@ -1,8 +1,8 @@
-"""A reproducer that a maintainer can run: the one node that departs, as a model with inputs and expected outputs.
+"""Writes a reproducer for maintainers: the one node that differs, as a model with inputs and expected outputs.
 
 The folder has the layout of ONNX's backend tests (`model.onnx`, `test_data_set_0/input_0.pb`, `output_0.pb`), a
-`repro.py` that needs onnxruntime alone, and `versions.json`. It holds no name, path or weight of the subject but the
-values that the node itself reads.
+`repro.py` that needs only onnxruntime, and `versions.json`. It contains no names, paths or weights of the subject
+except the values that the node reads.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from gradport.model.subgraphs import values_read
 from gradport.proving.intermediates import fetch_values
 from gradport.runtimes.ort import unoptimized
 from gradport.runtimes.reference_evaluator import to_numpy
-from gradport.verifying.found import Found
+from gradport.verifying.found import FaultyNode
 
 __all__ = ["write_reproducer"]
 
 _WRITTEN_OUT = 64
-"""Elements up to which repro.py spells an array out."""
+"""Maximum number of elements of an array that repro.py contains as text."""
 
 _SCRIPT = string.Template(
-    '''"""$op_type, ai.onnx opset $opset: what ONNX Runtime gives beside what it should; needs it alone."""
+    '''"""$op_type, ai.onnx opset $opset: compares ONNX Runtime with the expected results; needs only onnxruntime."""
 
 import pathlib
 import sys
@@ -63,36 +63,36 @@ sys.exit(not same)
 )
 
 
-def write_reproducer(found: Found, folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Writes the folder, whole or not at all; an earlier one of this name is replaced.
+def write_reproducer(found: FaultyNode, folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes the folder, completely or not at all; replaces an earlier reproducer of this name.
 
     Args:
-        found: the node, what it was given and what it should give.
-        folder: where to.
+        found: the node with its inputs and expected values.
+        folder: the folder to write.
 
     Raises:
-        OutputError: it cannot be written.
-        ProgramError: the values that the node reads cannot be had.
+        OutputError: the folder cannot be written.
+        ProgramError: the values that the node reads cannot be computed.
     """
     folder = pathlib.Path(folder)
     model, inputs, outputs = _extract(found)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".gradport-") as scratch:
-            made = pathlib.Path(scratch) / "reproducer"
-            _fill(made, model, inputs, outputs, found)
+            complete = pathlib.Path(scratch) / "reproducer"
+            _fill(complete, model, inputs, outputs, found)
             if folder.exists():
                 if not (folder / "repro.py").is_file():
                     raise OutputError(f"{folder} exists and is not a reproducer; give another folder.")
                 shutil.rmtree(folder)
-            made.rename(folder)
+            complete.rename(folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}.") from error
     return folder
 
 
-def _extract(found: Found) -> tuple[ir.Model, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The node alone, its inputs named x0, x1, ... and its outputs y0, ...; what is constant stays in the model."""
+def _extract(found: FaultyNode) -> tuple[ir.Model, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """A model of only this node, with inputs x0, x1, ... and outputs y0, ...; constants become initializers."""
     graph = found.model.model.graph
     node = next(node for node in graph if node.name == found.flat_name)
     read = list(dict.fromkeys(values_read(node)))
@@ -128,7 +128,7 @@ def _fill(
     model: ir.Model,
     inputs: Mapping[str, np.ndarray],
     outputs: Mapping[str, np.ndarray],
-    found: Found,
+    found: FaultyNode,
 ) -> None:
     data = folder / "test_data_set_0"
     data.mkdir(parents=True)
@@ -143,17 +143,17 @@ def _fill(
         outputs=_entries(outputs, folder),
     )
     (folder / "repro.py").write_text(script, "utf-8")
-    said = {"operator": found.op_type, "half": found.phase, "who": found.culprit, "versions": environment()}
-    (folder / "versions.json").write_text(json.dumps(said, indent=1) + "\n", "utf-8")
+    entries = {"operator": found.op_type, "half": found.phase, "who": found.culprit, "versions": environment()}
+    (folder / "versions.json").write_text(json.dumps(entries, indent=1) + "\n", "utf-8")
 
 
 def _entries(arrays: Mapping[str, np.ndarray], folder: pathlib.Path) -> str:
-    """Lines of a dict of arrays."""
+    """The lines of a dict of arrays in repro.py."""
     return "".join(f'    "{name}": {_code(name, array, folder)},\n' for name, array in arrays.items())
 
 
 def _code(name: str, array: np.ndarray, folder: pathlib.Path) -> str:
-    """An array as Python; a long one stands in a file beside."""
+    """An array as Python source; a long array is saved as a file."""
     if array.size <= _WRITTEN_OUT and array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
         return f"np.array({array.tolist()}, dtype=np.{array.dtype.name}).reshape({array.shape})"
     np.save(folder / f"{name}.npy", array)
@@ -171,7 +171,7 @@ def _info(name: str, array: np.ndarray, value: ir.Value) -> onnx.ValueInfoProto:
 
 
 def _rename(node: Any, names: Mapping[str, str]) -> None:
-    """New names in a node and in what its subgraphs read; the node's own name and notes go."""
+    """Renames the values of a node and of its subgraphs; removes the node's name and metadata."""
     node.ClearField("name")
     node.ClearField("doc_string")
     del node.metadata_props[:]

@@ -1,4 +1,4 @@
-"""The rules of verify: what it asks, by the names that `only`, `skip` and settings use."""
+"""The rules of verify, by the names that `only`, `skip` and settings use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gradport.errors import SpecError
 
-__all__ = ["QUESTIONS", "VerifyRule", "chosen_rules"]
+__all__ = ["QUESTIONS", "VerifyRule", "choose_rules"]
 
 
 class VerifyRule(enum.StrEnum):
@@ -25,23 +25,23 @@ class VerifyRule(enum.StrEnum):
 
 
 QUESTIONS = {
-    VerifyRule.AGREES: "Is every result eager's, at fresh values, sizes and strides, and with other weights?",
-    VerifyRule.EDGE_VALUES: "And where one element is nan, infinite, the largest, a subnormal or zero?",
-    VerifyRule.TIES: "And where many elements are equal, whose order torch leaves open?",
-    VerifyRule.DRAWS: "Are numbers that the file draws by itself distributed as eager's?",
-    VerifyRule.CHECKER: "Does onnx.checker take the model?",
-    VerifyRule.VERSIONS: "Do the opset and the IR version fit?",
-    VerifyRule.SHAPES: "Are declared and inferred shapes those of the runs?",
-    VerifyRule.WHO_IS_WRONG: "Which of all runtimes is wrong where a result differs?",
-    VerifyRule.FIRST_NODE: "At which node does it begin?",
+    VerifyRule.AGREES: "Does every result agree with eager, at random values, sizes, strides and other weights?",
+    VerifyRule.EDGE_VALUES: "Does it agree if one element is nan, infinite, the largest number, a subnormal or zero?",
+    VerifyRule.TIES: "Does it agree if many elements are equal, whose order PyTorch does not define?",
+    VerifyRule.DRAWS: "Do random numbers drawn by the file have the same distribution as in eager?",
+    VerifyRule.CHECKER: "Does onnx.checker accept the model?",
+    VerifyRule.VERSIONS: "Do the opset and the IR version match?",
+    VerifyRule.SHAPES: "Do declared and inferred shapes agree with the shapes at run time?",
+    VerifyRule.WHO_IS_WRONG: "If a result differs, which runtime is wrong, or is it the file?",
+    VerifyRule.FIRST_NODE: "If a result differs, which is the first node that differs?",
 }
 
 
-def chosen_rules(only: Sequence[str], skip: Sequence[str]) -> frozenset[VerifyRule]:
-    """The rules that are asked.
+def choose_rules(only: Sequence[str], skip: Sequence[str]) -> frozenset[VerifyRule]:
+    """The rules that run.
 
     Raises:
-        SpecError: a name that is not a rule.
+        SpecError: a name is not a rule.
     """
     for name in (*only, *skip):
         if name not in list(VerifyRule):

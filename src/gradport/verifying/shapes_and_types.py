@@ -1,9 +1,9 @@
-"""Shapes and types: what the model declares and what ONNX infers, against those that runs give at several sizes.
+"""Shapes and types: compares declared and inferred shapes with those of runs at several sizes.
 
 The inlined model goes through ONNX's shape inference (strict, with data propagation), and every call of a local
-function through `onnx.shape_inference.infer_function_output_types`. A dimension that a run contradicts is wrong; one
-that is a number and moves with a dynamic dimension is over-specialised; one that is neither declared nor inferred is
-missing.
+function through `onnx.shape_inference.infer_function_output_types`. A dimension that differs in a run is wrong. A
+fixed dimension that changes with a dynamic dimension is over-specialised. A dimension that is neither declared nor
+inferred is missing.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Shape = tuple[int | str | None, ...]
 _LISTED = 4
 
 _VALUES = 4000
-"""Nodes above which the values inside are not fetched; the graph's inputs and outputs always are."""
+"""Number of nodes above which intermediate values are not fetched; inputs and outputs of the graph always are."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """The shape and type that a run gave a value."""
+    """The shape and type of a value in a run."""
 
     case: str
     shape: tuple[int, ...]
@@ -45,76 +45,78 @@ class _Seen:
 
 
 def shapes_and_types(verification: Verification, cases: Sequence[InputSet], place: str | None) -> Iterator[Finding]:
-    """Findings of the checker, of the versions that the file states, and of its shapes.
+    """Yields the Findings of the checker, the versions and the shapes.
 
     Args:
         verification: the model and the Subject.
-        cases: at two sizes at least, where a dimension is dynamic.
+        cases: inputs, at two sizes or more if a dimension is dynamic.
         place: the Subject's source line.
     """
     model = verification.program.model
-    yield _check_shapes(model, place)
-    yield _versions(verification, place)
+    yield _run_checker(model, place)
+    yield _check_versions(verification, place)
     try:
         flat_model = flat(model)
     except Exception as error:
         yield _finding(
-            "shapes", Outcome.SKIPPED, f"Its functions cannot be inlined, so no shape was inferred: {error}", place
+            "shapes", Outcome.SKIPPED, f"No shape was inferred, because inlining functions failed: {error}", place
         )
         return
     seen = _shapes_of_runs(verification, flat_model, cases)
     inside = [value for node in model.graph for value in node.outputs]
     every = {str(v.name): v for v in [*model.graph.inputs, *model.graph.outputs, *inside] if v.shape is not None}
     declared = {name: _declared_shapes(value) for name, value in every.items()}
-    yield _judge("shapes/declared", "The shapes that the file declares", declared, seen, place)
-    yield _inference(flat_model, seen, place)
-    yield from _calls(model, place)
+    yield _judge("shapes/declared", "The declared shapes", declared, seen, place)
+    yield _check_inference(flat_model, seen, place)
+    yield from _check_calls(model, place)
 
 
-def _inference(flat_model: Flat, seen: Mapping[str, Sequence[_Seen]], place: str | None) -> Finding:
-    """What ONNX infers from the inputs alone. Where it is at odds with the runs the model is at fault only if a
-    dimension became a number that moves; of the rest (a pool with ceil_mode) inference itself is."""
+def _check_inference(flat_model: Flat, seen: Mapping[str, Sequence[_Seen]], place: str | None) -> Finding:
+    """The Finding on the shapes that ONNX infers from only the inputs.
+
+    If they differ from the runs, the model is wrong only if a fixed dimension changes; other differences (a pool with
+    ceil_mode) are errors of the inference.
+    """
     proto = ir.to_proto(flat_model.model)
     del proto.graph.value_info[:]
-    said = ""
+    remark = ""
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
     except Exception as error:
-        said = f" Strict inference fails: {first_line(error)}"
+        remark = f" Strict inference fails: {first_line(error)}"
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     infos = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
-    found = _judge(
-        "shapes/inferred", "The shapes that ONNX infers", {i.name: _infer_shapes(i) for i in infos}, seen, place
-    )
-    odd = bool(said) or (found.outcome == Outcome.FAILED and found.kind != "over-specialised")
+    inferred_shapes = {info.name: _infer_shapes(info) for info in infos}
+    finding = _judge("shapes/inferred", "The shapes that ONNX infers", inferred_shapes, seen, place)
+    odd = bool(remark) or (finding.outcome == Outcome.FAILED and finding.kind != "over-specialised")
     if not odd:
-        return found
-    outcome = Outcome.FAILED if found.kind == "over-specialised" else Outcome.OK
+        return finding
+    outcome = Outcome.FAILED if finding.kind == "over-specialised" else Outcome.OK
     return dataclasses.replace(
-        found,
+        finding,
         outcome=outcome,
-        kind=found.kind if outcome == Outcome.FAILED else "inference",
+        kind=finding.kind if outcome == Outcome.FAILED else "inference",
         severity=Severity.ERROR if outcome == Outcome.FAILED else Severity.WARNING,
-        message=found.message + said,
+        message=finding.message + remark,
     )
 
 
-def _check_shapes(model: ir.Model, place: str | None) -> Finding:
+def _run_checker(model: ir.Model, place: str | None) -> Finding:
     try:
         onnx.checker.check_model(ir.to_proto(model))
     except Exception as error:
-        return _finding("checker", Outcome.FAILED, f"onnx.checker refuses the model: {first_line(error)}", place)
-    return _finding("checker", Outcome.OK, "onnx.checker takes the model.", place)
+        return _finding("checker", Outcome.FAILED, f"onnx.checker rejects the model: {first_line(error)}", place)
+    return _finding("checker", Outcome.OK, "onnx.checker accepts the model.", place)
 
 
-def _versions(verification: Verification, place: str | None) -> Finding:
-    """The opset that was asked for is the one that stands there, every function agrees, and the IR version knows it."""
+def _check_versions(verification: Verification, place: str | None) -> Finding:
+    """Checks that the file has the requested opset, that all functions use it, and that the IR version supports it."""
     model = verification.program.model
     asked = verification.program.provenance.get("options", {}).get("opset_version")
     opset = verification.program.opset
     wrong = []
     if asked is not None and asked != opset:
-        wrong.append(f"opset {asked} was asked for and {opset} stands in the file")
+        wrong.append(f"opset {asked} was requested, but the file has {opset}")
     for function in model.functions.values():
         own = function.opset_imports.get("", opset)
         if own != opset:
@@ -123,12 +125,12 @@ def _versions(verification: Verification, place: str | None) -> Finding:
     if (model.ir_version or 0) < needed:
         wrong.append(f"IR version {model.ir_version} is older than opset {opset}, which needs {needed}")
     if wrong:
-        return _finding("versions", Outcome.FAILED, f"Versions do not fit: {'; '.join(wrong)}.", place)
-    return _finding("versions", Outcome.OK, f"Opset {opset} and IR version {model.ir_version} fit.", place)
+        return _finding("versions", Outcome.FAILED, f"Versions do not match: {'; '.join(wrong)}.", place)
+    return _finding("versions", Outcome.OK, f"Opset {opset} and IR version {model.ir_version} match.", place)
 
 
 def _shapes_of_runs(verification: Verification, flat_model: Flat, cases: Sequence[InputSet]) -> dict[str, list[_Seen]]:
-    """The shapes that runs give every value; those of the graph's outputs are eager's."""
+    """The shapes of every value at run time; those of the graph's outputs come from eager."""
     assert verification.matched is not None
     seen: dict[str, list[_Seen]] = {}
 
@@ -140,7 +142,7 @@ def _shapes_of_runs(verification: Verification, flat_model: Flat, cases: Sequenc
     for case in cases:
         try:
             answer = verification.answer(case)
-        except TargetError:  # sizes that eager does not take
+        except TargetError:  # eager rejects these sizes
             continue
         feeds = verification.feeds(answer)
         for name, tensor in feeds.items():
@@ -150,10 +152,10 @@ def _shapes_of_runs(verification: Verification, flat_model: Flat, cases: Sequenc
         if len(inside) > _VALUES:
             continue
         try:
-            found = fetch_values(flat_model, unoptimized, feeds, [name for name in inside if name not in outputs])
+            fetched = fetch_values(flat_model, unoptimized, feeds, [name for name in inside if name not in outputs])
         except ProgramError:
             continue
-        for name, tensor in found.items():
+        for name, tensor in fetched.items():
             note(name, case, tensor)
     return seen
 
@@ -161,12 +163,12 @@ def _shapes_of_runs(verification: Verification, flat_model: Flat, cases: Sequenc
 def _judge(
     key: str,
     what: str,
-    said: Mapping[str, tuple[Shape | None, int]],
+    shapes: Mapping[str, tuple[Shape | None, int]],
     seen: Mapping[str, Sequence[_Seen]],
     place: str | None,
 ) -> Finding:
     wrong, missing = [], 0
-    for name, (shape, elem_type) in said.items():
+    for name, (shape, elem_type) in shapes.items():
         runs = seen.get(name, ())
         if not runs:
             continue
@@ -185,34 +187,34 @@ def _judge(
         return _finding(
             key,
             Outcome.OK,
-            f"{what} leave {missing} dimensions open.",
+            f"{what} lack {missing} dimensions.",
             place,
             "missing",
             float(missing),
             Severity.WARNING,
         )
-    return _finding(key, Outcome.OK, f"{what} agree with {len(seen)} values at every size that ran.", place)
+    return _finding(key, Outcome.OK, f"{what} agree with {len(seen)} values at every tested size.", place)
 
 
 def _complaint(name: str, shape: Shape, elem_type: int, runs: Sequence[_Seen]) -> str | None:
     first = runs[0]
     wanted = int(ir.tensor_adapters.from_torch_dtype(first.dtype))
     if elem_type and elem_type != wanted:
-        return f"{name!r} is {ir.DataType(elem_type).name} and a run gives {ir.DataType(wanted).name}"
+        return f"{name!r} is {ir.DataType(elem_type).name}, but {ir.DataType(wanted).name} at run time"
     for run in runs:
         if len(run.shape) != len(shape):
-            return f"{name!r} has rank {len(shape)}, on {run.case} {len(run.shape)}"
+            return f"{name!r} has rank {len(shape)}, but {len(run.shape)} on {run.case}"
     for axis, dim in enumerate(shape):
         sizes = {run.shape[axis] for run in runs}
         if isinstance(dim, int) and sizes != {dim}:
             other = next(run for run in runs if run.shape[axis] != dim)
             verdict = "over-specialised: it is" if len(sizes) > 1 else "wrong: it is"
-            return f"dimension {axis} of {name!r} is {verdict} {dim}, on {other.case} {other.shape[axis]}"
+            return f"dimension {axis} of {name!r} is {verdict} {dim}, but {other.shape[axis]} on {other.case}"
     return None
 
 
-def _calls(model: ir.Model, place: str | None) -> Iterator[Finding]:
-    """Every call of a local function: the types of its outputs follow from those of its inputs."""
+def _check_calls(model: ir.Model, place: str | None) -> Iterator[Finding]:
+    """Checks for every call of a local function that ONNX infers the declared types of its outputs."""
     protos = {key: ir.to_proto(function) for key, function in model.functions.items()}
     if not protos:
         return
@@ -222,29 +224,29 @@ def _calls(model: ir.Model, place: str | None) -> Iterator[Finding]:
         if proto is None or any(v is not None and v.type is None for v in node.inputs):
             continue
         if any(inner.op_identifier() in protos for inner in model.functions[node.op_identifier()]):
-            continue  # ONNX infers through one level
+            continue  # ONNX infers through only one level
         asked += 1
-        inputs = [_type(value) for value in node.inputs]
+        inputs = [_type_proto(value) for value in node.inputs]
         attributes = [ir.to_proto(attribute) for attribute in node.attributes.values()]
         try:
             types = onnx.shape_inference.infer_function_output_types(proto, inputs, attributes)
         except Exception as error:
             failed.append(f"{node.name}: {first_line(error)}")
             continue
-        for value, found in zip(node.outputs, types, strict=False):
+        for value, inferred in zip(node.outputs, types, strict=False):
             wanted = value.dtype
-            if wanted is not None and found.HasField("tensor_type") and found.tensor_type.elem_type != wanted:
-                name = ir.DataType(found.tensor_type.elem_type).name
-                failed.append(f"{node.name} gives {name} where {value.name!r} is {wanted.name}")
+            if wanted is not None and inferred.HasField("tensor_type") and inferred.tensor_type.elem_type != wanted:
+                name = ir.DataType(inferred.tensor_type.elem_type).name
+                failed.append(f"{node.name} gives {name}, but {value.name!r} is {wanted.name}")
     if failed:
         yield _finding(
             "shapes/functions", Outcome.FAILED, f"Calls of local functions: {'; '.join(failed[:_LISTED])}.", place
         )
     elif asked:
-        yield _finding("shapes/functions", Outcome.OK, f"The types of {asked} calls of local functions follow.", place)
+        yield _finding("shapes/functions", Outcome.OK, f"ONNX infers the types of {asked} function calls.", place)
 
 
-def _type(value: ir.Value | None) -> onnx.TypeProto:
+def _type_proto(value: ir.Value | None) -> onnx.TypeProto:
     if value is None or value.dtype is None:
         return onnx.TypeProto()
     shape = None if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape]

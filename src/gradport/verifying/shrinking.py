@@ -1,4 +1,4 @@
-"""Inputs that make a model depart from eager: looked for, and made small, by Hypothesis."""
+"""Searches with Hypothesis for inputs on which a model differs from eager, and shrinks them."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from gradport.proving.answers import InputSet
 from gradport.subject.ports import Role
 from gradport.verifying.verification import Verification
 
-__all__ = ["explore", "smallest"]
+__all__ = ["explore", "shrink_case"]
 
 _LARGEST = (1, 2, 5, 13)
-"""Limits of the dynamic sizes, one after the other: what fails at a small size is shown at a small size."""
+"""Upper limits of the dynamic sizes, tried in this order, so that a failure is shown at a small size."""
 
 _EXPLORE = 6
-"""Inputs that are drawn at each limit where nothing is known to fail."""
+"""Number of inputs drawn at each limit if no failure is known."""
 
 
 _TIED = 4096
-"""Elements above which some are equal by chance."""
+"""Number of elements above which some are equal by chance."""
 
 
 def explore(verification: Verification, space: Space, most: int) -> InputSet | None:
-    """A case on which the first result fails in the first runtime that works, at values and sizes from Hypothesis;
-    None where none of at most `most` inputs shows one."""
-    names = verification.working()
+    """A case from Hypothesis on which the first result fails in the first working runtime; None if none of at most
+    `most` inputs fails."""
+    names = verification.working_runtimes()
     if not names or most <= 0 or not verification.roles:
         return None
     first = next(iter(verification.roles))
 
     def fails(case: InputSet) -> bool:
-        return _is_distinct(case) and verification.failing(names[0], first, case) is not None
+        return _is_distinct(case) and verification.find_difference(names[0], first, case) is not None
 
     return _find_failure(verification, space, "explored", InputSet("", {}), fails, examples=_EXPLORE, most=most)
 
 
-def smallest(
+def shrink_case(
     verification: Verification, space: Space, runtime: str, result: str, failed: InputSet, most: int
 ) -> InputSet:
-    """The smallest case found on which a result fails in the same way; the given one where none of at most
-    `most` inputs is smaller."""
-    first = verification.failing(runtime, result, failed)
+    """The smallest case on which a result fails in the same way; `failed` if none of at most `most` inputs is
+    smaller."""
+    first = verification.find_difference(runtime, result, failed)
     if first is None or callable(verification.joint.subject.inputs):
         return failed
 
@@ -57,11 +57,11 @@ def smallest(
     def fails(case: InputSet) -> bool:
         if distinct and not _is_distinct(case):
             return False
-        found = verification.failing(runtime, result, case)
-        return found is not None and found.special == first.special
+        comparison = verification.find_difference(runtime, result, case)
+        return comparison is not None and comparison.special == first.special
 
-    found = _find_failure(verification, space, f"{runtime} {result}", failed, fails, examples=60, most=most)
-    return failed if found is None or _size(found) > _size(failed) else found
+    smaller = _find_failure(verification, space, f"{runtime} {result}", failed, fails, examples=60, most=most)
+    return failed if smaller is None or _size(smaller) > _size(failed) else smaller
 
 
 def _find_failure(
@@ -74,7 +74,7 @@ def _find_failure(
     examples: int,
     most: int,
 ) -> InputSet | None:
-    """A case that fails; edge values may stand in it, and its cotangents are changed, as in the one that it is like."""
+    """A case that fails, with the cotangents of `like`, and with edge values if `like` has them."""
     special = (*specials(torch.float32).values(), *largest(torch.float32).values()) if like.edge else ()
     rest = {
         slot: t for slot, t in verification.joint.examples().items() if slot.role not in (Role.ARGUMENT, Role.TARGET)
@@ -83,8 +83,8 @@ def _find_failure(
     def case(tensors: dict[Slot, torch.Tensor]) -> InputSet:
         return dataclasses.replace(like, what=write_tensors(tensors), tensors=rest | tensors)
 
-    limits = _LARGEST if space.dimensions else _LARGEST[:1]  # they hold for dynamic sizes alone
-    found = find_input(
+    limits = _LARGEST if space.dimensions else _LARGEST[:1]  # they apply only to dynamic sizes
+    tensors = find_input(
         (strategy_at(verification.joint, space, largest, special) for largest in limits),
         lambda tensors: fails(case(tensors)),
         memory=Memory(verification.joint, f"verify {question} {sorted(space.sizes.items())}"),
@@ -92,11 +92,11 @@ def _find_failure(
         most=most,
         seed=verification.seed,
     )
-    return None if found is None else case(found)
+    return None if tensors is None else case(tensors)
 
 
 def _is_distinct(case: InputSet) -> bool:
-    """Whether no two elements of a floating-point input are equal: what ties show is no matter of plain values."""
+    """Whether no two elements of a floating-point input are equal, since ties are judged by their own rule."""
     floating = [
         t for slot, t in case.tensors.items() if slot.role in (Role.ARGUMENT, Role.TARGET) and t.is_floating_point()
     ]

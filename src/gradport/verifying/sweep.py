@@ -1,4 +1,4 @@
-"""Sweeps: one Subject exported and verified under many settings, as a matrix."""
+"""Sweeps: exports and verifies one Subject under many settings; the result is a matrix."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["CellOutcome", "Setting", "settings", "sweep"]
 
 
 class CellOutcome(enum.StrEnum):
-    """What came of one cell: an Outcome, or the reason why there was none."""
+    """The outcome of one cell: an Outcome, or the reason why the cell has none."""
 
     OK = "ok"
     FAILED = "failed"
@@ -40,7 +40,7 @@ class CellOutcome(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One cell of a sweep; what is None is left as the Subject has it."""
+    """One cell of a sweep; None keeps the value of the Subject."""
 
     opset: int | None = None
     dtype: torch.dtype | None = None
@@ -49,32 +49,32 @@ class Setting:
     runtime: str | None = None
 
     def __str__(self) -> str:
-        said = [
+        parts = [
             f"opset{self.opset}" if self.opset is not None else "",
             short_dtype(self.dtype) if self.dtype is not None else "",
             {True: "dynamic", False: "static", None: ""}[self.dynamic],
             self.functions or "",
             self.runtime or "",
         ]
-        return "-".join(filter(None, said)) or "default"
+        return "-".join(filter(None, parts)) or "default"
 
-    def applied(self, subject: Subject) -> Subject:
-        """The Subject in this setting's dtype, static where the setting says so.
+    def apply(self, subject: Subject) -> Subject:
+        """The Subject in this setting's dtype, and without dynamic dimensions if the setting is static.
 
         Raises:
-            SpecError: it is to be dynamic, and no dimension of it is.
+            SpecError: the setting is dynamic and the Subject has no dynamic dimension.
         """
         subject = with_example(subject)
         if self.dtype is not None:
-            subject = _in_dtype(subject, self.dtype)
+            subject = _cast_subject(subject, self.dtype)
         if self.dynamic is False:
             return subject.replace(dynamic_shapes=None)
         if self.dynamic and not subject.dynamic_shapes:
-            raise SpecError(f"{subject.name} has no dynamic dimension; give dynamic_shapes, or leave dynamic out.")
+            raise SpecError(f"{subject.name} has no dynamic dimension; set dynamic_shapes, or omit dynamic.")
         return subject
 
-    def exported(self, subject: Subject, **options: Any) -> Any:
-        """The Program of a Subject that was `applied`."""
+    def export_program(self, subject: Subject, **options: Any) -> Any:
+        """Exports a Subject returned by `apply` and returns its Program."""
         if self.opset is not None:
             options["opset_version"] = self.opset
         if self.functions is not None:
@@ -89,10 +89,10 @@ def settings(
     functions: Sequence[str] = (),
     runtimes: Sequence[str] = (),
 ) -> list[Setting]:
-    """Every combination; an axis that is empty is left as the Subject has it. A dtype may be a short name (`f16`).
+    """All combinations; an empty axis keeps the value of the Subject. A dtype may be a short name (`f16`).
 
     Raises:
-        SpecError: a dtype that is none.
+        SpecError: a dtype is unknown.
     """
     known = [_dtype(dtype) for dtype in dtypes]
     axes: list[list[Any]] = [list(axis) or [None] for axis in (opsets, known, dynamic, functions, runtimes)]
@@ -119,13 +119,13 @@ def sweep(
 
     Args:
         subject, args, kwargs: as for `export`.
-        opsets, dtypes, dynamic, functions, runtimes: the axes; an empty one is left as the Subject has it.
+        opsets, dtypes, dynamic, functions, runtimes: the axes; an empty axis keeps the value of the Subject.
         budget: factor of the amount of work for each cell.
-        time_limit: seconds, or a text such as "30s", after which no further cell is begun; those that were not tried
-            are undecided.
+        time_limit: seconds, or a text such as "30s", after which no further cell starts; the remaining cells are
+            undecided.
         seed: of the inputs.
-        progress: told of each cell before it begins.
-        **export_options: what else `export` takes (wrt, loss, targets, random, ...).
+        progress: called with the name of each cell before it starts.
+        **export_options: other arguments of `export` (wrt, loss, targets, random, ...).
 
     Returns:
         Evidence with one Finding for each cell and the matrix in `series["sweep"]`: a list of cells with the value
@@ -136,28 +136,28 @@ def sweep(
     described = as_subject(subject, args, kwargs, **about)
     cells = settings(opsets, dtypes, dynamic, functions, runtimes)
     deadline = Deadline(as_seconds(time_limit))
-    found = []
+    rows = []
     for setting in cells:
         if deadline.is_over:
-            found.append(_late(setting, deadline))
+            rows.append(_late_cell(setting, deadline))
             continue
         progress(str(setting))
-        found.append(_cell(described, setting, budget, seed, export_options))
+        rows.append(_cell(described, setting, budget, seed, export_options))
     file, line = source_of(described.target)
     return Evidence(
         subject=described.name,
-        findings=tuple(_findings(found, f"{file}:{line}" if file else None)),
-        series={"sweep": found},
+        findings=tuple(_findings(rows, f"{file}:{line}" if file else None)),
+        series={"sweep": rows},
         source={"file": file, "line": line},
         environment=environment(),
     )
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:
-    found = getattr(torch, DTYPES.get(dtype, dtype), None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype):
+    known = getattr(torch, DTYPES.get(dtype, dtype), None) if isinstance(dtype, str) else dtype
+    if not isinstance(known, torch.dtype):
         raise SpecError(f"{dtype!r} is not a dtype; known dtypes are {', '.join(DTYPES)}.")
-    return found
+    return known
 
 
 def _axes(setting: Setting) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _axes(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _late(setting: Setting, deadline: Deadline) -> dict[str, Any]:
+def _late_cell(setting: Setting, deadline: Deadline) -> dict[str, Any]:
     message = f"The time limit of {deadline.seconds:g} s was over before this cell."
     return {
         **_axes(setting),
@@ -184,11 +184,11 @@ def _late(setting: Setting, deadline: Deadline) -> dict[str, Any]:
 def _cell(subject: Subject, setting: Setting, budget: float, seed: int, options: dict[str, Any]) -> dict[str, Any]:
     axes = _axes(setting)
     try:
-        applied = setting.applied(subject)
-        # proved by `verify` right below, where a runtime may lack a kernel without being wrong
-        program = setting.exported(applied, verify=False, **options)
+        apply = setting.apply(subject)
+        # `verify` below replaces the check of `export`: there, a missing kernel is not a failure
+        program = setting.export_program(apply, verify=False, **options)
         names = None if setting.runtime is None else [setting.runtime]
-        evidence = verify(program, applied, runtimes=names, budget=budget, seed=seed)
+        evidence = verify(program, apply, runtimes=names, budget=budget, seed=seed)
     except Error as error:
         return {**axes, "cell": str(setting), "outcome": CellOutcome.REFUSED, "figure": None, "message": str(error)}
     return {**axes, "cell": str(setting), **_outcome(evidence)}
@@ -228,7 +228,7 @@ _SEVERITIES = {
 def _findings(cells: Sequence[Mapping[str, Any]], place: str | None) -> Iterator[Finding]:
     for cell in cells:
         outcome = _OUTCOMES[cell["outcome"]]
-        said = "Exported and verified." if outcome == Outcome.OK else cell["message"]
+        message = "Exported and verified." if outcome == Outcome.OK else cell["message"]
         yield Finding(
             key=f"sweep/{cell['cell']}",
             rule="sweep",
@@ -238,12 +238,12 @@ def _findings(cells: Sequence[Mapping[str, Any]], place: str | None) -> Iterator
             figure=cell["figure"],
             unit="ULP" if cell["figure"] is not None else "",
             where=place,
-            message=said,
+            message=message,
         )
 
 
-def _in_dtype(subject: Subject, dtype: torch.dtype) -> Subject:
-    """Every floating-point tensor of the arguments, targets and the module in a dtype; the module is a copy."""
+def _cast_subject(subject: Subject, dtype: torch.dtype) -> Subject:
+    """Casts every floating-point tensor of the arguments, the targets and a copy of the module to a dtype."""
 
     def cast(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():

@@ -1,4 +1,4 @@
-"""A Verification: one model and one Subject, run on case after case in every runtime; what was worst stays."""
+"""A Verification: runs one model and one Subject on each case in every runtime, and keeps the worst comparisons."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from gradport.verifying.matching import Match, match
 __all__ = ["Verification", "Worst"]
 
 _FAST = ("onnxruntime", "onnxruntime-cuda")
-"""Families of runtimes that are asked about every case however large the model is."""
+"""Families of runtimes that run every case, regardless of the size of the model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,30 +46,30 @@ class Worst:
 
 
 class Verification:
-    """Runs case after case and keeps the worst of each result.
+    """Runs each case and keeps the worst comparison of each result.
 
     Attributes:
-        program, joint: what is held against what.
-        rows: the runtimes.
-        runners: a runner for each, or why there is none.
-        cases: what was tried, in order.
-        edge_count: how many of them hold edge values.
-        matched: which tensor is which; None before the first case.
-        roles: of each result.
-        plain: the worst of the plain cases, by runtime and result.
-        edge: of the cases with edge values, those that differ and the worst of the others, by the kind of case, runtime
-            and result.
-        broken: the runtimes that failed on the example, and why.
-        stumbled: what a runtime failed on later, and why.
-        large: whether a run is so much work that slow runtimes are asked about the example alone.
-        shares: by result, the largest share of elements where float64 stands further off than rounding.
-        branches: the largest share of the elements of discrete operators where float64 decides otherwise; None where
-            the Subject calls none that can be seen.
-        finite: the results of which some case had a finite element.
-        random: what eager's random numbers go through; None: fresh draws.
-        divergence: how far each node's value departs, where a node was looked for.
-        reproducer: the folder of a reproducer that was written, or "".
-        runs_in_float64: whether the Subject runs in float64; None where that was not asked.
+        program, joint: the model, and the Subject that it is compared with.
+        rows: the runtimes by name.
+        runners: a runner for each runtime, or the error why there is none.
+        cases: the cases that ran, in order.
+        edge_count: the number of cases with edge values.
+        matched: the matching of inputs and outputs; None before the first case.
+        roles: the role of each result.
+        plain: the worst comparison of the plain cases, by runtime and result.
+        edge: for the cases with edge values, the comparisons that differ, or else the worst one, by kind of case,
+            runtime and result.
+        broken: the runtimes that failed on the example, with the error.
+        stumbled: the other cases on which a runtime failed, with the error.
+        large: whether the model is so large that slow runtimes run only the example.
+        shares: by result, the largest share of elements where float64 differs by more than rounding.
+        branches: the largest share of elements of discrete operators where float64 takes another branch; None if the
+            Subject calls no observable discrete operator.
+        finite: the results with a finite element in some case.
+        random: the source of eager's random numbers; None: new draws.
+        divergence: the distance of each node's value, if the first wrong node was searched for.
+        reproducer: the folder of the reproducer, or "".
+        runs_in_float64: whether the Subject runs in float64; None if unknown.
     """
 
     def __init__(
@@ -107,29 +107,29 @@ class Verification:
         self._tolerances = {"rtol": rtol, "atol": atol}
         self.random = random
         self._grain = grain_of(program)
-        self._everybody: list[tuple[Runtime, Runner]] | None = None
+        self._all_runners: list[tuple[Runtime, Runner]] | None = None
 
     def run(self, case: InputSet) -> None:
-        """One case in every runtime; what eager itself rejects is none, unless it is the example.
+        """Runs one case in every runtime; a case that eager rejects is ignored unless it is the example.
 
         Raises:
             TargetError: eager rejects the example.
             SpecError: the model and the Subject do not match.
         """
-        found = answer_case(case, self.answer)
-        if found is None:
+        answered = answer_case(case, self.answer)
+        if answered is None:
             return
-        case, answer = found
+        case, answer = answered
         if self.matched is not None and answer.feeds.keys() != self.matched.inputs.keys():
-            return  # eager draws other random numbers here: none for an empty tensor
+            return  # eager draws different random tensors here: none for an empty tensor
         self.cases.append(case.what)
         self.edge_count += case.edge
-        self._learn(case, answer)
-        for name in self.working():
+        self._record_facts(case, answer)
+        for name in self.working_runtimes():
             self._run_in(name, case, answer)
 
-    def working(self) -> list[str]:
-        """The runtimes that are still asked."""
+    def working_runtimes(self) -> list[str]:
+        """The runtimes that still run cases."""
         return [
             name
             for name, runner in self.runners.items()
@@ -139,11 +139,11 @@ class Verification:
         ]
 
     def is_slow(self, name: str) -> bool:
-        """Whether a runtime is asked about the example alone."""
+        """Whether a runtime runs only the example."""
         return self.large and self.rows[name].family not in _FAST
 
     def answer(self, case: InputSet) -> Reference:
-        """Eager's answer; cotangents and random numbers are those of the case, however often it is asked.
+        """Eager's answer; the same case always has the same cotangents and random numbers.
 
         Raises:
             TargetError: eager rejects these inputs.
@@ -152,55 +152,55 @@ class Verification:
         return reference(self.joint, case.tensors, generator, self.random, self._grain, case.cotangent)
 
     def with_program(self, program: Program) -> Verification:
-        """A Verification of another model of the same Subject in the same runtimes, on which nothing was run yet."""
+        """A new Verification of another model of the same Subject in the same runtimes, without results."""
         return Verification(
             program, self.joint, list(self.rows.values()), **self._tolerances, random=self.random, seed=self.seed
         )
 
-    def through(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Verification:
-        """The same with the Subject's code called through `wrap`."""
+    def wrap_subject(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Verification:
+        """A copy whose Subject is called through `wrap`."""
         twin = copy.copy(self)
         twin.joint = self.joint.wrap_target(wrap)
         return twin
 
-    def everybody(self) -> list[tuple[Runtime, Runner]]:
-        """Every runtime on this machine that takes the model, those that were not chosen too."""
-        if self._everybody is None:
+    def all_runners(self) -> list[tuple[Runtime, Runner]]:
+        """All installed runtimes that accept the model, also those that were not chosen."""
+        if self._all_runners is None:
             rows = {row.name: row for row in known_runtimes().values() if row.absent() is None}
-            made = runners(self.program, [row for row in rows.values() if row.name not in self.runners])
-            made |= {name: runner for name, runner in self.runners.items() if name not in self.broken}
-            self._everybody = [
+            runnable = runners(self.program, [row for row in rows.values() if row.name not in self.runners])
+            runnable |= {name: runner for name, runner in self.runners.items() if name not in self.broken}
+            self._all_runners = [
                 (rows[name], runner)
-                for name, runner in made.items()
+                for name, runner in runnable.items()
                 if name in rows and not isinstance(runner, ProgramError)
             ]
-        return self._everybody
+        return self._all_runners
 
     def feeds(self, answer: Reference) -> dict[str, torch.Tensor]:
-        """What goes in, under the model's names."""
+        """The inputs under the model's names."""
         assert self.matched is not None
         return {theirs: answer.feeds[ours] for ours, theirs in self.matched.inputs.items()}
 
     def results(self, runner: Runner, answer: Reference) -> dict[str, torch.Tensor]:
-        """What a runtime gives, under the Subject's names.
+        """The results of a runtime under the Subject's names.
 
         Raises:
-            ProgramError: it fails.
+            ProgramError: the runtime fails.
         """
         assert self.matched is not None
-        # copies: a runtime that writes into what it is given spoils no other's inputs
-        found = runner({name: tensor.clone() for name, tensor in self.feeds(answer).items()})
-        missing = [theirs for theirs in self.matched.outputs.values() if theirs not in found]
+        # copies, because a runtime may write into its inputs
+        outputs = runner({name: tensor.clone() for name, tensor in self.feeds(answer).items()})
+        missing = [theirs for theirs in self.matched.outputs.values() if theirs not in outputs]
         if missing:
-            raise ProgramError(f"It gives no {missing[0]!r}, which is an output of the model.")
-        return {ours: found[theirs] for ours, theirs in self.matched.outputs.items()}
+            raise ProgramError(f"The runtime does not return {missing[0]!r}, which is an output of the model.")
+        return {ours: outputs[theirs] for ours, theirs in self.matched.outputs.items()}
 
     def compare_results(self, answer: Reference, results: Mapping[str, torch.Tensor]) -> dict[str, Comparison]:
-        """Every result against eager's, by gradport's criterion or the tolerances that were given."""
+        """Compares every result with eager, by gradport's criterion or by the user's tolerances."""
         return compare_results(answer, results, **self._tolerances)
 
-    def failing(self, runtime: str, result: str, case: InputSet) -> Comparison | None:
-        """How one result departs from eager on a case, or None where it does not, or where the case is none."""
+    def find_difference(self, runtime: str, result: str, case: InputSet) -> Comparison | None:
+        """The comparison of one result on a case if it differs from eager; None if it agrees or the case fails."""
         runner = self.runners[runtime]
         assert not isinstance(runner, ProgramError)
         try:
@@ -210,8 +210,8 @@ class Verification:
             return None
         return None if comparison.ok else comparison
 
-    def _learn(self, case: InputSet, answer: Reference) -> None:
-        """What a case says whatever the runtime."""
+    def _record_facts(self, case: InputSet, answer: Reference) -> None:
+        """Records facts of a case that do not depend on a runtime."""
         if self.matched is None:
             self.matched = match(self.program, answer.feeds, answer.expected)
             self.roles = answer.roles
@@ -227,11 +227,11 @@ class Verification:
                 share = branch_share(value, oracle[name], grain=self._grain, ambient=ambient)
                 self.shares[name] = max(self.shares.get(name, 0.0), share)
         if any(self.shares.values()):
-            found = self._differing_branches(case, answer)
-            self.branches = found if self.branches is None else max(self.branches, found or 0.0)
+            share_here = self._differing_branches(case, answer)
+            self.branches = share_here if self.branches is None else max(self.branches, share_here or 0.0)
 
     def _differing_branches(self, case: InputSet, answer: Reference) -> float | None:
-        """The share of discrete decisions that float64 takes otherwise."""
+        """The share of discrete decisions that differ in float64."""
         seen = []
         for tensors in (case.tensors, cast(case.tensors, torch.float64)):
             with Branches() as watched:
@@ -253,20 +253,20 @@ class Verification:
         for result, comparison in self.compare_results(answer, results).items():
             self._keep(name, result, Worst(comparison, case))
 
-    def _keep(self, runtime: str, result: str, found: Worst) -> None:
-        if found.case.edge:
-            standing = self.edge.setdefault((found.case.kind, runtime, result), [])
-            if not found.comparison.ok or not standing:
-                standing.append(found)
-            elif standing[0].comparison.ok and _badness(found.comparison) > _badness(standing[0].comparison):
-                standing[0] = found
+    def _keep(self, runtime: str, result: str, new: Worst) -> None:
+        if new.case.edge:
+            kept = self.edge.setdefault((new.case.kind, runtime, result), [])
+            if not new.comparison.ok or not kept:
+                kept.append(new)
+            elif kept[0].comparison.ok and _badness(new.comparison) > _badness(kept[0].comparison):
+                kept[0] = new
             return
         worst = self.plain.get((runtime, result))
-        if worst is None or _badness(found.comparison) > _badness(worst.comparison):
-            self.plain[runtime, result] = found
+        if worst is None or _badness(new.comparison) > _badness(worst.comparison):
+            self.plain[runtime, result] = new
 
 
 def _badness(comparison: Comparison) -> tuple[bool, bool, float]:
-    """Wrong numbers are worse than nan in the wrong place, which a runtime alone may be to blame for."""
+    """A sort key: wrong numbers are worse than a misplaced nan, which may be the fault of only one runtime."""
     size = comparison.ulps
     return not comparison.ok, not comparison.ok and not comparison.special, float("inf") if size != size else size

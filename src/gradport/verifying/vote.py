@@ -1,8 +1,8 @@
-"""Who is wrong? Everybody who can compute a result is asked, and judged by the distance to the float64 run.
+"""Determines who is wrong: every installed runtime computes the result, and the float64 run judges it.
 
-Eager, torch.compile, ONNX Runtime at each of its optimization levels, the reference evaluator and every other runtime
-that is installed have a voice; those that share kernels (a family) have one together, and it is wrong when any of them
-is. Eager and torch.compile run the user's code, the others the exported graph.
+Eager, torch.compile, ONNX Runtime at each optimization level, the reference evaluator and every other installed runtime
+vote. Runtimes that share kernels (a family) have one vote, which is wrong if any of them is wrong. Eager and
+torch.compile run the user's code; all others run the exported graph.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _CODE = ("eager", "torch.compile")
 """The families that run the user's code."""
 
 _COMPILED = 1 << 16
-"""Elements above which torch.compile is not asked."""
+"""Number of elements above which torch.compile does not vote."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Voice:
-    """One answer.
+    """The vote of one runtime.
 
     Attributes:
-        name, family: whose.
-        right: whether it agrees with the oracle.
+        name, family: of the runtime.
+        right: whether it agrees with the float64 run, or with eager.
         distance: in ULPs of the scale.
     """
 
@@ -47,12 +47,12 @@ class Voice:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What the vote says.
+    """The result of the vote.
 
     Attributes:
-        culprit: "the exported graph", "eager", a family of runtimes, or None where nobody can say.
-        voices: everybody who was asked.
-        sentence: it as a person would say it.
+        culprit: "the exported graph", "eager", families of runtimes, or None if undecided.
+        voices: all votes.
+        sentence: a description for people.
     """
 
     culprit: str | None
@@ -61,51 +61,51 @@ class Verdict:
 
 
 class Jury:
-    """Everybody's answers to one case.
+    """The results of all runtimes on one case.
 
     Args:
-        verification: whose model and Subject; beside its runtimes all others on this machine are asked.
+        verification: the model and the Subject; all installed runtimes vote, also those that were not chosen.
         case: the inputs.
-        compiled: whether torch.compile has a voice; it takes seconds.
+        compiled: whether torch.compile votes, which takes seconds.
     """
 
     def __init__(self, verification: Verification, case: InputSet, *, compiled: bool) -> None:
         self._answer = verification.answer(case)
         self._oracle = self._answer.oracle() or {}
-        self._heard = list(_answers(verification, self._answer))
+        self._results = list(_answers(verification, self._answer))
         small = sum(tensor.numel() for tensor in case.tensors.values()) <= _COMPILED
         if compiled and small:
-            self._heard += _compile(verification, case, self._answer)
+            self._results += _run_compiled(verification, case, self._answer)
 
     def verdict(self, result: str) -> Verdict:
-        """What they say of one result."""
+        """The verdict on one result."""
         truth = self._oracle.get(result)
-        voices = [_eager(self._answer, result, truth)]
-        voices += [_voice(name, family, found, self._answer, result, truth) for name, family, found in self._heard]
+        voices = [_eager_vote(self._answer, result, truth)]
+        voices += [_vote(name, family, values, self._answer, result, truth) for name, family, values in self._results]
         return _count_votes(tuple(voices), truth is not None)
 
 
 def _answers(verification: Verification, answer: Reference) -> Iterator[tuple[str, str, dict[str, torch.Tensor]]]:
-    """What each runtime on this machine gives, those that the Verification was not asked for too."""
-    for row, runner in verification.everybody():
-        with contextlib.suppress(ProgramError):  # who gives nothing has no voice
+    """The results of each installed runtime, also of those that were not chosen."""
+    for row, runner in verification.all_runners():
+        with contextlib.suppress(ProgramError):  # a runtime that fails does not vote
             yield row.name, row.family, verification.results(runner, answer)
 
 
-def _voice(
+def _vote(
     name: str,
     family: str,
-    found: Mapping[str, torch.Tensor],
+    values: Mapping[str, torch.Tensor],
     answer: Reference,
     result: str,
     truth: torch.Tensor | None,
 ) -> Voice:
-    comparison = _judge(found[result], answer, result, truth)
+    comparison = _judge(values[result], answer, result, truth)
     return Voice(name, family, comparison.ok, comparison.ulps)
 
 
-def _eager(answer: Reference, result: str, truth: torch.Tensor | None) -> Voice:
-    """Eager is right unless nan and infinities stand elsewhere than in float64."""
+def _eager_vote(answer: Reference, result: str, truth: torch.Tensor | None) -> Voice:
+    """The vote of eager, which is right unless its nan and infinities differ from those of float64."""
     value = answer.expected[result]
     if truth is None or not value.is_floating_point():
         return Voice("eager", "eager", True, 0.0)
@@ -115,32 +115,34 @@ def _eager(answer: Reference, result: str, truth: torch.Tensor | None) -> Voice:
     return Voice("eager", "eager", not (comparison.special or overflow), comparison.ulps)
 
 
-def _judge(found: torch.Tensor, answer: Reference, result: str, truth: torch.Tensor | None) -> Comparison:
-    """Whoever agrees with eager or with float64 is right, where they are not the same."""
+def _judge(got: torch.Tensor, answer: Reference, result: str, truth: torch.Tensor | None) -> Comparison:
+    """Compares a result with eager, and if it differs with float64; agreement with either is right."""
     value = answer.expected[result]
     beside_eager = compare(
-        found, value, lambda: truth, spread=lambda: answer.spread().get(result), narrowest=answer.narrowest
+        got, value, lambda: truth, spread=lambda: answer.spread().get(result), narrowest=answer.narrowest
     )
     if beside_eager.ok or truth is None or not value.is_floating_point():
         return beside_eager
     want = truth.to(value.dtype)
-    beside_truth = compare(found, want, lambda: truth, narrowest=answer.narrowest)
+    beside_truth = compare(got, want, lambda: truth, narrowest=answer.narrowest)
     return beside_truth if beside_truth.ok else beside_eager
 
 
-def _compile(
+def _run_compiled(
     verification: Verification, case: InputSet, answer: Reference
 ) -> Iterator[tuple[str, str, dict[str, torch.Tensor]]]:
-    """torch.compile on the same Joint; where it fails it has no voice."""
+    """The results of torch.compile on the same Joint; empty if it fails."""
     try:
         with quiet(), restore_validation():
-            found = verification.through(lambda target: torch.compile(target, dynamic=False)).answer(case).expected
-    except Exception:  # whatever a compiler may raise
+            results = (
+                verification.wrap_subject(lambda target: torch.compile(target, dynamic=False)).answer(case).expected
+            )
+    except Exception:  # a compiler may raise any exception
         return
     finally:
         torch.compiler.reset()
-    if found.keys() == answer.expected.keys():
-        yield "torch.compile", "torch.compile", found
+    if results.keys() == answer.expected.keys():
+        yield "torch.compile", "torch.compile", results
 
 
 _WHO = {
@@ -151,13 +153,13 @@ _WHO = {
 
 
 def _count_votes(voices: tuple[Voice, ...], known_truth: bool) -> Verdict:
-    """One vote for each family of runtimes; the ONNX file is wrong where all of them differ from PyTorch."""
+    """Counts one vote for each family of runtimes; the ONNX file is wrong if all of them differ from PyTorch."""
     families: dict[str, bool] = {}
     for voice in voices:
         families[voice.family] = families.get(voice.family, True) and voice.right
     graph = {family: right for family, right in families.items() if family not in _CODE}
     wrong = [family for family, right in families.items() if not right]
-    said = ", ".join(f"{v.name} {'agrees' if v.right else 'differs'} ({v.distance:.3g} ULPs)" for v in voices)
+    votes = ", ".join(f"{v.name} {'agrees' if v.right else 'differs'} ({v.distance:.3g} ULPs)" for v in voices)
     basis = "float64" if known_truth else "eager, which does not run in float64"
     culprit: str | None = None
     if not families.get("eager", True) and all(graph.values()) and graph:
@@ -169,4 +171,4 @@ def _count_votes(voices: tuple[Voice, ...], known_truth: bool) -> Verdict:
     elif wrong and all(family in graph for family in wrong) and sum(graph.values()) > len(wrong):
         culprit = " and ".join(wrong)
     who = _WHO.get(culprit, f"{culprit} differs from all others")
-    return Verdict(culprit, voices, f"Beside {basis}: {said}; {who}.")
+    return Verdict(culprit, voices, f"Compared with {basis}: {votes}; {who}.")

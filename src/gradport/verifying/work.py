@@ -1,4 +1,4 @@
-"""How much work one run of a Subject is, counted, so that what is tried does not depend on how busy the machine is."""
+"""Counts the work of one run of a Subject, so that the number of cases does not depend on how busy the machine is."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from gradport.subject.ports import Role
 __all__ = ["Allowance", "work_of"]
 
 _CALL = 100_000
-"""Units of the call of an operator: a hundred microseconds, where an element takes a nanosecond."""
+"""Units for the call of an operator: 100 microseconds, if one element takes a nanosecond."""
 
 _EDGES = 4e9
-"""Units for the cases with edge values: a case is some ten runs of eager."""
+"""Units for the cases with edge values."""
 
 _EXPLORE, _SHRINK = 5e8, 2e9
-"""Units for looking for a failure where none is known, and for making one small."""
+"""Units for the search for a failure, and for shrinking a failure."""
 
 _SLOW = 4e8
-"""Units of the example, beyond which a runtime that is written to be read, not to be fast, is asked about it alone."""
+"""Units of one run on the example above which slow runtimes run only the example."""
 
 _REPEATED = (24, 100)
-"""Inputs at most, of each of the two searches."""
+"""Maximum number of inputs of the two searches."""
 
 
 def work_of(joint: Joint) -> float:
-    """Units of work of one run on the example: elements that operators give, operations of products, and calls."""
+    """Units of work of one run on the example: elements of results, floating-point operations, and calls."""
     with _Counting() as counting:
         run_eager(joint, joint.examples(), ones)
     return counting.units
@@ -44,12 +44,12 @@ def work_of(joint: Joint) -> float:
 
 @dataclasses.dataclass
 class Allowance:
-    """What is left of the work that may be done.
+    """The remaining budget of work.
 
     Attributes:
         unit: units of one run on the example.
-        effort: factor of everything.
-        edges: units that are left for cases with edge values.
+        effort: factor of all limits.
+        edges: units left for cases with edge values.
     """
 
     unit: float
@@ -60,7 +60,7 @@ class Allowance:
         self.edges = _EDGES * self.effort.budget
 
     def takes(self, case: InputSet, example: InputSet) -> bool:
-        """Whether there is work left for a case; takes it where there is."""
+        """Whether the budget has room for a case; subtracts its work."""
         if not case.edge:
             return True
         size = max(_elements(case) / max(_elements(example), 1), 1.0) * self.unit
@@ -69,23 +69,23 @@ class Allowance:
 
     @property
     def explored(self) -> int:
-        """Inputs of the search for a failure."""
+        """Number of inputs for the search for a failure."""
         return min(int(_EXPLORE * self.effort.budget / self.unit), round(_REPEATED[0] * max(self.effort.budget, 1)))
 
     @property
     def shrunk(self) -> int:
-        """Inputs of the search for a smaller failure."""
+        """Number of inputs for the search for a smaller failure."""
         most = round(_REPEATED[1] * self.effort.budget)
         return max(min(int(_SHRINK * self.effort.budget / self.unit), most), 5)
 
     @property
     def is_large(self) -> bool:
-        """Whether a slow runtime is asked about the example alone."""
+        """Whether slow runtimes run only the example."""
         return self.unit > _SLOW * self.effort.budget
 
 
 class _Counting(TorchDispatchMode):
-    """Counts while it is open.
+    """Counts the work of all operators inside the context.
 
     Attributes:
         units: of work.
@@ -102,10 +102,10 @@ class _Counting(TorchDispatchMode):
     ) -> Any:
         """Runs the operator."""
         result = func(*args, **(kwargs or {}))
-        made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+        tensors = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
         formula = flop_registry.get(getattr(func, "overloadpacket", None))
         flops = 0 if formula is None else formula(*args, **(kwargs or {}), out_val=result)
-        self.units += _CALL + sum(t.numel() for t in made) + flops / 20
+        self.units += _CALL + sum(t.numel() for t in tensors) + flops / 20
         return result
 
 
