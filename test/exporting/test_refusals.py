@@ -170,7 +170,7 @@ def test_the_proof_catches_a_planted_wrong_lowering(monkeypatch):
     message = refused(fn.Swish)
     assert "the output 'output' differs from eager" in message
     assert "relative 0.000" in message
-    assert "The first operator that departs is aten.exp.default in the forward of Swish at" in message
+    assert "The first operator that differs is aten.exp.default in the forward of Swish at" in message
     unproved = gradport.export(fn.Swish, X, wrt="inputs", verify=False)
     evidence = gradport.verify(unproved, fn.Swish, X)
     assert not evidence.ok

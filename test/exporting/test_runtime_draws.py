@@ -64,7 +64,7 @@ def test_two_draws_with_one_seed_are_refused(monkeypatch):
     def twice(x):
         return F.dropout(x, 0.5) + torch.rand_like(x)
 
-    with pytest.raises(gradport.ExportError, match="it follows 'random_0'"):
+    with pytest.raises(gradport.ExportError, match="it is correlated with 'random_0'"):
         gradport.export(twice, X, random="runtime")
 
 

@@ -1,4 +1,4 @@
-"""A Program beside eager torch: every output and gradient, and the first operator that differs.
+"""Compares a Program with eager torch: every output and gradient, and the first operator that differs.
 
-In: a Program and the Joint that it was made from. Out: nothing, or a refusal. Never: a change of the model.
+Input: a Program and the Joint that it was made from. Output: nothing, or an error. Never changes the model.
 """

@@ -1,4 +1,4 @@
-"""One set of inputs, and eager torch's answer to it: what a Program is held against."""
+"""One set of inputs and eager torch's answer to it, the reference for a Program."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ __all__ = [
     "ambient_of",
     "answer_case",
     "compare_results",
-    "gives_others",
     "grain_of",
+    "is_not_repeatable",
     "move_by_ulps",
     "reference",
 ]
 
 _MOVES = 6
-"""Runs of eager that say how far it goes from itself."""
+"""Number of runs of eager that measure its spread."""
 
 _ULPS = 8.0
-"""By how much their inputs move: what the operators of a deep network with other kernels make of them."""
+"""How far their inputs move, in ULPs: about the effect of other kernels in a deep network."""
 
 _HALVES = {
     ir.DataType.FLOAT16: torch.finfo(torch.float16).eps,
@@ -47,7 +47,7 @@ _HALVES = {
 
 
 class InputKind(enum.StrEnum):
-    """What a set of inputs is for."""
+    """The kind of a set of inputs."""
 
     PLAIN = "plain"
     EDGE = "edge"
@@ -59,15 +59,14 @@ class InputSet:
     """One set of inputs.
 
     Attributes:
-        what: what it is.
-        tensors: by slot.
-        kind: whether it holds edge values (nan, infinities), or equal elements in many places, whose order torch
-            leaves open.
-        is_example: whether it is the Subject's own example, which eager has to take.
-        overflows: whether it holds the largest number of its dtype, which leaves no room for a tolerance.
+        what: a description.
+        tensors: the tensors by slot.
+        kind: plain, with edge values (nan, infinities), or with many equal elements, whose order torch does not define.
+        is_example: whether it is the Subject's own example, which eager must accept.
+        overflows: whether it contains the largest number of its dtype, which makes a tolerance meaningless.
         seed: of its cotangents and random numbers.
-        otherwise: the inputs to try where eager rejects these, or None.
-        cotangent: what becomes of each cotangent that is drawn.
+        otherwise: the inputs to try if eager rejects these, or None.
+        cotangent: a function applied to each drawn cotangent.
     """
 
     what: str
@@ -86,13 +85,13 @@ class InputSet:
 
     @property
     def edge(self) -> bool:
-        """Whether it stands where operators change their minds, so that float64 may go elsewhere."""
+        """Whether it has edge values or ties, where float64 may take another branch."""
         return self.kind is not InputKind.PLAIN
 
 
 @dataclasses.dataclass(frozen=True)
 class _Again:
-    """The cotangents and random numbers of a call, for another one."""
+    """The cotangents and random numbers of a call, to repeat the call."""
 
     cotangent: Cotangent
     random: Callable[[], Randomness]
@@ -104,14 +103,14 @@ class Reference:
 
     Attributes:
         feeds: the graph's inputs.
-        expected: what the graph should give.
+        expected: the expected outputs of the graph.
         roles: role of each output.
         input_roles: role of each input.
-        narrowest: the narrowest floating-point dtype among what went in, or None where none did.
-        oracle: the float64 values, or None where the subject does not run in float64; asked lazily.
-        spread: how far each value goes when all that goes in moves by a few ULPs; asked lazily.
-        again: what another call takes to be the same call.
-        new_state: of a training step.
+        narrowest: the narrowest floating-point dtype of the inputs, or None without one.
+        oracle: computes the float64 values; None if the subject does not run in float64.
+        spread: computes the change of each value if all inputs move by a few ULPs.
+        again: the cotangents and random numbers, to repeat the call.
+        new_state: the new state of a training step.
     """
 
     feeds: dict[str, torch.Tensor]
@@ -133,15 +132,15 @@ def reference(
     grain: float = 0.0,
     cotangent: Callable[[torch.Tensor], torch.Tensor] = lambda drawn: drawn,
 ) -> Reference:
-    """Runs eager, with cotangents drawn afresh, and random numbers too where `random` says nothing else.
+    """Runs eager with new random cotangents, and new random numbers unless `random` provides them.
 
     Args:
-        joint: what runs.
+        joint: the Joint to run.
         tensors: a tensor for every slot.
-        generator: draws.
-        random: what eager's random numbers go through.
-        grain: what `grain_of` gives.
-        cotangent: what becomes of each cotangent that is drawn.
+        generator: of cotangents and random numbers.
+        random: the source of eager's random numbers; None: the generator.
+        grain: the result of `grain_of`.
+        cotangent: a function applied to each drawn cotangent.
 
     Raises:
         TargetError: eager rejects these inputs.
@@ -161,8 +160,8 @@ def reference(
 
 
 def answer_case(case: InputSet, ask: Callable[[InputSet], Reference]) -> tuple[InputSet, Reference] | None:
-    """The case and eager's answer; with its other choice of inputs where eager rejects the first, None where it rejects
-    those too: then there is nothing to agree with.
+    """The case and eager's answer. If eager rejects the inputs, the alternative inputs are tried; None if eager rejects
+    these too.
 
     Raises:
         TargetError: eager rejects the example.
@@ -184,7 +183,7 @@ def compare_results(
     rtol: float | None = None,
     atol: float | None = None,
 ) -> dict[str, Comparison]:
-    """Every result against eager's, by name."""
+    """Compares every result with eager, by name."""
 
     def one(name: str) -> Callable[[], torch.Tensor | None]:
         return lambda: (answer.oracle() or {}).get(name)
@@ -210,24 +209,24 @@ def compare_results(
 
 
 def ambient_of(answer: Reference) -> float:
-    """The largest magnitude among everything that a call gave."""
+    """The largest magnitude among all results of a call."""
     floating = [t for t in answer.expected.values() if t.is_floating_point() and t.numel()]
     return max((magnitude(t) for t in floating), default=0.0)
 
 
 def grain_of(program: Program) -> float:
-    """The relative step of a half precision that the graph computes in between inputs and outputs that are wider, as
-    autocast does; else 0."""
+    """The relative step of a 16-bit dtype that the graph uses internally but not in its inputs and outputs, as autocast
+    does; else 0."""
     graph = program.model.graph
-    given = {value.dtype for value in (*graph.inputs, *graph.outputs)}
-    made = {value.dtype for node in graph for value in node.outputs}
-    return max((step for dtype, step in _HALVES.items() if dtype in made and dtype not in given), default=0.0)
+    outer = {value.dtype for value in (*graph.inputs, *graph.outputs)}
+    inner = {value.dtype for node in graph for value in node.outputs}
+    return max((step for dtype, step in _HALVES.items() if dtype in inner and dtype not in outer), default=0.0)
 
 
 def _oracle(
     joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], again: _Again
 ) -> dict[str, torch.Tensor] | None:
-    """The same call in float64; None where the subject does not run in it."""
+    """The results of the same call in float64; None if the subject does not run in float64."""
     wide = cast(tensors, torch.float64)
     try:
         return interface(joint, wide, cotangents, run_eager(joint, wide, again.cotangent, again.random)).outputs
@@ -243,10 +242,10 @@ def _measure_spread(
     expected: Mapping[str, torch.Tensor],
     grain: float,
 ) -> dict[str, torch.Tensor]:
-    """How far eager goes from itself, in the worst of a few runs, when every element moves by up to a few ULPs, or by
-    half of one of the narrower dtype that it computes in; nothing where it does not even repeat itself."""
-    if gives_others(joint, tensors, again):
-        return {}  # then eager is no measure of itself
+    """The largest change of each result over a few runs in which every element moves by up to a few ULPs, or by half a
+    step of the narrower internal dtype; empty if eager is not repeatable."""
+    if is_not_repeatable(joint, tensors, again):
+        return {}  # the spread of a non-repeatable subject is meaningless
     worst: dict[str, torch.Tensor] = {}
     generator = torch.Generator().manual_seed(0)
     for _ in range(_MOVES):
@@ -254,17 +253,17 @@ def _measure_spread(
         moved_cotangents = {name: move_by_ulps(tensor, generator, grain) for name, tensor in cotangents.items()}
         try:
             outcome = run_eager(joint, moved, cotangents_from(moved_cotangents), again.random)
-            found = interface(joint, moved, moved_cotangents, outcome).outputs
+            outputs = interface(joint, moved, moved_cotangents, outcome).outputs
         except Error:
             return {}
         for name, value in expected.items():
-            gap = (found[name].detach().double() - value.detach().double()).abs()
+            gap = (outputs[name].detach().double() - value.detach().double()).abs()
             worst[name] = torch.maximum(worst[name], gap) if name in worst else gap
     return worst
 
 
 def move_by_ulps(tensor: torch.Tensor, generator: torch.Generator, grain: float = 0.0) -> torch.Tensor:
-    """Every floating-point element moved by up to a few ULPs, or by half of the relative step `grain`."""
+    """Moves every floating-point element by up to a few ULPs, or by half of the relative step `grain`."""
     if tensor.is_complex():
         pair = torch.view_as_real(tensor.detach().resolve_conj())
         return torch.view_as_complex(move_by_ulps(pair, generator, grain))
@@ -276,7 +275,7 @@ def move_by_ulps(tensor: torch.Tensor, generator: torch.Generator, grain: float 
     return (wide * (1 + reach * noise)).to(tensor.dtype)
 
 
-def gives_others(joint: Joint, tensors: Mapping[Slot, torch.Tensor], again: _Again) -> bool:
+def is_not_repeatable(joint: Joint, tensors: Mapping[Slot, torch.Tensor], again: _Again) -> bool:
     """Whether a second call with the same inputs and random numbers gives other results."""
     first, second = (run_eager(joint, tensors, ones, again.random) for _ in range(2))
     pairs = zip(first.outputs.values(), second.outputs.values(), strict=True)

@@ -1,5 +1,5 @@
-"""The first operator of a trace whose value departs in ONNX: the traced graph run node by node in eager torch, beside
-the values of the same names in the flat ONNX graph."""
+"""Finds the first operator of a trace whose value differs in ONNX: runs the trace node by node in eager torch and
+compares it with the values of the flat ONNX graph."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from gradport.tracing.regions import module_of, place_of, region_of
 __all__ = ["Departure", "departures", "distance", "first_departure", "operator_values"]
 
 _STRICT = 64.0
-"""ULPs of a value's scale that an operator may be off where nothing stands further out."""
+"""Allowed error of an operator, in ULPs of the value's scale, if no operator has a coarse error."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Departure:
-    """One operator of the trace whose value is another in ONNX.
+    """One operator of the trace, with the distance of its value in ONNX.
 
     Attributes:
-        value: its name, which the ONNX value has as well.
-        operator: as torch calls it.
+        value: the name of its node in the trace.
+        operator: its name in torch.
         function: the custom Function and phase that it belongs to, or None.
         module: path of the module that calls it, or None.
-        phase: forward where a result of the forward needs it, else backward.
+        phase: forward if an output of the forward depends on it, else backward.
         place: the user's source line, or None.
         relative: the largest error over the scale of the value.
         wanted: the value in eager torch.
@@ -59,11 +59,11 @@ class Departure:
 def first_departure(
     trace: Trace, inline: Program, make: Make, tensors: Mapping[Slot, torch.Tensor], answer: Reference
 ) -> Departure | None:
-    """The first operator that departs, in the order of the trace; None where none does.
+    """The first operator that differs, in the order of the trace; None if none does.
 
     Args:
         trace: the trace.
-        inline: the same as a Program without functions, as it was made (its memory knows the operators).
+        inline: its export without functions, unsaved, because only the values in memory know their operators.
         make: the runtime.
         tensors: the case, by slot.
         answer: eager's answer to it.
@@ -71,9 +71,9 @@ def first_departure(
     Raises:
         ProgramError: the runtime fails.
     """
-    found = departures(trace, inline, make, tensors, answer)
+    every = departures(trace, inline, make, tensors, answer)
     for limit in (_coarse, _fine):
-        first = next((one for one in found if not one.relative <= limit(one.wanted.dtype)), None)
+        first = next((one for one in every if not one.relative <= limit(one.wanted.dtype)), None)
         if first is not None:
             return first
     return None
@@ -82,7 +82,7 @@ def first_departure(
 def departures(
     trace: Trace, inline: Program, make: Make, tensors: Mapping[Slot, torch.Tensor], answer: Reference
 ) -> list[Departure]:
-    """Every operator that ONNX has a value for, with how far that stands off, in the order of the trace."""
+    """All operators with a value in ONNX, with its distance, in the order of the trace."""
     names = {
         value.meta[OPERATOR]: str(value.name)
         for node in inline.model.graph
@@ -104,7 +104,7 @@ def departures(
 
 
 def operator_values(trace: Trace, tensors: Mapping[Slot, torch.Tensor], answer: Reference) -> dict[str, torch.Tensor]:
-    """What each operator of the trace gives in eager torch, by its node's name."""
+    """The value of each operator of the trace in eager torch, by the name of its node."""
     held = trace.joint.examples() | dict(tensors)
     inputs: list[torch.Tensor] = []
     nodes = {node.name: node for node in trace.graph_module.graph.nodes if node.op == "placeholder"}
@@ -125,14 +125,15 @@ def operator_values(trace: Trace, tensors: Mapping[Slot, torch.Tensor], answer: 
     return interpreter.values
 
 
-def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    """The largest error over the largest magnitude of the wanted value; inf where shape, dtype, nan or infinities
+def distance(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The largest error over the largest magnitude of the wanted value; inf if shape, dtype, nan or infinities
     differ."""
-    return relative_distance(found, wanted) if found.dtype == wanted.dtype else float("inf")
+    return relative_distance(got, wanted) if got.dtype == wanted.dtype else float("inf")
 
 
 class _Keeping(torch.fx.Interpreter):
-    """Keeps the value of every node. A view of a tensor with other strides than the trace's is a copy."""
+    """An interpreter that stores the value of every node. `view` becomes `reshape`, because strides may differ from
+    those of the trace."""
 
     def __init__(self, graph_module: torch.fx.GraphModule) -> None:
         super().__init__(graph_module)
@@ -152,9 +153,7 @@ class _Keeping(torch.fx.Interpreter):
         return result
 
 
-def _departure(
-    trace: Trace, node: torch.fx.Node, found: torch.Tensor, wanted: torch.Tensor, backward: bool
-) -> Departure:
+def _departure(trace: Trace, node: torch.fx.Node, got: torch.Tensor, wanted: torch.Tensor, backward: bool) -> Departure:
     key, place = region_of(node), place_of(node)
     region = None if key is None else trace.regions[key]
     return Departure(
@@ -164,13 +163,13 @@ def _departure(
         module=module_of(node),
         phase=Phase.BACKWARD if backward else Phase.FORWARD,
         place=str(place) if place else None,
-        relative=distance(found, wanted),
+        relative=distance(got, wanted),
         wanted=wanted,
     )
 
 
 def _coarse(dtype: torch.dtype) -> float:
-    """Half of the digits: no rounding carries a value that far."""
+    """The limit of a coarse error, half of the digits, which rounding does not reach."""
     return float(torch.finfo(dtype).eps ** 0.5) if dtype.is_floating_point else 0.0
 
 

@@ -1,7 +1,7 @@
-"""Are the numbers that a file draws by itself uniform or normal, and independent?
+"""Tests whether random numbers drawn by a file are uniform or normal, and independent.
 
-Each figure is compared with what true random numbers give; a threshold of six standard errors is passed by chance once
-in five hundred million times.
+Each statistic is compared with its expected value; a threshold of six standard errors is exceeded by chance once in
+five hundred million times.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from gradport.model.program import Program
 __all__ = ["faults_of_draws"]
 
 _ERRORS = 6.0
-"""Standard errors by which a figure may be off."""
+"""Allowed deviation of a statistic, in standard errors."""
 
 _NUMBERS = 1 << 14
-"""How many numbers are drawn at least of each random tensor."""
+"""Minimum number of values drawn for each random tensor."""
 
 _RUNS = (8, 4096)
-"""How often the generators run at least and at most."""
+"""Minimum and maximum number of runs of the generators."""
 
 _MEANS = {"uniform": (0.5, 1 / 12), "normal": (0.0, 1.0)}
 """Mean and variance."""
@@ -33,11 +33,11 @@ _FOURTH = {"uniform": 1 / 80, "normal": 3.0}
 
 
 def faults_of_draws(program: Program, feeds: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """What is wrong with each draw of a Program that draws by itself, by name; nothing where all is right.
+    """The fault of each random tensor that a Program draws, by name; empty without a fault.
 
     Args:
-        program: the Program, its generators inside.
-        feeds: a tensor for each of its inputs, whose sizes the draws follow.
+        program: the Program with its generators.
+        feeds: a tensor for each of its inputs, which determine the sizes of the draws.
 
     Raises:
         ProgramError: the generators do not run.
@@ -52,19 +52,19 @@ def faults_of_draws(program: Program, feeds: Mapping[str, torch.Tensor]) -> dict
     drawn = [first, *(generators.run_named(own) for _ in range(runs - 1))]
     kinds = program.provenance["distributions"]
     rows = {name: torch.stack([run[name].double().reshape(-1) for run in drawn]) for name in first}
-    found: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for name, values in rows.items():
         fault = next(_faults(values, kinds[name]), None) if values.numel() else None
         if fault is not None:
-            found[name] = fault
+            faults[name] = fault
     for one, other in _pairs(rows):
-        if one not in found and _are_related(rows[one], rows[other]):
-            found[one] = f"it follows {other!r}"
-    return found
+        if one not in faults and _are_related(rows[one], rows[other]):
+            faults[one] = f"it is correlated with {other!r}"
+    return faults
 
 
 def _faults(values: torch.Tensor, kind: str) -> Iterator[str]:
-    """What is wrong with the draws of one tensor, (runs, elements), as the end of a sentence."""
+    """The faults in the draws of one tensor, shape (runs, elements), as the end of a sentence."""
     flat = values.reshape(-1)
     count = flat.numel()
     if not bool(flat.isfinite().all()):
@@ -81,13 +81,13 @@ def _faults(values: torch.Tensor, kind: str) -> Iterator[str]:
     if _distance(flat, kind) * math.sqrt(count) > 3.5:  # Kolmogorov's distribution: once in 10^10 times
         yield f"its numbers are not {kind}"
     if values.shape[0] > 1 and _are_related(values[:-1], values[1:]):
-        yield "one run follows the run before"
+        yield "each run is correlated with the previous run"
     if values.shape[1] > 1 and _are_related(values[:, :-1], values[:, 1:]):
-        yield "its elements follow each other"
+        yield "neighbouring elements are correlated"
 
 
 def _distance(flat: torch.Tensor, kind: str) -> float:
-    """The largest distance between the distribution functions of the numbers and of what they should be."""
+    """The largest distance between the empirical and the expected distribution function."""
     ordered = flat.sort().values
     wanted = ordered if kind == "uniform" else torch.special.ndtr(ordered)
     steps = torch.arange(1, flat.numel() + 1, dtype=torch.float64) / flat.numel()
@@ -104,7 +104,7 @@ def _are_related(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _pairs(rows: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, str]]:
-    """Every draw with each earlier one of the same number of elements; those of eight tensors at most."""
+    """Pairs of each draw with the earlier draws of the same shape, among the previous eight."""
     names = [name for name in rows if rows[name].numel()]
     for at, name in enumerate(names):
         for other in names[max(at - 8, 0) : at]:

@@ -1,9 +1,9 @@
-"""A training step run again and again: does the file go where torch goes?
+"""Runs a training step repeatedly and checks that the file follows torch.
 
-Every run starts, in the file and in eager, from the state that the file gave before, so that each run is held against
-the same step of torch: a rounding that an optimizer blows up (Adam divides a gradient that is zero by theory by its own
-size) does not add up to a difference. Beside it eager runs freely from its own state. Of that free run the loss and the
-scalars of the optimizer (its counters) must be followed, as far as torch follows itself from a start a few ULPs away.
+Every run starts, in the file and in eager, from the last state of the file, so that each run is compared with the same
+step of torch. Then rounding that an optimizer amplifies (Adam divides a gradient that is zero in theory by its own
+size) does not accumulate. In addition eager runs freely from its own state. The file must stay near the loss and the
+optimizer's scalars (its counters) of this free run, within a factor of torch's own drift from a start a few ULPs away.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from gradport.subject.ports import Role
 __all__ = ["Following"]
 
 _CLOSE = 1e-3
-"""Relative distance between two free runs that needs no explanation."""
+"""Relative distance that is always accepted."""
 
 _FACTOR = 16.0
-"""How much further from torch than torch from itself the file may go."""
+"""Allowed ratio of the file's distance from torch to torch's own drift."""
 
 Tensors = dict[Slot, torch.Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """One run without its state: what another start is put through as well."""
+    """The inputs of one run without the state, to repeat it from another state."""
 
     tensors: Tensors
     answer: Reference
 
 
 class Following:
-    """Follows the runs of a training step.
+    """Checks successive runs of a training step.
 
     Args:
-        joint: the step.
+        joint: the training step.
     """
 
     def __init__(self, joint: Joint) -> None:
@@ -50,8 +50,8 @@ class Following:
         self._free: Tensors = {}
         self._runs: list[_Run] = []
 
-    def placed(self, case: InputSet) -> InputSet:
-        """The case from the state that the file gave last; every other run at half the learning rate."""
+    def start_from_state(self, case: InputSet) -> InputSet:
+        """The case with the last state of the file; every second run has half the learning rate."""
         rates = {
             slot: tensor / 2
             for slot, tensor in case.tensors.items()
@@ -59,11 +59,11 @@ class Following:
         }
         return dataclasses.replace(case, tensors={**case.tensors, **self._state, **rates})
 
-    def after(self, case: InputSet, answer: Reference, results: dict[str, torch.Tensor]) -> None:
-        """Notes what the file gave for a case.
+    def record(self, case: InputSet, answer: Reference, results: dict[str, torch.Tensor]) -> None:
+        """Records the results of the file for a case.
 
         Raises:
-            ExportError: the loss or a counter has left torch's.
+            ExportError: the loss or a counter differs from torch's.
         """
         names = [name for name, role in answer.roles.items() if role == Role.NEW_STATE]
         self._state = {slot: results[name] for slot, name in zip(answer.new_state, names, strict=True)}
@@ -72,24 +72,24 @@ class Following:
         call_results = self._step(self._runs[-1], self._free)
         self._free = _detach(call_results)
         loss = next((results[name] for name, role in answer.roles.items() if role == Role.LOSS), None)
-        found = _scalars(self._state) | ({_LOSS: loss} if loss is not None else {})
+        scalars = _scalars(self._state) | ({_LOSS: loss} if loss is not None else {})
         for slot, value in _select_runs(call_results).items():
-            self._require_near(slot, float(found[slot]), float(value))
+            self._require_near(slot, float(scalars[slot]), float(value))
 
-    def _require_near(self, slot: Slot, found: float, wanted: float) -> None:
-        gap = abs(found - wanted)
-        if gap <= _CLOSE * max(abs(wanted), 1e-6) or (found != found and wanted != wanted):
+    def _require_near(self, slot: Slot, got: float, wanted: float) -> None:
+        gap = abs(got - wanted)
+        if gap <= _CLOSE * max(abs(wanted), 1e-6) or (got != got and wanted != wanted):
             return
         if gap <= _FACTOR * self._drift(slot, wanted):
             return
         what = "the loss" if slot == _LOSS else f"the state {slot.name!r}"
         raise ExportError(
-            f"{self._joint.subject.name} was not exported: after {len(self._runs)} runs one after the other, {what} is "
-            f"{found:.9g} in the file and {wanted:.9g} in torch. verify=False returns the Program without a proof."
+            f"{self._joint.subject.name} was not exported: after {len(self._runs)} successive runs {what} is "
+            f"{got:.9g} in the file and {wanted:.9g} in torch. verify=False returns the Program without this check."
         )
 
     def _drift(self, slot: Slot, wanted: float) -> float:
-        """How far torch is from itself after the same runs, when its parameters start a few ULPs away."""
+        """The distance of torch from itself after the same runs, if its parameters start a few ULPs away."""
         generator = torch.Generator().manual_seed(0)
         examples = self._joint.examples()
         state = {
@@ -117,11 +117,11 @@ def _detach(call_results: CallResults) -> Tensors:
 
 
 def _select_runs(call_results: CallResults) -> Tensors:
-    """The numbers of a free run that must be followed."""
+    """The loss and the scalars of a free run, which the file must match."""
     assert call_results.loss is not None
     return {_LOSS: call_results.loss.detach()} | _scalars(_detach(call_results))
 
 
 def _scalars(state: Tensors) -> Tensors:
-    """The counters: whatever the optimizer keeps as a tensor without dimensions."""
+    """The counters: optimizer state with one element."""
     return {slot: tensor for slot, tensor in state.items() if slot.role == Role.STATE and tensor.numel() == 1}

@@ -1,4 +1,4 @@
-"""What stands inside a model: its flat graph, where each node of it came from, and the values that it computes."""
+"""The inside of a model: its flat graph, the origin of each node, and the computed values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Make = Callable[[Program], Run]
 _BODY = "gradport.body"
 
 _TORCH = "pkg.torch.onnx."
-"""What the notes of torch's exporter begin with."""
+"""The prefix of metadata from torch's exporter."""
 
 _TRACED_LINE = re.compile(r'File "([^"\n]+)", line (\d+)')
 _TORCH_FOLDER = "/site-packages/torch/"
@@ -34,13 +34,13 @@ _TORCH_FOLDER = "/site-packages/torch/"
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where a node of the flat graph stands in the file.
+    """The origin of a node of the flat graph in the file.
 
     Attributes:
-        function: domain and name of the local function that holds it, or None.
-        name: of the node there.
-        place: the user's source line, where the file or the memory knows it.
-        module: the path of the module whose call it comes from, likewise.
+        function: domain and name of the local function that contains it, or None.
+        name: its name there.
+        place: the user's source line, if the file or the model in memory has it; else None.
+        module: the path of the PyTorch module that it comes from, likewise.
     """
 
     function: tuple[str, str] | None
@@ -54,8 +54,8 @@ class Flat:
     """A model without local functions.
 
     Attributes:
-        model: a copy; every value has a name, and a type where inference finds one.
-        origins: of each node, by the node's name.
+        model: a copy; every value has a name, and a type if inference finds it.
+        origins: the origin of each node by its name.
     """
 
     model: ir.Model
@@ -106,13 +106,13 @@ def flat(model: ir.Model) -> Flat:
 def fetch_values(
     flat_model: Flat, make: Make, feeds: Mapping[str, torch.Tensor], names: Sequence[str]
 ) -> dict[str, torch.Tensor]:
-    """The values of these names, as a runtime computes them.
+    """Computes the values of these names in a runtime.
 
     Args:
-        flat_model: whose they are.
+        flat_model: the model.
         make: the runtime.
         feeds: graph inputs by name.
-        names: of values; those without a known type are left out.
+        names: of values; values without a known type are omitted.
 
     Raises:
         ProgramError: the runtime fails.
@@ -130,7 +130,7 @@ def fetch_values(
 
 
 def values_by_name(graph: ir.Graph) -> dict[str, ir.Value]:
-    """What the nodes of a graph give, by name."""
+    """The outputs of all nodes of a graph by name."""
     return {str(value.name): value for node in graph for value in node.outputs if value.name}
 
 
@@ -143,14 +143,14 @@ def _mark(graph: ir.Graph, function: list[str] | None) -> None:
 
 
 def _place_of_torch(node: ir.Node) -> str | None:
-    """The user's line in the notes that torch's exporter leaves at a node: the innermost that is not torch's own."""
+    """The user's line in the metadata of torch's exporter: the innermost line outside of torch."""
     lines = _TRACED_LINE.findall(node.metadata_props.get(_TORCH + "stack_trace", ""))
     own = [f"{file}:{line}" for file, line in lines if _TORCH_FOLDER not in file]
     return own[-1] if own else None
 
 
 def _module_of_torch(node: ir.Node) -> str | None:
-    """The path of the module in those notes; the last of its parts is the operator."""
+    """The module path in the metadata of torch's exporter, whose last part is the operator."""
     try:
         *modules, _ = ast.literal_eval(node.metadata_props.get(_TORCH + "name_scopes", "[]"))
     except (ValueError, SyntaxError):
@@ -168,19 +168,19 @@ def _is_plain(value: ir.Value) -> bool:
 
 
 def _infer_types(model: ir.Model) -> None:
-    """Types of what the functions' bodies left open; a model that inference refuses stays as it is."""
-    held = {
+    """Adds missing types by shape inference; a model on which inference fails stays unchanged."""
+    weights = {
         name: value.const_value for name, value in model.graph.initializers.items() if value.const_value is not None
     }
     try:
-        for name in held:  # weights say nothing that their types do not
-            if held[name].nbytes > 1 << 16:
+        for name in weights:  # inference needs only the types of large weights
+            if weights[name].nbytes > 1 << 16:
                 model.graph.initializers[name].const_value = None
         inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model))
     except Exception:
         return
     finally:
-        for name, tensor in held.items():
+        for name, tensor in weights.items():
             model.graph.initializers[name].const_value = tensor
     known = values_by_name(model.graph)
     for info in inferred.graph.value_info:

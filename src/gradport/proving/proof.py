@@ -1,4 +1,4 @@
-"""One Program beside eager torch: what export asks before it hands a file out."""
+"""Compares one Program with eager torch: the check that export runs before it returns a Program."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from gradport.proving.answers import (
     Reference,
     answer_case,
     compare_results,
-    gives_others,
     grain_of,
+    is_not_repeatable,
     reference,
 )
 from gradport.proving.draws import faults_of_draws
 from gradport.proving.following import Following
-from gradport.proving.weights import move_constants, with_weights
+from gradport.proving.weights import move_constants, replace_weights
 from gradport.tracing import SpecialSize
 
 __all__ = ["prove"]
@@ -44,20 +44,20 @@ def prove(
     special_sizes: Sequence[SpecialSize] = (),
     seed: int = 0,
 ) -> None:
-    """Runs a Program in ONNX Runtime against eager: the example, moved inputs and weights, other sizes, fresh
-    cotangents; of a training step also one step after another.
+    """Compares a Program in ONNX Runtime with eager: on the example, on random inputs and weights, at other sizes, with
+    random cotangents; for a training step also over successive steps.
 
     Args:
-        program: what is proved.
-        joint: what it came from.
-        dimensions: the table of its dynamic dimensions.
-        random: what eager's random numbers go through; None: fresh draws, which the Program takes as inputs.
-        special_sizes: where a condition of the trace does not hold, so that the graph may be wrong there.
-        locate: asked for the first operator that departs, as a person would write it; None where it is not known.
+        program: the Program to check.
+        joint: the Joint that it was exported from.
+        dimensions: its dynamic dimensions.
+        random: the source of eager's random numbers; None: new draws, which are inputs of the Program.
+        special_sizes: sizes at which a condition of the trace is false, so that the graph may be wrong.
+        locate: returns the first operator that differs, for the message; None if unknown.
         seed: of inputs, cotangents and draws.
 
     Raises:
-        ExportError: an output or gradient departs; the message names it, the input and by how much.
+        ExportError: an output or gradient differs; the message has its name, the input and the error.
         TargetError: eager rejects the example itself.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -68,47 +68,47 @@ def prove(
     bench = _Bench(joint, generator, random, grain_of(program), locate)
     weights = move_constants(program, joint, generator)
     if weights:
-        other = with_weights(program, joint, weights)
+        other = replace_weights(program, joint, weights)
         moved = draw_inputs(joint, dimensions, sizes_of(joint, dimensions), generator)
-        bench.hold(other, InputSet("moved inputs and weights", moved | weights))
-    state = _moved_state(joint, generator)
+        bench.compare(other, InputSet("moved inputs and weights", moved | weights))
+    state = _move_state(joint, generator)
     if state:
-        bench.hold(program, InputSet("other state", joint.examples() | state))
+        bench.compare(program, InputSet("other state", joint.examples() | state))
     following = Following(joint) if joint.proof_runs else None
     refusals = {f"{special.name}={special.size}": special.refusal for special in special_sizes}
     for case in _cases(joint, dimensions, generator, special_sizes, joint.proof_runs):
         try:
-            held = bench.hold(program, case if following is None else following.placed(case))
+            compared = bench.compare(program, case if following is None else following.start_from_state(case))
         except ExportError as error:
             if case.what in refusals:
                 raise ExportError(refusals[case.what]) from error
             raise
-        if held is not None and following is not None:
-            following.after(*held)
+        if compared is not None and following is not None:
+            following.record(*compared)
 
 
-def _moved_state(joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
-    """Other values for the state that goes in; nothing for a step, whose runs move it."""
+def _move_state(joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
+    """Other values for the input state; empty for a training step, whose runs change it."""
     if joint.proof_runs or not joint.moving:
         return {}
     return {slot: tensor for slot, tensor in move_state(joint, generator).items() if slot in joint.moving}
 
 
 def _require_good_draws(program: Program, joint: Joint, generator: torch.Generator) -> None:
-    """Tests the numbers that a Program draws by itself, at the example's sizes."""
+    """Tests the random numbers that a Program draws, at the example's sizes."""
     answer = reference(joint, joint.examples(), generator)
     inputs = [spec.name for spec in draws_as_inputs(program).inputs]
     feeds = dict(zip(inputs, answer.feeds.values(), strict=True))
     for name, fault in faults_of_draws(program, feeds).items():
         raise ExportError(
-            f"{joint.subject.name} was not exported: ONNX Runtime does not draw {name!r} as it should: {fault}; "
+            f"{joint.subject.name} was not exported: ONNX Runtime draws {name!r} incorrectly: {fault}; "
             "export with random='input' and feed the numbers of Program.draw."
         )
 
 
 @dataclasses.dataclass
 class _Bench:
-    """Holds a Program against eager on one case."""
+    """Compares a Program with eager on one case."""
 
     joint: Joint
     generator: torch.Generator
@@ -116,31 +116,31 @@ class _Bench:
     grain: float
     locate: Callable[[InputSet, Reference], object]
 
-    def hold(self, program: Program, case: InputSet) -> tuple[InputSet, Reference, dict[str, torch.Tensor]] | None:
-        """The case as it was run, eager's answer and the results; None where eager rejects the case.
+    def compare(self, program: Program, case: InputSet) -> tuple[InputSet, Reference, dict[str, torch.Tensor]] | None:
+        """Returns the case that ran, eager's answer and the results; None if eager rejects the case.
 
         Raises:
-            ExportError: a result departs.
+            ExportError: a result differs.
             TargetError: eager rejects the example.
         """
-        found = answer_case(
+        answered = answer_case(
             case, lambda one: reference(self.joint, one.tensors, self.generator, self.random, self.grain)
         )
-        if found is None:
+        if answered is None:
             return None
-        case, answer = found
+        case, answer = answered
         inputs = [spec.name for spec in program.inputs]
         if len(inputs) != len(answer.feeds):
             raise ExportError(
-                f"{self.joint.subject.name} was not exported: on {case.what} it draws other random tensors than on its "
-                "example; draw the same ones at every size."
+                f"{self.joint.subject.name} was not exported: on {case.what} it draws different random tensors than on "
+                "its example; draw the same random tensors at every size."
             )
         try:
             results = program.run_named(dict(zip(inputs, answer.feeds.values(), strict=True)))
         except ProgramError as error:
             raise ExportError(
                 f"{self.joint.subject.name} was not exported: on {case.what}, {error} "
-                "Write that part in another way or in another dtype; verify=False returns the Program without a proof."
+                "Rewrite this part or use another dtype; verify=False returns the Program without this check."
             ) from error
         results = dict(zip(answer.expected, results.values(), strict=True))
         for name, comparison in compare_results(answer, results).items():
@@ -151,7 +151,7 @@ class _Bench:
 
 
 def _is_right_unoptimized(program: Program, answer: Reference, name: str) -> bool:
-    """Whether ONNX Runtime gives this result right when it runs the graph as it is written."""
+    """Whether ONNX Runtime gives this result correctly without graph optimizations."""
     feeds = dict(zip((spec.name for spec in program.inputs), answer.feeds.values(), strict=True))
     try:
         results = run_session(new_session(program.model, session_options("ORT_DISABLE_ALL")), feeds)
@@ -163,26 +163,26 @@ def _is_right_unoptimized(program: Program, answer: Reference, name: str) -> boo
 def _cases(
     joint: Joint, dimensions: Dimensions, generator: torch.Generator, special: Sequence[SpecialSize], runs: int
 ) -> Iterator[InputSet]:
-    """The example; moved values at its sizes; then 1, two other and all special sizes of every dynamic dimension; then
-    moved values again until there were enough runs."""
+    """Yields the example; random values at its sizes; sizes 1, 2, n + 3 and all special sizes of every dynamic
+    dimension; then random values again until the number of runs is reached."""
     sizes = sizes_of(joint, dimensions)
     limits = by_name(dimensions)
 
-    def moved(what: str, at: dict[str, int]) -> InputSet:
+    def draw_case(what: str, at: dict[str, int]) -> InputSet:
         within = functools.partial(draw_inputs_within, joint, dimensions, at, generator)
         return InputSet(what, draw_inputs(joint, dimensions, at, generator), otherwise=within)
 
     yield InputSet.example(joint)
     count = 3
-    yield moved("moved inputs", sizes)
-    yield moved("moved inputs", sizes)
+    yield draw_case("moved inputs", sizes)
+    yield draw_case("moved inputs", sizes)
     for name, size in sizes.items():
         for other in dict.fromkeys((1, 2, size + 3, *(one.size for one in special if one.name == name))):
             if other != size and limits[name].admits(other):
                 count += 1
-                yield moved(f"{name}={other}", {**sizes, name: other})
+                yield draw_case(f"{name}={other}", {**sizes, name: other})
     for _ in range(count, runs):
-        yield moved("moved inputs", sizes)
+        yield draw_case("moved inputs", sizes)
 
 
 def _refusal(
@@ -194,21 +194,21 @@ def _refusal(
     locate: Callable[[InputSet, Reference], object],
     changed: bool,
 ) -> Error:
-    if gives_others(joint, case.tensors, answer.again):
+    if is_not_repeatable(joint, case.tensors, answer.again):
         return ExportError(
             f"{joint.subject.name} gives other results when it is called again with the same inputs, so it draws "
-            "random numbers or keeps state outside torch; pass what varies in as an argument."
+            "random numbers or keeps state outside torch; pass random numbers and state as arguments."
         )
-    found = None if changed else locate(case, answer)
+    operator = None if changed else locate(case, answer)
     first = (
-        "ONNX Runtime's graph optimizations change it, and without them it agrees; write that part in another way"
+        "ONNX Runtime's graph optimizations change it, and without them it agrees; rewrite this part"
         if changed
-        else f"The first operator that departs is {found}; write that part in another way"
-        if found is not None
+        else f"The first operator that differs is {operator}; rewrite this part"
+        if operator is not None
         else "A value that should change between runs was frozen in the file"
     )
     return ExportError(
         f"{joint.subject.name} was not exported: on {case.what}, the {answer.roles[name]} {name!r} differs from eager: "
         f"{comparison.reason} ({comparison.ulps:.3g} ULPs of the largest value, relative {comparison.relative:.3g}). "
-        f"{first}; verify=False returns the Program without a proof."
+        f"{first}; verify=False returns the Program without this check."
     )

@@ -1,7 +1,7 @@
-"""A model with other numbers in its initializers: the same graph, held against the same Subject with other weights.
+"""Changes the weights of a model: compares the same graph with the same Subject at other weights.
 
-Norm layers start with ones and biases with zeros. At those values many a wrong gradient looks right, and a weight that
-is an initializer cannot be fed; so the graph is also tried with those weights moved.
+Norm layers start with ones and biases with zeros. At these values many wrong gradients look correct, and an initializer
+cannot be fed as an input. So the graph is also compared with these weights changed.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from gradport.eager.joint import Joint, Slot
 from gradport.model.program import Program
 from gradport.subject.ports import Role
 
-__all__ = ["move_constants", "with_weights"]
+__all__ = ["move_constants", "replace_weights"]
 
 _PREFIX = {Role.PARAMETER: "param", Role.BUFFER: "buffer"}
 
 
 def move_constants(program: Program, joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Tensor]:
-    """New values for the weights all of whose elements are equal, as far as they are initializers of the program."""
+    """Random values for constant weights (all elements equal) that are initializers of the program."""
     constant = {slot for slot, tensor in joint.examples().items() if _is_constant(slot, tensor)}
     moved = move_state(joint, generator) if constant else {}
     return {slot: tensor for slot, tensor in moved.items() if slot in constant and _initializer(program, joint, slot)}
 
 
-def with_weights(program: Program, joint: Joint, weights: Mapping[Slot, torch.Tensor]) -> Program:
-    """The same model with these weights; `program` stays as it is."""
+def replace_weights(program: Program, joint: Joint, weights: Mapping[Slot, torch.Tensor]) -> Program:
+    """A copy of the program with these weights."""
     model = program.model.clone()
     for slot, tensor in weights.items():
         name = _initializer(program, joint, slot)
@@ -49,7 +49,7 @@ def _is_constant(slot: Slot, tensor: torch.Tensor) -> bool:
 
 
 def _initializer(program: Program, joint: Joint, slot: Slot) -> str | None:
-    """The name of the initializer that holds a weight, told by its name and its values."""
+    """The initializer with the name and the values of a weight, or None."""
     tensor = joint.examples()[slot].detach()
     for name in (slot.name, f"{_PREFIX[slot.role]}.{slot.name}"):
         value = program.model.graph.initializers.get(name)
@@ -59,11 +59,11 @@ def _initializer(program: Program, joint: Joint, slot: Slot) -> str | None:
 
 
 def _holds(value: ir.Value, tensor: torch.Tensor) -> bool:
-    held = value.const_value
+    constant = value.const_value
     if (
-        held is None
-        or tuple(held.shape) != tuple(tensor.shape)
+        constant is None
+        or tuple(constant.shape) != tuple(tensor.shape)
         or value.dtype != ir.tensor_adapters.from_torch_dtype(tensor.dtype)
     ):
         return False
-    return bool(np.array_equal(held.numpy(), TorchTensor(tensor.contiguous()).numpy()))
+    return bool(np.array_equal(constant.numpy(), TorchTensor(tensor.contiguous()).numpy()))

@@ -23,7 +23,7 @@ from gradport.lowering.passes.generators import draws_as_inputs
 from gradport.model.program import Program
 from gradport.proving.answers import InputKind, InputSet
 from gradport.proving.draws import faults_of_draws
-from gradport.proving.weights import move_constants, with_weights
+from gradport.proving.weights import move_constants, replace_weights
 from gradport.runtimes.table import choose_runtimes
 from gradport.subject.given import Arguments, Inputs, Keywords, Loss, Shapes, Target, Targets, Wrt
 from gradport.subject.signature import source_of
@@ -197,7 +197,7 @@ def _run_other_weights(verification: Verification, dimensions: Dimensions, plan:
     weights = move_constants(verification.program, verification.joint, generator)
     if not weights or not all(worst.comparison.ok for worst in verification.plain.values()):
         return []
-    twin = verification.with_program(with_weights(verification.program, verification.joint, weights))
+    twin = verification.with_program(replace_weights(verification.program, verification.joint, weights))
     tensors = draw_inputs(verification.joint, dimensions, sizes_of(verification.joint, dimensions), generator)
     twin.run(InputSet("random values and other weights", tensors | weights))
     failed = {key: worst for key, worst in twin.plain.items() if not worst.comparison.ok}
