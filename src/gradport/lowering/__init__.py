@@ -1,6 +1,6 @@
-"""FX to ONNX: the translation of torch's exporter with our rows above it, passes, functions, names.
+"""From FX to ONNX: torch's exporter with gradport's rows first, then passes, functions and names.
 
-In: a Trace. Out: a Program that is not proved yet. Never: a run of the Subject or of the model.
+Input: a Trace. Output: a Program that is not yet checked. Never runs the Subject or the model.
 """
 
 from gradport.lowering.assemble import assemble

@@ -1,4 +1,4 @@
-"""The last stage, OutlinedModel to Program: names, order and metadata."""
+"""The last stage, from OutlinedModel to Program: names, order and metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradport.compat.torch.sizes import expression_of, size_text
 from gradport.compat.torch.trees import tree_leaves
 from gradport.eager.control_flow import bodies
 from gradport.eager.joint import Joint
-from gradport.lowering.lower import BACKWARD, RECOMPUTED, REGION, hold
+from gradport.lowering.lower import BACKWARD, RECOMPUTED, REGION, make_initializer
 from gradport.lowering.outline import OutlinedModel
 from gradport.model.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PROVENANCE, Program
 from gradport.model.subgraphs import subgraphs
@@ -37,16 +37,16 @@ def assemble(
     output_names: Sequence[str] | Mapping[str, str] | None,
     options: Mapping[str, Any],
 ) -> Program:
-    """Names, orders and describes the model, and drops what nothing reads.
+    """Sets names, order and metadata of the model, and removes unused nodes and functions.
 
     Raises:
-        SpecError: `input_names` or `output_names` do not fit.
+        SpecError: `input_names` or `output_names` do not match.
     """
     model = outlined.model
     trace = outlined.trace
     signature = trace.signature
     values = _settle_inputs(outlined)
-    _own_outputs(model.graph)
+    _separate_outputs(model.graph)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
     renames = rename(signature.inputs, input_names, "input_names")
@@ -54,7 +54,7 @@ def assemble(
     in_names, out_names, taken = allot(signature, renames)
     initializers = _name_initializers(outlined, taken)
     for value in {*values, *model.graph.outputs, *model.graph.initializers.values()}:
-        taken.claim(str(value.name), "internal")  # so that no internal keeps a name that is given away below
+        taken.claim(str(value.name), "internal")  # so that no internal value keeps a name that is assigned below
     _name(model, [*zip(values, in_names, strict=True), *zip(model.graph.outputs, out_names, strict=True)], initializers)
     _name_dimensions(model.graph, trace)
     random = {
@@ -66,7 +66,7 @@ def assemble(
     model.metadata_props[PROVENANCE] = json.dumps(
         _provenance(outlined, options, random), ensure_ascii=False, default=repr
     )
-    _finish(model, outlined.opset_version)
+    _write_metadata(model, outlined.opset_version)
     return Program(model, _starting_state(trace.joint, signature, in_names))
 
 
@@ -78,7 +78,7 @@ def _settle_inputs(outlined: OutlinedModel) -> list[ir.Value]:
     graph.inputs.clear()
     for placeholder, value in zip(trace.placeholders, outlined.inputs, strict=True):
         if placeholder.port is None:
-            hold(graph, value, examples[placeholder.slot])
+            make_initializer(graph, value, examples[placeholder.slot])
         else:
             values[placeholder.port] = value
     graph.inputs.extend(values[port] for port in trace.signature.inputs)
@@ -86,18 +86,18 @@ def _settle_inputs(outlined: OutlinedModel) -> list[ir.Value]:
 
 
 def _starting_state(joint: Joint, signature: GraphSignature, names: list[str]) -> dict[str, torch.Tensor]:
-    """What each state input holds before the first step, by its name in the file."""
+    """The initial value of each state input, by its name in the file."""
     examples = joint.examples()
-    found = {}
+    state = {}
     for port, name in zip(signature.inputs, names, strict=True):
         if port.role is Role.STATE:
             tensor = examples[port.slot].detach()
-            found[name] = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).clone()
-    return found
+            state[name] = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).clone()
+    return state
 
 
-def _own_outputs(graph: ir.Graph) -> None:
-    """An output that is an input, an initializer or another output gets an Identity of its own."""
+def _separate_outputs(graph: ir.Graph) -> None:
+    """Adds an Identity for each output that is an input, an initializer or another output."""
     seen: set[ir.Value] = set()
     for index, value in enumerate(graph.outputs):
         if value in seen or value.producer() is None:
@@ -109,7 +109,7 @@ def _own_outputs(graph: ir.Graph) -> None:
 
 
 def _name_initializers(outlined: OutlinedModel, taken: Taken) -> dict[ir.Value, str]:
-    """Parameters and buffers by their own names; constants after them. State is named with the inputs already."""
+    """Names parameters and buffers, then constants. State already has a name, as an input."""
     inputs = set(outlined.model.graph.inputs)
     names: dict[ir.Value, str] = {}
     for placeholder, value in zip(outlined.trace.placeholders, outlined.inputs, strict=True):
@@ -131,11 +131,11 @@ def _name(model: ir.Model, public: list[tuple[ir.Value, str]], initializers: dic
         for value in node.outputs:
             if value not in fixed and value.name != "":
                 value.name = unique(value.name or f"{node.name}_out", final)
-    held = list(graph.initializers.values())
+    weights = list(graph.initializers.values())
     graph.initializers.clear()
     for value, name in public:
         value.name = name
-    for value in held:
+    for value in weights:
         value.name = initializers.get(value, value.name)
         if value.const_value is not None:
             value.const_value.name = value.name
@@ -143,24 +143,24 @@ def _name(model: ir.Model, public: list[tuple[ir.Value, str]], initializers: dic
 
 
 def _name_dimensions(graph: ir.Graph, trace: Trace) -> None:
-    """torch's symbols become the names that the user gave, its expressions those of `gradport.expressions`; a size that
-    cannot be written so is unknown in the file."""
+    """Replaces torch's symbols by the user's names, and its expressions by those of `gradport.subject.expressions`; a
+    size that this grammar cannot express is unknown in the file."""
     texts = _size_texts(trace)
 
-    def named(dim: Any) -> Any:
+    def rename_dimension(dim: Any) -> Any:
         return dim if isinstance(dim, int) or dim.value is None else ir.SymbolicDim(texts.get(str(dim.value)))
 
     every = [*graph.inputs, *graph.initializers.values()]
-    for node in graph.all_nodes():  # those of branches and loops too
+    for node in graph.all_nodes():  # also those of branches and loops
         every += node.outputs
         every += (value for body in subgraphs(node) for value in body.inputs)
     for value in every:
         if value.shape is not None:
-            value.shape = ir.Shape([named(dim) for dim in value.shape])
+            value.shape = ir.Shape([rename_dimension(dim) for dim in value.shape])
 
 
 def _size_texts(trace: Trace) -> dict[str, str | None]:
-    """Each symbolic size of the trace, as torch writes it, in our grammar."""
+    """Each symbolic size of the trace, from torch's text to gradport's grammar."""
     names = {symbol: dimension.name for symbol, dimension in trace.symbols.items()}
     sizes = [
         size
@@ -183,7 +183,7 @@ def _roles(signature: GraphSignature, in_names: Sequence[str], out_names: Sequen
         if port.role is Role.OUTPUT
     }
 
-    def belongs(port: Port) -> str | None:
+    def owner(port: Port) -> str | None:
         if port.role is Role.COTANGENT:
             return by_output.get(port.slot.name, port.slot.name)
         if port.slot.role is Role.GRADIENT:
@@ -193,17 +193,17 @@ def _roles(signature: GraphSignature, in_names: Sequence[str], out_names: Sequen
         return None
 
     pairs = [*zip(signature.inputs, in_names, strict=True), *zip(signature.outputs, out_names, strict=True)]
-    return [{"name": name, "role": port.role, "of": belongs(port)} for port, name in pairs]
+    return [{"name": name, "role": port.role, "of": owner(port)} for port, name in pairs]
 
 
 def _functions(model: ir.Model) -> list[dict[str, Any]]:
-    found = []
+    entries = []
     for function in model.functions.values():
         region = function.meta.get("region")
         if region is None:
             continue
         file, line = (source_of if region.phase is Phase.FORWARD else source_of_backward)(region.function)
-        found.append(
+        entries.append(
             {
                 "domain": function.domain,
                 "name": function.name,
@@ -213,7 +213,7 @@ def _functions(model: ir.Model) -> list[dict[str, Any]]:
                 "line": line,
             }
         )
-    return found
+    return entries
 
 
 def _provenance(outlined: OutlinedModel, options: Mapping[str, Any], random: Mapping[str, str]) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def _provenance(outlined: OutlinedModel, options: Mapping[str, Any], random: Map
     }
 
 
-def _finish(model: ir.Model, opset_version: int) -> None:
+def _write_metadata(model: ir.Model, opset_version: int) -> None:
     used = {node.domain for node in model.graph.all_nodes()}
     for function in model.functions.values():
         used |= {node.domain for node in function.graph.all_nodes()}

@@ -1,4 +1,4 @@
-"""Static arguments of a Function as attributes of its opaque nodes."""
+"""Writes static arguments of a Function as attributes of its opaque nodes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["static_attributes"]
 
 
 def static_attributes(forward: Region, names: list[str]) -> list[ir.Attr]:
-    """int and bool as INT, float as FLOAT, str, dtype and device as STRING, flat tuples as the plural; None left out.
+    """int and bool as INT, float as FLOAT, str, dtype and device as STRING, flat tuples as the plural; None is omitted.
 
     Raises:
-        ExportError: anything else, named.
+        ExportError: an argument has another type.
     """
     attributes = []
     for position, value in forward.statics.items():

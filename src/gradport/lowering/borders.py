@@ -1,6 +1,6 @@
-"""What crosses the border of each Region: which values its function takes and gives, in which order and by which name.
+"""The values that cross the border of each Region: inputs and outputs of its function, their order and names.
 
-Everything is read off the flat graph, before any node is moved.
+All of it is determined from the flat graph, before any node is moved.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = [
     "Crossings",
     "Named",
     "argument_names",
-    "border_of_kept",
     "formal_outputs",
+    "kept_border",
     "opaque_border",
     "region_key",
 ]
@@ -34,7 +34,7 @@ Named = list[tuple[str, ir.Value | None]]
 
 @dataclasses.dataclass
 class Border:
-    """A function's signature at one call: (name, value) in order; None where something is absent."""
+    """A function's signature at one call: (name, value) in order; the value is None if absent."""
 
     inputs: Named
     outputs: Named
@@ -42,13 +42,13 @@ class Border:
 
 @dataclasses.dataclass
 class Crossings:
-    """What crosses one Region's border.
+    """The values that cross the border of one Region.
 
     Attributes:
-        enter, leave, save: the values marked there.
-        reads: values from outside that its nodes read, constants left out, in order of first use.
+        enter, leave, save: the values marked at the border.
+        reads: outside values that its nodes read, without constants, in order of first use.
         gives: values of its nodes that are read outside, in order.
-        makes: every value that its nodes make.
+        makes: all values of its nodes.
     """
 
     enter: list[ir.Value] = dataclasses.field(default_factory=list)
@@ -62,32 +62,32 @@ class Crossings:
     def of(
         graph: ir.Graph, keys: Iterable[int], parents: Mapping[int, int | None], constants: set[ir.Value]
     ) -> dict[int, Crossings]:
-        """The crossings of these Regions; takes the mark nodes out of the graph.
+        """The crossings of these Regions; removes the mark nodes from the graph.
 
         Args:
             graph: the flat graph.
             keys: the Regions that become functions.
-            parents: for each the one around it.
-            constants: initializers that do not cross, since each body has its own copy.
+            parents: the enclosing Region of each.
+            constants: initializers that do not cross, because each body has its own copy.
         """
-        found = {key: Crossings() for key in keys}
+        crossings = {key: Crossings() for key in keys}
         for node in [node for node in graph if node.domain == MARK_DOMAIN]:
             key = node.attributes["region"].as_int()
-            if key in found:
-                setattr(found[key], node.op_type, [value for value in node.inputs if value is not None])
+            if key in crossings:
+                setattr(crossings[key], node.op_type, [value for value in node.inputs if value is not None])
             graph.remove(node, safe=True)
         for node in graph:
-            for key in _around(region_key(node), parents):
-                found[key].makes.update(node.outputs)
+            for key in _enclosing_regions(region_key(node), parents):
+                crossings[key].makes.update(node.outputs)
         results = set(graph.outputs)
         for node in graph:
-            _note_reads(node, parents, found, constants)
-            _note_gives(node, parents, found, results)
-        return found
+            _note_reads(node, parents, crossings, constants)
+            _note_gives(node, parents, crossings, results)
+        return crossings
 
 
 def region_key(node: ir.Node) -> int | None:
-    """The innermost Region of a node; a Constant belongs to none, for every Region copies those that it needs."""
+    """The innermost Region of a node; None for a Constant, because every Region copies the constants that it needs."""
     if node.op_type == "Constant" and node.domain == "":
         return None
     key = node.metadata_props.get(REGION)
@@ -95,11 +95,11 @@ def region_key(node: ir.Node) -> int | None:
 
 
 def opaque_border(region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
-    """The signature of an opaque node, whose number of inputs and outputs never varies.
+    """The signature of an opaque node, whose number of inputs and outputs is fixed.
 
-    Forward: tensor arguments in order, to tensor outputs by position, then the saved values that are neither.
-    Backward: the saved values, then one cotangent for each tensor output, to one gradient for each tensor argument.
-    Whatever else crosses (a closure, the gradient of a parameter) follows after.
+    Forward: from tensor arguments in order to tensor outputs by position, then all other saved values.
+    Backward: from saved values and one cotangent for each tensor output to one gradient for each tensor argument.
+    All other crossing values (a closure, the gradient of a parameter) follow at the end.
     """
     own = crossings[region.key]
     if region.phase is Phase.FORWARD:
@@ -113,15 +113,15 @@ def opaque_border(region: Region, crossings: dict[int, Crossings], regions: Mapp
 
 
 def formal_outputs(border: Border) -> Named:
-    """The outputs that a body has: all but the absent ones at the end, which ONNX Runtime drops from a node."""
+    """The outputs of a body: without absent outputs at the end, which ONNX Runtime drops from a node."""
     outputs = list(border.outputs)
     while outputs and outputs[-1][1] is None:
         outputs.pop()
     return outputs
 
 
-def border_of_kept(region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
-    """The signature of a kept function: what it is passed and returns, and of the rest what is really used."""
+def kept_border(region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
+    """The signature of a kept function: that of an opaque node without unused inputs and outputs."""
     own = crossings[region.key]
     border = opaque_border(region, crossings, regions)
     used = {*own.reads, *own.enter}
@@ -133,22 +133,22 @@ def border_of_kept(region: Region, crossings: dict[int, Crossings], regions: Map
 
 
 def _note_reads(
-    node: ir.Node, parents: Mapping[int, int | None], found: dict[int, Crossings], constants: set[ir.Value]
+    node: ir.Node, parents: Mapping[int, int | None], crossings: dict[int, Crossings], constants: set[ir.Value]
 ) -> None:
     for value in _values_read_by(node):
-        for key in _around(region_key(node), parents):
-            if value not in found[key].makes and value not in constants:
-                found[key].reads[value] = None
+        for key in _enclosing_regions(region_key(node), parents):
+            if value not in crossings[key].makes and value not in constants:
+                crossings[key].reads[value] = None
 
 
 def _note_gives(
-    node: ir.Node, parents: Mapping[int, int | None], found: dict[int, Crossings], results: set[ir.Value]
+    node: ir.Node, parents: Mapping[int, int | None], crossings: dict[int, Crossings], results: set[ir.Value]
 ) -> None:
     for value in node.outputs:
-        users = [set(_around(region_key(user), parents)) for user in value.consumers()]
-        for key in _around(region_key(node), parents):
+        users = [set(_enclosing_regions(region_key(user), parents)) for user in value.consumers()]
+        for key in _enclosing_regions(region_key(node), parents):
             if value in results or any(key not in user for user in users):
-                found[key].gives.append(value)
+                crossings[key].gives.append(value)
 
 
 def _values_read_by(node: ir.Node) -> Iterator[ir.Value]:
@@ -160,8 +160,8 @@ def _is_constant(value: ir.Value) -> bool:
     return producer is not None and producer.op_type == "Constant" and producer.domain == ""
 
 
-def _around(key: int | None, parents: Mapping[int, int | None]) -> Iterator[int]:
-    """A Region and those around it, innermost first."""
+def _enclosing_regions(key: int | None, parents: Mapping[int, int | None]) -> Iterator[int]:
+    """A Region and its enclosing Regions, innermost first."""
     while key is not None:
         yield key
         key = parents[key]
@@ -178,12 +178,12 @@ def _forward_outputs(region: Region, own: Crossings) -> Named:
 
 
 def _list_saved(own: Crossings) -> list[ir.Value]:
-    """What a forward saves and neither takes nor gives anyway."""
+    """Saved values of a forward that are neither its inputs nor its outputs."""
     return [value for value in own.save if value in own.makes and value not in own.leave]
 
 
 def _saved_values(own: Crossings, forward: Crossings) -> Named:
-    """What `save_for_backward` was given, then what the context carried otherwise."""
+    """The values of `save_for_backward`, then other values that the context carries."""
     known = {*forward.enter, *forward.leave} | forward.makes
     carried = [value for value in own.reads if value in known and value not in own.enter]
     values = list(dict.fromkeys([*forward.save, *carried]))
@@ -215,6 +215,6 @@ def _extend(named: Named, prefix: str, values: Iterable[ir.Value]) -> Named:
 
 
 def argument_names(function: type, count: int) -> list[str]:
-    """Names of the forward's parameters without ctx; `args_<n>` where Python gives none."""
+    """Names of the forward's parameters without ctx; `args_<n>` if Python has no name."""
     names = [p.name for p in forward_parameters(function) if p.kind is not inspect.Parameter.VAR_POSITIONAL][:count]
     return names + [f"args_{index}" for index in range(len(names), count)]

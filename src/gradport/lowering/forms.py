@@ -1,5 +1,4 @@
-"""The forms that a Function can take in a file: kept as a local function, inlined, one opaque node, or its own
-`symbolic()`."""
+"""The forms of a Function in a file: a local function, inlined, one opaque node, or its own `symbolic()`."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ import torch
 from gradport.eager.custom_operators import stand_in_of
 from gradport.errors import SpecError
 from gradport.lowering.attributes import static_attributes
-from gradport.lowering.borders import Border, Crossings, argument_names, border_of_kept, opaque_border
+from gradport.lowering.borders import Border, Crossings, argument_names, kept_border, opaque_border
 from gradport.lowering.identity import body_hash, domain_of, hash_name
 from gradport.lowering.lower import FlatModel
 from gradport.lowering.outline import OutlinedModel, OutlinedRegion, Style, outline
@@ -29,7 +28,7 @@ FORMS = ("keep", "inline", "opaque", "symbolic")
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """One of FORMS; for an opaque one the domain and name, None for the Function's own."""
+    """One of FORMS; domain and name apply to the opaque form, None means those of the Function."""
 
     kind: str
     domain: str | None = None
@@ -37,10 +36,10 @@ class Form:
 
 
 def forms_of(functions: Any) -> Mapping[Any, Form]:
-    """`functions=` of export as Function to Form; under None the form of the rest.
+    """`functions=` of export as a mapping from Function to Form; the key None has the form of all others.
 
     Raises:
-        SpecError: a form that does not exist, or a key that is no Function.
+        SpecError: an unknown form, or a key that is not a Function.
     """
     if not isinstance(functions, Mapping):
         return {None: _parse(functions)}
@@ -60,11 +59,11 @@ def apply_forms(flat: FlatModel, forms: Mapping[Any, Form], *, fallback: bool) -
 
     Args:
         flat: the flat model.
-        forms: what `forms_of` gave.
-        fallback: whether an opaque node's body ships with it.
+        forms: the result of `forms_of`.
+        fallback: whether the file contains the body of an opaque node.
 
     Raises:
-        ExportError: a static argument that no attribute can hold, or a `symbolic()` that cannot be replayed.
+        ExportError: a static argument cannot be an attribute, or a `symbolic()` cannot be replayed.
     """
     opaque = _Opaque(forms)
     by_kind: dict[str, Style] = {"keep": _Kept(), "opaque": opaque, "symbolic": _Symbolic()}
@@ -82,7 +81,7 @@ def apply_forms(flat: FlatModel, forms: Mapping[Any, Form], *, fallback: bool) -
 
 
 def _is_inside_opaque(region: Region, regions: Mapping[int, Region], forms: Mapping[Any, Form]) -> bool:
-    """An opaque body has no functions of its own: what is inside is inlined."""
+    """Whether a Region is inside an opaque body, which has no functions of its own, so the Region is inlined."""
     parent = region.parent
     while parent is not None:
         around = regions[parent]
@@ -93,10 +92,10 @@ def _is_inside_opaque(region: Region, regions: Mapping[int, Region], forms: Mapp
 
 
 class _Kept:
-    """A local function whose name carries the hash of its body."""
+    """A local function whose name has the hash of its body."""
 
     def border(self, region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
-        return border_of_kept(region, crossings, regions)
+        return kept_border(region, crossings, regions)
 
     def place(self, flat: FlatModel, outlined: OutlinedRegion) -> list[ir.Node]:
         call, region = outlined.call, outlined.region
@@ -107,17 +106,17 @@ class _Kept:
 
 
 class _Symbolic(_Kept):
-    """The forward that an existing `symbolic()` writes; the backward is kept."""
+    """The forward from an existing `symbolic()`; the backward is a local function."""
 
     def place(self, flat: FlatModel, outlined: OutlinedRegion) -> list[ir.Node]:
-        standing = super().place(flat, outlined)
+        kept = super().place(flat, outlined)
         if outlined.region.phase is Phase.BACKWARD:
-            return standing
-        return [*replay_symbolic(flat, outlined), *standing]
+            return kept
+        return [*replay_symbolic(flat, outlined), *kept]
 
 
 class _Opaque:
-    """One node per phase, its name without a hash, its static arguments as attributes."""
+    """One node for each phase, named without a hash, with static arguments as attributes."""
 
     def __init__(self, forms: Mapping[Any, Form]) -> None:
         self.identifiers: set[ir.OperatorIdentifier] = set()

@@ -1,7 +1,7 @@
-"""The identity of a local function: its domain, its name, and the hash of its body that makes the name collision-proof.
+"""The identity of a local function: its domain, its name, and the hash of its body, which makes the name unique.
 
-Equal (domain, name) means an equal body in every file ever exported, whatever the process, the order of imports or
-the hash seed: the hash covers everything that a runtime reads of the body, in an order that the body itself gives.
+Equal (domain, name) means an equal body in every exported file, independent of the process, the order of imports and
+the hash seed: the hash covers all parts of the body that a runtime reads, in the order of the body.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["body_hash", "domain_of", "hash_name", "rename_canonically"]
 def domain_of(function: type) -> str:
     """The importable name of the module whose file defines the class.
 
-    The file's stem if it has none, the same when the file ran as `__main__`; `__main__` where there is no file.
+    Without an importable name: the file's stem, also if the file ran as `__main__`; `__main__` without a file.
     """
     if function.__module__ != "__main__":
         return function.__module__
@@ -51,7 +51,7 @@ def body_hash(graph: ir.Graph) -> str:
 
 
 def rename_canonically(graph: ir.Graph, outputs: Iterable[str]) -> None:
-    """Gives every value and node of a body a name that only depends on the body and on its inputs' names."""
+    """Gives every value and node of a body a name that depends only on the body and on its inputs' names."""
     taken = {str(value.name) for value in graph.inputs}
     for value, name in zip(graph.outputs, outputs, strict=True):
         value.name = unique(name, taken)
@@ -60,7 +60,7 @@ def rename_canonically(graph: ir.Graph, outputs: Iterable[str]) -> None:
 
 
 def _rename_nodes(graph: ir.Graph, prefix: str, named: set[ir.Value], taken: set[str]) -> None:
-    """By position; those of a subgraph carry the position of the node that holds it."""
+    """Names by position; names in a subgraph include the position of its node."""
     for count, node in enumerate(graph):
         node.name = f"n{prefix}{count}"
         for index, value in enumerate(node.outputs):
@@ -75,7 +75,7 @@ def _rename_nodes(graph: ir.Graph, prefix: str, named: set[ir.Value], taken: set
 
 
 def _describe_body(graph: ir.Graph) -> Iterator[bytes]:
-    """The body as byte strings, in its own order; sets are sorted."""
+    """The body as byte strings in its own order; unordered parts are sorted."""
     yield "\n".join(str(value.name) for value in graph.inputs).encode()
     yield "\n".join(str(value.name) for value in graph.outputs).encode()
     yield repr(sorted(graph.opset_imports.items())).encode()

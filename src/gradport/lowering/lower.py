@@ -1,4 +1,4 @@
-"""The first stage, Trace to FlatModel: one ONNX graph whose nodes know their Region and source line."""
+"""The first stage, from Trace to FlatModel: one ONNX graph whose nodes have their Region and source line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradport.tracing import Trace
 from gradport.tracing.refusals import describe_code
 from gradport.tracing.regions import is_backward, module_of, place_of, recomputation_of, region_of
 
-__all__ = ["BACKWARD", "MODULE", "OPERATOR", "PLACE", "RECOMPUTED", "REGION", "FlatModel", "hold", "lower"]
+__all__ = ["BACKWARD", "MODULE", "OPERATOR", "PLACE", "RECOMPUTED", "REGION", "FlatModel", "lower", "make_initializer"]
 
 REGION = "gradport.region"
 PLACE = "gradport.place"
@@ -36,11 +36,11 @@ class FlatModel:
     """An ONNX model without local functions. A later stage takes over its graph.
 
     Attributes:
-        trace: what it came from.
-        model: the graph; `REGION`, `PLACE` and `MODULE` stand in the metadata of its nodes, `OPERATOR` in the memory
-            of a value that an operator of the trace gives.
-        inputs: the graph's inputs in the order of the trace's placeholders, parameters and buffers among them; what
-            is no initializer cannot be taken for a constant. Only constants of the subject's code are initializers.
+        trace: the trace.
+        model: the graph; nodes have `REGION`, `PLACE` and `MODULE` in their metadata, and values of an operator of the
+            trace have `OPERATOR` in `meta`, which is not saved.
+        inputs: the graph's inputs in the order of the trace's placeholders, with parameters and buffers, so that no
+            pass treats them as constants. Only constants of the subject's code are initializers.
         opset_version: opset of ai.onnx.
     """
 
@@ -79,7 +79,7 @@ def lower(trace: Trace, opset_version: int) -> FlatModel:
 
 
 def _annotate(node: ir.Node) -> None:
-    """Keeps the Region and the line as metadata: a function of torchlib that is inlined passes it to its nodes."""
+    """Stores Region and source line as metadata, which inlining a function of torchlib copies to its nodes."""
     source: torch.fx.Node | None = node.meta.get("node")
     node.metadata_props.clear()
     if source is None:
@@ -102,19 +102,19 @@ def _annotate(node: ir.Node) -> None:
 
 
 def _placeholder_values(trace: Trace, model: ir.Model) -> tuple[ir.Value, ...]:
-    """The graph's inputs by placeholder; constants become initializers."""
+    """The graph's inputs in the order of placeholders; constants become initializers."""
     nodes = [node.name for node in trace.graph_module.graph.nodes if node.op == "placeholder"]
     by_node = dict(zip(nodes, list(model.graph.inputs), strict=True))
     inputs = tuple(by_node[placeholder.node] for placeholder in trace.placeholders)
     model.graph.inputs.clear()
     model.graph.inputs.extend(inputs)
     for constant in trace.constants:
-        hold(model.graph, by_node[constant.node], constant.tensor)
+        make_initializer(model.graph, by_node[constant.node], constant.tensor)
     return inputs
 
 
-def hold(graph: ir.Graph, value: ir.Value, tensor: torch.Tensor) -> None:
-    """Makes a value an initializer with a copy of this tensor; complex numbers are pairs."""
+def make_initializer(graph: ir.Graph, value: ir.Value, tensor: torch.Tensor) -> None:
+    """Makes a value an initializer with a copy of this tensor; complex numbers become pairs."""
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
@@ -123,7 +123,7 @@ def hold(graph: ir.Graph, value: ir.Value, tensor: torch.Tensor) -> None:
 
 
 def _restore_opset(model: ir.Model, opset_version: int) -> None:
-    """Each function of torchlib imports an opset of its own; what is inlined must agree with what was asked for."""
+    """Sets the requested opset again: inlining a function of torchlib changes it to the function's own opset."""
     model.graph.opset_imports[""] = opset_version
 
 
@@ -136,7 +136,7 @@ def _require_lowerings(trace: Trace, table: object) -> None:
 
 
 def _translation_refusal(trace: Trace, error: Exception) -> ExportError:
-    """Which node the exporter stopped at, and why."""
+    """The error for the node at which torch's exporter failed, with its reason."""
     text = str(error)
     for node in trace.graph_module.graph.nodes:
         if node.op == "call_function" and f"%{node.name} :" in text:

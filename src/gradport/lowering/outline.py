@@ -1,7 +1,7 @@
-"""The second stage, FlatModel to OutlinedModel: every Region that is not inlined becomes a call of a local function.
+"""The second stage, from FlatModel to OutlinedModel: every Region that is not inlined becomes a local function.
 
-Innermost Regions first, so that a Function inside a Function is a function of its own. Constants are copied into each
-body; everything else that crosses the border is an input or an output.
+Innermost Regions come first, so that a Function inside a Function becomes its own function. Constants are copied into
+each body; all other values that cross the border become inputs or outputs.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["OutlinedModel", "OutlinedRegion", "Style", "outline"]
 
 @dataclasses.dataclass(frozen=True)
 class OutlinedModel:
-    """An ONNX model whose Regions are calls of local functions, except those that are inlined.
+    """An ONNX model in which each Region is a call of a local function, except inlined Regions.
 
     Attributes:
-        trace, inputs, opset_version: those of the FlatModel.
+        trace, inputs, opset_version: from the FlatModel.
         model: the main graph and its functions.
     """
 
@@ -42,9 +42,9 @@ class OutlinedRegion:
 
     Attributes:
         region: the Region.
-        call: the node that stands in its place, not named yet.
-        body: the function's graph, canonically named.
-        border: what the call takes and gives.
+        call: the node that replaces it, not yet named.
+        body: the function's graph with canonical names.
+        border: the inputs and outputs of the call.
     """
 
     region: Region
@@ -54,21 +54,21 @@ class OutlinedRegion:
 
 
 class Style(Protocol):
-    """How a Region's function is signed and named."""
+    """Determines the signature and the name of a Region's function."""
 
     def border(self, region: Region, crossings: dict[int, Crossings], regions: Mapping[int, Region]) -> Border:
         """The function's signature at this call."""
         ...
 
     def place(self, flat: FlatModel, outlined: OutlinedRegion) -> list[ir.Node]:
-        """Names the call and adds the function to the model; gives the nodes that now stand for the Region."""
+        """Names the call and adds the function to the model; returns the nodes that now replace the Region."""
         ...
 
 
 def outline(flat: FlatModel, styles: Mapping[int, Style]) -> OutlinedModel:
     """Moves the nodes of every Region that has a style into a function. Takes over the graph of `flat`.
 
-    A Region without a style is inlined: its nodes belong to the nearest Region around it that has one.
+    A Region without a style is inlined: its nodes go to the nearest enclosing Region with a style.
     """
     graph = flat.model.graph
     regions = {key: region for key, region in flat.trace.regions.items() if key in styles}
@@ -81,9 +81,9 @@ def outline(flat: FlatModel, styles: Mapping[int, Style]) -> OutlinedModel:
     outliner = _Outliner(flat, constants, {}, {node: index for index, node in enumerate(graph)})
     for key in sorted(regions, key=lambda key: (-_depth(key, parents), key)):
         outlined = outliner.outline(regions[key], borders[key], members.get(key, []))
-        standing = styles[key].place(flat, outlined)
+        nodes = styles[key].place(flat, outlined)
         parent = parents[key]
-        for node in standing:
+        for node in nodes:
             outliner.order.setdefault(node, outliner.order[outlined.call])
             if parent is not None:
                 node.metadata_props[REGION] = str(parent)
@@ -92,7 +92,7 @@ def outline(flat: FlatModel, styles: Mapping[int, Style]) -> OutlinedModel:
 
 
 def _effective_parents(regions: Mapping[int, Region], styles: Mapping[int, Style]) -> dict[int, int | None]:
-    """For every Region the nearest one around it that becomes a function."""
+    """For every Region the nearest enclosing Region that becomes a function."""
     parents: dict[int, int | None] = {}
     for key, region in regions.items():
         parent = region.parent
@@ -103,7 +103,7 @@ def _effective_parents(regions: Mapping[int, Region], styles: Mapping[int, Style
 
 
 def _adopt(graph: ir.Graph, parents: dict[int, int | None], styles: Mapping[int, Style]) -> None:
-    """Gives the nodes of inlined Regions to the Region around them."""
+    """Moves the nodes of inlined Regions to the enclosing Region."""
     for node in graph:
         key = node.metadata_props.get(REGION)
         if key is None or int(key) in styles:
@@ -116,7 +116,7 @@ def _adopt(graph: ir.Graph, parents: dict[int, int | None], styles: Mapping[int,
 
 
 def _constants(flat: FlatModel) -> set[ir.Value]:
-    """The initializers that the subject's code made."""
+    """The initializers for constants of the subject's code."""
     initializers = flat.model.graph.initializers
     return {initializers[constant.node] for constant in flat.trace.constants if constant.node in initializers}
 
@@ -137,41 +137,41 @@ def _depth(key: int, parents: dict[int, int | None]) -> int:
 
 @dataclasses.dataclass
 class _Outliner:
-    """Carries what earlier outlinings replaced, so that later ones find the values that stand there now."""
+    """Outlines Regions, and remembers replaced values, so that later Regions use the current values."""
 
     flat: FlatModel
     constants: set[ir.Value]
     replaced: dict[ir.Value, ir.Value]
     order: dict[ir.Node, int]
 
-    def now(self, named: Named) -> Named:
-        """The values that stand where these stood in the flat graph."""
-        found: Named = []
+    def current_values(self, named: Named) -> Named:
+        """The current values for these values of the flat graph."""
+        current: Named = []
         for name, value in named:
             while value is not None and value in self.replaced:
                 value = self.replaced[value]
-            found.append((name, value))
-        return found
+            current.append((name, value))
+        return current
 
     def outline(self, region: Region, border: Border, members: list[ir.Node]) -> OutlinedRegion:
         graph = self.flat.model.graph
-        border = Border(self.now(border.inputs), self.now(border.outputs))
+        border = Border(self.current_values(border.inputs), self.current_values(border.outputs))
         members = sorted(members, key=self.order.__getitem__)
         call_outputs = [ir.Value(name="") if value is None else _twin(value) for _, value in border.outputs]
         call = ir.Node("", "call", [value for _, value in border.inputs], outputs=call_outputs)
         call.name = f"{region.function.__name__}_{region.phase}_{region.key}"
         self._insert(call, members, border)
         body = _Body(border.inputs, self.constants)
-        body.take(graph, members)
+        body.move_nodes(graph, members)
         formal = formal_outputs(border)
-        body.give(formal)
+        body.add_outputs(formal)
         self._reroute(border.outputs, call_outputs, body)
         finished = body.graph(self.flat)
         rename_canonically(finished, [name for name, _ in formal])
         return OutlinedRegion(region, call, finished, border)
 
     def _insert(self, call: ir.Node, members: list[ir.Node], border: Border) -> None:
-        """After the last member, which is after everything that the call reads and before all that reads it."""
+        """Inserts the call after the last member: after its inputs and before its readers."""
         graph = self.flat.model.graph
         producers = [producer for _, value in border.inputs if value is not None and (producer := value.producer())]
         anchors = members or producers
@@ -184,13 +184,13 @@ class _Outliner:
             self.order[call] = -1
 
     def _reroute(self, outputs: Named, call_outputs: list[ir.Value], body: _Body) -> None:
-        """Whoever read a value that moved into the body reads the call's output instead."""
+        """Readers of a value that moved into the body now read the output of the call."""
         graph = self.flat.model.graph
         for (_, value), output in zip(outputs, call_outputs, strict=True):
-            if value is None or value not in body.made or value in self.replaced:
+            if value is None or value not in body.values or value in self.replaced:
                 continue
             for node, index in list(value.uses()):
-                if node not in body.held:
+                if node not in body.all_nodes:
                     node.replace_input_with(index, output)
             for index, result in enumerate(graph.outputs):
                 if result is value:
@@ -199,14 +199,14 @@ class _Outliner:
 
 
 class _Body:
-    """A function's body while it is put together."""
+    """A function's body during construction."""
 
     def __init__(self, inputs: Named, constants: set[ir.Value]) -> None:
         self.inputs = [ir.Value(name=name) for name, _ in inputs]
         self.outputs: list[ir.Value] = []
         self.nodes: dict[ir.Node, None] = {}
-        self.made: set[ir.Value] = set()
-        self.held: set[ir.Node] = set()
+        self.values: set[ir.Value] = set()
+        self.all_nodes: set[ir.Node] = set()
         self._constants = constants
         self._local: dict[ir.Value, ir.Value] = {
             value: formal
@@ -214,34 +214,34 @@ class _Body:
             if value is not None
         }
 
-    def take(self, graph: ir.Graph, members: list[ir.Node]) -> None:
-        """Moves the nodes here and makes them read the body's own values."""
+    def move_nodes(self, graph: ir.Graph, members: list[ir.Node]) -> None:
+        """Moves the nodes into the body and makes them read the body's own values."""
         for node in members:
             self._bind(node)
             graph.remove(node)
             self.nodes[node] = None
-            self.held.update(nodes_within(node))
-            self.made.update(node.outputs)
+            self.all_nodes.update(nodes_within(node))
+            self.values.update(node.outputs)
 
-    def give(self, outputs: Named) -> None:
-        """Makes each output a value of its own: an input, a constant or an output that is there already is copied."""
+    def add_outputs(self, outputs: Named) -> None:
+        """Adds the outputs; an input, a constant or a repeated output is copied, so that each output is distinct."""
         for _, value in outputs:
             if value is None:
                 self.outputs.append(self._constant(ir.tensor(0.0)))
-            elif value in self.made and value not in self.outputs:
+            elif value in self.values and value not in self.outputs:
                 self.outputs.append(value)
             else:
-                node = ir.Node("", "Identity", [value if value in self.made else self._value(value)])
+                node = ir.Node("", "Identity", [value if value in self.values else self._value(value)])
                 self.nodes[node] = None
-                self.held.add(node)
+                self.all_nodes.add(node)
                 self.outputs.append(node.outputs[0])
 
     def graph(self, flat: FlatModel) -> ir.Graph:
-        """The finished body; it carries no shapes and no metadata, so that equal bodies are equal in the file."""
+        """The finished body, without shapes and metadata, so that equal bodies are equal in the file."""
         imports = {"": flat.opset_version}
         for node in (inner for outer in self.nodes for inner in nodes_within(outer)):
             node.doc_string = None
-            node.meta.update({key: node.metadata_props.get(key) for key in (PLACE, MODULE)})  # in memory alone
+            node.meta.update({key: node.metadata_props.get(key) for key in (PLACE, MODULE)})  # only in memory
             node.metadata_props.clear()
             for value in node.outputs:
                 value.shape = value.type = None
@@ -251,30 +251,30 @@ class _Body:
         return ir.Graph(self.inputs, self.outputs, nodes=list(self.nodes), opset_imports=imports)
 
     def _bind(self, node: ir.Node, own: frozenset[ir.Value] = frozenset()) -> None:
-        """Replaces what a node reads from outside, its subgraphs included."""
+        """Replaces outside values that a node and its subgraphs read."""
         for index, value in enumerate(node.inputs):
-            if value is not None and value not in self.made and value not in own:
+            if value is not None and value not in self.values and value not in own:
                 node.replace_input_with(index, self._value(value))
         for inner in subgraphs(node):
-            made = own.union(inner.inputs, *(inside.outputs for inside in inner))
+            own_values = own.union(inner.inputs, *(inside.outputs for inside in inner))
             for inside in inner:
-                self._bind(inside, made)
+                self._bind(inside, own_values)
 
     def _value(self, value: ir.Value) -> ir.Value:
-        """The body's own value for one from outside: a formal input, or a copied constant."""
+        """The body's own value for an outside value: a formal input, or a copied constant."""
         if value in self._local:
             return self._local[value]
         producer = value.producer()
         if value in self._constants:
             assert value.const_value is not None
-            found = self._constant(value.const_value)
+            local = self._constant(value.const_value)
         else:
             assert producer is not None and producer.op_type == "Constant", f"{value.name} is not listed at the border"
             copy = ir.Node("", "Constant", [], list(producer.attributes.values()))
             self.nodes[copy] = None
-            found = copy.outputs[0]
-        self._local[value] = found
-        return found
+            local = copy.outputs[0]
+        self._local[value] = local
+        return local
 
     def _constant(self, tensor: ir.TensorProtocol) -> ir.Value:
         node = ir.Node("", "Constant", [], [ir.AttrTensor("value", ir.Tensor(tensor.numpy(), dtype=tensor.dtype))])

@@ -1,8 +1,8 @@
 """Replays an existing `symbolic(g, ...)` onto onnx-ir, for the forward of a Function.
 
-`g.op("Relu", x)`, `g.op("com.acme::Fast", x, alpha_f=0.5)` and `outputs=n` are replayed, and so are constants, which
-are `g.op("Constant", value_t=tensor)`. Whatever else a symbolic asks of its graph or its values belongs to the exporter
-that it was written for, and is refused by name.
+Supported are `g.op("Relu", x)`, `g.op("com.acme::Fast", x, alpha_f=0.5)`, `outputs=n`, and constants as
+`g.op("Constant", value_t=tensor)`. All other methods of a graph or value belong to the old exporter; they raise an
+error with their name.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ _KINDS = {
 
 
 def replay_symbolic(flat: FlatModel, outlined: OutlinedRegion) -> list[ir.Node]:
-    """Makes the forward's results come from its `symbolic()`; gives the new nodes.
+    """Computes the forward's results with its `symbolic()`; returns the new nodes.
 
-    The kept call stays for what only the backward reads, and is dropped as dead where nothing does.
+    The call of the kept function stays for values that only the backward reads; without such values it is unused and
+    removed later.
 
     Raises:
-        ExportError: the Function has no `symbolic`, or it does something that cannot be replayed.
+        ExportError: the Function has no `symbolic`, or it cannot be replayed.
     """
     region, call = outlined.region, outlined.call
     graph = _Graph(flat, region.function)
@@ -54,7 +55,7 @@ def replay_symbolic(flat: FlatModel, outlined: OutlinedRegion) -> list[ir.Node]:
     results = list(results) if isinstance(results, (tuple, list)) else [results]
     count = sum(at is not None for at in region.left)
     if len(results) != count or not all(isinstance(result, _Value) for result in results):
-        raise graph.refusal(f"its symbolic() gives {len(results)} values for {count} outputs")
+        raise graph.refusal(f"its symbolic() returns {len(results)} values for {count} outputs")
     _substitute(flat, outlined, graph.nodes, [result.value for result in results])
     return graph.nodes
 
@@ -86,7 +87,7 @@ class _Graph:
         self._function = function
 
     def op(self, name: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
-        """Adds a node; `name` may carry a domain, `com.acme::Fast`."""
+        """Adds a node; `name` may have a domain, `com.acme::Fast`."""
         domain, _, op_type = name.rpartition("::")
         domain = "" if domain in ("", "onnx", "ai.onnx") else domain
         node = ir.Node(
@@ -103,17 +104,17 @@ class _Graph:
         return values[0] if outputs == 1 else values
 
     def __getattr__(self, name: str) -> Any:
-        raise self.refusal(f"its symbolic() uses g.{name}, which is not replayed")
+        raise self.refusal(f"its symbolic() uses g.{name}, which is not supported")
 
     def refusal(self, what: str) -> ExportError:
-        """An error that names the Function and its place."""
+        """An error with the Function and its place."""
         file, line = source_of(self._function)
         return ExportError(
             f"{self._function.__qualname__} ({file}:{line}) {what}; export it with functions='keep' instead."
         )
 
     def value(self, value: ir.Value | None) -> _Value | None:
-        """The stand-in of a value; None for an absent one."""
+        """The wrapper of a value; None for an absent value."""
         return None if value is None else _Value(value, self)
 
     def _input(self, value: Any) -> ir.Value | None:
@@ -132,18 +133,18 @@ class _Graph:
             if isinstance(value, Sequence) and not isinstance(value, str):
                 return ir.Attr(name, plural, [convert(item) for item in value])
             return ir.Attr(name, single, convert(value))
-        raise self.refusal(f"its symbolic() gives the attribute {key}={value!r:.40}, whose kind is not known")
+        raise self.refusal(f"its symbolic() sets the attribute {key}={value!r:.40}, whose kind is unknown")
 
 
 class _Value:
-    """A value in a symbolic; `type()` tells its sizes and dtype."""
+    """A value in a symbolic; `type()` has its sizes and dtype."""
 
     def __init__(self, value: ir.Value, graph: _Graph) -> None:
         self.value = value
         self._graph = graph
 
     def type(self) -> _Value:
-        """Itself: sizes, rank and dtype are asked of it directly."""
+        """The value itself, which has sizes, rank and dtype."""
         return self
 
     def sizes(self) -> list[int | None] | None:
@@ -160,7 +161,7 @@ class _Value:
         return None if self.value.dtype is None else to_torch_dtype(self.value.dtype)
 
     def setType(self, other: Any) -> None:
-        """Accepted and not needed: types follow from the graph."""
+        """Has no effect: types are inferred from the graph."""
 
     def __getattr__(self, name: str) -> Any:
-        raise self._graph.refusal(f"its symbolic() asks a value for .{name}, which is not replayed")
+        raise self._graph.refusal(f"its symbolic() uses .{name} of a value, which is not supported")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from gradport.lowering.passes.generators import generators_alone
+from gradport.lowering.passes.generators import extract_generators
 from gradport.model.program import Program
 
 __all__ = ["faults_of_draws"]
@@ -42,7 +42,7 @@ def faults_of_draws(program: Program, feeds: Mapping[str, torch.Tensor]) -> dict
     Raises:
         ProgramError: the generators do not run.
     """
-    generators = generators_alone(program)
+    generators = extract_generators(program)
     if generators is None:
         return {}
     own = {spec.name: feeds[spec.name] for spec in generators.inputs}

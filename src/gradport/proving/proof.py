@@ -14,7 +14,7 @@ from gradport.eager.joint import Joint, Slot
 from gradport.eager.randomness import Randomness
 from gradport.errors import Error, ExportError, ProgramError
 from gradport.evidence.tolerance import Comparison
-from gradport.lowering.passes.generators import draws_as_inputs
+from gradport.lowering.passes.generators import expose_draws
 from gradport.model.program import Program
 from gradport.model.sessions import new_session, run_session, session_options
 from gradport.proving.answers import (
@@ -61,7 +61,7 @@ def prove(
         TargetError: eager rejects the example itself.
     """
     generator = torch.Generator().manual_seed(seed)
-    cut = draws_as_inputs(program)
+    cut = expose_draws(program)
     if cut is not program:
         _require_good_draws(program, joint, generator)
         program = cut
@@ -97,7 +97,7 @@ def _move_state(joint: Joint, generator: torch.Generator) -> dict[Slot, torch.Te
 def _require_good_draws(program: Program, joint: Joint, generator: torch.Generator) -> None:
     """Tests the random numbers that a Program draws, at the example's sizes."""
     answer = reference(joint, joint.examples(), generator)
-    inputs = [spec.name for spec in draws_as_inputs(program).inputs]
+    inputs = [spec.name for spec in expose_draws(program).inputs]
     feeds = dict(zip(inputs, answer.feeds.values(), strict=True))
     for name, fault in faults_of_draws(program, feeds).items():
         raise ExportError(

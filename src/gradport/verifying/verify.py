@@ -19,7 +19,7 @@ from gradport.evidence.evidence import Evidence, Finding, environment
 from gradport.evidence.settings import Command, settings_of
 from gradport.evidence.tolerance import CRITERION
 from gradport.isolation.effort import Deadline, Profile, as_effort, as_seconds
-from gradport.lowering.passes.generators import draws_as_inputs
+from gradport.lowering.passes.generators import expose_draws
 from gradport.model.program import Program
 from gradport.proving.answers import InputKind, InputSet
 from gradport.proving.draws import faults_of_draws
@@ -126,7 +126,7 @@ def verify(
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
     drawing = program.provenance.get("options", {}).get("random")
     random = Expected if drawing == "off" else None
-    cut = draws_as_inputs(program)
+    cut = expose_draws(program)
     verification = Verification(cut, joint, choose_runtimes(runtimes), rtol=rtol, atol=atol, random=random, seed=seed)
     plan = _Plan(
         rules=choose_rules(only, (*skip, *settings.skip)),

@@ -1,4 +1,4 @@
-"""ONNX to ONNX: one pass a file, each in place, each with what it changed (onnx-ir's `PassResult`)."""
+"""Rewrites of ONNX models: one pass in each file, in place; the result says if the model changed (`PassResult`)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["draw_at_run_time", "gate_recomputation", "passes", "rewrite", "share
 
 
 def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
-    """What gradients need, in order, on the flat graph before it is cut into functions.
+    """The passes for graphs with gradients, in order, on the flat graph before it is split into functions.
 
     Args:
-        finite_math: allow what is wrong where values are inf or nan.
+        finite_math: allow rewrites that are wrong if values are inf or nan.
     """
     return [
         RoundInside(),
@@ -32,10 +32,10 @@ def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
 
 
 def rewrite(model: ir.Model, *, finite_math: bool) -> ir.passes.PassResult:
-    """The model after all passes; new nodes belong to the Region and line of those that they replace."""
+    """Runs all passes; new nodes get the Region and the source line of the nodes that they replace."""
     return ir.passes.Sequential(*passes(finite_math=finite_math))(model)
 
 
 def share(model: ir.Model) -> ir.passes.PassResult:
-    """What forward and backward both compute is computed once, in place; functions stay as they are."""
+    """Merges computations that forward and backward share, in place; functions do not change."""
     return common.CommonSubexpressionEliminationPass(size_limit=64)(model)

@@ -1,4 +1,4 @@
-"""New state may be written over old state: every other reader of an old value runs before its successor is written.
+"""Makes it safe to write new state over old state: all readers of an old value run before its new value is written.
 
 A runtime binds the output `new.x` to the buffer of the input `x`. That is safe where every reader of `x`, or of a view
 of it, is the node that writes `new.x` or an ancestor of it, and that node is elementwise: it reads each element before
@@ -34,7 +34,7 @@ Pair = tuple[ir.Value, ir.Value]
 
 
 class WriteInPlace(ir.passes.InPlacePass):
-    """Makes it safe to bind each output of `pairs`, given by their names, to the buffer of its input."""
+    """Makes it safe to bind each output of `pairs` (names of input and output) to the buffer of its input."""
 
     def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
         self._pairs = tuple(pairs)
@@ -48,7 +48,7 @@ class WriteInPlace(ir.passes.InPlacePass):
 
 
 def unsafe_successors(graph: ir.Graph, pairs: Sequence[tuple[str, str]]) -> Iterator[Pair]:
-    """The pairs whose output may not be bound to the buffer of its input."""
+    """The pairs whose output must not be bound to the buffer of its input."""
     inputs = {value.name: value for value in graph.inputs}
     outputs = {value.name: value for value in graph.outputs}
     readers = _readers(graph)
@@ -93,28 +93,28 @@ def _readers_of(value: ir.Value, readers: Mapping[ir.Value, Sequence[ir.Node]]) 
 
 
 def _ancestors(node: ir.Node) -> set[ir.Node]:
-    found: set[ir.Node] = set()
+    ancestors: set[ir.Node] = set()
     waiting = [node]
     while waiting:
         for value in values_read(waiting.pop()):
             producer = value.producer()
-            if producer is not None and producer not in found:
-                found.add(producer)
+            if producer is not None and producer not in ancestors:
+                ancestors.add(producer)
                 waiting.append(producer)
-    return found
+    return ancestors
 
 
 def _write_last(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
-    """Writes `new` by a node that runs after every reader of `old`."""
+    """Writes `new` with a node that runs after all readers of `old`."""
     last = graph[-1]
-    made = Replacement(last)
-    parts = [_one_element(made, node.outputs[0]) for node in _readers_of(old, _readers(graph))]
-    parts.append(_one_element(made, new))
-    together = made.add("Concat", parts, axis=0)
-    count = made.add("ReduceSum", [made.add("Cast", [together], to=ir.DataType.INT64)], keepdims=0)
-    true = made.add("GreaterOrEqual", [count, made.constant(np.array(0, dtype=np.int64))])
-    copy = made.add("Where", [true, new, new], like=new)
-    graph.insert_after(last, made.nodes)
+    replacement = Replacement(last)
+    parts = [_one_element(replacement, node.outputs[0]) for node in _readers_of(old, _readers(graph))]
+    parts.append(_one_element(replacement, new))
+    together = replacement.add("Concat", parts, axis=0)
+    count = replacement.add("ReduceSum", [replacement.add("Cast", [together], to=ir.DataType.INT64)], keepdims=0)
+    true = replacement.add("GreaterOrEqual", [count, replacement.constant(np.array(0, dtype=np.int64))])
+    copy = replacement.add("Where", [true, new, new], like=new)
+    graph.insert_after(last, replacement.nodes)
     name = new.name
     for index, value in enumerate(graph.outputs):
         if value is new:
@@ -122,9 +122,9 @@ def _write_last(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
     new.name, copy.name = f"{name}.before", name
 
 
-def _one_element(made: Replacement, value: ir.Value) -> ir.Value:
-    """One element of a value as a bool list of at most one: whether it is nan."""
-    flat = made.add("Reshape", [value, made.constant(np.array([-1], dtype=np.int64))])
-    start, end = made.constant(np.array([0], np.int64)), made.constant(np.array([1], np.int64))
-    first = made.add("Slice", [flat, start, end])
-    return made.add("IsNaN", [made.add("Cast", [first], to=ir.DataType.FLOAT)])
+def _one_element(replacement: Replacement, value: ir.Value) -> ir.Value:
+    """Whether the first element of a value is nan, as a bool list of length 0 or 1."""
+    flat = replacement.add("Reshape", [value, replacement.constant(np.array([-1], dtype=np.int64))])
+    start, end = replacement.constant(np.array([0], np.int64)), replacement.constant(np.array([1], np.int64))
+    first = replacement.add("Slice", [flat, start, end])
+    return replacement.add("IsNaN", [replacement.add("Cast", [first], to=ir.DataType.FLOAT)])

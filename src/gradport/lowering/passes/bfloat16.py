@@ -1,7 +1,7 @@
-"""bfloat16 that only stands inside a graph is computed in float32 and rounded after every operator.
+"""Computes bfloat16 inside a graph in float32, and rounds after every operator.
 
-That is what torch's CPU does; ONNX Runtime's CPU has no kernels for bfloat16 but the casts. A graph that takes or gives
-bfloat16 is left as it is: whoever asks for that dtype has a runtime for it.
+torch does the same on the CPU; ONNX Runtime's CPU has only casts for bfloat16. A graph with bfloat16 inputs, outputs or
+initializers does not change: it needs a runtime with kernels for bfloat16.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PLAIN = ("Cast", "Constant", "Identity")
 
 
 class RoundInside(ir.passes.InPlacePass):
-    """Rewrites a graph that has bfloat16 inside it only."""
+    """Rewrites a graph that uses bfloat16 only inside."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """The model, and whether an operator was rewritten."""
@@ -28,7 +28,7 @@ class RoundInside(ir.passes.InPlacePass):
         given = [*graph.inputs, *graph.outputs, *graph.initializers.values()]
         if any(value.dtype is _HALF for value in given) or not _has_half(graph):
             return ir.passes.PassResult(model, modified=False)
-        common.ShapeInferencePass()(model)  # what a lowering makes between its nodes has no shape yet
+        common.ShapeInferencePass()(model)  # values inside a lowering have no shape yet
         modified = False
         for node in list(graph):
             infer_types(node, model.opset_imports[""])
@@ -45,22 +45,22 @@ def _has_half(graph: ir.Graph) -> bool:
 
 
 def _round(graph: ir.Graph, node: ir.Node) -> None:
-    made = Replacement(node)
+    new = Replacement(node)
     if node.op_type == "CastLike":
         like = node.inputs[1]
         assert like is not None and like.dtype is not None
         node.outputs[0].dtype = like.dtype
-        made.put(graph, made.add("Cast", [node.inputs[0]], like=node.outputs[0], to=like.dtype))
+        new.replace_node(graph, new.add("Cast", [node.inputs[0]], like=node.outputs[0], to=like.dtype))
         return
     inputs = [
-        made.add("Cast", [v], to=ir.DataType.FLOAT) if v is not None and v.dtype is _HALF else v for v in node.inputs
+        new.add("Cast", [v], to=ir.DataType.FLOAT) if v is not None and v.dtype is _HALF else v for v in node.inputs
     ]
-    found = made.copy(node, inputs)
+    outputs = new.copy(node, inputs)
     results = []
-    for before, after in zip(node.outputs, found, strict=True):
+    for before, after in zip(node.outputs, outputs, strict=True):
         if before.dtype is _HALF:
             after.type = ir.TensorType(ir.DataType.FLOAT)
-            results.append(made.add("Cast", [after], like=before, to=_HALF))
+            results.append(new.add("Cast", [after], like=before, to=_HALF))
         else:
             results.append(after)
-    made.put(graph, *results)
+    new.replace_node(graph, *results)

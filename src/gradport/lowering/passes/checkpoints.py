@@ -1,10 +1,10 @@
-"""A checkpointed block is run anew when its gradient is due, and not before.
+"""Delays the recomputation of a checkpointed block until its gradient is needed.
 
 A recomputed block is the same computation as its forward, so ONNX Runtime's common-subexpression pass would merge the
-two and keep every activation after all. Here the inputs of the recomputed block pass a gate: a Reshape to their own
-shape, plus a zero that is computed from the gradients that the backward has reached by then. So the block can neither
-be merged nor run too early, and the weight gradients of the block behind it, whose activations can then be freed, are
-computed first. Reshape copies nothing, and the zero is exact whatever the gradients hold.
+two and keep all activations. Here the inputs of the recomputed block pass a gate: a Reshape to their own shape plus a
+zero that is computed from the gradients that the backward has reached. So the block cannot be merged or run too early,
+and the weight gradients of the following block are computed first, so that its activations can be freed. Reshape does
+not copy, and the zero is exact for any gradient.
 
 https://docs.pytorch.org/docs/stable/checkpoint.html, https://onnx.ai/onnx/operators/onnx__Reshape.html
 """
@@ -23,12 +23,12 @@ __all__ = ["gate_recomputation"]
 
 
 def gate_recomputation(graph: ir.Graph, recomputed: Mapping[int, int | None], weights: Collection[ir.Value]) -> None:
-    """Puts a gate in front of every recomputed block, in place.
+    """Adds a gate before every recomputed block, in place.
 
     Args:
         graph: the flat graph, its nodes in the order of the trace.
-        recomputed: for each checkpoint that is run anew, by number, the key of the Region around it.
-        weights: inputs that need no gate: parameters and buffers.
+        recomputed: the key of the enclosing Region for each recomputed checkpoint, by number.
+        weights: inputs without a gate: parameters and buffers.
     """
     since = 0
     for number, region in recomputed.items():
@@ -38,14 +38,14 @@ def gate_recomputation(graph: ir.Graph, recomputed: Mapping[int, int | None], we
             continue
         first = min(block, key=order.__getitem__)
         reached = list(_reached_gradients(graph, order, since, order[first]))
-        entering = list(_entering(block, set(weights)))
+        entering = list(_outside_activations(block, set(weights)))
         since = order[first]
         if reached and entering:
             _put_gate(graph, first, region, reached, entering, block)
 
 
 def _reached_gradients(graph: ir.Graph, order: Mapping[ir.Node, int], since: int, until: int) -> Iterator[ir.Value]:
-    """The gradients that the backward has made since the last gate and that are still needed."""
+    """The gradients that the backward has computed since the last gate and that are still needed."""
     results = set(graph.outputs)
     for node in list(graph)[since:until]:
         if BACKWARD not in node.metadata_props:
@@ -57,8 +57,8 @@ def _reached_gradients(graph: ir.Graph, order: Mapping[ir.Node, int], since: int
                 yield value
 
 
-def _entering(block: Sequence[ir.Node], weights: set[ir.Value]) -> Iterator[ir.Value]:
-    """The activations that the block reads from outside."""
+def _outside_activations(block: Sequence[ir.Node], weights: set[ir.Value]) -> Iterator[ir.Value]:
+    """The outside activations that the block reads."""
     inside = set(block)
     seen: set[ir.Value] = set()
     for value in (value for node in block for value in node.inputs if value is not None):
@@ -79,25 +79,25 @@ def _put_gate(
     entering: Sequence[ir.Value],
     block: Sequence[ir.Node],
 ) -> None:
-    made = Replacement(first)
-    flat = made.constant(np.array([-1], dtype=np.int64))
+    new = Replacement(first)
+    flat = new.constant(np.array([-1], dtype=np.int64))
     parts = []
     for value in reached:
         rank = len(value.shape or ())
         one = value
         if rank:
-            start, end = made.constant(np.zeros(rank, np.int64)), made.constant(np.ones(rank, np.int64))
-            one = made.add("Slice", [value, start, end])
-        parts.append(made.add("Cast", [made.add("Reshape", [one, flat])], to=ir.DataType.FLOAT))
-    together = made.add("Concat", parts, axis=0)
-    count = made.add("ReduceSum", [made.add("Cast", [made.add("IsNaN", [together])], to=ir.DataType.INT64)])
-    zero = made.add("Mul", [count, made.constant(np.array([0], dtype=np.int64))])
+            start, end = new.constant(np.zeros(rank, np.int64)), new.constant(np.ones(rank, np.int64))
+            one = new.add("Slice", [value, start, end])
+        parts.append(new.add("Cast", [new.add("Reshape", [one, flat])], to=ir.DataType.FLOAT))
+    together = new.add("Concat", parts, axis=0)
+    count = new.add("ReduceSum", [new.add("Cast", [new.add("IsNaN", [together])], to=ir.DataType.INT64)])
+    zero = new.add("Mul", [count, new.constant(np.array([0], dtype=np.int64))])
     gates = {
-        value: made.add("Reshape", [value, made.add("Add", [made.add("Shape", [value]), zero])], like=value)
+        value: new.add("Reshape", [value, new.add("Add", [new.add("Shape", [value]), zero])], like=value)
         for value in entering
     }
-    graph.insert_before(first, made.nodes)
-    for node in made.nodes:
+    graph.insert_before(first, new.nodes)
+    for node in new.nodes:
         node.metadata_props.pop(RECOMPUTED, None)
         node.metadata_props.pop(REGION, None)
         if region is not None:

@@ -1,7 +1,7 @@
-"""Random inputs become ONNX's own generators: RandomUniformLike and RandomNormalLike.
+"""Replaces random inputs by ONNX's generators: RandomUniformLike and RandomNormalLike.
 
-The value that was an input keeps its name, so that the file can be taken apart again: into the generators, whose
-distribution is tested, and the rest, which is held against eager with the draws as inputs.
+The value that was an input keeps its name, so that the file can be split again: into the generators, whose distribution
+is tested, and the rest, which is compared with eager with the draws as inputs.
 
 https://onnx.ai/onnx/operators/onnx__RandomUniformLike.html, https://onnx.ai/onnx/operators/onnx__RandomNormalLike.html
 """
@@ -20,45 +20,45 @@ from gradport.model.program import NAMES, Program, RandomSpec
 from gradport.subject.expressions import fold, parse
 from gradport.subject.ports import Role
 
-__all__ = ["draw_at_run_time", "draws_as_inputs", "generators_alone"]
+__all__ = ["draw_at_run_time", "expose_draws", "extract_generators"]
 
 _OPERATORS = {"uniform": ("RandomUniformLike", {"low": 0.0, "high": 1.0}), "normal": ("RandomNormalLike", {})}
 
 _LATER_ROLES = (Role.STATE, Role.LEARNING_RATE)
-"""Roles of the inputs that stand behind random ones."""
+"""Roles of the inputs that follow the random inputs."""
 
 
 def draw_at_run_time(program: Program) -> Program:
     """Replaces every random input by a node that draws it, in the same model.
 
     Raises:
-        ExportError: its shape cannot be computed from the shapes of other inputs.
+        ExportError: a shape cannot be computed from the shapes of other inputs.
     """
     graph = program.model.graph
     state = program.state()
     random = {spec.name: spec for spec in program.random}
     values = {str(value.name): value for value in graph.inputs}
-    made: list[ir.Node] = []
+    new_nodes: list[ir.Node] = []
     for name, spec in random.items():
-        nodes = _Drawn(spec, [value for name, value in values.items() if name not in random]).nodes()
+        nodes = _Draw(spec, [value for name, value in values.items() if name not in random]).nodes()
         values[name].replace_all_uses_with(nodes[-1].outputs[0])
         nodes[-1].outputs[0].type, nodes[-1].outputs[0].shape = values[name].type, values[name].shape
-        made += nodes
-    if made:
+        new_nodes += nodes
+    if new_nodes:
         first = graph[0]
-        for node in made:
+        for node in new_nodes:
             graph.insert_before(first, node)
         _set_inputs(program.model, [value for value in graph.inputs if value.name not in random])
         for name in random:
             values[name].name = f"{name}_before"
-        for node in made:
+        for node in new_nodes:
             if node.op_type in ("RandomUniformLike", "RandomNormalLike"):
                 node.outputs[0].name = node.metadata_props.pop("draws")
     return Program(program.model, state)
 
 
-def draws_as_inputs(program: Program) -> Program:
-    """A Program whose generators are cut off: what they draw is an input again. Others are given back as they are."""
+def expose_draws(program: Program) -> Program:
+    """A Program whose draws are inputs instead of generators; a Program without generators is returned unchanged."""
     drawn = _draw_names(program)
     if not drawn:
         return program
@@ -81,8 +81,8 @@ def draws_as_inputs(program: Program) -> Program:
     return Program(model, program.state())
 
 
-def generators_alone(program: Program) -> Program | None:
-    """The generators of a Program as a model of their own, a draw an output; None where it has none."""
+def extract_generators(program: Program) -> Program | None:
+    """A model of only the generators of a Program, with one output for each draw; None without generators."""
     drawn = _draw_names(program)
     if not drawn:
         return None
@@ -98,15 +98,15 @@ def generators_alone(program: Program) -> Program | None:
 
 
 def _draw_names(program: Program) -> list[str]:
-    """The draws of a Program that are not inputs, by name."""
+    """The names of the draws that are not inputs of the Program."""
     known = program.provenance.get("distributions", {})
     inputs = {spec.name for spec in program.inputs}
     return [name for name in known if name not in inputs]
 
 
 def _values(model: ir.Model, names: Sequence[str]) -> list[ir.Value]:
-    made = {str(value.name): value for node in model.graph for value in node.outputs}
-    return [made[name] for name in names if name in made]
+    by_name = {str(value.name): value for node in model.graph for value in node.outputs}
+    return [by_name[name] for name in names if name in by_name]
 
 
 def _set_inputs(model: ir.Model, inputs: Sequence[ir.Value]) -> None:
@@ -120,8 +120,8 @@ def _set_inputs(model: ir.Model, inputs: Sequence[ir.Value]) -> None:
         model.metadata_props[NAMES] = json.dumps(kept_names, ensure_ascii=False)
 
 
-class _Drawn:
-    """The nodes that make one draw; the last one's output is the draw."""
+class _Draw:
+    """The nodes of one draw; the output of the last node is the draw."""
 
     def __init__(self, spec: RandomSpec, inputs: Sequence[ir.Value]) -> None:
         self._spec = spec
@@ -144,33 +144,33 @@ class _Drawn:
 
     def _size(self, dim: int | str) -> ir.Value:
         if isinstance(dim, int):
-            return self._number(dim)
+            return self._add_constant(dim)
         try:
             expression = parse(dim)
         except SpecError as error:
             raise ExportError(
                 f"{self._spec.name!r} has the size {dim}, which the graph cannot compute; export with random='input'."
             ) from error
-        return fold(expression, self._number, self._read, self._computed)
+        return fold(expression, self._add_constant, self._add_size, self._add_operation)
 
-    def _computed(self, operator: str, operands: Sequence[ir.Value]) -> ir.Value:
+    def _add_operation(self, operator: str, operands: Sequence[ir.Value]) -> ir.Value:
         if operator == "//":  # ONNX's Div rounds towards zero
             whole, by = operands
             return self._add("Div", [self._add("Sub", [whole, self._add("Mod", [whole, by])]), by])
         names = {"+": "Add", "-": "Sub", "*": "Mul", "%": "Mod", "max": "Max", "min": "Min"}
         return self._add(names[operator], list(operands))
 
-    def _number(self, value: int) -> ir.Value:
+    def _add_constant(self, value: int) -> ir.Value:
         return self._add("Constant", [], value=ir.tensor(np.array([value], dtype=np.int64)))
 
-    def _read(self, symbol: str) -> ir.Value:
-        """The size that a dynamic dimension has in the input that shows it."""
+    def _add_size(self, symbol: str) -> ir.Value:
+        """The size of a dynamic dimension, from an input that has it."""
         for value in self._inputs:
             for axis, dim in enumerate(value.shape or ()):
                 if not isinstance(dim, int) and str(dim.value) == symbol:
                     return self._add("Shape", [value], start=axis, end=axis + 1)
         raise ExportError(
-            f"{self._spec.name!r} has the size {symbol!r}, which no input shows; export with random='input'."
+            f"{self._spec.name!r} has the size {symbol!r}, which no input has; export with random='input'."
         )
 
     def _add(self, op_type: str, inputs: Sequence[ir.Value], **attributes: object) -> ir.Value:

@@ -1,10 +1,10 @@
-"""A select against zero becomes a product with the mask wherever everything is finite.
+"""Replaces a select against zero by a product with the mask, if all values are finite.
 
-ONNX Runtime's Where branches on every element, which a mask without a pattern makes slow; a product does not. But 0
-times inf or nan is nan, so the product is taken where the sum of the values is finite - then all of them are - and the
-select where it is not. Both give the same numbers; only a zero may carry the sign of what was masked.
+ONNX Runtime's Where branches on every element, which is slow for an irregular mask; a product does not branch. But 0
+times inf or nan is nan. So the product is used if the sum of the values is finite, and otherwise the select. Both give
+the same numbers, except that a zero may have the sign of the masked value.
 
-With finite_math the product is taken always.
+With finite_math the product is always used.
 
 https://onnx.ai/onnx/operators/onnx__Where.html, https://onnx.ai/onnx/operators/onnx__If.html
 """
@@ -19,14 +19,14 @@ from gradport.lowering.passes.replacing import Replacement, constant_value
 __all__ = ["SelectByProduct"]
 
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
-"""A sum in half precision overflows too soon to tell anything."""
+"""Without 16-bit dtypes, because a sum in these overflows too early."""
 
 
 class SelectByProduct(ir.passes.InPlacePass):
     """Rewrites every `Where(mask, x, 0)` and `Where(mask, 0, x)` of the graph.
 
     Args:
-        finite_math: without a look at inf and nan.
+        finite_math: ignore inf and nan.
     """
 
     def __init__(self, *, finite_math: bool) -> None:
@@ -48,17 +48,17 @@ class SelectByProduct(ir.passes.InPlacePass):
 
 
 def _is_select(node: ir.Node) -> bool:
-    """Whether it is a Where of a dtype and a size that a product pays for."""
+    """Whether a node is a Where for which a product is faster."""
     result = node.outputs[0]
     if node.op_type != "Where" or node.domain or result.dtype not in _DTYPES or 0 in (result.shape or ()):
         return False
-    made = None if node.inputs[0] is None else node.inputs[0].producer()
-    return made is None or made.op_type != "IsNaN"  # hardly ever true, and a branch that never happens costs nothing
+    producer = None if node.inputs[0] is None else node.inputs[0].producer()
+    return new is None or new.op_type != "IsNaN"  # nan is rare: the branch is cheap
 
 
 def _is_zero(value: ir.Value | None) -> bool:
-    found = constant_value(value)
-    return found is not None and found.size == 1 and found.ndim == 0 and not found.any()
+    constant = constant_value(value)
+    return constant is not None and constant.size == 1 and constant.ndim == 0 and not constant.any()
 
 
 def _rewrite(
@@ -71,22 +71,22 @@ def _rewrite(
     finite_math: bool,
 ) -> None:
     assert mask is not None and values is not None
-    made = Replacement(select)
+    new = Replacement(select)
 
     def product(inside: Replacement) -> ir.Value:
         keep = mask if kept else inside.add("Not", [mask])
         return inside.add("Mul", [values, inside.add("CastLike", [keep, values])], like=select.outputs[0])
 
     if finite_math:
-        made.put(graph, product(made))
+        new.replace_node(graph, product(new))
         return
-    total = made.add("ReduceSum", [values], keepdims=0)
-    none = made.add("Sub", [total, total])
-    finite = made.add("Equal", [none, made.add("CastLike", [made.constant(np.float32(0)), none])])
+    total = new.add("ReduceSum", [values], keepdims=0)
+    none = new.add("Sub", [total, total])
+    finite = new.add("Equal", [none, new.add("CastLike", [new.constant(np.float32(0)), none])])
     fast, slow = Replacement(select), Replacement(select)
-    fast.give(product(fast))
-    slow.give(slow.add("Where", list(select.inputs), like=select.outputs[0]))
-    chosen = made.add(
+    fast.set_outputs(product(fast))
+    slow.set_outputs(slow.add("Where", list(select.inputs), like=select.outputs[0]))
+    chosen = new.add(
         "If", [finite], like=select.outputs[0], then_branch=fast.graph("finite"), else_branch=slow.graph("not_finite")
     )
-    made.put(graph, chosen)
+    new.replace_node(graph, chosen)

@@ -1,8 +1,7 @@
-"""Operators on narrow integers and booleans that ONNX, or ONNX Runtime's CPU, does not have: they are computed in a
-wider type and cast back.
+"""Computes operators on narrow integers and booleans in a wider type, if ONNX or ONNX Runtime's CPU does not have them.
 
-A sum of booleans is true where it is not zero, as in torch: `or`; a product is `and`. `test/lowering/test_narrow.py`
-asks the installed ONNX Runtime for each of them.
+A sum of booleans is true if it is not zero, as in torch: `or`; a product is `and`. `test/lowering/test_narrow.py`
+checks each operator with the installed ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ LACKING: dict[str, tuple[ir.DataType, ...]] = {
     "MatMul": (_BOOL, _INT8, _UINT8, *_SHORT),
     "NonZero": (_INT8, *_SHORT, _UINT32),
 }
-"""By operator, the types that it is not computed in."""
+"""By operator, its unsupported types."""
 
 
 class Widen(ir.passes.InPlacePass):
-    """Rewrites operators of `LACKING`, those of subgraphs too."""
+    """Rewrites operators of `LACKING`, also in subgraphs."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """The model, and whether an operator was rewritten."""
@@ -60,9 +59,9 @@ class Widen(ir.passes.InPlacePass):
 
 
 def _widen(graph: ir.Graph, node: ir.Node, opset: int) -> bool:
-    """Whether an input is of a type that the operator lacks."""
+    """Rewrites one operator; returns whether an input has a type that the operator lacks."""
     kinds, results = signature(node.op_type, opset)
-    at = 1 if node.op_type == "Where" else 0  # its condition stays a boolean
+    at = 1 if node.op_type == "Where" else 0  # the condition remains a boolean
     lacking = LACKING[node.op_type]
     narrow = {
         place: given.dtype
@@ -71,21 +70,21 @@ def _widen(graph: ir.Graph, node: ir.Node, opset: int) -> bool:
     }
     if not narrow:
         return False
-    made = Replacement(node)
+    new = Replacement(node)
     inputs = [
-        made.add("Cast", [given], to=_WIDER[narrow[place]]) if place in narrow else given
+        new.add("Cast", [given], to=_WIDER[narrow[place]]) if place in narrow else given
         for place, given in enumerate(node.inputs)
     ]
-    outputs = made.copy(node, inputs)
+    outputs = new.copy(node, inputs)
     own = {kinds[place]: dtype for place, dtype in narrow.items()}
-    found = []
+    narrowed = []
     for before, after, result in zip(node.outputs, outputs, results, strict=False):
         if result in own:
             after.type = ir.TensorType(_WIDER[own[result]])
-            found.append(made.add("Cast", [after], like=before, to=own[result]))
+            narrowed.append(new.add("Cast", [after], like=before, to=own[result]))
         else:
-            found.append(after)
-    for before, after in zip(node.outputs, found, strict=True):
-        after.name = before.name  # within a subgraph nobody names it later
-    made.put(graph, *found)
+            narrowed.append(after)
+    for before, after in zip(node.outputs, narrowed, strict=True):
+        after.name = before.name  # values in subgraphs are not named later
+    new.replace_node(graph, *narrowed)
     return True

@@ -1,8 +1,8 @@
-"""Max pooling over nan gives nan, as torch's does, and the place of the window's last nan as its maximum.
+"""Makes max pooling over nan give nan, with the index of the window's last nan, as in torch.
 
-ONNX Runtime's MaxPool takes the largest number of a window and passes nan over. Where the sum of what is pooled is nan
-- then some of it may be - the windows that hold a nan are found by pooling the places of them, which grow; else the
-MaxPool stands as it was. Only a MaxPool whose places are read is rewritten: it is one that a gradient needs.
+ONNX Runtime's MaxPool ignores nan. If the sum of the pooled values is nan, so that some may be nan, max pooling over
+the indices of the nan values finds the windows that contain a nan; otherwise the plain MaxPool runs. Only a MaxPool
+whose indices are read is rewritten, because a gradient needs them.
 
 https://onnx.ai/onnx/operators/onnx__MaxPool.html, https://onnx.ai/onnx/operators/onnx__If.html
 """
@@ -20,7 +20,7 @@ _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
 class PoolNan(ir.passes.InPlacePass):
-    """Rewrites every MaxPool whose places are read."""
+    """Rewrites every MaxPool whose indices are read."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """The model, and whether a MaxPool was rewritten."""
@@ -35,36 +35,36 @@ class PoolNan(ir.passes.InPlacePass):
 
 
 def _is_read(value: ir.Value) -> bool:
-    """Whether something of the graph's results comes from it."""
+    """Whether a graph output depends on a value."""
     return value.is_graph_output() or any(
         use.node.graph is not value.graph or any(_is_read(output) for output in use.node.outputs)
         for use in value.uses()
     )
 
 
-def _places_of_nan(made: Replacement, pooled: ir.Value) -> ir.Value:
-    """Where a nan stands its place in the image, counted from one; zero elsewhere. In float32, exact up to 2^24."""
-    mask = made.add("Cast", [made.add("IsNaN", [pooled])], to=ir.DataType.FLOAT)
-    flat = made.add("Reshape", [mask, made.constant(np.array([0, 0, -1]))])
-    nothing = made.add("Mul", [flat, made.constant(np.float32(0))])
-    ones = made.add("Add", [nothing, made.constant(np.float32(1))])
-    places = made.add("CumSum", [ones, made.constant(np.array(2))])
-    shaped = made.add("Reshape", [places, made.add("Shape", [pooled])])
-    found = made.add("Mul", [shaped, mask], like=pooled)
-    found.type = ir.TensorType(ir.DataType.FLOAT)
-    return found
+def _places_of_nan(new: Replacement, pooled: ir.Value) -> ir.Value:
+    """The index of each nan in its image, from one; zero for other elements. In float32, exact up to 2^24."""
+    mask = new.add("Cast", [new.add("IsNaN", [pooled])], to=ir.DataType.FLOAT)
+    flat = new.add("Reshape", [mask, new.constant(np.array([0, 0, -1]))])
+    nothing = new.add("Mul", [flat, new.constant(np.float32(0))])
+    ones = new.add("Add", [nothing, new.constant(np.float32(1))])
+    places = new.add("CumSum", [ones, new.constant(np.array(2))])
+    shaped = new.add("Reshape", [places, new.add("Shape", [pooled])])
+    masked = new.add("Mul", [shaped, mask], like=pooled)
+    masked.type = ir.TensorType(ir.DataType.FLOAT)
+    return masked
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node, pooled: ir.Value) -> None:
-    made, plain, careful = Replacement(node), Replacement(node), Replacement(node)
-    any_nan = made.add("IsNaN", [made.add("ReduceSum", [pooled], keepdims=0)])
-    plain.give(*plain.copy(node, [pooled]))
+    new, plain, careful = Replacement(node), Replacement(node), Replacement(node)
+    any_nan = new.add("IsNaN", [new.add("ReduceSum", [pooled], keepdims=0)])
+    plain.set_outputs(*plain.copy(node, [pooled]))
     maxima, places = careful.copy(node, [pooled])
-    held, where = careful.copy(node, [_places_of_nan(careful, pooled)])
-    held.type = ir.TensorType(ir.DataType.FLOAT)
-    holds = careful.add("Greater", [held, careful.constant(np.float32(0))])
+    last_nan, where = careful.copy(node, [_places_of_nan(careful, pooled)])
+    last_nan.type = ir.TensorType(ir.DataType.FLOAT)
+    holds = careful.add("Greater", [last_nan, careful.constant(np.float32(0))])
     nan = careful.add("CastLike", [careful.constant(np.float32(np.nan)), maxima])
-    careful.give(
+    careful.set_outputs(
         careful.add("Where", [holds, nan, maxima], like=node.outputs[0]),
         careful.add("Where", [holds, where, places], like=node.outputs[1]),
     )
@@ -78,5 +78,5 @@ def _rewrite(graph: ir.Graph, node: ir.Node, pooled: ir.Value) -> None:
     chosen.name = f"{node.name}_If"
     for before, after in zip(node.outputs, chosen.outputs, strict=True):
         after.shape, after.type = before.shape, before.type
-    made.nodes.append(chosen)
-    made.put(graph, *chosen.outputs)
+    new.nodes.append(chosen)
+    new.replace_node(graph, *chosen.outputs)

@@ -1,4 +1,4 @@
-"""What rewrites share: nodes that stand in the place of one, with its Region and line."""
+"""Code that passes share: new nodes that replace one node, with its Region and source line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST = 1024
 
 
 def constant_value(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
-    """The numbers of a small constant, else None."""
+    """The values of a small constant; None for any other value."""
     if value is None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
@@ -22,7 +22,7 @@ def constant_value(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
 
 
 class Replacement:
-    """The nodes that do what `node` did."""
+    """The nodes that replace `node`."""
 
     def __init__(self, node: ir.Node) -> None:
         self.nodes: list[ir.Node] = []
@@ -32,7 +32,7 @@ class Replacement:
     def add(
         self, op_type: str, inputs: Sequence[ir.Value | None], *, like: ir.Value | None = None, **attributes: Any
     ) -> ir.Value:
-        """A node more; its output has the shape and type of `like`."""
+        """Adds a node; its output has the shape and type of `like`."""
         node = ir.node(op_type, inputs, attributes)
         node.metadata_props.update(self._node.metadata_props)
         node.name = f"{self._node.name}_{op_type}_{len(self.nodes)}"
@@ -42,7 +42,7 @@ class Replacement:
         return node.outputs[0]
 
     def copy(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value]:
-        """The same node on other inputs."""
+        """Adds a copy of a node with other inputs."""
         twin = ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), num_outputs=len(node.outputs))
         twin.name = f"{node.name}_{len(self.nodes)}"
         twin.metadata_props.update(node.metadata_props)
@@ -52,11 +52,11 @@ class Replacement:
         return twin.outputs
 
     def constant(self, value: Any) -> ir.Value:
-        """A tensor of known numbers."""
+        """Adds a constant."""
         return self.add("Constant", [], value=ir.tensor(np.asarray(value)))
 
-    def give(self, *values: ir.Value) -> None:
-        """What a subgraph of these nodes gives."""
+    def set_outputs(self, *values: ir.Value) -> None:
+        """Sets the outputs of `graph`."""
         self._results = list(values)
 
     def graph(self, name: str) -> ir.Graph:
@@ -67,8 +67,8 @@ class Replacement:
                 value.name = f"{node.name}_out" if len(node.outputs) == 1 else f"{node.name}_out_{index}"
         return ir.Graph([], self._results, nodes=self.nodes, name=f"{self._node.name}_{name}")
 
-    def put(self, graph: ir.Graph, *results: ir.Value) -> None:
-        """Takes the node's place: who read its outputs reads these."""
+    def replace_node(self, graph: ir.Graph, *results: ir.Value) -> None:
+        """Replaces the node in its graph; readers of its outputs then read `results`."""
         graph.insert_before(self._node, self.nodes)
         for before, after in zip(self._node.outputs, results, strict=True):
             if after.shape is None:

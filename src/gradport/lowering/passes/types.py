@@ -1,4 +1,4 @@
-"""Types of values, where no lowering gave them: ONNX's schemas say which outputs have the type of which inputs."""
+"""Infers types of values without a type: ONNX's schemas say which outputs have the type of which inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["infer_types", "signature"]
 
 
 def infer_types(node: ir.Node, opset: int) -> None:
-    """Gives the outputs of a node their types where its inputs tell."""
+    """Sets the types of a node's outputs if its inputs determine them."""
     if node.domain or all(output.dtype is not None for output in node.outputs):
         return
     for output, dtype in zip(node.outputs, _types_of(node, opset), strict=False):
@@ -35,7 +35,7 @@ def _types_of(node: ir.Node, opset: int) -> Sequence[ir.DataType | None]:
 
 @functools.cache
 def signature(op_type: str, opset: int) -> tuple[tuple[str, ...], tuple[str | ir.DataType, ...]]:
-    """The type variable of each input, and of each output its variable or its type."""
+    """The type variable of each input, and the type variable or the type of each output."""
     try:
         schema = onnx.defs.get_schema(op_type, opset)
     except onnx.defs.SchemaError:
@@ -58,6 +58,6 @@ _FIXED = {
 
 
 def _fixed_type(kind: str, allowed: dict[str, list[str]]) -> str | ir.DataType:
-    """A type variable, or the type where a schema allows one only (the `T1` of Equal is always bool)."""
+    """A type variable, or the type if the schema allows only one (the `T1` of Equal is always bool)."""
     types = allowed.get(kind, [kind])
     return _FIXED.get(types[0], kind) if len(types) == 1 else kind
