@@ -115,7 +115,7 @@ def test_sizes_of_a_dimension_that_is_none_are_refused(program):
 
 
 def test_a_runtime_that_is_not_known_is_refused(program):
-    with pytest.raises(gradport.SpecError, match=r"known are onnxruntime, .*reference"):
+    with pytest.raises(gradport.SpecError, match=r"known runtimes are onnxruntime, .*reference"):
         gradport.verify(program, fn.Swish, X, runtimes=["tensorrt"])
 
 

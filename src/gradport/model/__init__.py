@@ -1,5 +1,5 @@
-"""The ONNX model as people hold it: Program, its files, its sessions.
+"""The ONNX model for users: Program, its files, its sessions.
 
-In: an onnx-ir model, or a file that may be anybody's. Out: a Program that runs, saves and loads. Never: a change of the
-model.
+Input: an onnx-ir model, or an ONNX file of any exporter. Output: a Program that runs, saves and loads. Never changes
+the model.
 """

@@ -1,6 +1,6 @@
-"""A Subject's graph inputs and outputs with their tensors, in graph order and under their default names.
+"""A Subject's graph inputs and outputs with their tensors, in graph order and with default names.
 
-An exported graph, a foreign model and eager torch are held against each other through this one list.
+Comparisons of an exported graph, a model of another exporter and eager torch all use this list.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Interface", "interface"]
 
 @dataclasses.dataclass(frozen=True)
 class Interface:
-    """What one call took and gave, by default name, in graph order.
+    """The inputs and outputs of one call, by default name, in graph order.
 
     Attributes:
         inputs: arguments, targets, cotangents, random tensors, state, learning rates.
@@ -37,14 +37,14 @@ class Interface:
 def interface(
     joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], results: CallResults
 ) -> Interface:
-    """Lists what went in and came out of `results`, a call on `tensors` and `cotangents` (by output name)."""
+    """Lists inputs and outputs of a call with `results` on `tensors` and `cotangents` (by output name)."""
     inputs = _tensors_passed(joint, tensors, cotangents, results)
     outputs = joint.list_outputs(results)
     signature = GraphSignature.of(inputs, outputs)
     in_names, out_names, _ = allot(signature, {})
     return Interface(
-        {name: _in_a_file(inputs[port]) for name, port in zip(in_names, signature.inputs, strict=True)},
-        {name: _in_a_file(outputs[port]) for name, port in zip(out_names, signature.outputs, strict=True)},
+        {name: _file_form(inputs[port]) for name, port in zip(in_names, signature.inputs, strict=True)},
+        {name: _file_form(outputs[port]) for name, port in zip(out_names, signature.outputs, strict=True)},
         {name: port.role for name, port in zip(out_names, signature.outputs, strict=True)},
         {name: port.role for name, port in zip(in_names, signature.inputs, strict=True)},
     )
@@ -53,17 +53,17 @@ def interface(
 def _tensors_passed(
     joint: Joint, tensors: Mapping[Slot, torch.Tensor], cotangents: Mapping[str, torch.Tensor], results: CallResults
 ) -> dict[Port, torch.Tensor]:
-    """What went into a call, parameters and buffers that it did not change left out."""
-    found = {Port(slot.role, slot): tensor for slot, tensor in tensors.items() if slot.role in _GIVEN}
-    found |= {Port.own(Role.COTANGENT, name): cotangents[name] for name in results.seeded}
-    found |= {Port.own(Role.RANDOM, name): tensor for name, tensor in results.random.items()}
-    return found | {Port(Role.STATE, slot): tensors[slot] for slot in joint.state_slots()}
+    """The inputs of a call, without parameters and buffers that it does not change."""
+    inputs = {Port(slot.role, slot): tensor for slot, tensor in tensors.items() if slot.role in _GIVEN}
+    inputs |= {Port.own(Role.COTANGENT, name): cotangents[name] for name in results.seeded}
+    inputs |= {Port.own(Role.RANDOM, name): tensor for name, tensor in results.random.items()}
+    return inputs | {Port(Role.STATE, slot): tensors[slot] for slot in joint.state_slots()}
 
 
 _GIVEN = (Role.ARGUMENT, Role.TARGET, Role.GRADIENT, Role.LEARNING_RATE)
 
 
-def _in_a_file(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor as a file has it: complex numbers are pairs in a last dimension of two."""
+def _file_form(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in the form of a file: complex numbers are pairs in a last dimension of two."""
     tensor = tensor.detach()
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor

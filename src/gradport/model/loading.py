@@ -1,8 +1,8 @@
-"""Reads an ONNX file that may be anybody's: what is corrupt, or reaches outside its folder, is refused by name.
+"""Reads an ONNX file of any source; a corrupt file, or one that refers to files outside its folder, is rejected.
 
-Nothing is read but the file itself and external data that lie in its folder or below, as ONNX asks
-(https://onnx.ai/onnx/repo-docs/ExternalData.html): no absolute path, no `..`, no link that leaves the folder, nothing
-beyond the end of the data file. Every tensor must hold as many bytes as its shape and type say.
+Only the file itself and external data in its folder or below are read, as ONNX requires
+(https://onnx.ai/onnx/repo-docs/ExternalData.html): no absolute path, no `..`, no link that leaves the folder, no range
+beyond the end of the data file. Every tensor must have the number of bytes that its shape and type require.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from gradport.subject.ports import Role
 __all__ = ["load"]
 
 _IN_MEMORY = 1 << 30
-"""Bytes up to which external data are read at once, so that a session of the model reads no other file."""
+"""Maximum size of external data that are read at once, so that a session of the model reads no other file."""
 
 _ELEMENTS = 1 << 40
-"""Elements of a tensor above which no machine holds it."""
+"""Maximum number of elements of a tensor."""
 
 
 def load(path: str | os.PathLike[str]) -> Program:
-    """Reads an ONNX file, and of a training step its starting state from `<name>.safetensors` beside it.
+    """Reads an ONNX file, and for a training step its starting state from `<name>.safetensors` beside it.
 
-    Where that file is missing, the Program loads, and `state()` names it. Steps that an older gradport wrote, with
-    their state as initializers, are read too.
+    If this state file is missing, the Program loads, and `state()` raises an error that names the file. Training steps
+    of an older gradport, which have their state as initializers, are also read.
 
     Raises:
-        ProgramError: the file is not there, is not an ONNX model, or holds or refers to what it must not.
+        ProgramError: the file is missing, is not an ONNX model, or is corrupt or unsafe.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -64,30 +64,30 @@ def load(path: str | os.PathLike[str]) -> Program:
         _require_readable(model)
     except Exception as error:
         raise ProgramError(f"{path} is not an ONNX model: {first_line(error)}") from error
-    return _with_state(model, path)
+    return _load_state(model, path)
 
 
-def _with_state(model: ir.Model, path: str) -> Program:
+def _load_state(model: ir.Model, path: str) -> Program:
     """The Program with the starting state of its state inputs."""
     state = {spec.name: spec for spec in Program(model).inputs if spec.role == Role.STATE}
     if not state:
         return Program(model)
-    held = {name: model.graph.initializers[name] for name in state if name in model.graph.initializers}
-    if held:  # format 1
-        starts = {name: _tensor_of(value) for name, value in held.items()}
-        for name in held:
+    initializers = {name: model.graph.initializers[name] for name in state if name in model.graph.initializers}
+    if initializers:  # format 1
+        starts = {name: _tensor_of(value) for name, value in initializers.items()}
+        for name in initializers:
             del model.graph.initializers[name]
         model.metadata_props[FORMAT] = str(FORMAT_VERSION)
         return Program(model, starts)
     file = state_file_of(path)
     if not os.path.isfile(file):
         return Program(model, without_state=f"{file}: file not found; it holds the starting state of {path}.")
-    found = read_state(file)
+    starts = read_state(file)
     for name, spec in state.items():
-        if name not in found:
+        if name not in starts:
             raise ProgramError(f"{file} does not belong to {path}: it has no {name!r}.")
-        require_fitting((spec,), {name: found[name]})
-    return Program(model, {name: found[name] for name in state})
+        require_fitting((spec,), {name: starts[name]})
+    return Program(model, {name: starts[name] for name in state})
 
 
 def _tensor_of(value: ir.Value) -> torch.Tensor:
@@ -99,84 +99,84 @@ def _tensor_of(value: ir.Value) -> torch.Tensor:
 
 
 def _require_readable(model: ir.Model) -> None:
-    """What raises here would raise somewhere else later: names that are no text, values without a type, notes of
-    gradport's that are not what it writes."""
+    """Raises now for errors that would occur later: names that are not text, values without a type, invalid metadata
+    of gradport."""
     if weight(model) < _IN_MEMORY:
         ir.to_proto(model)
     for key, wanted in ((NAMES, ("name", "role", "of")), (FUNCTIONS, ("domain", "name", "overload", "phase"))):
         for entry in json.loads(model.metadata_props.get(key, "[]")):
             _ = [entry[part] for part in wanted]
-            _ = Role(entry.get("role", Role.OUTPUT))  # a role that this version does not know is no role
+            _ = Role(entry.get("role", Role.OUTPUT))  # raises for an unknown role
     version = int(model.metadata_props.get(FORMAT, "1"))
     if version > FORMAT_VERSION:
         raise ValueError(f"it has format {version}, and this gradport reads {FORMAT_VERSION}; update gradport")
     provenance = json.loads(model.metadata_props.get(PROVENANCE, "{}"))
     for key, kind in (("wrt", list), ("outputs", list), ("options", dict), ("distributions", dict)):
         if not isinstance(provenance.get(key, kind()), kind):
-            raise ValueError(f"its {PROVENANCE} says {key}={provenance[key]!r}")
+            raise ValueError(f"its {PROVENANCE} has the invalid entry {key}={provenance[key]!r}")
     program = Program(model)
     _ = (program.inputs, program.outputs, program.functions, program.random)
 
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
-    """Every tensor of a model, with the name of the node or graph that holds it."""
-    yield from _of_graph(proto.graph)
+    """Every tensor of a model, with the name of its node or graph."""
+    yield from _tensors_of_graph(proto.graph)
     for function in proto.functions:
         for node in function.node:
-            yield from _of_node(node)
+            yield from _tensors_of_node(node)
 
 
-def _of_graph(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
     yield from (("the graph", tensor) for tensor in graph.initializer)
     for sparse in graph.sparse_initializer:
         yield from (("the graph", tensor) for tensor in (sparse.values, sparse.indices))
     for node in graph.node:
-        yield from _of_node(node)
+        yield from _tensors_of_node(node)
 
 
-def _of_node(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+def _tensors_of_node(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.TensorProto]]:
     for attribute in node.attribute:
         if attribute.HasField("t"):
             yield node.op_type, attribute.t
         yield from ((node.op_type, tensor) for tensor in attribute.tensors)
         for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-            yield from _of_graph(graph)
+            yield from _tensors_of_graph(graph)
 
 
 def _fault(tensor: onnx.TensorProto, folder: pathlib.Path) -> str | None:
-    """What is wrong with a tensor, as the end of a sentence, or None."""
+    """The fault of a tensor, as the end of a sentence, or None."""
     if any(dim < 0 for dim in tensor.dims):
         return f"has the shape {list(tensor.dims)}"
     count = math.prod(tensor.dims)
     if count > _ELEMENTS:
-        return f"has {count} elements, which no machine holds"
+        return f"has {count} elements, more than any machine can hold"
     try:
         dtype = ir.DataType(tensor.data_type)
         bits = dtype.bitwidth if dtype != ir.DataType.STRING else 0
     except (ValueError, TypeError, KeyError):
-        return f"has the data type {tensor.data_type}, which ONNX does not know"
+        return f"has the data type {tensor.data_type}, which is unknown in ONNX"
     size = (count * bits + 7) // 8
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return _external_fault(tensor, folder, size)
     if tensor.HasField("raw_data") and bits and len(tensor.raw_data) != size:
-        return f"holds {len(tensor.raw_data)} bytes where its shape and type ask for {size}"
+        return f"has {len(tensor.raw_data)} bytes, but its shape and type require {size}"
     return None
 
 
 def _external_fault(tensor: onnx.TensorProto, folder: pathlib.Path, size: int) -> str | None:
-    said = {entry.key: entry.value for entry in tensor.external_data}
-    location = said.get("location", "")
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
     data = folder / location
     if not location or os.path.isabs(location) or ".." in pathlib.PurePath(location).parts or "\0" in location:
-        return f"lies at {location!r}, which is outside the model's folder"
+        return f"is stored at {location!r}, which is outside the model's folder"
     if not data.resolve().is_relative_to(folder):
-        return f"lies at {location!r}, a link that leaves the model's folder"
+        return f"is stored at {location!r}, a link that leaves the model's folder"
     if not data.is_file():
-        return f"lies at {location!r}, which is not a file"
+        return f"is stored at {location!r}, which is not a file"
     try:
-        offset, length = int(said.get("offset", 0)), int(said.get("length", size))
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
     except ValueError:
         return "has an offset or a length that is not a number"
     if offset < 0 or length < 0 or offset + length > data.stat().st_size or length < size:
-        return f"asks for bytes {offset} to {offset + max(length, size)} of {location!r}, which it does not have"
+        return f"needs bytes {offset} to {offset + max(length, size)} of {location!r}, which is too short"
     return None

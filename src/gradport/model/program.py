@@ -1,4 +1,4 @@
-"""Program: an ONNX model with names, roles and provenance; it runs in stock ONNX Runtime, saves and loads."""
+"""Program: an ONNX model with names, roles and provenance, which runs in ONNX Runtime and can be saved and loaded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["FunctionInfo", "Program", "RandomSpec", "TensorSpec"]
 
 FORMAT = "gradport.format"
 FORMAT_VERSION = 2
-"""Of the files that are written. 1 had the state of a training step as initializers; such files are read."""
+"""The version of written files. Version 1 had the state of a training step as initializers; it can still be read."""
 
 NAMES = "gradport.names"
 FUNCTIONS = "gradport.functions"
@@ -38,7 +38,7 @@ PROVENANCE = "gradport.provenance"
 _EXTERNAL_ABOVE = 1 << 30
 
 _LARGEST_SIZE = 1 << 40
-"""Of a dimension that a file computes; more is a mistake, or an attack."""
+"""Maximum size of a dimension that a file computes; a larger size is a mistake, or an attack."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class TensorSpec:
 
 @dataclasses.dataclass(frozen=True)
 class FunctionInfo:
-    """One local function: what it carries, where that stands in the user's source, and how many nodes call it."""
+    """One local function: its phase, its place in the user's source, and the number of nodes that call it."""
 
     domain: str
     name: str
@@ -83,12 +83,12 @@ class RandomSpec:
 
 
 class Program:
-    """An ONNX model that gradport wrote, or any other that is to be run or verified.
+    """An ONNX model of gradport, or of any other exporter to run or verify.
 
     Args:
-        model: the model; it is kept, not copied.
+        model: the model, which is not copied.
         state: the starting value of each state input of a training step, by name.
-        without_state: why there is no starting state where the model has state inputs, as a sentence.
+        without_state: the reason, as a sentence, if the model has state inputs and no starting state.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Program:
 
     @property
     def functions(self) -> tuple[FunctionInfo, ...]:
-        """The local functions that carry a custom Function's forward or backward, in the model's order."""
+        """The local functions with the forward or backward of a custom Function, in the model's order."""
         known = {(f["domain"], f["name"], f["overload"]): f for f in self._json(FUNCTIONS, [])}
         uses = self._uses()
         return tuple(
@@ -120,12 +120,12 @@ class Program:
 
     @property
     def missing_gradients(self) -> tuple[str, ...]:
-        """Names that were wanted and that the author's backward gives no gradient for."""
+        """Wanted names for which the custom backward returns no gradient."""
         return tuple(self.provenance.get("missing_gradients", ()))
 
     @property
     def dropped_updates(self) -> tuple[str, ...]:
-        """Names of the buffers that the subject updates and this graph does not."""
+        """Names of the buffers that the subject updates and this graph does not update."""
         return tuple(self.provenance.get("dropped_updates", ()))
 
     @property
@@ -141,36 +141,36 @@ class Program:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where the model came from: subject, source, versions, static arguments, options."""
+        """The origin of the model: subject, source, versions, static arguments, options."""
         return dict(self._json(PROVENANCE, {}))
 
     def run(self, *tensors: Given) -> tuple[torch.Tensor, ...]:
         """Runs in ONNX Runtime's CPU provider.
 
         Args:
-            tensors: one for each graph input, in order; or, of a training step, one for each that is no state. A numpy
-                array may stand for a tensor, and a number for one without dimensions.
+            tensors: one for each graph input, in order; for a training step, the state may be omitted. An input may be
+                a numpy array, or a number for a tensor without dimensions.
 
         Raises:
-            ProgramError: too few or too many tensors, a dtype or shape that does not fit, or a runtime failure.
+            ProgramError: the number of tensors, a dtype or a shape is wrong, or the runtime fails.
         """
         names = [spec.name for spec in self.inputs]
         known = self._known_inputs()
         needed = [name for name in names if name not in known]
-        taken = names if len(tensors) == len(names) else needed
-        if len(tensors) != len(taken):
+        passed = names if len(tensors) == len(names) else needed
+        if len(tensors) != len(passed):
             raise ProgramError(f"The program takes {len(needed)} tensors ({', '.join(needed)}), not {len(tensors)}.")
-        return tuple(self.run_named(dict(zip(taken, tensors, strict=True))).values())
+        return tuple(self.run_named(dict(zip(passed, tensors, strict=True))).values())
 
     def run_named(self, tensors: Mapping[str, Given]) -> dict[str, torch.Tensor]:
         """Runs in ONNX Runtime's CPU provider.
 
         Args:
-            tensors: one for each graph input, by name; state that is left out has its starting value. A numpy array
-                may stand for a tensor, and a number for one without dimensions.
+            tensors: one for each graph input, by name; omitted state has its starting value. An input may be a numpy
+                array, or a number for a tensor without dimensions.
 
         Raises:
-            ProgramError: a missing or unknown name, a dtype or shape that does not fit, or a runtime failure.
+            ProgramError: a name is missing or unknown, a dtype or a shape is wrong, or the runtime fails.
         """
         if not isinstance(tensors, Mapping):
             raise ProgramError(f"run_named takes a mapping of names to tensors, not {type(tensors).__name__}.")
@@ -183,31 +183,31 @@ class Program:
         return run_session(self.session(), {spec.name: fitting[spec.name] for spec in specs})
 
     def session(self) -> onnxruntime.InferenceSession:
-        """The ONNX Runtime session that `run` uses, made on first use.
+        """The ONNX Runtime session of `run`, created on first use.
 
         Raises:
-            ProgramError: ONNX Runtime refuses the model.
+            ProgramError: ONNX Runtime rejects the model.
         """
         if self._session is None:
             self._session = new_session(self.model)
         return self._session
 
     def state(self) -> dict[str, torch.Tensor]:
-        """A copy of the starting value of each state input, by name; empty where the Program is not a training step.
+        """A copy of the starting value of each state input, by name; empty if the Program is not a training step.
 
         Raises:
-            ProgramError: the model was loaded without its state file; the message names it.
+            ProgramError: the model was loaded without its state file; the message names the file.
         """
         if self._without_state:
             raise ProgramError(self._without_state)
         return {name: tensor.clone() for name, tensor in self._state.items()}
 
     def draw(self, seed: int, **sizes: int) -> tuple[torch.Tensor, ...]:
-        """The random tensors among the inputs, drawn with `seed`; none where the subject draws none.
+        """Draws the random tensors among the inputs with `seed`; empty without random inputs.
 
         Args:
             seed: of the draws.
-            sizes: of every dynamic dimension that their shapes hold.
+            sizes: the size of every dynamic dimension in their shapes.
 
         Raises:
             ProgramError: a dimension's size is missing.
@@ -219,8 +219,8 @@ class Program:
         )
 
     def save(self, path: str | os.PathLike[str], *, external_data: bool | None = None) -> None:
-        """Writes the model, and of a training step its starting state to `<name>.safetensors` beside it; nothing
-        half-written is left behind.
+        """Writes the model, and for a training step its starting state to `<name>.safetensors` beside it. No
+        partial files remain after a failure.
 
         Args:
             path: the `.onnx` file.
@@ -236,7 +236,7 @@ class Program:
         external = size > _EXTERNAL_ABOVE if external_data is None else external_data
         if size > PROTOBUF_LIMIT and not external:
             raise OutputError(
-                f"{path} would hold {size} bytes of weights, more than protobuf's 2 GiB; "
+                f"{path} would have {size} bytes of weights, more than protobuf's 2 GiB; "
                 "save it with external_data=True."
             )
         folder, base = os.path.split(os.path.abspath(path))
@@ -260,12 +260,12 @@ class Program:
         return tuple(_spec(value, known.get(value.name, {"role": role, "of": None})) for value in values)
 
     def _defaults(self) -> set[str]:
-        """The inputs of a foreign model that are initializers too: they need not be given."""
-        held = self.model.graph.initializers
-        return {str(value.name) for value in self.model.graph.inputs if value.name in held}
+        """The optional inputs of a model: they are initializers too."""
+        initializers = self.model.graph.initializers
+        return {str(value.name) for value in self.model.graph.inputs if value.name in initializers}
 
     def _known_inputs(self) -> set[str]:
-        """The inputs that `run` may be called without: state, and those with a default."""
+        """The inputs that `run` does not require: state, and inputs with a default."""
         return self._defaults() | {spec.name for spec in self.inputs if spec.role == Role.STATE}
 
     def _uses(self) -> dict[tuple[str, str, str], int]:
@@ -282,7 +282,7 @@ class Program:
 
 
 def _size_of(dim: int | str, sizes: Mapping[str, int], spec: RandomSpec) -> int:
-    """The number that a dimension stands for: itself, or an expression of named sizes."""
+    """The size of a dimension: a number, or the value of an expression of named sizes."""
     if isinstance(dim, int):
         return dim
     try:
@@ -291,7 +291,7 @@ def _size_of(dim: int | str, sizes: Mapping[str, int], spec: RandomSpec) -> int:
     except KeyError:
         missing = ", ".join(name for name in names_in(expression) if name not in sizes)
         raise ProgramError(
-            f"{spec.name!r} has the shape {list(spec.shape)}: give draw() a size for {missing}."
+            f"{spec.name!r} has the shape {list(spec.shape)}: pass draw() a size for {missing}."
         ) from None
     except (SpecError, ZeroDivisionError) as error:
         reason = f"{spec.name!r} has the shape {list(spec.shape)}, which cannot be computed: {error}"
@@ -309,21 +309,21 @@ def _spec(value: ir.Value, entry: Mapping[str, Any]) -> TensorSpec:
 
 
 Given = torch.Tensor | np.ndarray | float
-"""What an input takes: a tensor, an array, or a number in place of a tensor without dimensions."""
+"""The types of an input: a tensor, an array, or a number for a tensor without dimensions."""
 
 
 def require_fitting(specs: tuple[TensorSpec, ...], given: Mapping[str, Given]) -> dict[str, torch.Tensor]:
-    """The tensors that are given, after a check of names, dtypes and shapes, equal dimension names included.
+    """The given inputs as tensors, after a check of names, dtypes and shapes, including equal dimension names.
 
     Raises:
-        ProgramError: the first that does not fit.
+        ProgramError: an input is missing, unknown, or has the wrong dtype or shape.
     """
     names = [spec.name for spec in specs]
     missing = [name for name in names if name not in given]
     surplus = [str(name) for name in given if name not in names]
     if missing or surplus:
-        said = [f"{', '.join(missing)} missing"] * bool(missing) + [f"{', '.join(surplus)} unknown"] * bool(surplus)
-        raise ProgramError(f"The program takes {', '.join(names)}: {' and '.join(said)}.")
+        parts = [f"{', '.join(missing)} missing"] * bool(missing) + [f"{', '.join(surplus)} unknown"] * bool(surplus)
+        raise ProgramError(f"The program takes {', '.join(names)}: {' and '.join(parts)}.")
     sizes: dict[str, int] = {}
     tensors = {}
     for spec in specs:
@@ -354,7 +354,7 @@ def _as_tensor(spec: TensorSpec, given: Given) -> torch.Tensor:
 
 def _describe(given: Any) -> str:
     if isinstance(given, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in given):
-        return f"a {type(given).__name__} of tensors; give them one by one"
+        return f"a {type(given).__name__} of tensors; pass them one by one"
     return f"an array of {given.dtype}" if isinstance(given, np.ndarray) else type(given).__name__
 
 

@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime, and tensors on their way in and out."""
+"""Sessions of ONNX Runtime, and the conversion of their tensors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 PROTOBUF_LIMIT = (1 << 31) - (1 << 20)
-"""Bytes that one protobuf message can hold, with some room for what is no weight."""
+"""Maximum size of the weights in one protobuf message, with some room for the rest."""
 
 
 def new_session(
@@ -37,12 +37,12 @@ def new_session(
     """A session of ONNX Runtime.
 
     Args:
-        model: what to run; models above protobuf's limit go through a file.
+        model: the model to run; models above protobuf's limit go through a file.
         options: `onnxruntime.SessionOptions`, or None for those of `session_options`.
         providers: execution providers in order.
 
     Raises:
-        ProgramError: ONNX Runtime refuses the model.
+        ProgramError: ONNX Runtime rejects the model.
     """
     import onnxruntime
 
@@ -52,11 +52,11 @@ def new_session(
         with _serialise(model) as source:
             return onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:
-        raise ProgramError(f"ONNX Runtime refuses this model: {first_line(error, 400)}") from error
+        raise ProgramError(f"ONNX Runtime rejects this model: {first_line(error, 400)}") from error
 
 
 def session_options(level: str = "ORT_ENABLE_ALL") -> onnxruntime.SessionOptions:
-    """Options with as many threads as torch has, and a level of graph optimization by ONNX Runtime's name of it."""
+    """Options with torch's number of threads, and a level of graph optimization by its name in ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -66,10 +66,10 @@ def session_options(level: str = "ORT_ENABLE_ALL") -> onnxruntime.SessionOptions
 
 
 def run_session(session: onnxruntime.InferenceSession, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Every output of a session by name, in its order.
+    """Runs a session; returns its outputs by name, in order.
 
     Raises:
-        ProgramError: it fails, or gives what is no tensor.
+        ProgramError: the session fails, or an output is not a tensor.
     """
     names = [value.name for value in session.get_outputs()]
     feeds = {name: to_ort_value(tensor) for name, tensor in tensors.items()}
@@ -81,7 +81,7 @@ def run_session(session: onnxruntime.InferenceSession, tensors: Mapping[str, tor
 
 
 def weight(model: ir.Model) -> int:
-    """Bytes of all initializers."""
+    """The size of all initializers in bytes."""
     return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
 
 
@@ -97,7 +97,7 @@ def _serialise(model: ir.Model) -> Any:
 
 
 def to_ort_value(tensor: torch.Tensor) -> onnxruntime.OrtValue:
-    """An OrtValue with a copy of the data, for every dtype that ONNX has."""
+    """An OrtValue with a copy of the data, for every dtype of ONNX."""
     import onnxruntime
 
     tensor = tensor.detach().cpu().contiguous()

@@ -1,6 +1,6 @@
-"""The state of a training step as a safetensors file, beside the model that it belongs to.
+"""The state of a training step as a safetensors file beside its model.
 
-The file carries a mark in its metadata, so that nobody else's weights are ever replaced by it.
+The file has a mark in its metadata, so that `save` never replaces another safetensors file.
 
 Source: https://huggingface.co/docs/safetensors
 """
@@ -22,7 +22,7 @@ _MARK = {"gradport": "state", "gradport.format": "2"}
 
 
 def state_file_of(model: str) -> str:
-    """`step.onnx` has its state in `step.safetensors`."""
+    """The path of a model's state file: `step.safetensors` for `step.onnx`."""
     return os.path.splitext(model)[0] + ".safetensors"
 
 
@@ -32,10 +32,10 @@ def write_state(path: str, state: Mapping[str, torch.Tensor]) -> None:
 
 
 def require_replaceable(path: str) -> None:
-    """Asked before a state file is written.
+    """Checks that a state file may be written to this path.
 
     Raises:
-        OutputError: there is a file already, and it is not a state file of gradport.
+        OutputError: the file exists and is not a state file of gradport.
     """
     if os.path.exists(path) and not _is_marked(path):
         raise OutputError(
@@ -44,7 +44,7 @@ def require_replaceable(path: str) -> None:
 
 
 def read_state(path: str) -> dict[str, torch.Tensor]:
-    """Reads what `write_state` wrote.
+    """Reads a file written by `write_state`.
 
     Raises:
         ProgramError: the file is not a state file of gradport, or is damaged.

@@ -1,4 +1,4 @@
-"""The graphs that a node holds in its attributes: bodies of If, Loop and Scan."""
+"""The graphs in the attributes of a node: bodies of If, Loop and Scan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["nodes_within", "subgraphs", "values_read"]
 
 
 def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
-    """The graphs in the node's own attributes, in order; not those inside them."""
+    """The graphs in the node's own attributes, in order, without nested graphs."""
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             yield attribute.as_graph()
@@ -26,9 +26,9 @@ def nodes_within(node: ir.Node) -> Iterator[ir.Node]:
 
 
 def values_read(node: ir.Node) -> Iterator[ir.Value]:
-    """The inputs of the node, and what its subgraphs read or return from outside; in order, repeated as used.
+    """The inputs of the node, and the outside values that its subgraphs read or return; in order, with repetitions.
 
-    `onnx_ir.analysis.analyze_implicit_usage` gives sets, whose order differs from run to run.
+    `onnx_ir.analysis.analyze_implicit_usage` returns sets, whose order differs between runs.
     """
     yield from (value for value in node.inputs if value is not None)
     for graph in subgraphs(node):

@@ -1,4 +1,4 @@
-"""The table of what runs a model, and its rows: ONNX Runtime at each level, CUDA, ONNX's reference evaluator.
+"""The table of runtimes and its rows: ONNX Runtime at each level, CUDA, ONNX's reference evaluator.
 
-In: a Program. Out: a function from tensors to tensors. Never: a judgement of what it gives.
+Input: a Program. Output: a function from tensors to tensors. Never judges the results.
 """

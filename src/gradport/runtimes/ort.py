@@ -1,4 +1,4 @@
-"""ONNX Runtime as a runtime: its CPU provider at each optimization level, and CUDA where it is."""
+"""ONNX Runtime as a runtime: its CPU provider at each optimization level, and CUDA if installed."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from gradport.errors import ProgramError
 from gradport.model.program import Program, require_fitting
 from gradport.model.sessions import new_session, run_session, session_options
 
-__all__ = ["LEVELS", "Absent", "NoKernel", "at_level", "cpu", "cuda", "cuda_is_absent", "unoptimized"]
+__all__ = ["LEVELS", "Absent", "NoKernel", "cpu", "cuda", "cuda_is_absent", "make_session_runner", "unoptimized"]
 
 LEVELS = {"disabled": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
-"""Names of the levels below the one that sessions have by default (https://onnxruntime.ai/docs/performance/
+"""Names of the levels below the default level of sessions (https://onnxruntime.ai/docs/performance/
 model-optimizations/graph-optimizations.html)."""
 
 Runner = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
 
 
 class NoKernel(ProgramError):
-    """The runtime knows the operator and has no kernel for this dtype or opset: neither right nor wrong."""
+    """The runtime has no kernel for an operator in this dtype or opset, which is neither right nor wrong."""
 
 
 class Absent(ProgramError):
-    """The runtime is not on this machine."""
+    """The runtime is not installed."""
 
 
 def cpu(program: Program) -> Runner:
@@ -37,7 +37,7 @@ def cpu(program: Program) -> Runner:
     return lambda tensors: _classify_error(lambda: program.run_named(tensors))
 
 
-def at_level(program: Program, level: str) -> Runner:
+def make_session_runner(program: Program, level: str) -> Runner:
     """ONNX Runtime's CPU provider at one of `LEVELS`."""
     options = session_options(LEVELS[level])
     session = _classify_error(lambda: new_session(program.model, options))
@@ -45,21 +45,21 @@ def at_level(program: Program, level: str) -> Runner:
 
 
 def unoptimized(program: Program) -> Runner:
-    """ONNX Runtime's CPU provider, every node as it stands in the file."""
-    return at_level(program, "disabled")
+    """ONNX Runtime's CPU provider without graph optimizations."""
+    return make_session_runner(program, "disabled")
 
 
 def cuda_is_absent() -> str | None:
-    """Why there is no CUDA provider here, or None."""
+    """The reason why there is no CUDA provider, or None if there is one."""
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return "The installed ONNX Runtime has no CUDA provider (onnxruntime-gpu has)."
+        return "The installed ONNX Runtime has no CUDA provider; install onnxruntime-gpu."
     return None if torch.cuda.is_available() else "This machine has no CUDA device."
 
 
 def cuda(program: Program) -> Runner:
-    """ONNX Runtime's CUDA provider; each run must show in the profile that CUDA ran nodes of it."""
+    """ONNX Runtime's CUDA provider; after each run the profile must show that CUDA ran some nodes."""
 
     def run(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +79,7 @@ def cuda(program: Program) -> Runner:
 
 
 def nodes_by_provider(profile: pathlib.Path) -> dict[str, int]:
-    """How many nodes each provider ran, as ONNX Runtime's profile says."""
+    """The number of nodes that each provider ran, from ONNX Runtime's profile."""
     counts: dict[str, int] = {}
     for event in json.loads(profile.read_text("utf-8")):
         provider = event.get("args", {}).get("provider")

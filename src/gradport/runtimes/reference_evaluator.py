@@ -1,4 +1,4 @@
-"""`onnx.reference.ReferenceEvaluator` as a runtime: slow, written from the operators' own definitions."""
+"""`onnx.reference.ReferenceEvaluator` as a runtime: slow, but it follows the definitions of the operators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gradport.model.program import Program, require_fitting
 __all__ = ["evaluator"]
 
 _LIMIT = 10.0
-"""Seconds for a run: it is written to be read, and convolves by hand."""
+"""Time limit of a run in seconds; the evaluator is slow, for example at convolutions."""
 
 Runner = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
 
@@ -29,7 +29,7 @@ def evaluator(program: Program) -> Runner:
     """A runner of a model.
 
     Raises:
-        ProgramError: the evaluator does not take it.
+        ProgramError: the evaluator rejects the model.
     """
     from onnx.reference import ReferenceEvaluator
 
@@ -37,9 +37,9 @@ def evaluator(program: Program) -> Runner:
     if overloaded:
         raise ProgramError(f"The reference evaluator ignores overloads, and {overloaded[0]!r} has several.")
     try:
-        made = ReferenceEvaluator(ir.to_proto(program.model), new_ops=_patched_operators())
+        session = ReferenceEvaluator(ir.to_proto(program.model), new_ops=_patched_operators())
     except Exception as error:
-        raise ProgramError(f"The reference evaluator does not take this model: {first_line(error)}") from error
+        raise ProgramError(f"The reference evaluator rejects this model: {first_line(error)}") from error
     specs = program.inputs
     wanted = {spec.name: spec.dtype for spec in program.outputs}
 
@@ -49,14 +49,14 @@ def evaluator(program: Program) -> Runner:
         feeds = {name: to_numpy(tensor) for name, tensor in tensors.items()}
         try:
             with quiet(), np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()), limit_time(_LIMIT):
-                results = made.run(None, feeds)
+                results = session.run(None, feeds)
         except TimeUp:
             raise ProgramError(f"The reference evaluator takes more than {_LIMIT:g} s for one run.") from None
         except Exception as error:
             raise ProgramError(f"The reference evaluator fails on this model: {first_line(error)}") from error
         return {
             name: to_torch(result, wanted[name])
-            for name, result in zip(made.output_names, results, strict=True)  # type: ignore[arg-type]
+            for name, result in zip(session.output_names, results, strict=True)  # type: ignore[arg-type]
         }
 
     return run
@@ -64,8 +64,8 @@ def evaluator(program: Program) -> Runner:
 
 @functools.cache
 def _patched_operators() -> list[Any]:
-    """Operators of the evaluator's own that hang or give up: its GatherElements counts an index far out of range home
-    in steps of the axis, and takes no more than 64 rows."""
+    """Replacements for operators of the evaluator that hang or fail: its GatherElements moves an index far out of range
+    back in steps of the axis size, and accepts at most 64 rows."""
     from onnx.reference.op_run import OpRun
 
     class GatherElements(OpRun):  # type: ignore[misc]
@@ -84,7 +84,7 @@ def _patched_operators() -> list[Any]:
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """The array that the evaluator takes for a tensor; complex numbers are pairs, bfloat16 is ml_dtypes'."""
+    """A tensor as an array for the evaluator; complex numbers are pairs, bfloat16 is the type of ml_dtypes."""
     tensor = tensor.detach().cpu().contiguous()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor).contiguous()
@@ -94,13 +94,13 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 def to_torch(result: Any, dtype: torch.dtype) -> torch.Tensor:
-    """The tensor of an array; a dtype that drifted stays as it is and is found by who compares.
+    """An array as a tensor; a wrong dtype is kept, and found by the comparison.
 
     Raises:
-        ProgramError: it is no tensor.
+        ProgramError: the result is not a tensor.
     """
     if result is None or isinstance(result, (list, dict)):
-        raise ProgramError(f"The reference evaluator gave {type(result).__name__} where a tensor is due.")
+        raise ProgramError(f"The reference evaluator returned {type(result).__name__} instead of a tensor.")
     array = np.asarray(result)
     array = np.ascontiguousarray(array).reshape(array.shape)  # a 0-d array stays one
     if dtype == torch.bfloat16 and array.dtype.itemsize == 2:

@@ -1,10 +1,8 @@
-"""The runtimes that a model is run in: a table, one row for each, from a model to something that takes and gives
-tensors.
+"""The table of runtimes: one row for each, from a model to a function from tensors to tensors.
 
-Somebody's own runtime registers itself by an entry point of the group `gradport.runtimes`, whose name is the runtime's.
-It loads to a function of a `gradport.Program` that gives a function from tensors by name to tensors by name; either may
-raise `gradport.ProgramError`. An attribute `family` of it says with whom it shares its kernels; without one it speaks
-for itself.
+Another package registers a runtime by an entry point of the group `gradport.runtimes` with the runtime's name. The
+entry point is a function from a `gradport.Program` to a runner: a function from tensors by name to tensors by name.
+Both may raise `gradport.ProgramError`. A registered runtime is its own family.
 """
 
 from __future__ import annotations
@@ -32,12 +30,12 @@ class Runtime:
     """One row.
 
     Attributes:
-        name: as `runtimes=` and reports call it.
-        family: those that share kernels have one voice.
-        make: from a Program to its runner; ProgramError where it does not take the model, NoKernel where it only
-            lacks a kernel.
-        default: whether it runs where nobody chose.
-        absent: why it is not on this machine, or None where it is.
+        name: its name in `runtimes=` and reports.
+        family: the group of runtimes that share kernels and have one vote.
+        make: from a Program to its runner; raises ProgramError if it rejects the model, NoKernel if only a kernel is
+            missing.
+        default: whether it runs by default.
+        absent: returns the reason if it is not installed, else None.
     """
 
     name: str
@@ -50,7 +48,7 @@ class Runtime:
 _OWN = (
     Runtime("onnxruntime", "onnxruntime", ort.cpu, default=True),
     *(
-        Runtime(f"onnxruntime-{level}", "onnxruntime", functools.partial(ort.at_level, level=level))
+        Runtime(f"onnxruntime-{level}", "onnxruntime", functools.partial(ort.make_session_runner, level=level))
         for level in ort.LEVELS
     ),
     Runtime("reference", "reference", reference_evaluator.evaluator, default=True),
@@ -59,7 +57,7 @@ _OWN = (
 
 
 def known_runtimes() -> dict[str, Runtime]:
-    """Every runtime that is installed, by name."""
+    """All known runtimes by name, also those that are absent."""
     rows = {row.name: row for row in _OWN}
     for entry in importlib.metadata.entry_points(group=GROUP):
         rows.setdefault(entry.name, _load_registered(entry))
@@ -67,28 +65,28 @@ def known_runtimes() -> dict[str, Runtime]:
 
 
 def choose_runtimes(names: Sequence[str] | None) -> list[Runtime]:
-    """The runtimes of these names; None: those that run where nobody chose.
+    """The runtimes of these names; None: the default runtimes.
 
     Raises:
-        SpecError: a runtime that is not known.
+        SpecError: a runtime is unknown.
     """
     rows = known_runtimes()
     for name in names or ():
         if name not in rows:
-            raise SpecError(f"runtimes names {name!r}; known are {', '.join(rows)}.")
+            raise SpecError(f"runtimes names {name!r}, which is unknown; known runtimes are {', '.join(rows)}.")
     return [row for row in rows.values() if row.default] if names is None else [rows[name] for name in names]
 
 
 def runners(program: Program, rows: Sequence[Runtime]) -> dict[str, Runner | ProgramError]:
-    """A runner for each runtime, or the reason why it does not take this model."""
-    made: dict[str, Runner | ProgramError] = {}
+    """A runner for each runtime, or the error why it does not run this model."""
+    by_name: dict[str, Runner | ProgramError] = {}
     for row in rows:
         reason = row.absent()
         try:
-            made[row.name] = row.make(program) if reason is None else ort.Absent(reason)
+            by_name[row.name] = row.make(program) if reason is None else ort.Absent(reason)
         except ProgramError as error:
-            made[row.name] = error
-    return made
+            by_name[row.name] = error
+    return by_name
 
 
 def _load_registered(entry: importlib.metadata.EntryPoint) -> Runtime:

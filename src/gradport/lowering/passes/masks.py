@@ -53,7 +53,7 @@ def _is_select(node: ir.Node) -> bool:
     if node.op_type != "Where" or node.domain or result.dtype not in _DTYPES or 0 in (result.shape or ()):
         return False
     producer = None if node.inputs[0] is None else node.inputs[0].producer()
-    return new is None or new.op_type != "IsNaN"  # nan is rare: the branch is cheap
+    return producer is None or producer.op_type != "IsNaN"  # nan is rare: the branch is cheap
 
 
 def _is_zero(value: ir.Value | None) -> bool:
