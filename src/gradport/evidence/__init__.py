@@ -1,6 +1,6 @@
-"""What was measured: Findings, Evidence and its schema, tolerances, declarations of pyproject.toml, differences.
+"""Measured results: Findings, Evidence and its schema, tolerances, settings of pyproject.toml, changes.
 
-In: figures and sentences. Out: Evidence, as JSON too. Never: a call of a Subject or a run of a model.
+Input: figures and sentences. Output: Evidence, also as JSON. Never calls a Subject or runs a model.
 """
 
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment, schema

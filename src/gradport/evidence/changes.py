@@ -1,4 +1,4 @@
-"""Two Evidences of one Subject: what got better, what got worse, what is new and what is gone."""
+"""Compares two Evidences of one Subject: Findings that are better, worse, new or gone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ KINDS = ("worse", "gone", "slower", "new", "larger", "smaller", "faster", "bette
 _RANK = {Outcome.OK: 3, Outcome.SKIPPED: 2, Outcome.UNDECIDED: 1, Outcome.FAILED: 0, Outcome.ERROR: 0}
 
 _PACE = 1.5
-"""Times that differ less are what a busy machine makes of the same code."""
+"""Ratio of times below which a difference may come from a busy machine."""
 
 _NOTABLE = 2.0
-"""A figure that is so many times another is a change of its own."""
+"""Ratio of two figures from which a difference is a change."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Change:
 
     Attributes:
         key: of the Finding.
-        kind: "better" or "worse" (its outcome), "larger" or "smaller" (its figure, by a factor of two at least), "new"
-            or "gone"; of a timing "slower" or "faster", by half at least.
-        before, after: the Findings; None where there is none, and of a timing, whose key is `timings/<way>/<phase>`.
+        kind: "better" or "worse" (its outcome), "larger" or "smaller" (its figure, by a factor of 2 or more), "new"
+            or "gone"; for a timing "slower" or "faster", by a factor of 1.5 or more.
+        before, after: the Findings, or None; None for a timing, whose key is `timings/<way>/<phase>`.
         message: one sentence.
     """
 
@@ -43,16 +43,16 @@ class Change:
 
 
 def compare(before: Evidence, after: Evidence) -> tuple[Change, ...]:
-    """What changed from one Evidence to another, Finding by Finding, worst first.
+    """The changes from one Evidence to another, worst first.
 
-    Findings are matched by their keys, which are stable across runs; what is the same is left out. Timings are matched
-    by way, phase and sizes, and told as the median of their ratios.
+    Findings are matched by their keys, which are stable across runs; equal Findings are omitted. Timings are matched by
+    way, phase and sizes, and compared by the median of their ratios.
     """
     old = {finding.key: finding for finding in before.findings}
     new = {finding.key: finding for finding in after.findings}
-    found = [change for key in {**old, **new} if (change := _change(key, old.get(key), new.get(key))) is not None]
-    found += _paces(before, after)
-    return tuple(sorted(found, key=lambda change: KINDS.index(change.kind)))
+    changes = [change for key in {**old, **new} if (change := _change(key, old.get(key), new.get(key))) is not None]
+    changes += _timing_changes(before, after)
+    return tuple(sorted(changes, key=lambda change: KINDS.index(change.kind)))
 
 
 def _change(key: str, before: Finding | None, after: Finding | None) -> Change | None:
@@ -68,23 +68,23 @@ def _change(key: str, before: Finding | None, after: Finding | None) -> Change |
         ratio = after.figure / before.figure
         if not 1 / _NOTABLE < ratio < _NOTABLE:
             kind = "larger" if ratio > 1 else "smaller"
-            said = f"{key} was {before.figure:.3g} and is {after.figure:.3g} {after.unit}".rstrip()
-            return Change(key, kind, before, after, f"{said}.")
+            message = f"{key} was {before.figure:.3g} and is {after.figure:.3g} {after.unit}".rstrip()
+            return Change(key, kind, before, after, f"{message}.")
     return None
 
 
 def _differ(before: float, after: float) -> bool:
-    """Whether two figures are to be compared: equal infinities and nan twice are the same."""
+    """Whether two figures differ; equal infinities and two nan do not."""
     return before != after and not (math.isnan(before) and math.isnan(after))
 
 
-def _paces(before: Evidence, after: Evidence) -> Iterator[Change]:
+def _timing_changes(before: Evidence, after: Evidence) -> Iterator[Change]:
     old, new = _times(before), _times(after)
     ratios: dict[tuple[str, str], list[float]] = {}
     for key in old.keys() & new.keys():
         ratios.setdefault(key[:2], []).append(new[key] / old[key])
-    for (way, phase), found in sorted(ratios.items()):
-        ratio = statistics.median(found)
+    for (way, phase), each in sorted(ratios.items()):
+        ratio = statistics.median(each)
         if not 1 / _PACE < ratio < _PACE:
             what = f"timings/{way}/{phase}"
             kind = "slower" if ratio > 1 else "faster"

@@ -1,4 +1,4 @@
-"""How far two tensors are apart, relative to one of them."""
+"""The relative distance of two tensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["magnitude", "relative_distance"]
 
 
 def magnitude(tensor: torch.Tensor) -> float:
-    """The largest finite absolute value; 0 where no element is finite."""
+    """The largest finite absolute value; 0 without a finite element."""
     finite = tensor.detach()[tensor.isfinite()]
     return float(finite.abs().max()) if finite.numel() else 0.0
 
@@ -16,8 +16,7 @@ def magnitude(tensor: torch.Tensor) -> float:
 def relative_distance(got: torch.Tensor, want: torch.Tensor) -> float:
     """The largest error over the magnitude of `want`.
 
-    inf where the shapes differ, where nan or infinities stand at different places, and where `want` is zero and `got`
-    is not.
+    inf if the shapes differ, if nan or infinities are at different elements, or if `want` is zero and `got` is not.
     """
     if got.shape != want.shape:
         return float("inf")

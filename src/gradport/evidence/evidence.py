@@ -1,4 +1,4 @@
-"""Evidence: what was measured about one Subject. Every report is drawn from it, and it serialises to JSON."""
+"""Evidence: the measured results about one Subject. All reports are made from it, and it serializes to JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCHEMA_VERSION = 3
 
 
 class Outcome(enum.StrEnum):
-    """What came of a question."""
+    """The outcome of a rule."""
 
     OK = "ok"
     FAILED = "failed"
@@ -30,12 +30,12 @@ class Outcome(enum.StrEnum):
 
     @property
     def passes(self) -> bool:
-        """Whether Evidence with it may be ok."""
+        """Whether Evidence with this outcome may be ok."""
         return self in (Outcome.OK, Outcome.SKIPPED)
 
 
 class Severity(enum.StrEnum):
-    """How much a Finding matters to its reader."""
+    """The importance of a Finding."""
 
     INFO = "info"
     WARNING = "warning"
@@ -47,15 +47,15 @@ class Finding:
     """One measured statement.
 
     Attributes:
-        key: stable across runs, made of the rule and what it is about.
+        key: stable across runs: the rule and the subject of the Finding.
         rule: the rule's name.
         outcome: ok, failed, skipped, undecided or error.
-        kind: what was found (derivative, straight-through, agrees, ...).
+        kind: the kind of result (derivative, straight-through, ...).
         severity: info, warning or error.
-        figure: the number that was measured, or None.
+        figure: the measured number, or None.
         unit: of the figure.
-        input: the input that shows it, as a person would write it, or None.
-        where: the source line that it is about, or None.
+        input: the input that shows the result, as text, or None.
+        where: the source line, or None.
         message: one sentence.
     """
 
@@ -70,7 +70,7 @@ class Finding:
     where: str | None = None
     message: str = ""
 
-    def __post_init__(self) -> None:  # a text with the value of an enum's member is that member
+    def __post_init__(self) -> None:  # converts strings to enum members
         object.__setattr__(self, "outcome", Outcome(self.outcome))
         object.__setattr__(self, "severity", Severity(self.severity))
 
@@ -81,9 +81,9 @@ class Evidence:
 
     Attributes:
         subject: its name.
-        findings: in the order in which they were made.
+        findings: in the order of measurement.
         series: curves, matrices and timings by name.
-        source: file, line and text of what was examined.
+        source: file, line and text of the Subject's code.
         environment: versions and machine.
         schema_version: of the JSON form.
     """
@@ -97,44 +97,42 @@ class Evidence:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed, stayed undecided or broke."""
+        """Whether no Finding is failed, undecided or an error."""
         return all(finding.outcome.passes for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `to_json` writes, as plain dicts and lists; nan and infinities are strings."""
+        """The content of `to_json` as plain dicts and lists; nan and infinities are strings."""
         return {**plain(dataclasses.asdict(self)), "ok": self.ok}
 
     def to_json(self) -> str:
         """JSON text; nan and infinities are strings."""
         text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
-        return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair, which no file can hold
+        return text.encode("utf-8", "backslashreplace").decode()  # lone surrogates cannot be written as UTF-8
 
     @classmethod
     def from_json(cls, text: str) -> Evidence:
-        """Reads what `to_json` wrote, this version's or an older one's.
+        """Reads the text of `to_json`, of this version or an older one.
 
         Raises:
-            SpecError: it is not Evidence, as `schema` describes it, or one of a later version.
+            SpecError: the text does not match `schema`, or has a later version.
         """
-        data = _current(_parse(text))
+        data = _upgrade(_parse(text))
         data.pop("ok", None)
         try:
             findings = tuple(
                 Finding(**{**finding, "figure": _number(finding.get("figure"))}) for finding in data.pop("findings")
             )
         except OverflowError as error:
-            raise SpecError(
-                "This is not Evidence: a figure is larger than any number that a computer holds."
-            ) from error
+            raise SpecError("This is not Evidence: a figure is larger than any floating-point number.") from error
         return cls(findings=findings, **data)
 
 
 @functools.cache
 def schema() -> dict[str, Any]:
-    """The JSON Schema (https://json-schema.org/draft/2020-12/schema) of what `Evidence.to_json` writes."""
+    """The JSON Schema (https://json-schema.org/draft/2020-12/schema) of the text of `Evidence.to_json`."""
     text = (importlib.resources.files("gradport.evidence") / "evidence.schema.json").read_text("utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -152,25 +150,25 @@ def _parse(text: str) -> dict[str, Any]:
     return data
 
 
-def _current(data: dict[str, Any]) -> dict[str, Any]:
-    """The same in this version's form.
+def _upgrade(data: dict[str, Any]) -> dict[str, Any]:
+    """Converts the data to the current version.
 
     Raises:
-        SpecError: it does not have the form of its version.
+        SpecError: the data do not have the form of their version.
     """
     try:
-        data = _from_version_1(data) if data["schema_version"] == 1 else data
-        data = _from_version_2(data) if data["schema_version"] == 2 else data
+        data = _upgrade_version_1(data) if data["schema_version"] == 1 else data
+        data = _upgrade_version_2(data) if data["schema_version"] == 2 else data
         fault = _fault(data)
-    except (RecursionError, TypeError, ValueError):  # a version 1 was never held against a schema
-        fault = "it is nested too deeply, or has another form than its version."
+    except (RecursionError, TypeError, ValueError):  # version 1 had no schema
+        fault = "it is nested too deeply, or does not have the form of its version."
     if fault:
         raise SpecError(f"This is not Evidence: {fault}")
     return data
 
 
 def _fault(data: dict[str, Any]) -> str:
-    """Where it departs from the schema, and how; nothing where it does not."""
+    """The first violation of the schema, with its place; empty without one."""
     with extra(Extra.PAGES, "Evidence files"):
         import jsonschema
 
@@ -181,8 +179,8 @@ def _fault(data: dict[str, Any]) -> str:
     return f"at {place}, {first_line(error, 200)}"
 
 
-def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
-    """Timings were two numbers without sizes, which no plot can be drawn from."""
+def _upgrade_version_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Removes timings, which were two numbers without sizes and cannot be plotted."""
     series = dict(data.get("series") or {})
     if "timings" in series:
         del series["timings"]
@@ -190,29 +188,29 @@ def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "series": series, "schema_version": 2}
 
 
-def _from_version_2(data: dict[str, Any]) -> dict[str, Any]:
-    """`ok` was `held`, of Findings, of the forms of a card and of the cells of a sweep."""
+def _upgrade_version_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Renames the outcome `held` to `ok` in Findings, forms of a card and cells of a sweep."""
     series = dict(data.get("series") or {})
     for name in ("forms", "sweep"):
         if isinstance(series.get(name), list):
-            series[name] = [_with_ok(row) for row in series[name]]
+            series[name] = [_rename_held(row) for row in series[name]]
     findings = data.get("findings")
-    renamed = {"findings": [_with_ok(one) for one in findings]} if isinstance(findings, list) else {}
+    renamed = {"findings": [_rename_held(one) for one in findings]} if isinstance(findings, list) else {}
     return {**data, **renamed, "series": series, "schema_version": 3}
 
 
-def _with_ok(row: Any) -> Any:
+def _rename_held(row: Any) -> Any:
     return {**row, "outcome": "ok"} if isinstance(row, dict) and row.get("outcome") == "held" else row
 
 
 def line_of(place: str | None) -> tuple[str, int] | None:
-    """The file and the line of a `Finding.where`; None where it is no `file:line`."""
+    """The file and the line of a `Finding.where`; None if it is not `file:line`."""
     file, _, line = (place or "").rpartition(":")
     return (file, int(line)) if file and line.isascii() and line.isdigit() and len(line) < 10 else None
 
 
 def environment() -> dict[str, Any]:
-    """Versions of what takes part, and the machine."""
+    """Versions of Python and the packages, and the machine."""
     import importlib.metadata
 
     versions = {"python": platform.python_version(), "machine": platform.machine()}
@@ -225,7 +223,7 @@ def environment() -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON's types: nan and infinities are strings, tuples are lists, anything else is its text."""
+    """The value in JSON types: nan and infinities become strings, tuples become lists, other objects their text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""Series of Evidence: curves, matrices and timings, their types, and how a reader gets them.
+"""Series of Evidence: curves, matrices and timings, their types, and `read_series`.
 
-Evidence may be anybody's file. A reader takes a series through `read_series`, which holds it against its schema.
+Evidence may come from an untrusted file, so code that reads a series uses `read_series`, which validates it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Series(enum.StrEnum):
 
 
 class Curves(TypedDict, total=False):
-    """A line through the inputs, of one argument; `others` are those of the other arguments."""
+    """Curves along a line through the inputs of one argument; `others` has the curves of the other arguments."""
 
     along: str
     t: Sequence[Number]
@@ -63,7 +63,7 @@ class Curves(TypedDict, total=False):
 
 
 class Jacobian(TypedDict):
-    """The error of each entry over the largest entry: a row for each element of the output."""
+    """The error of each entry divided by the largest entry, with a row for each element of the output."""
 
     argument: str
     output: str
@@ -71,7 +71,7 @@ class Jacobian(TypedDict):
 
 
 class Errors(TypedDict):
-    """How many elements stand up to each edge, in ULPs of the largest value, from float64."""
+    """The number of elements up to each edge; the error against float64 in ULPs of the largest value."""
 
     edges: Sequence[Number]
     eager: Sequence[int]
@@ -121,7 +121,7 @@ class Timings(TypedDict):
 
 
 class Form(TypedDict):
-    """One form at one opset: exported and proved, or refused."""
+    """One form at one opset: exported and checked, or refused."""
 
     opset: int
     functions: str
@@ -130,7 +130,7 @@ class Form(TypedDict):
 
 
 class Snippet(TypedDict, total=False):
-    """Code that was run and what it printed, or the reason why there is none."""
+    """Code that ran and its output, or the reason why there is no code."""
 
     code: str
     printed: str
@@ -139,7 +139,7 @@ class Snippet(TypedDict, total=False):
 
 
 class SweepCell(TypedDict):
-    """One setting of a sweep; an axis that was not chosen is None."""
+    """One setting of a sweep; an unused axis is None."""
 
     cell: str
     opset: int | None
@@ -153,10 +153,10 @@ class SweepCell(TypedDict):
 
 
 def read_series(evidence: Evidence, series: Series) -> Any:
-    """A series in JSON's types, of the form that its TypedDict says.
+    """A validated series in JSON types, in the form of its TypedDict.
 
     Raises:
-        SpecError: it has another form; the message names the place.
+        SpecError: the series has another form; the message names the place.
     """
     value = plain(evidence.series[series])
     with extra(Extra.PAGES, "Series of Evidence"):
@@ -168,7 +168,7 @@ def read_series(evidence: Evidence, series: Series) -> Any:
         raise SpecError(f"{place} of this Evidence does not have the form of its schema: {first_line(error, 100)}.")
     for of_a_kind in _parallel(series, value):
         if len({len(one) for one in of_a_kind}) > 1:
-            raise SpecError(f"{series} of this Evidence holds lists of different lengths.")
+            raise SpecError(f"{series} of this Evidence has lists of different lengths.")
     return value
 
 
@@ -182,7 +182,7 @@ def _validator(series: Series) -> Any:
 
 
 def _parallel(series: Series, value: Any) -> list[list[Any]]:
-    """The lists of a series that must be of one length, which a JSON schema cannot say."""
+    """The lists of a series that must have equal lengths, which a JSON schema cannot express."""
     if series is Series.CURVES:
         return [
             [one[key] for key in ("t", "forward", "derivative", "backward")]

@@ -1,4 +1,4 @@
-"""What a project's pyproject.toml says of single Functions, each with the reason that the report repeats.
+"""Settings for single Functions in pyproject.toml, each with a reason that reports show.
 
 [tool.gradport.check."mypackage.ops:Quantize"]   # or "Quantize"
 expect = "straight-through"
@@ -27,7 +27,7 @@ __all__ = ["Command", "Settings", "settings_of"]
 
 
 class Command(enum.StrEnum):
-    """What settings are for."""
+    """The command to which settings apply."""
 
     CHECK = "check"
     VERIFY = "verify"
@@ -38,14 +38,14 @@ _KEYS = {Command.CHECK: {"expect", "skip", "reason"}, Command.VERIFY: {"skip", "
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is said of one Function.
+    """The settings of one Function.
 
     Attributes:
         expect: as in `gradport.check`, or None.
         skip: names of rules.
         rtol, atol: as in `gradport.verify`, or None.
-        reason: why.
-        file: where it is said.
+        reason: the reason for the settings.
+        file: the pyproject.toml.
     """
 
     expect: Any = None
@@ -56,30 +56,31 @@ class Settings:
     atol: float | None = None
 
     def findings(self) -> list[Finding]:
-        """What the report repeats."""
-        said = f"{pathlib.Path(self.file).name} says so: {self.reason}"
-        found = [
-            Finding(f"{name}/settings", name, Outcome.SKIPPED, where=self.file, message=f"Skipped: {said}.")
+        """The Findings that show the settings in a report."""
+        source = f"set in {pathlib.Path(self.file).name}: {self.reason}"
+        findings = [
+            Finding(f"{name}/settings", name, Outcome.SKIPPED, where=self.file, message=f"Skipped: {source}.")
             for name in self.skip
         ]
         for name in ("expect", "rtol", "atol"):
             value = getattr(self, name)
             if value is not None:
-                message = f"{name}={value!r}; {said}."
-                found.insert(0, Finding(f"settings/{name}", "settings", Outcome.OK, where=self.file, message=message))
-        return found
+                message = f"{name}={value!r}; {source}."
+                first = Finding(f"settings/{name}", "settings", Outcome.OK, where=self.file, message=message)
+                findings.insert(0, first)
+        return findings
 
 
 def settings_of(subject: Subject, command: Command, rules: Collection[str]) -> Settings:
     """The settings of a Subject in the nearest pyproject.toml, from the current folder upwards.
 
     Args:
-        subject: whose they are.
-        command: what for.
-        rules: the names that `skip` may have.
+        subject: the Subject.
+        command: the command.
+        rules: the valid names for `skip`.
 
     Raises:
-        SpecError: the file cannot be read, or its table says something that means nothing.
+        SpecError: the file cannot be read, or its table is invalid.
     """
     file = next((p for p in _candidates() if p.is_file()), None)
     if file is None:
@@ -101,16 +102,16 @@ def _candidates() -> list[pathlib.Path]:
 def _read_table(table: Any, name: str, file: pathlib.Path, command: Command, rules: Collection[str]) -> Settings:
     place = f"[tool.gradport.{command}.{name!r}] in {file}"
     if not isinstance(table, dict) or set(table) - _KEYS[command]:
-        raise SpecError(f"{place} knows {', '.join(sorted(_KEYS[command]))} and nothing else.")
+        raise SpecError(f"{place} may have only {', '.join(sorted(_KEYS[command]))}.")
     if not isinstance(table.get("reason"), str) or not table["reason"].strip():
-        raise SpecError(f'{place} gives no reason; add reason = "...", which the report repeats.')
+        raise SpecError(f'{place} has no reason; add reason = "...", which the report shows.')
     skip = table.get("skip", [])
     unknown = [rule for rule in skip if rule not in rules] if isinstance(skip, list) else [skip]
     if unknown:
         raise SpecError(f"{place}: {unknown[0]!r} is not a rule; the rules are {', '.join(rules)}.")
     for key in ("rtol", "atol"):
         if key in table and (not isinstance(table[key], (int, float)) or table[key] < 0):
-            raise SpecError(f"{place}: {key} is {table[key]!r}; it is a number of at least 0.")
+            raise SpecError(f"{place}: {key} is {table[key]!r}; it must be a number of at least 0.")
     return Settings(
         expect=table.get("expect"),
         skip=tuple(skip),

@@ -1,10 +1,10 @@
-"""How far from eager torch is too far.
+"""Decides whether a tensor agrees with eager torch.
 
-Values agree when they stand within a floor, a few dozen units in the last place (ULPs): of the value itself, and a few
-of the tensor's scale, since sums cancel. Beyond the floor a float64 run of the same subject decides: the error against
-it may be a small factor of the error that eager makes at the same dtype. Elements where float64 takes another discrete
-branch (a rounding, a comparison) are judged against eager alone, and by how far eager goes from itself when its inputs
-move by a few ULPs: in a deep network some comparison always tips over.
+Values agree if the error is within a floor: some dozen units in the last place (ULPs) of the value, and a few of the
+tensor's scale, because sums cancel. Above the floor a float64 run of the same subject decides: the error against it may
+be a small factor of eager's own error at the same dtype. Elements where float64 takes another discrete branch (a
+rounding, a comparison) are compared only with eager. They may also differ by about as much as eager changes if its
+inputs move by a few ULPs, because in a deep network some comparison is always close to a tie.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from gradport.evidence.distance import magnitude
 __all__ = ["CRITERION", "FACTOR", "FLOOR_ULPS", "SCALE_ULPS", "UNDECIDED", "Comparison", "branch_share", "compare"]
 
 FLOOR_ULPS = 64.0
-"""Of each value. A correct Tanh of ONNX Runtime is 3.6 ULPs off, its Sigmoid 12.9; backwards chain several."""
+"""Floor in ULPs of each value. In ONNX Runtime a correct Tanh is 3.6 ULPs off, a Sigmoid 12.9; a backward has
+several of them."""
 
 SCALE_ULPS = 16.0
-"""Of the largest magnitude in the tensor."""
+"""Floor in ULPs of the largest magnitude in the tensor."""
 
 FACTOR = 8.0
-"""How much larger than eager's own error against float64 an error may be."""
+"""Allowed ratio of the error to eager's own error, both against float64."""
 
 _CANCELLED = 1e-3
-"""Where float64 gives less than this share of what eager gives, nothing is left of eager's value but rounding."""
+"""Ratio of float64 to eager below which eager's value is only rounding."""
 
 
 STANDARD = {torch.float16: (1e-3, 1e-5), torch.bfloat16: (1.6e-2, 1e-5), torch.float32: (1.3e-6, 1e-5)}
-"""rtol and atol where a subject does not run in float64: those of torch.testing.assert_close."""
+"""rtol and atol if a subject does not run in float64, from torch.testing.assert_close."""
 
 UNDECIDED = 0.01
-"""Where float64 takes another discrete branch in a larger share of the elements, it judges nothing."""
+"""Share of elements with another discrete branch in float64 above which the result is undecided."""
 
 
 CRITERION = {
@@ -44,25 +45,23 @@ CRITERION = {
     "floor": f"{FLOOR_ULPS:g} ULPs of the value and {SCALE_ULPS:g} of the tensor's largest",
     "undecided above": UNDECIDED,
 }
-"""What Evidence says of how it judged."""
+"""The description of the criterion in Evidence."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One tensor held against eager's.
+    """The comparison of one tensor with eager's.
 
     Attributes:
         ok: whether it agrees.
-        ulps: the largest error, in ULPs of the tensor's scale (nan where dtype or shape differ).
+        ulps: the largest error, in ULPs of the tensor's scale (nan if dtype or shape differ).
         relative: the largest error over the tensor's scale.
-        difference: what differs, with `{other}` where the tensor that it is held against is named; empty where it
-            agrees.
-        special: whether what differs is where nan and infinities stand.
-        loud: whether there is then a nan or an infinity wherever eager has one, and where it differs besides: nothing
-            is swallowed.
-        worst: the element with the largest error, as a person would write it and with the same `{other}`; empty where
-            all are equal.
-        oracle: whether a float64 value was at hand; None where nobody asked.
+        difference: a description of the difference, with `{other}` for the name of the other tensor; empty if they
+            agree.
+        special: whether nan or infinities are at different elements.
+        loud: whether all differing elements are nan or infinite in this tensor, so that no nan of eager is lost.
+        worst: the element with the largest error, as text, with the same `{other}`; empty if all are equal.
+        oracle: whether a float64 value was available; None if it was not needed.
     """
 
     ok: bool
@@ -76,16 +75,16 @@ class Comparison:
 
     @property
     def reason(self) -> str:
-        """What differs from eager; empty where it agrees."""
+        """The difference from eager; empty if it agrees."""
         return self.reason_beside("eager")
 
     @property
     def worst_element(self) -> str:
-        """The element with the largest error beside eager's."""
+        """The element with the largest error, compared with eager."""
         return self.worst.format(other="eager")
 
     def reason_beside(self, other: str) -> str:
-        """What differs from a tensor of another name."""
+        """The difference, with another name for the other tensor."""
         return self.difference.format(other=other)
 
 
@@ -101,45 +100,46 @@ def compare(
     rtol: float | None = None,
     atol: float | None = None,
 ) -> Comparison:
-    """Holds a tensor against eager's.
+    """Compares a tensor with eager's.
 
     Args:
-        actual: what the runtime gave.
-        eager: what eager torch gave.
-        oracle: asked, when the floor is not enough, for the float64 value (None where there is none).
-        spread: asked, when float64 takes other branches, for how far each element of eager's goes from itself when
-            all inputs move by a few ULPs (None where that is not known).
-        narrowest: the narrowest floating-point dtype that the value was computed from; None: its own.
-        ambient: the largest magnitude among everything that the same call gave: sums that cancel to nothing (the
-            gradient of a bias before a softmax) leave a rounding of it.
-        squares: whether the tensor may hold squares of such a rounding, as an optimizer's second moments do.
-        rtol, atol: take the place of the criterion where given.
+        actual: the result of the runtime.
+        eager: the result of eager torch.
+        oracle: returns the float64 value or None; called only if the error is above the floor.
+        spread: returns the change of each element of eager's result if all inputs move by a few ULPs, or None; called
+            only if the comparison fails otherwise.
+        narrowest: the narrowest floating-point dtype of the inputs; None: the dtype of the value.
+        ambient: the largest magnitude among all results of the same call: sums that cancel to zero (the gradient of a
+            bias before a softmax) leave rounding of this size.
+        squares: whether the tensor may contain squares of such rounding, like an optimizer's second moments.
+        rtol, atol: replace the criterion if given.
     """
     eager = eager.detach()
     if actual.dtype != eager.dtype or actual.shape != eager.shape:
-        return _unlike(f"it is {_said(actual)}, {{other}}'s is {_said(eager)}")
+        return _different_kind(f"it is {_describe_tensor(actual)}, {{other}}'s is {_describe_tensor(eager)}")
     if eager.numel() == 0:
         return Comparison(True, 0.0, 0.0)
     if not eager.is_floating_point():
-        return _exact(actual, eager)
+        return _compare_exact(actual, eager)
     given = None if rtol is None and atol is None else (rtol or 0.0, atol or 0.0)
     working = narrowest or eager.dtype
     dust = _dust(torch.finfo(working).eps, ambient) if squares else 0.0
-    found = _floating(actual, eager, oracle, working, ambient, dust, given)
-    if not found.ok and given is None and spread is not None and _is_within(actual, eager, spread()):
-        return dataclasses.replace(found, ok=True, difference="")
-    return found
+    comparison = _compare_floating(actual, eager, oracle, working, ambient, dust, given)
+    if not comparison.ok and given is None and spread is not None and _is_within(actual, eager, spread()):
+        return dataclasses.replace(comparison, ok=True, difference="")
+    return comparison
 
 
 def branch_share(eager: torch.Tensor, oracle: torch.Tensor, *, grain: float = 0.0, ambient: float = 0.0) -> float:
     """The share of elements where float64 took another discrete branch (a rounding, a comparison, a choice) than the
-    working dtype: they stand further apart than rounding carries them. 0 for float64 and for what is no float.
+    working dtype: they differ by more than rounding can explain. 0 for float64 and for other dtypes that are not in
+    `STANDARD`.
 
     Args:
-        eager: what eager gave at the working dtype.
-        oracle: what it gave in float64.
-        grain: the relative step of a half precision that stands inside, else 0.
-        ambient: the largest magnitude among everything that the same call gave.
+        eager: eager's result at the working dtype.
+        oracle: eager's result in float64.
+        grain: the relative step of a 16-bit dtype used internally, else 0.
+        ambient: the largest magnitude among all results of the same call.
     """
     if eager.dtype not in STANDARD or eager.shape != oracle.shape or not eager.numel():
         return 0.0
@@ -153,7 +153,7 @@ def branch_share(eager: torch.Tensor, oracle: torch.Tensor, *, grain: float = 0.
     return int(beyond[finite].sum()) / eager.numel()
 
 
-def _floating(
+def _compare_floating(
     actual: torch.Tensor,
     eager: torch.Tensor,
     oracle: Callable[[], torch.Tensor | None],
@@ -168,8 +168,8 @@ def _floating(
     same_special = (got.isnan() & want.isnan()) | (got == want)
     special = ~finite & ~same_special
     if special.any():
-        found = _describe(got, want, special, "not finite alike", float("inf"), float("inf"))
-        return dataclasses.replace(found, special=True, loud=not bool((special & got.isfinite()).any()))
+        comparison = _describe(got, want, special, "have a nan or infinity on only one side", math.inf, math.inf)
+        return dataclasses.replace(comparison, special=True, loud=not bool((special & got.isfinite()).any()))
     scale = max(magnitude(want[finite]), tiny)
     error = torch.where(finite, (got - want).abs(), torch.zeros_like(want))
     relative = float(error.max()) / scale
@@ -193,13 +193,13 @@ def _floating(
 
 
 def _branch(unit: float) -> float:
-    """How far, relative to the scale, rounding carries a value apart from float64 at most: half of its digits. What
-    stands further apart took another discrete branch."""
+    """The largest relative difference from float64 that rounding can explain: half of the digits. A larger difference
+    means another discrete branch."""
     return math.sqrt(unit)
 
 
 def _dust(rough: float, ambient: float) -> float:
-    """The square of what rounding leaves of a sum that cancels."""
+    """The square of the rounding that remains of a sum that cancels."""
     rounding = SCALE_ULPS * rough * ambient
     return rounding * rounding
 
@@ -209,8 +209,8 @@ def _floor(want: torch.Tensor, scale: float, unit: float) -> torch.Tensor:
 
 
 def _is_within(actual: torch.Tensor, eager: torch.Tensor, spread: torch.Tensor | None) -> bool:
-    """Whether the error is one that eager makes itself: in the mean and at its worst, so that one element that a
-    rounding tips over does not excuse the others."""
+    """Whether the error is not much larger than eager's own spread, in the mean and in the maximum, so that one element
+    with another branch does not excuse all others."""
     if spread is None or spread.shape != eager.shape:
         return False
     error, usual = (actual.double() - eager.double()).abs(), spread.double().abs()
@@ -221,7 +221,7 @@ def _is_within(actual: torch.Tensor, eager: torch.Tensor, spread: torch.Tensor |
 
 
 def _is_rounding(oracle: torch.Tensor, scale: float, unit: float, ambient: float) -> bool:
-    """Whether eager's whole tensor is what rounding leaves of a sum that cancels."""
+    """Whether eager's whole tensor is only the rounding of a sum that cancels."""
     largest = float(oracle.abs().nan_to_num(float("inf")).max())
     return largest <= _CANCELLED * scale and scale <= FLOOR_ULPS * unit * ambient
 
@@ -229,7 +229,7 @@ def _is_rounding(oracle: torch.Tensor, scale: float, unit: float, ambient: float
 def _beyond_oracle(
     got: torch.Tensor, want: torch.Tensor, oracle: torch.Tensor, scale: float, unit: float, rough: float
 ) -> torch.Tensor:
-    """Elements whose error against float64 is not explained by the error that eager makes."""
+    """Elements whose error against float64 is larger than eager's own error allows."""
     eagers = (want - oracle).abs()
     other_branch = ~(eagers <= _branch(rough) * scale)
     explained = eagers[~other_branch]
@@ -238,7 +238,7 @@ def _beyond_oracle(
     return beyond | other_branch
 
 
-def _exact(actual: torch.Tensor, eager: torch.Tensor) -> Comparison:
+def _compare_exact(actual: torch.Tensor, eager: torch.Tensor) -> Comparison:
     differs = actual != eager
     if differs.any():
         return _describe(actual, eager, differs, "differ", float("inf"), float("inf"))
@@ -266,12 +266,12 @@ def _worst(got: torch.Tensor, want: torch.Tensor, distance: torch.Tensor) -> str
     index = tuple(int(i) for i in torch.unravel_index(distance.argmax(), got.shape)) if got.dim() else ()
     if distance[index] == 0:
         return ""
-    return f"at {list(index)}, is {got[index].item():.9g} where {{other}} gives {want[index].item():.9g}"
+    return f"at {list(index)}, is {got[index].item():.9g} and {{other}} gives {want[index].item():.9g}"
 
 
-def _unlike(difference: str) -> Comparison:
+def _different_kind(difference: str) -> Comparison:
     return Comparison(False, float("nan"), float("nan"), difference)
 
 
-def _said(tensor: torch.Tensor) -> str:
+def _describe_tensor(tensor: torch.Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
