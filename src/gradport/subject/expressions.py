@@ -1,7 +1,7 @@
 """Sizes as expressions in a small grammar: integers, names, `+ - * // % max min` and parentheses.
 
-A file may come from anybody, so an expression is parsed, never evaluated as code. Division rounds down, and the
-remainder has the sign of the divisor, as in Python.
+A file may come from an unknown source, so an expression is parsed, never evaluated as code. Division rounds down, and
+the remainder has the sign of the divisor, as in Python.
 
     sum     = product (("+" | "-") product)*
     product = factor (("*" | "//" | "%") factor)*
@@ -24,13 +24,13 @@ _TOKEN = re.compile(r"\s*(?:(?P<integer>\d+)|(?P<name>[A-Za-z_][A-Za-z0-9_.]*)|(
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 _LONGEST = 1000
-"""Characters of an expression, above which it is not read."""
+"""Maximum number of characters of an expression."""
 
 _DIGITS = 18
-"""Digits of an integer; more do not fit into 64 bits."""
+"""Maximum number of digits of an integer; more do not fit into 64 bits."""
 
 _DEEPEST = 50
-"""Parentheses within parentheses."""
+"""Maximum depth of nesting."""
 
 _FUNCTIONS = ("max", "min")
 
@@ -51,7 +51,7 @@ class Name:
 
 @dataclasses.dataclass(frozen=True)
 class Application:
-    """An operator and what it is applied to: `+ - * // %` to two, `max` and `min` to two or more."""
+    """An operator and its operands: two for `+ - * // %`, two or more for `max` and `min`."""
 
     operator: str
     operands: tuple[Expression, ...]
@@ -71,15 +71,15 @@ def parse(text: str) -> Expression:
     """Reads an expression.
 
     Raises:
-        SpecError: it is not one, or is longer, deeper or larger than any size.
+        SpecError: the text is not an expression, or is too long, too deeply nested or too large.
     """
     if len(text) > _LONGEST:
-        raise SpecError(f"A size of {len(text)} characters is not read; the limit is {_LONGEST}.")
-    return _Parser(text).whole()
+        raise SpecError(f"A size has {len(text)} characters; the limit is {_LONGEST}.")
+    return _Parser(text).parse_all()
 
 
 def names_in(expression: Expression) -> list[str]:
-    """The names in an expression, each once, in order."""
+    """The distinct names in an expression, in order."""
     return fold(
         expression,
         lambda number: [],
@@ -89,11 +89,11 @@ def names_in(expression: Expression) -> list[str]:
 
 
 def evaluate(expression: Expression, sizes: Mapping[str, int]) -> int:
-    """The number that an expression stands for.
+    """The value of an expression.
 
     Raises:
         KeyError: a name has no size.
-        ZeroDivisionError: it divides by zero.
+        ZeroDivisionError: the expression divides by zero.
     """
     return fold(expression, lambda number: number, sizes.__getitem__, lambda name, values: _OPERATORS[name](*values))
 
@@ -104,7 +104,7 @@ def fold(
     name: Callable[[str], T],
     call: Callable[[str, Sequence[T]], T],
 ) -> T:
-    """What an expression becomes when each of its parts becomes what these give."""
+    """Folds an expression from the leaves up with one function for each kind of part."""
     if isinstance(expression, Integer):
         return integer(expression.value)
     if isinstance(expression, Name):
@@ -133,11 +133,11 @@ class _Parser:
         self._kind, self._token = "", ""
         self._advance()
 
-    def whole(self) -> Expression:
-        found = self._sum()
+    def parse_all(self) -> Expression:
+        expression = self._sum()
         if self._kind:
             raise self._refusal()
-        return found
+        return expression
 
     def _sum(self) -> Expression:
         return self._left_to_right(("+", "-"), self._product)
@@ -146,14 +146,14 @@ class _Parser:
         return self._left_to_right(("*", "//", "%"), self._factor)
 
     def _left_to_right(self, operators: tuple[str, ...], operand: Callable[[], Expression]) -> Expression:
-        found = operand()
+        expression = operand()
         while self._token in operators:
-            operator = self._take()
-            found = Application(operator, (found, operand()))
-        return found
+            operator = self._next_token()
+            expression = Application(operator, (expression, operand()))
+        return expression
 
     def _factor(self) -> Expression:
-        kind, token = self._kind, self._take()
+        kind, token = self._kind, self._next_token()
         if kind == "integer":
             return Integer(int(token))
         if kind == "name" and token in _FUNCTIONS:
@@ -161,44 +161,44 @@ class _Parser:
         if kind == "name":
             return Name(token)
         if token == "-":
-            with_sign = self._inner(self._factor)
+            with_sign = self._parse_nested(self._factor)
             return (
                 Integer(-with_sign.value)
                 if isinstance(with_sign, Integer)
                 else Application("-", (Integer(0), with_sign))
             )
         if token == "(":
-            found = self._inner(self._sum)
+            expression = self._parse_nested(self._sum)
             self._expect(")")
-            return found
+            return expression
         raise self._refusal()
 
     def _arguments(self) -> tuple[Expression, ...]:
         self._expect("(")
-        found = [self._inner(self._sum)]
+        arguments = [self._parse_nested(self._sum)]
         while self._token == ",":
-            self._take()
-            found.append(self._inner(self._sum))
+            self._next_token()
+            arguments.append(self._parse_nested(self._sum))
         self._expect(")")
-        if len(found) < 2:
+        if len(arguments) < 2:
             raise self._refusal()
-        return tuple(found)
+        return tuple(arguments)
 
-    def _inner(self, part: Callable[[], Expression]) -> Expression:
+    def _parse_nested(self, part: Callable[[], Expression]) -> Expression:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise SpecError(f"The size {self._text[:60]!r}... is nested more than {_DEEPEST} deep.")
-        found = part()
+            raise SpecError(f"The size {self._text[:60]!r}... is nested more than {_DEEPEST} levels deep.")
+        expression = part()
         self._depth -= 1
-        return found
+        return expression
 
-    def _take(self) -> str:
+    def _next_token(self) -> str:
         token = self._token
         self._advance()
         return token
 
     def _expect(self, symbol: str) -> None:
-        if self._take() != symbol:
+        if self._next_token() != symbol:
             raise self._refusal()
 
     def _advance(self) -> None:

@@ -1,4 +1,4 @@
-"""Types of what people pass to the public functions."""
+"""Types of the arguments of the public functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Target: TypeAlias = Union["Subject", Callable[..., object], type]
 """A Subject, an `autograd.Function` class (or its `.apply`), an `nn.Module`, or any callable of tensors."""
 
 Arguments: TypeAlias = Union["torch.Tensor", "InputSpec", Sequence[object], None]
-"""Example arguments: a tuple or a list of anything, or one tensor or input spec."""
+"""Example arguments: a tuple or list of any values, or one tensor or input spec."""
 
 Keywords: TypeAlias = Mapping[str, object] | None
 """Example keyword arguments."""
@@ -35,10 +35,10 @@ Shapes: TypeAlias = Mapping[str, object] | Sequence[object] | None
 """Dynamic dimensions: torch.export's form, or flat by input name."""
 
 Forms: TypeAlias = str | Mapping[object, str]
-"""How Functions stand in the file: one form for all, or a form for each Function."""
+"""The forms of Functions in the file: one form for all, or a form for each Function."""
 
 Inputs: TypeAlias = Mapping[str, object] | Callable[..., object] | None
-"""Where fresh inputs come from: an interval or values by name, or a callable `(generator, sizes)`."""
+"""How to draw random inputs: an interval or values by name, or a callable `(generator, sizes)`."""
 
 Expectation: TypeAlias = str | Mapping[str, object] | Callable[..., object] | None
-"""What a backward is meant to be: a kind for all arguments or for each, or its gradients."""
+"""The declared gradient: a kind for all arguments or for each argument, or a callable that returns the gradients."""

@@ -1,4 +1,4 @@
-"""Walks nested arguments and results: what their leaves are, where they stand, and how to put others in their place.
+"""Walks nested arguments and results: lists their leaves with paths, and replaces leaves.
 
 Containers are lists, tuples, mappings and dataclass instances; everything else is a leaf.
 """
@@ -29,7 +29,7 @@ def children(value: Any) -> list[tuple[str | int, Any]] | None:
 
 
 def leaves(value: object, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every leaf with its path, depth first, in the container's own order."""
+    """All leaves with their paths, depth first, in the order of the container."""
     entries = children(value)
     if entries is None:
         yield path, value
@@ -39,7 +39,7 @@ def leaves(value: object, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def replace_leaves(value: Any, by_path: Mapping[Path, object], path: Path = ()) -> Any:
-    """A copy of `value` in which the leaves at the paths of `by_path` are replaced; the original is untouched."""
+    """A copy of `value` in which the leaves at the paths of `by_path` are replaced; the original does not change."""
     if path in by_path:
         return by_path[path]
     if isinstance(value, Mapping):
@@ -67,15 +67,15 @@ def replace_leaves(value: Any, by_path: Mapping[Path, object], path: Path = ()) 
 
 
 def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
-    """A copy of `value` with every leaf changed; the original is untouched."""
+    """A copy of `value` with `change` applied to every leaf; the original does not change."""
     return replace_leaves(value, {path: change(leaf) for path, leaf in leaves(value)})
 
 
 def _is_record(value: Any) -> bool:
-    """A dataclass instance; an input spec is one too, but stands for a tensor."""
+    """Whether a value is a dataclass instance, except an input spec, which stands for a tensor."""
     return dataclasses.is_dataclass(value) and not isinstance(value, (type, InputSpec))
 
 
 def join_path(root: str, path: Path) -> str:
-    """`x` and `(0, "key")` give `x.0.key`."""
+    """Joins a root and a path: `x` and `(0, "key")` give `x.0.key`."""
     return ".".join([root, *map(str, path)])

@@ -1,6 +1,6 @@
-"""The names in a file: which tensor goes by which, in one order, so that the same subject always gives the same names.
+"""The names in a file: assigned in a fixed order, so that the same subject always gets the same names.
 
-Where a name is taken, the later one gets its role in front (`target.x`, `output.x`, `param.x`), then `_2`.
+If a name is taken, the later tensor gets its role as a prefix (`target.x`, `output.x`, `param.x`), then `_2`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PREFIX: dict[str, str] = {Role.PARAMETER: "param", Role.BUFFER: "buffer", Role.
 
 
 class Taken:
-    """Names that are in use."""
+    """The set of names in use."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = set(names)
@@ -25,7 +25,7 @@ class Taken:
         return name in self._names
 
     def claim(self, name: str, role: str) -> str:
-        """`name`, or where it is taken `role.name`, or that with `_2`, `_3`, ..."""
+        """Reserves and returns `name`; if it is taken, `role.name`, or this with `_2`, `_3`, ..."""
         candidate = name
         if candidate in self._names:
             candidate = base = f"{_PREFIX.get(role, role)}.{name}"
@@ -38,7 +38,7 @@ class Taken:
 
 
 def unique(name: str, taken: set[str]) -> str:
-    """`name`, or where it is taken that with `_2`, `_3`, ...; it is taken from then on."""
+    """Reserves and returns `name`; if it is taken, the name with `_2`, `_3`, ..."""
     candidate, count = name, 1
     while candidate in taken:
         count += 1
@@ -48,11 +48,11 @@ def unique(name: str, taken: set[str]) -> str:
 
 
 def allot(signature: GraphSignature, renames: Mapping[tuple[Role, str], str]) -> tuple[list[str], list[str], Taken]:
-    """Names for graph inputs and outputs, in order.
+    """Assigns names to graph inputs and outputs, in order.
 
     Args:
         signature: the inputs and outputs.
-        renames: `(role, default name)` to the name that the user wants; what is derived from a name follows.
+        renames: from `(role, default name)` to the user's name; derived names follow.
     """
     taken = Taken()
     named: dict[Slot, str] = {}
@@ -76,7 +76,7 @@ def rename(
     """`input_names` or `output_names` as renames.
 
     Raises:
-        SpecError: too many names, or a mapping that names none of the defaults.
+        SpecError: too many names, or a name that is not a default name.
     """
     defaults = [(port.role, _default(port, {})) for port in ports]
     if wanted is None:
@@ -85,20 +85,20 @@ def rename(
         known = {name: (role, name) for role, name in reversed(defaults)}
         for name in wanted:
             if name not in known:
-                raise SpecError(f"{what} renames {name!r}, which is none of {', '.join(known) or 'no names'}.")
+                raise SpecError(f"{what} renames {name!r}, which does not exist; the names are {', '.join(known)}.")
         return {known[name]: new for name, new in wanted.items()}
     if isinstance(wanted, str) or not all(isinstance(name, str) for name in wanted):
-        raise SpecError(f"{what}={wanted!r} is neither a list of names nor a mapping of names to names.")
+        raise SpecError(f"{what}={wanted!r} is not valid: give a list of names, or a mapping from names to names.")
     names = list(wanted)
     if len(names) > len(defaults):
         raise SpecError(f"{what} gives {len(names)} names for {len(defaults)}: {', '.join(n for _, n in defaults)}.")
     if len(set(names)) != len(names):
-        raise SpecError(f"{what} gives one name twice.")
+        raise SpecError(f"{what} contains a name twice.")
     return dict(zip(defaults, names, strict=False))
 
 
 def _default(port: Port, named: Mapping[Slot, str], renames: Mapping[tuple[Role, str], str] | None = None) -> str:
-    """The name of a port where nobody has taken it; `named` has the names of the tensors that it may belong to."""
+    """The default name of a port; `named` has the names of the tensors to which it may belong."""
     slot = port.slot
     if port.role is Role.COTANGENT:
         return f"cotangent_{(renames or {}).get((Role.OUTPUT, slot.name), slot.name)}"

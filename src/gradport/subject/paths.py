@@ -1,4 +1,4 @@
-"""Paths as they may stand in a file that leaves the machine: below their package or project, never from the root."""
+"""Shortens paths for files that leave the machine: relative to their package or project, never absolute."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _ABSOLUTE = re.compile(r"(?<![\w.:/~])/(?:[^\s/:'\"<>|]+/)*[^\s/:'\"<>|,;]+")
 
 @functools.lru_cache(maxsize=4096)
 def portable(path: str) -> str:
-    """The path below the folder of installed packages, below its project, or below its outermost package; a relative
-    path stays."""
+    """The path relative to the folder of installed packages, to its project, or to its outermost package; a relative
+    path does not change."""
     if not os.path.isabs(path):
         return path
     parts = path.split(os.sep)
@@ -29,7 +29,7 @@ def portable(path: str) -> str:
 
 
 def without_machine(text: str) -> str:
-    """The text with each path of this machine in its portable form."""
+    """The text with each existing absolute path in its portable form."""
     return _ABSOLUTE.sub(_shorten, text)
 
 
@@ -49,8 +49,8 @@ def _project_of(folder: str) -> str | None:
 
 
 def importable(file: str) -> tuple[str, str]:
-    """The folder to import a Python file from, and the name to import it by: `/x` and `pkg.sub.mod` for
-    `/x/pkg/sub/mod.py` where `pkg` and `sub` are packages, else `/x/pkg/sub` and `mod`."""
+    """The folder from which to import a Python file, and its import name: `/x` and `pkg.sub.mod` for
+    `/x/pkg/sub/mod.py` if `pkg` and `sub` are packages, else `/x/pkg/sub` and `mod`."""
     folder, base = os.path.split(os.path.abspath(file))
     root = _outermost_package(folder)
     packages = [] if root == folder else os.path.relpath(folder, root).split(os.sep)

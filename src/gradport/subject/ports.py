@@ -1,6 +1,7 @@
-"""What goes into a Subject and comes out of it: roles, tensors by role and name, and the inputs and outputs of a graph.
+"""Inputs and outputs of a Subject and of a graph: roles, and tensors by role and name.
 
-The order of a graph stands here and nowhere else: inputs by the order of their roles, outputs as a call gives them.
+This is the only place that defines the order of a graph: inputs in the order of their roles, outputs in the order of
+the call.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ class Phase(enum.StrEnum):
 
 
 class Role(enum.StrEnum):
-    """What a tensor is for. Parameters and buffers that a training step changes are inputs with the role `STATE`; those
-    that stay are initializers and no inputs."""
+    """The role of a tensor. Parameters and buffers that a training step changes are inputs with the role `STATE`; all
+    others are initializers."""
 
     ARGUMENT = "argument"
     TARGET = "target"
@@ -52,7 +53,7 @@ INPUTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A tensor of a Subject, by its role and its name there."""
+    """A tensor of a Subject, by role and name."""
 
     role: Role
     name: str
@@ -63,9 +64,9 @@ class Port:
     """One input or output of a graph before it has a name in a file.
 
     Attributes:
-        role: what the graph takes or gives it for.
-        slot: the tensor that it belongs to: the parameter of a gradient or a new state, the output of a cotangent; its
-            own role and name where it belongs to no other.
+        role: its role in the graph.
+        slot: the tensor to which it belongs: the parameter of a gradient or a new state, the output of a cotangent;
+            otherwise its own role and name.
     """
 
     role: Role
@@ -73,7 +74,7 @@ class Port:
 
     @classmethod
     def own(cls, role: Role, name: str) -> Port:
-        """A port that belongs to no other tensor."""
+        """A port that does not belong to another tensor."""
         return cls(role, Slot(role, name))
 
 
@@ -86,16 +87,16 @@ class GraphSignature:
 
     @classmethod
     def of(cls, inputs: Iterable[Port], outputs: Iterable[Port]) -> GraphSignature:
-        """The signature of a graph: inputs stand by role, those of one role in the order given here."""
+        """The signature of a graph: inputs are sorted by role, and keep their order within a role."""
         return cls(tuple(sorted(inputs, key=lambda port: INPUTS.index(port.role))), tuple(outputs))
 
 
 def input_port(slot: Slot, moving: Container[Slot]) -> Port | None:
-    """The input that a tensor becomes; None: it stays, and is an initializer.
+    """The graph input for a tensor; None if it is an initializer.
 
     Args:
         slot: the tensor.
-        moving: those that a training step changes.
+        moving: the tensors that a training step changes.
     """
     if slot in moving:
         return Port(Role.STATE, slot)

@@ -1,4 +1,4 @@
-"""The names that arguments, targets and outputs go by: the forward's own parameter names and key paths."""
+"""The names of arguments, targets and outputs: the forward's own parameter names and key paths."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Argument:
-    """One leaf of the arguments or targets: its graph name, what it belongs to, where it stands, its example."""
+    """One leaf of the arguments or targets: its graph name, its parameter, its path, its example."""
 
     name: str
     of: str
@@ -38,7 +38,7 @@ class Argument:
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """A Subject's arguments under the forward's parameter names."""
+    """A Subject's arguments by the forward's parameter names."""
 
     arguments: tuple[Argument, ...]
     statics: tuple[Argument, ...]
@@ -49,7 +49,7 @@ def bind(subject: Subject) -> Bound:
     """Names every leaf of the arguments and targets.
 
     Raises:
-        TargetError: the forward does not take these arguments.
+        TargetError: the arguments do not match the forward's parameters.
     """
     tensors: list[Argument] = []
     statics: list[Argument] = []
@@ -63,18 +63,17 @@ def bind(subject: Subject) -> Bound:
 def output_leaves(result: Any) -> list[tuple[str, Any]]:
     """Every tensor of a result with its output name, in order (see API.md, Names in a file).
 
-    One tensor and no key is `output`; positions are counted with None and constants; keys of dicts and fields of
-    dataclasses at the root name their leaves themselves.
+    A single tensor without a key is `output`; positions include None and constants; keys of dicts and fields of
+    dataclasses at the root are the names of their leaves.
     """
-    found = list(leaves(result))
-    tensors = [(path, leaf) for path, leaf in found if isinstance(leaf, torch.Tensor)]
+    tensors = [(path, leaf) for path, leaf in leaves(result) if isinstance(leaf, torch.Tensor)]
     if len(tensors) == 1 and not any(isinstance(key, str) for key in tensors[0][0]):
         return [("output", tensors[0][1])]
     return [(_output_name(path), leaf) for path, leaf in tensors]
 
 
 def source_of(target: Any) -> tuple[str | None, int | None]:
-    """File and line of the code that a target runs; (None, None) where there is no source."""
+    """File and line of the code of a target; (None, None) without a source."""
     code = target
     if isinstance(target, type) and issubclass(target, torch.autograd.Function):
         code = target.forward
@@ -86,12 +85,12 @@ def source_of(target: Any) -> tuple[str | None, int | None]:
 
 
 def source_of_backward(function: Any) -> tuple[str | None, int | None]:
-    """File and line of a Function's backward; (None, None) where it has none, or none with a source."""
+    """File and line of a Function's backward; (None, None) without a backward or a source."""
     return _place_of_code(getattr(function, "backward", None))
 
 
 def place_of_gradient(target: Any) -> str | None:
-    """`file:line` of what computes a target's gradient: a Function's backward, else the target's own code."""
+    """`file:line` of the code that determines a target's gradient: a Function's backward, else the target's code."""
     file, line = source_of_backward(target) if isinstance(target, type) else source_of(target)
     return f"{file}:{line}" if file else None
 
@@ -126,15 +125,15 @@ def _targets(subject: Subject) -> list[Argument]:
         roots = [("target", (0,), subject.targets[0])]
     else:
         roots = [(f"target_{index}", (index,), value) for index, value in enumerate(subject.targets)]
-    found = []
+    arguments = []
     for root, path, value in roots:
         for leaf_path, leaf in leaves(value):
             if not _is_tensor(leaf):
                 raise SpecError(
                     f"The target {join_path(root, leaf_path)!r} is {type(leaf).__name__}; targets are tensors."
                 )
-            found.append(Argument(join_path(root, leaf_path), root, (*path, *leaf_path), leaf))
-    return found
+            arguments.append(Argument(join_path(root, leaf_path), root, (*path, *leaf_path), leaf))
+    return arguments
 
 
 def _bind_arguments(subject: Subject) -> list[tuple[str, Path, Any]]:
@@ -149,35 +148,35 @@ def _bind_arguments(subject: Subject) -> list[tuple[str, Path, Any]]:
     except TypeError as error:
         file, line = source_of(subject.target)
         raise TargetError(
-            f"{subject.name} ({file}:{line}) takes {signature}, which does not fit the "
-            f"{len(subject.args)} arguments and keywords {sorted(subject.kwargs)} given: {error}."
+            f"{subject.name} ({file}:{line}) takes {signature}, which does not match the given "
+            f"{len(subject.args)} arguments and keywords {sorted(subject.kwargs)}: {error}."
         ) from None
-    return _in_parameter_order(signature, subject)
+    return _order_by_parameters(signature, subject)
 
 
-def _in_parameter_order(signature: inspect.Signature, subject: Subject) -> list[tuple[str, Path, Any]]:
+def _order_by_parameters(signature: inspect.Signature, subject: Subject) -> list[tuple[str, Path, Any]]:
     positional = list(enumerate(subject.args))
     keywords = dict(subject.kwargs)
-    found: list[tuple[str, Path, Any]] = []
+    ordered: list[tuple[str, Path, Any]] = []
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            found += [(f"{name}_{count}", ("args", index), value) for count, (index, value) in enumerate(positional)]
+            ordered += [(f"{name}_{count}", ("args", index), value) for count, (index, value) in enumerate(positional)]
             positional = []
         elif parameter.kind is parameter.VAR_KEYWORD:
-            found += [(key, ("kwargs", key), value) for key, value in keywords.items()]
+            ordered += [(key, ("kwargs", key), value) for key, value in keywords.items()]
             keywords = {}
         elif positional and parameter.kind is not parameter.KEYWORD_ONLY:
             index, value = positional.pop(0)
-            found.append((name, ("args", index), value))
+            ordered.append((name, ("args", index), value))
         elif name in keywords:
-            found.append((name, ("kwargs", name), keywords.pop(name)))
+            ordered.append((name, ("kwargs", name), keywords.pop(name)))
         elif parameter.default is not parameter.empty:
-            found.append((name, ("defaults", name), parameter.default))
-    return found
+            ordered.append((name, ("defaults", name), parameter.default))
+    return ordered
 
 
 def signature_of(target: Any) -> inspect.Signature | None:
-    """The signature that a call of `target` has, a Function's ctx left out; None where Python cannot tell."""
+    """The call signature of `target`, without a Function's ctx; None if Python has no signature."""
     if isinstance(target, type) and issubclass(target, torch.autograd.Function):
         return _function_signature(target)
     if isinstance(target, torch.nn.Module):
@@ -189,7 +188,7 @@ def signature_of(target: Any) -> inspect.Signature | None:
 
 
 def forward_parameters(function: type) -> list[inspect.Parameter]:
-    """The forward's parameters without ctx, which the older form of forward takes first; none where Python gives none.
+    """The forward's parameters without ctx, the first parameter in the older form; empty if Python has no signature.
 
     Source: https://docs.pytorch.org/docs/stable/notes/extending.html#combined-or-separate-forward-and-setup-context
     """

@@ -1,4 +1,4 @@
-"""Input specs: one short text that stands for a tensor, `i64[atoms:5]@0..118`.
+"""Input specs: a short text that describes a tensor, `i64[atoms:5]@0..118`.
 
 Grammar: DTYPE `[` DIM, ... `]` with an optional `@LOW..HIGH`. A DIM is a size (`16`) or a name (`batch`, with an
 example size after a colon: `batch:4`), which makes it dynamic. LOW is included; HIGH is excluded for integers
@@ -32,7 +32,7 @@ DTYPES = {
     "c64": "complex64",
     "c128": "complex128",
 }
-"""Short dtype names of the command line and the torch dtypes that they mean."""
+"""Short dtype names of the command line, and their torch dtypes."""
 
 _SHAPE = re.compile(r"^(?P<dtype>[A-Za-z0-9]+)\[(?P<dims>[^\]]*)\](?:@(?P<range>.*))?$")
 _DIM = re.compile(r"^(?:(?P<size>\d+)|(?P<name>[A-Za-z_]\w*)(?::(?P<example>\d+))?)$")
@@ -50,7 +50,7 @@ class Dim:
 
 @dataclasses.dataclass(frozen=True)
 class InputSpec:
-    """What an input spec says; `gradport.tensor(text)` makes one, and it may stand for any example tensor."""
+    """A parsed input spec; made by `gradport.tensor(text)`, and valid in place of any example tensor."""
 
     text: str
     dtype_name: str
@@ -68,7 +68,7 @@ class InputSpec:
 
 
 def tensor(text: str) -> InputSpec:
-    """An input spec that stands for an example tensor, e.g. `gradport.tensor("i64[atoms:5]@0..118")`.
+    """An input spec in place of an example tensor, e.g. `gradport.tensor("i64[atoms:5]@0..118")`.
 
     Raises:
         SpecError: `text` does not parse; the message shows the grammar.
@@ -77,8 +77,8 @@ def tensor(text: str) -> InputSpec:
 
 
 def looks_like_spec(text: str) -> bool:
-    """Whether a command-line value is meant as a spec: a word directly followed by a bracket, or a dtype's short name
-    at its beginning."""
+    """Whether a command-line value is intended as a spec: it starts with a word directly before a bracket, or with a
+    dtype's short name."""
     word = re.match(r"[A-Za-z]\w*", text)
     return word is not None and (text[word.end() :].startswith("[") or word.group().lower() in DTYPES)
 
@@ -87,7 +87,7 @@ def parse_spec(text: str) -> InputSpec:
     """Parses `DTYPE[DIM,...]@LOW..HIGH`.
 
     Raises:
-        SpecError: names the part that does not parse.
+        SpecError: the text does not parse; the message names the part.
     """
     match = _SHAPE.match(text.strip())
     if match is None:
@@ -107,7 +107,7 @@ def short_dtype(dtype: torch.dtype) -> str:
 def _parse_dim(text: str, part: str) -> Dim:
     match = _DIM.match(part.strip())
     if match is None:
-        raise _refusal(text, f"{part.strip()!r} is no dimension")
+        raise _refusal(text, f"{part.strip()!r} is not a dimension")
     if match["size"] is not None:
         return Dim(int(match["size"]))
     return Dim(int(match["example"]) if match["example"] else None, match["name"])

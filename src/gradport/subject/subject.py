@@ -1,4 +1,4 @@
-"""Subject: what is examined, with example inputs and the gradients that are wanted of it."""
+"""Subject: the target to check or export, with example inputs and the wanted gradients."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ __all__ = ["ABOUT", "Subject", "as_function", "as_subject", "display_name", "sub
 _UNSET: Any = object()
 
 ABOUT = ("wrt", "loss", "targets", "outputs", "dynamic_shapes")
-"""The options of `export` that say something of the Subject, not of the file."""
+"""The options of `export` that describe the Subject, not the file."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
 class Subject:
-    """An `autograd.Function`, `nn.Module` or callable, its example arguments and the gradients that are wanted.
+    """An `autograd.Function`, `nn.Module` or callable, with its example arguments and the wanted gradients.
 
     Args:
         target: an `autograd.Function` class (or its `.apply`), an `nn.Module` or any callable of tensors.
-        args: example arguments; a lone tensor is a 1-tuple, a list a tuple. Every tensor leaf is a graph input,
+        args: example arguments; a single tensor is a 1-tuple, a list is a tuple. Every tensor leaf is a graph input,
             every other leaf is static.
         kwargs: example keyword arguments.
-        wrt: which gradients are wanted: None, "inputs", "parameters", "all", a name or a list of names.
+        wrt: the wanted gradients: None, "inputs", "parameters", "all", a name or a list of names.
         loss: `loss(result, *targets)` giving a scalar, or the name of a scalar output.
         targets: example targets for `loss`; a dict names them and passes them by keyword.
         outputs: "all", a list of output names, or None: all without a loss, none with it.
-        inputs: where fresh inputs come from: `{name: (low, high) | [values]}` or a callable
+        inputs: how to draw random inputs: `{name: (low, high) | [values]}` or a callable
             `(generator, sizes) -> (args, kwargs, targets)`.
         dynamic_shapes: torch.export's form, or flat by input name.
-        expect: what the backward is meant to be (see `gradport.check`).
-        name: how reports call it; default: the target's own name.
+        expect: the declared gradient (see `gradport.check`).
+        name: its name in reports; default: the target's own name.
 
     Raises:
         TargetError: `target` is not callable.
-        SpecError: `kwargs`, `loss` or `outputs` is of no type that it can be.
+        SpecError: `kwargs`, `loss` or `outputs` has the wrong type.
     """
 
     target: Any
@@ -94,7 +94,7 @@ class Subject:
             object.__setattr__(self, key, value)
 
     def replace(self, **changes: Any) -> Subject:
-        """A Subject that differs in the named fields alone."""
+        """A copy with these fields changed."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if "target" in changes and "name" not in changes:
             values["name"] = None
@@ -110,7 +110,7 @@ def as_subject(
     kwargs: Any = None,
     **overrides: Any,
 ) -> Subject:
-    """A Subject, or what one is made from; explicit arguments override the Subject's fields (None and () do not)."""
+    """A Subject from a Subject or a target; explicit arguments override the Subject's fields, except None and ()."""
     given = {key: value for key, value in overrides.items() if value is not None and not _is_empty(value)}
     if not isinstance(subject, Subject):
         return Subject(subject, args, kwargs, **given)
@@ -122,7 +122,7 @@ def as_subject(
 
 
 def subjects_of(name: str, value: object) -> Iterator[tuple[str, Subject]]:
-    """The Subjects that stand under a name: itself, or those of a list or a mapping, each with what to call it."""
+    """The Subjects of a module-level name, with labels: the value itself, or the entries of a list or mapping."""
     if isinstance(value, Subject):
         yield name, value
     elif isinstance(value, Mapping):
@@ -132,7 +132,7 @@ def subjects_of(name: str, value: object) -> Iterator[tuple[str, Subject]]:
 
 
 def display_name(target: Any) -> str:
-    """The target's qualified name as a person would say it."""
+    """The target's qualified name for reports."""
     owner = getattr(target, "__self__", None)
     if owner is not None and not isinstance(owner, type) and hasattr(target, "__name__"):
         return f"{type(owner).__qualname__}.{target.__name__}"
@@ -144,10 +144,10 @@ def _is_empty(value: Any) -> bool:
 
 
 def as_function(target: Any) -> Any:
-    """`Fn.apply` means `Fn`; anything else stays as it is.
+    """`Fn` for `Fn.apply`; any other target unchanged.
 
     Raises:
-        TargetError: it cannot be called.
+        TargetError: the target is not callable.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Finds the user's own line: the innermost frame that is neither torch's, nor Python's, nor gradport's."""
+"""Finds the user's own line: the innermost frame outside of torch, Python's library and gradport."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A line of somebody's source."""
+    """A line of source code."""
 
     file: str
     line: int
@@ -31,29 +31,29 @@ class Place:
 
 
 def here() -> Place | None:
-    """The user's line that is running now, or None where none is."""
+    """The user's line that is running now, or None."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         if _is_users(frame.f_code.co_filename):
             return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
         if frame.f_code.co_name == "__call__" and frame.f_code.co_filename.endswith(_JOINT):
-            return None  # what called gradport is not the subject
+            return None  # code that called gradport does not belong to the subject
         frame = frame.f_back
     return None
 
 
 def place_of_error(error: BaseException) -> Place | None:
     """The user's innermost line in an error's traceback, below the subject's call."""
-    found = None
+    place = None
     traceback = error.__traceback__
     inside = False
     while traceback is not None:
         code = traceback.tb_frame.f_code
         inside = inside or code.co_filename.endswith(_JOINT)
         if inside and _is_users(code.co_filename):
-            found = Place(code.co_filename, traceback.tb_lineno, code.co_name)
+            place = Place(code.co_filename, traceback.tb_lineno, code.co_name)
         traceback = traceback.tb_next
-    return found
+    return place
 
 
 _JOINT = os.sep + os.path.join("gradport", "eager", "joint.py")
