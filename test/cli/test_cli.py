@@ -181,7 +181,7 @@ def test_targets_of_every_kind(tmp_path):
         (["run", f"{TARGETS}:Swish", X, "--sizes", "batch"], 2, "--sizes"),
         (["run", f"{TARGETS}:Swish", X, "--budget", "soon"], 2, "--budget"),
         (["run", f"{TARGETS}:Swish", X, "--expect", "sideways"], 2, "expect='sideways'"),
-        (["run", f"{TARGETS}:Swish", X, "--wrt", "nope"], 2, "names nothing"),
+        (["run", f"{TARGETS}:Swish", X, "--wrt", "nope"], 2, "does not exist"),
         (["verify", "nowhere.onnx", "--against", f"{TARGETS}:Swish", X], 2, "file not found"),
         (["functions", "nowhere.onnx"], 2, "file not found"),
     ],

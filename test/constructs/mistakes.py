@@ -27,7 +27,7 @@ MISTAKES.of(
 )
 MISTAKES.of("a numpy target", linear(), X, r"not ndarray; torch.from_numpy", loss=F.mse_loss, targets=Y.numpy())
 MISTAKES.of("opset_version='18'", linear(), X, r"opset_version='18' is not a whole number", opset_version="18")
-MISTAKES.of("wrt=3", linear(), X, r"wrt=3 is not understood", wrt=3)
+MISTAKES.of("wrt=3", linear(), X, r"wrt=3 is not valid", wrt=3)
 MISTAKES.of("loss=3", linear(), X, r"loss=3 is neither a function", loss=3)
 MISTAKES.of("outputs=3", linear(), X, r"outputs=3 is neither", outputs=3)
 MISTAKES.of("input_names='x'", linear(), X, r"input_names='x' is neither a list", input_names="x")

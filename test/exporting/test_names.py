@@ -138,7 +138,7 @@ def test_an_output_that_is_an_input_has_a_name_of_its_own_and_cotangents_add():
 
 
 @pytest.mark.parametrize(
-    ("wrt", "reason"), [("nope", "names nothing"), ("index", "has no gradient"), (["x", "y"], "names nothing")]
+    ("wrt", "reason"), [("nope", "does not exist"), ("index", "has no gradient"), (["x", "y"], "does not exist")]
 )
 def test_a_wrt_that_means_nothing_is_refused(wrt, reason):
     def model(x, index):

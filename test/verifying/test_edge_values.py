@@ -166,7 +166,7 @@ def test_settings_of_verify_say_a_reason(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text('[tool.gradport.verify."Swish"]\nskip = ["ties"]\n')
     monkeypatch.chdir(tmp_path)
     program = gradport.export(fn.Swish, X)
-    with pytest.raises(gradport.SpecError, match="gives no reason"):
+    with pytest.raises(gradport.SpecError, match="has no reason"):
         gradport.verify(program, fn.Swish, X)
 
 

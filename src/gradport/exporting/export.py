@@ -1,4 +1,4 @@
-"""export: Subject to Program. The one place that joins trace, lowering, forms and proof."""
+"""export: from a Subject to a Program. The only place that joins tracing, lowering, forms and the check."""
 
 from __future__ import annotations
 
@@ -47,34 +47,34 @@ def export(
     finite_math: bool = False,
     verify: bool = True,
 ) -> Program:
-    """Exports a Function, a callable or a module to ONNX, with the gradients that `wrt` asks for.
+    """Exports a Function, a callable or a module to ONNX, with the gradients of `wrt`.
 
     Args:
         subject: a `Subject`, or an `autograd.Function`, `nn.Module` or callable.
         args, kwargs: example arguments; every tensor leaf becomes a graph input, other leaves are fixed.
-        wrt: which gradients: None (the forward alone), "inputs", "parameters", "all", a name or a list of names.
-        loss: `loss(result, *targets)` giving a scalar, or the name of a scalar output. Without one the graph takes
-            a cotangent for each differentiable output and gives the vector-Jacobian product.
+        wrt: the wanted gradients: None (only the forward), "inputs", "parameters", "all", a name or a list of names.
+        loss: `loss(result, *targets)` giving a scalar, or the name of a scalar output. Without a loss the graph takes
+            a cotangent for each differentiable output and returns the vector-Jacobian product.
         targets: example targets for `loss`; graph inputs.
         outputs: "all", a list of outputs, or None: all without a loss, none with it.
-        functions: "keep" a local function per phase, "inline" ai.onnx operators alone, "opaque" one node per phase,
-            "symbolic" the forward that an existing `symbolic()` writes, or a mapping from Function to one of these.
-        fallback: whether an opaque node's body ships with it.
+        functions: "keep" (a local function for each phase), "inline" (only ai.onnx operators), "opaque" (one node for
+            each phase), "symbolic" (the forward from an existing `symbolic()`), or a mapping from Function to a form.
+        fallback: whether the file contains the body of an opaque node.
         dynamic_shapes: torch.export's form, or flat by input name; equal names are one dimension.
-        opset_version: 18 to 25; None: what `torch.onnx.export` writes by default.
+        opset_version: 18 to 25; None: the default of `torch.onnx.export`.
         input_names, output_names: a list for the first n, or a mapping from default to new name.
-        random: what becomes of random numbers: "input" (standard draws are graph inputs, listed in
+        random: how random numbers are exported: "input" (standard draws are graph inputs, listed in
             `Program.random`), "runtime" (ONNX's generators draw them), "off" (each draw is its mean, so dropout is the
             identity).
-        finite_math: allow rewrites that are wrong where values are inf or nan: masks as plain products.
-        verify: whether the Program is run against eager, every output and gradient, before it is handed out.
+        finite_math: allow rewrites that are wrong if values are inf or nan: masks as plain products.
+        verify: whether every output and gradient of the Program is compared with eager before it is returned.
 
     Returns:
-        The Program, in the state of training that the module stands in.
+        The Program, in the module's current mode (train or eval).
 
     Raises:
-        ExportError: it cannot be carried, or the proof fails; nothing was written.
-        SpecError: an option, a name or a shape does not hold together.
+        ExportError: the subject cannot be exported, or the Program differs from eager; nothing was written.
+        SpecError: an option, a name or a shape is invalid.
         TargetError: the subject rejects its own example.
     """
     described = as_subject(
@@ -106,7 +106,7 @@ def export_joint(
     finite_math: bool,
     verify: bool,
 ) -> Program:
-    """Traces, lowers, names and proves a Joint, be it a Subject's or a training step's; the options are `export`'s."""
+    """Traces, lowers, names and checks the Joint of a Subject or a training step; the options are those of `export`."""
     opset, forms = require_options(functions=functions, opset_version=opset_version, random=random)
     require_working_export(opset)
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
@@ -135,13 +135,13 @@ def export_joint(
 
 
 def require_options(*, functions: Any, opset_version: int | None, random: str) -> tuple[int, Mapping[Any, Form]]:
-    """The opset and the forms that these options of `export` mean.
+    """The opset and the forms from these options of `export`.
 
     Raises:
-        SpecError: one of them means nothing.
+        SpecError: an option is invalid.
     """
     if random not in _RANDOM:
-        raise SpecError(f"random={random!r} is none of {', '.join(_RANDOM)}.")
+        raise SpecError(f"random={random!r} is not valid; give one of {', '.join(_RANDOM)}.")
     return _opset(opset_version), forms_of(functions)
 
 
@@ -155,19 +155,19 @@ def lower_unproved(
     input_names: Sequence[str] | Mapping[str, str] | None = None,
     output_names: Sequence[str] | Mapping[str, str] | None = None,
 ) -> Program:
-    """A trace as a Program that nobody has proved: lowered, rewritten, cut into functions and named."""
-    with quiet():  # what a library's pass cannot work out, it says with a traceback
+    """Lowers a trace to a Program without a check: translates, rewrites, outlines functions and assigns names."""
+    with quiet():  # passes of libraries print tracebacks if they cannot infer something
         flat = lower(trace, opset)
         gate_recomputation(flat.model.graph, trace.recomputed, flat.weights())
         rewrite(flat.model, finite_math=options["finite_math"])
         outlined = apply_forms(flat, forms, fallback=fallback)
-        if not trace.regions:  # calls and bodies of Functions are told apart and counted
+        if not trace.regions:  # merging would change calls and bodies of Functions
             share(outlined.model)
         return assemble(outlined, input_names=input_names, output_names=output_names, options=options)
 
 
 def _locate(trace: Trace, opset: int, finite_math: bool, case: InputSet, answer: Reference) -> Departure | None:
-    """The first operator that departs on a case; None where that cannot be said."""
+    """The first operator that differs on a case; None if it cannot be determined."""
     try:
         inline = lower_unproved(trace, opset, forms_of("inline"), options={"finite_math": finite_math})
         return first_departure(trace, inline, lambda program: program.run_named, case.tensors, answer)
@@ -180,12 +180,12 @@ def _opset(version: int | None) -> int:
     if not isinstance(chosen, int) or isinstance(chosen, bool):
         raise SpecError(f"opset_version={chosen!r} is not a whole number; give {OPSETS.start} to {OPSETS.stop - 1}.")
     if chosen not in OPSETS:
-        raise SpecError(f"opset_version={chosen} is outside the range that works, {OPSETS.start} to {OPSETS.stop - 1}.")
+        raise SpecError(f"opset_version={chosen} is not supported; give {OPSETS.start} to {OPSETS.stop - 1}.")
     return chosen
 
 
 def _runs_in_stock_runtime(program: Program) -> bool:
-    """False where a node waits for somebody's own kernel (an opaque one without fallback, a custom symbolic)."""
+    """False if a node needs a custom kernel (an opaque node without fallback, a custom symbolic)."""
     model = program.model
     known = {identifier[:2] for identifier in model.functions} | {("", "")}
     bodies = [model.graph, *(function.graph for function in model.functions.values())]

@@ -1,4 +1,4 @@
-"""A whole training step as ONNX: state in, state out; and the state brought back to torch."""
+"""Exports a whole training step to ONNX, from state to new state, and writes the state back to torch."""
 
 from __future__ import annotations
 
@@ -42,27 +42,26 @@ def export_step(
 ) -> Program:
     """Exports forward, backward and the optimizer's step as one graph.
 
-    The graph takes arguments, targets, random tensors, state and learning rates (float32, no dimensions), and gives the
-    loss, outputs and new state: `new.<s>` of one run is `<s>` of the next. State is a plain required input;
-    `Program.state()` gives its starting values, and `run_named` uses them where a state input is not given.
+    The graph takes arguments, targets, random tensors, state and learning rates (float32, no dimensions), and returns
+    the loss, outputs and new state: `new.<s>` of one run is `<s>` of the next. State is a plain required input;
+    `Program.state()` returns its starting values, and `run_named` uses them for omitted state inputs.
 
     Args:
         subject, args, kwargs, loss, targets, outputs, functions, fallback, dynamic_shapes, opset_version, input_names,
             output_names, random, finite_math, verify: as for `export`.
         optimizer: an instance of a `torch.optim` class, or of another Optimizer whose step can be traced, built on the
-            parameters of the module. Learning rates are inputs (`lr`, or `lr_<group>` where there are several
-            groups); its other hyperparameters are constants. Where it has taken steps, its state is the starting
-            state.
-        clip_grad_norm: limit of the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` has it.
-        accumulate: how many runs add up their gradients before the optimizer steps.
+            parameters of the module. Learning rates are inputs (`lr`, or `lr_<group>` with several groups); other
+            hyperparameters are constants. If it has taken steps, its state is the starting state.
+        clip_grad_norm: maximum norm of all gradients together, as in `torch.nn.utils.clip_grad_norm_`.
+        accumulate: number of runs whose gradients are summed before a step of the optimizer.
 
     Returns:
         The Program; `Program.state()` is its starting state. Parameters that do not require a gradient, or get none,
         and buffers that never change, are initializers.
 
     Raises:
-        ExportError: it cannot be carried, or the proof (one step after another against eager) fails.
-        SpecError: an option does not hold together, or the optimizer cannot be carried (LBFGS, SparseAdam).
+        ExportError: the subject cannot be exported, or the Program differs from eager over successive steps.
+        SpecError: an option is invalid, or the optimizer is not supported (LBFGS, SparseAdam).
         TargetError: the subject rejects its own example.
     """
     described = as_subject(
@@ -85,17 +84,18 @@ def export_step(
 def write_back(
     state: Mapping[str, torch.Tensor], module: torch.nn.Module, optimizer: torch.optim.Optimizer | None = None
 ) -> None:
-    """Writes the state of an exported training step into a module, and into its optimizer where one is given.
+    """Writes the state of an exported training step into a module, and into its optimizer if given.
 
-    Gradients that are being accumulated become `.grad` of their parameters.
+    Accumulated gradients become `.grad` of their parameters.
 
     Args:
-        state: tensors by name, `<s>` or `new.<s>`; what `Program.run_named` gives will do, other outputs are left out.
-        module: whose parameters and buffers are written.
-        optimizer: whose state is written; built on the module's parameters.
+        state: tensors by name, `<s>` or `new.<s>`, for example the result of `Program.run_named`, whose other outputs
+            are ignored.
+        module: the module to write into.
+        optimizer: the optimizer to write into, built on the module's parameters.
 
     Raises:
-        SpecError: a name that the module or the optimizer does not have, or another shape; nothing was written.
+        SpecError: a name is unknown, or a shape differs; nothing was written.
     """
     new = {name.removeprefix("new."): value for name, value in state.items() if name.startswith("new.")}
     given = new or dict(state)
@@ -114,7 +114,7 @@ def write_back(
         elif root == "accumulated" and rest in parameters:
             sums[rest] = value
         elif new or root in ("optim", "accumulated"):
-            raise SpecError(f"{name!r} is no state of {type(module).__name__}; it has {', '.join(own)}.")
+            raise SpecError(f"{name!r} is not a state of {type(module).__name__}; it has {', '.join(own)}.")
     for name, value in [*plain.items(), *sums.items()]:
         if own[name].shape != value.shape:
             raise SpecError(f"{name!r} has shape {list(value.shape)}, the module's {list(own[name].shape)}.")
@@ -132,7 +132,7 @@ def _write_optimizer(
     parameters: Mapping[str, torch.Tensor],
     entries: Any,
 ) -> None:
-    """Tensors stay tensors; what the optimizer keeps as a Python number is one again."""
+    """Writes the entries into the optimizer's state; entries that were Python numbers become Python numbers again."""
     starts = starting_state(optimizer)
     entries = list(entries)
     fresh = {owner for owner, key, value in entries if key == BEGAN and not value.item()}
@@ -141,13 +141,13 @@ def _write_optimizer(
             continue
         parameter = parameters[owner]
         if parameter not in starts:
-            raise SpecError(f"The optimizer does not hold {owner!r}; build it on the module's parameters.")
+            raise SpecError(f"The optimizer does not have {owner!r}; build it on the module's parameters.")
         start = starts[parameter].get(key)
         entry: Any = value.clone()
         if isinstance(start, (int, float)):
             entry = type(start)(value.item())
-        optimizer.state[parameter] = {**_kept_names(starts[parameter]), **optimizer.state[parameter], key: entry}
+        optimizer.state[parameter] = {**_without_began(starts[parameter]), **optimizer.state[parameter], key: entry}
 
 
-def _kept_names(state: Mapping[str, Any]) -> dict[str, Any]:
+def _without_began(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in state.items() if key != BEGAN}

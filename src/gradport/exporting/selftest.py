@@ -1,4 +1,4 @@
-"""Exports a probe Function once per process, as far as the flat ONNX graph, and looks whether nothing was lost."""
+"""Lowers a test Function to the flat ONNX graph once in each process, and checks that no information is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def require_working_export(opset_version: int) -> None:
     """Traces and lowers a Function with the installed torch, onnxscript and onnx-ir.
 
     Raises:
-        CompatibilityError: its Regions, its marks or its source lines do not arrive in the ONNX graph.
+        CompatibilityError: its Regions or its marks are missing in the ONNX graph.
     """
     require_hooks()
     joint = Joint(Subject(_Probe, (torch.ones(2),), wrt="inputs"))
@@ -44,7 +44,7 @@ def require_working_export(opset_version: int) -> None:
         raise incompatibility("the borders of a custom autograd.Function are lost on the way to ONNX")
     inside = [node for node in graph if node.op_type in ("Sin", "Cos")]
     if [node.metadata_props.get(REGION) for node in inside] != ["0", "1"]:
-        raise incompatibility("ONNX nodes do not know which call of a Function they belong to")
+        raise incompatibility("ONNX nodes have lost the call of the Function to which they belong")
 
 
 class _Probe(torch.autograd.Function):
