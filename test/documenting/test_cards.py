@@ -57,7 +57,7 @@ def test_subjects_in_a_folder_give_its_cards_their_inputs(package, tmp_path, mon
     found, _ = docs(package, "--out", tmp_path / "first")
     assert (found["functions"], found["measured"]) == (1, 1)
     card = (tmp_path / "first" / "halving_functions.py_docs.md").read_text()
-    assert "What was found of Halve (2)" in card and "Not measured" not in card
+    assert "All findings about Halve (2)" in card and "Not measured" not in card
     monkeypatch.setattr("gradport.documenting.cards.measure", None)  # would fail if anything were measured again
     again, _ = docs(package, "--evidence", tmp_path / "first", "--out", tmp_path / "second")
     assert again["measured"] == 1

@@ -71,7 +71,7 @@ def test_reports_in_junit_json_and_html(tmp_path, workers):
     assert all(row["ok"] and row["findings"] for row in rows)
     page = (where / "gradport.html").read_text()
     assert page.startswith("<!doctype html>")
-    assert "All that was asked of Double holds." in page
+    assert "All checks of Double are ok." in page
     assert "good-Double[check]" in page
     assert "gradport" in (where / "junit.xml").read_text()
 

@@ -91,7 +91,7 @@ def test_the_card_has_every_section(made):
         "nodes, ",
         "| bytes | eager, forward | eager, both | onnxruntime, forward | onnxruntime, both |",
         "which this machine's memory copies at",
-        "above what the process held: eager",
+        "Additional memory at the largest size: eager",
         "from autograd_helper import CustomFunction",
         "grad_input (4, 6)",  # what the snippet printed
         f"$ gradport docs {portable(str(ONNX))} --budget 0.3",

@@ -28,7 +28,7 @@ def evidence(*findings, name="subject", **series):
 
 def test_one_that_holds_says_so():
     page = run_html("title", [("here", evidence(HELD))])
-    assert "All that was asked of subject holds." in page
+    assert "All checks of subject are ok." in page
     assert 'aria-label="1 ok"' in page
 
 
@@ -79,13 +79,13 @@ SERIES = [
 
 def test_the_divergence_is_drawn_with_its_first_node_linked_to_its_line():
     page = run_html("title", [("here", with_excerpts(evidence(FAILED, divergence=SERIES)))])
-    assert "1 in the forward half and 2 in the backward half; the first to depart is b (Tanh)" in page
+    assert "1 in the forward pass and 2 in the backward pass; the first that differs is b (Tanh)" in page
     assert re.search(r'<a xlink:href="#L1-5"', page)
 
 
 def test_the_divergence_of_nothing_is_no_picture_of_a_fault():
     plot = divergence_plot("none", [{**SERIES[0]}])
-    assert "first to depart" not in plot
+    assert "first difference" not in plot
 
 
 def test_a_verification_that_fails_draws_its_divergence():
@@ -97,7 +97,7 @@ def test_a_verification_that_fails_draws_its_divergence():
     first = [row for row in verified.series["divergence"] if row["first"]]
     assert [row["op"] for row in first] == ["Sin"]
     assert {row["half"] for row in verified.series["divergence"]} == {"forward", "backward"}
-    assert "the first to depart is" in run_html("title", [("here", verified)])
+    assert "the first that differs is" in run_html("title", [("here", verified)])
 
 
 def test_two_hundred_subjects_are_light():
@@ -157,7 +157,7 @@ def test_check_writes_a_page(tmp_path, half):
     page = tmp_path / "pages" / "check.html"
     result = CliRunner().invoke(app, ["check", half, "x=f32[4]", "--only", "differences", "--html", str(page)])
     assert result.exit_code == 0, result.stderr
-    assert "All that was asked of Half holds." in page.read_text()
+    assert "All checks of Half are ok." in page.read_text()
     assert "class" in page.read_text() and "<span" in page.read_text()
 
 

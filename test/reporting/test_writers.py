@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from gradport.reporting.document import Badge, Bullets, Code, Listing, Page, Paragraph, Section, Table
-from gradport.reporting.html import alone, of_site, search_index
+from gradport.reporting.html import search_index, single_file, site_page
 from gradport.reporting.markdown import markdown
 from gradport.reporting.text import plain
 
@@ -86,7 +86,7 @@ def test_a_listing_is_what_it_was_in_markdown(text):
 
 @given(TEXT)
 def test_everything_says_the_same_in_html(text):
-    found, tame = (_Text(alone(page(*everything(said)))) for said in (text, "x"))
+    found, tame = (_Text(single_file(page(*everything(said)))) for said in (text, "x"))
     assert found.text().count(squeezed(text)) >= 6
     assert found.tags == tame.tags
 
@@ -97,7 +97,7 @@ def everything(text):
 
 @given(TEXT)
 def test_a_title_is_text_everywhere(text):
-    found = of_site(Page("a/b", text, [], []))
+    found = site_page(Page("a/b", text, [], []))
     assert _Text(found).text().count(squeezed(text)) >= 2
     assert set(re.findall(r'src="([^"]*)"', found)) == {"../assets/search.js", "../assets/site.js"}
 
@@ -111,6 +111,6 @@ def test_the_search_index_is_a_script_that_no_text_ends(text):
     "character", ["\x00", "\x1b", "\x7f", "\x85", "\u200f", "\u202e", "\u2066", "\ufeff", "\ud800"]
 )
 def test_what_controls_is_replaced(character):
-    for text in (markdown(page(Paragraph((character,)))), alone(page(Paragraph((character,))))):
+    for text in (markdown(page(Paragraph((character,)))), single_file(page(Paragraph((character,))))):
         assert character not in text and "\ufffd" in text
         text.encode()

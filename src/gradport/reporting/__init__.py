@@ -1,4 +1,4 @@
-"""Evidence for people: in a terminal, and as pages.
+"""Reports of Evidence: in a terminal, and as pages.
 
-In: Evidence. Out: text, HTML, Markdown. Never: a run of a Subject.
+Input: Evidence. Output: text, HTML, Markdown. Never runs a Subject.
 """

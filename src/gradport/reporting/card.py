@@ -1,7 +1,7 @@
-"""The page of a file: a card where it defines autograd Functions, a short page where it does not.
+"""The page of a file: a card if it defines autograd Functions, else a short page.
 
-A card begins with the result: the outcome, the kind of gradient, and what does not pass. Its other sections are filled
-with what the survey found in the syntax tree and, for Functions that were measured, with what was measured.
+A card begins with the result: the outcome, the kind of gradient, and the Findings that do not pass. Its other sections
+come from the syntax tree and, for measured Functions, from the Evidence.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 Survey = Mapping[str, Evidence]
-"""The Evidence of each file, by its path below the root."""
+"""The Evidence of each file, by its path relative to the root."""
 
 NOT_MEASURED = "Not measured: no inputs given."
 
@@ -67,10 +67,10 @@ def card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]
     Args:
         path: of the file.
         surveyed: all files.
-        measured: what was measured of each Function of the file, by its name.
+        measured: the Evidences of each Function of the file, by the Function's name.
     """
     evidence = surveyed[path]
-    sections = _card(path, surveyed, measured) if is_card(evidence) else _short(path, surveyed)
+    sections = _card(path, surveyed, measured) if is_card(evidence) else _short_page(path, surveyed)
     source = evidence.source
     named = [entry["name"] for entry in (*source["classes"], *source["functions"])]
     return Page(
@@ -90,17 +90,17 @@ def trail_of(path: str) -> list[Link]:
 
 
 def opening(text: str) -> str:
-    """The first line of a docstring, or nothing."""
+    """The first line of a docstring; empty without one."""
     return (text.strip().splitlines() or [""])[0]
 
 
 def patterns(entry: Mapping[str, Any]) -> list[str]:
-    """What of the habits of autograd Functions one follows."""
-    found = ["setup_context apart from forward" if "setup_context" in entry["has"] else "ctx in forward"]
-    found += ["saves tensors for backward"] if entry["saved"] else ["saves nothing for backward"]
-    found += ["keeps values on ctx"] if entry["kept_on_ctx"] else []
-    found += ["once differentiable"] if entry["once_differentiable"] else []
-    return found + [f"has {name}" for name in entry["has"] if name != "setup_context"]
+    """The code patterns of an autograd Function."""
+    names = ["separate setup_context" if "setup_context" in entry["has"] else "ctx in forward"]
+    names += ["saves tensors for backward"] if entry["saved"] else ["saves nothing for backward"]
+    names += ["stores values on ctx"] if entry["kept_on_ctx"] else []
+    names += ["once differentiable"] if entry["once_differentiable"] else []
+    return names + [f"has {name}" for name in entry["has"] if name != "setup_context"]
 
 
 def _card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]) -> list[Section]:
@@ -125,7 +125,7 @@ def _card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]
     ]
 
 
-def _short(path: str, surveyed: Survey) -> list[Section]:
+def _short_page(path: str, surveyed: Survey) -> list[Section]:
     evidence = surveyed[path]
     return [
         Section("File metadata", [_metadata(path, evidence)]),
@@ -174,7 +174,7 @@ def _overview(path: str, source: Mapping[str, Any]) -> list[Block]:
 
 
 def _describe(source: Mapping[str, Any]) -> list[Block]:
-    """Classes with their methods, and functions, with what their docstrings say; nothing of them links to a source."""
+    """Classes with their methods, and functions, each with the first line of its docstring, without links."""
     items: list[Line] = []
     for entry in source["classes"]:
         bases = f"({', '.join(entry['bases'])})" if entry["bases"] else ""
@@ -199,7 +199,7 @@ def _at(path: str, line: int) -> Link:
 
 
 def function_section(function: str, source: Mapping[str, Any], blocks: Sequence[Block] = ()) -> Section:
-    """The section about a Function; its own name might be that of another section, and two differ in case alone."""
+    """The heading of a Function's section; distinct from other sections, and from names that differ only in case."""
     title = f"class {function}"
     before = [entry["name"] for entry in source["autograd"]]
     before = before[: before.index(function)]
@@ -243,7 +243,7 @@ def _differentiable(arguments: Sequence[str] | None) -> Line:
 def _role(evidence: Evidence) -> list[Block]:
     importers = [Link(other, docs_page(other)) for other in evidence.series["imported_by"]]
     blocks: list[Block] = [
-        Paragraph(("Imported by ", *join_inline(importers), ".") if importers else ("Nothing here imports it.",))
+        Paragraph(("Imported by ", *join_inline(importers), ".") if importers else ("No surveyed file imports it.",))
     ]
     for function, places in evidence.series["called_by"].items():
         calls = [Link(f"{p['file']}:{p['line']}", docs_page(p["file"])) for p in places]
@@ -276,9 +276,7 @@ def _testing(path: str, evidence: Evidence, measured: Mapping[str, Sequence[Evid
     blocks: list[Block] = []
     for function, tests in evidence.series["tested_by"].items():
         names: list[Inline] = [Code(f"{test['file']}::{test['test']}") for test in tests]
-        where: Line = (
-            (" is exercised by ", *join_inline(names), ".") if names else (" stands in no test that was found.",)
-        )
+        where: Line = (" is exercised by ", *join_inline(names), ".") if names else (" is in none of the tests.",)
         blocks.append(Paragraph((Code(function), *where)))
     return blocks + _each(path, evidence.source, measured, usage_blocks)
 
@@ -286,14 +284,14 @@ def _testing(path: str, evidence: Evidence, measured: Mapping[str, Sequence[Evid
 def _each(
     path: str, source: Mapping[str, Any], measured: Mapping[str, Sequence[Evidence]], blocks_of: Any
 ) -> list[Block]:
-    """The blocks of every Function that was measured, and that the others were not."""
-    found: list[Block] = []
+    """The blocks of every measured Function, and a note for the others."""
+    blocks: list[Block] = []
     for entry in source["autograd"]:
         for evidence in measured.get(entry["name"], ()):
-            found += blocks_of(path, evidence)
+            blocks += blocks_of(path, evidence)
         if not measured.get(entry["name"]):
-            found.append(Paragraph((Code(entry["name"]), f": {NOT_MEASURED}")))
-    return found
+            blocks.append(Paragraph((Code(entry["name"]), f": {NOT_MEASURED}")))
+    return blocks
 
 
 def _related_functions(path: str, surveyed: Survey) -> list[Block]:
@@ -307,7 +305,7 @@ def _related_functions(path: str, surveyed: Survey) -> list[Block]:
     folder = posixpath.dirname(path)
     neighbours = [other for other in surveyed if posixpath.dirname(other) == folder and other != path]
     blocks.append(Bullets([(Link(other, docs_page(other)),) for other in neighbours]))
-    return blocks if neighbours else [*blocks[:-1], Paragraph(("No other file stands in the folder.",))]
+    return blocks if neighbours else [*blocks[:-1], Paragraph(("There is no other file in the folder.",))]
 
 
 def _cross_references(path: str) -> Bullets:
@@ -316,6 +314,6 @@ def _cross_references(path: str) -> Bullets:
         [
             (Link("keywords of this file", kw_page(path)),),
             (Link("the folder", posixpath.join(folder, "index")),),
-            (Link("how it hangs together", posixpath.join(folder, "doc")),),
+            (Link("overview", posixpath.join(folder, "doc")),),
         ]
     )

@@ -1,4 +1,4 @@
-"""The page of two Evidences: what got better, worse, slower, what is new and what is gone."""
+"""The page of two Evidences: Findings that are better, worse, new or gone, and slower timings."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from gradport.evidence.changes import KINDS, Change
 from gradport.evidence.evidence import Evidence, Finding
 from gradport.reporting.document import Badge, Bar, Block, Code, Line, Page, Paragraph, Section, Table
 from gradport.reporting.finding_table import figure_of_finding, outcome_text
-from gradport.reporting.html import alone
+from gradport.reporting.html import single_file
 
 __all__ = ["difference_html", "difference_page"]
 
 
 def difference_html(before: Evidence, after: Evidence, changes: Sequence[Change]) -> str:
     """The page as one file of HTML."""
-    return alone(difference_page(before, after, changes))
+    return single_file(difference_page(before, after, changes))
 
 
 def difference_page(before: Evidence, after: Evidence, changes: Sequence[Change]) -> Page:
-    """What `compare` gave of the two, and what differs in their environments."""
+    """The page with the result of `compare`, and the differences of the environments."""
     counts = collections.Counter(change.kind for change in changes)
     spoken = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
     blocks: list[Block] = [Paragraph((f"{spoken}." if changes else "Nothing changed.",))]

@@ -1,6 +1,6 @@
-"""A page as data: sections of paragraphs, tables, listings and figures. `markdown` and `html` each write it out.
+"""A page as data: sections of paragraphs, tables, listings and figures. `markdown` and `html` write it.
 
-What a page says is decided once, in the modules that build it; how text is escaped is decided in the two that write.
+The modules that build pages define the content; only the two modules that write pages escape text.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Code:
 
 @dataclasses.dataclass(frozen=True)
 class Badge:
-    """An outcome: held, failed, skipped, undecided, error, or another word."""
+    """An outcome: ok, failed, skipped, undecided, error, or another word."""
 
     outcome: str
 
@@ -48,10 +48,10 @@ class Link:
     """A link to a page of the same set.
 
     Attributes:
-        label: what is clicked.
-        page: path of the page below the root, without a suffix; empty: this page.
-        anchor: of a section, as `Section.anchor` gives it.
-        line: of the source that the page shows; takes the anchor's place.
+        label: the text of the link.
+        page: path of the page relative to the root, without a suffix; empty: this page.
+        anchor: the `Section.anchor` of a section.
+        line: a line of the source on the page; replaces the anchor.
     """
 
     label: str
@@ -62,7 +62,7 @@ class Link:
 
 @dataclasses.dataclass(frozen=True)
 class FileLink:
-    """A link to a file that lies beside the pages, by its path below the root."""
+    """A link to a file beside the pages, by its path relative to the root."""
 
     label: str
     path: str
@@ -89,13 +89,13 @@ class Bullets:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table; one that is `searchable` can be sorted and filtered where there is a script.
+    """A table; with `searchable` it can be sorted and filtered by a script.
 
     Attributes:
         head: the headings; all empty for a table of names and values.
         rows: a line for each cell.
-        searchable: whether a person will want to look for rows.
-        caption: what it shows.
+        searchable: whether readers search for rows.
+        caption: a description.
     """
 
     head: Sequence[str]
@@ -109,10 +109,10 @@ class Listing:
     """Code.
 
     Attributes:
-        text: of it.
-        language: as Pygments calls it.
-        first: number of its first line, where links lead to its lines.
-        prefix: of the lines' anchors, which are this, a hyphen and the line's number.
+        text: the code.
+        language: its name in Pygments.
+        first: the number of its first line, if links lead to its lines.
+        prefix: the prefix of the lines' anchors, followed by a hyphen and the line number.
     """
 
     text: str
@@ -126,10 +126,10 @@ class Figure:
     """A drawing.
 
     Attributes:
-        name: of the file that holds it, below the root.
+        name: its file, relative to the root.
         svg: the drawing.
-        description: what it shows, for those who do not see it.
-        mermaid: the same as a Mermaid graph, which Markdown takes instead.
+        description: a description for readers who cannot see it.
+        mermaid: the same as a Mermaid graph, used in Markdown.
     """
 
     name: str
@@ -147,7 +147,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Details:
-    """Blocks that are shown when they are asked for."""
+    """Blocks that are hidden until the reader opens them."""
 
     summary: Line
     blocks: Sequence[Block]
@@ -159,7 +159,7 @@ Block = Paragraph | Bullets | Table | Listing | Figure | Bar | Details
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and its blocks."""
 
     title: str
     blocks: Sequence[Block]
@@ -168,8 +168,8 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """What a link to it says: the one that GitHub, MkDocs and Sphinx give the heading, `again` where it has a
-        namesake above it."""
+        """The anchor that GitHub, MkDocs and Sphinx give the heading; `again` if an earlier section has the same
+        heading."""
         kept = "".join(letter for letter in self.title.lower() if letter.isalnum() or letter in " -_")
         return kept.replace(" ", "-") + (f"-{self.again}" if self.again else "")
 
@@ -184,7 +184,7 @@ class Page:
         trail: the pages above it.
         sections: in their order.
         summary: one line about it, for the search.
-        words: further words that it is found by.
+        words: further words for the search.
     """
 
     path: str
@@ -196,8 +196,8 @@ class Page:
 
 
 def join_inline(items: Sequence[Inline], between: str = ", ", *, none: str = "none") -> Line:
-    """A line of items with text between them."""
-    found: list[Inline] = []
+    """Joins items with text between them."""
+    joined: list[Inline] = []
     for item in items:
-        found += [between, item] if found else [item]
-    return tuple(found) or (none,)
+        joined += [between, item] if joined else [item]
+    return tuple(joined) or (none,)

@@ -1,4 +1,4 @@
-"""Findings as rows: what the outcome is called, the figure, and what is said of it."""
+"""Findings as rows of a table: the outcome, the figure, and the message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["figure_of_finding", "findings_table", "outcome_text", "worst_outcome
 
 
 def findings_table(findings: Sequence[Finding], caption: str) -> Table:
-    """A row for each Finding."""
+    """A table with a row for each Finding."""
     rows: list[list[Line]] = [
         [
             (Badge(outcome_text(finding)),),
@@ -26,13 +26,13 @@ def findings_table(findings: Sequence[Finding], caption: str) -> Table:
 
 
 def outcome_text(finding: Finding) -> str:
-    """The outcome, or that it is a warning."""
+    """The outcome, or "warning"."""
     warns = finding.outcome is Outcome.OK and finding.severity is Severity.WARNING
     return Severity.WARNING if warns else finding.outcome
 
 
 def worst_outcome(evidences: Sequence[Evidence]) -> Outcome:
-    """The worst outcome; what is undecided has not failed."""
+    """The worst outcome; undecided is better than failed."""
     if all(evidence.ok for evidence in evidences):
         return Outcome.OK
     outcomes = {finding.outcome for evidence in evidences for finding in evidence.findings}

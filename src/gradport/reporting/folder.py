@@ -1,4 +1,4 @@
-"""The pages of a folder: its files, how they hang together, and the keywords of each file."""
+"""The pages of a folder: its files, their imports, and the keywords of each file."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ Measured = Mapping[str, Sequence[Evidence]]
 
 
 def folders_of(surveyed: Survey) -> dict[str, list[str]]:
-    """The files of each folder, the folders above them included."""
-    found: dict[str, list[str]] = {"": []}
+    """The files of each folder, including all parent folders."""
+    by_folder: dict[str, list[str]] = {"": []}
     for path in surveyed:
         folder = posixpath.dirname(path)
         parts = folder.split("/") if folder else []
         for count in range(len(parts)):
-            found.setdefault("/".join(parts[: count + 1]), [])
-        found[folder].append(path)
-    return found
+            by_folder.setdefault("/".join(parts[: count + 1]), [])
+        by_folder[folder].append(path)
+    return by_folder
 
 
 def index(folder: str, folders: Mapping[str, Sequence[str]], surveyed: Survey, measured: Measured) -> Page:
-    """The files of a folder, one line each, with outcomes; then the folders in it."""
+    """The page with the files of a folder and their outcomes, then its subfolders."""
     rows: list[list[Line]] = [
         [
             (Link(posixpath.basename(path), docs_page(path)),),
@@ -59,17 +59,17 @@ def index(folder: str, folders: Mapping[str, Sequence[str]], surveyed: Survey, m
         rows = [
             [
                 (Link(f"{posixpath.basename(other)}/", posixpath.join(other, "index")),),
-                *_below(other, surveyed, measured),
+                *_count_below(other, surveyed, measured),
             ]
             for other in inside
         ]
         blocks.append(Table(("folder", "Functions below it", "outcome"), rows))
-    blocks.append(Paragraph((Link("how it hangs together", posixpath.join(folder, "doc")),)))
+    blocks.append(Paragraph((Link("overview", posixpath.join(folder, "doc")),)))
     return Page(posixpath.join(folder, "index"), _title(folder), _trail(folder), [Section("", blocks)], "a folder")
 
 
 def overview(folder: str, surveyed: Survey) -> Page:
-    """What a folder is for, and who imports whom in it."""
+    """The page with the purpose of a folder and the imports between its files."""
     inside = {path: evidence for path, evidence in surveyed.items() if posixpath.dirname(path) == folder}
     edges = [
         Edge(posixpath.basename(importer), posixpath.basename(path))
@@ -80,19 +80,19 @@ def overview(folder: str, surveyed: Survey) -> Page:
     purpose = next((e.source["docstring"] for p, e in inside.items() if posixpath.basename(p) == "__init__.py"), "")
     blocks: list[Block] = [_imports(folder, edges)]
     if edges and not isinstance(blocks[0], Bullets):
-        said = f"{len(edges)} imports between {len({e.start for e in edges} | {e.end for e in edges})} files."
-        blocks.append(Paragraph((said,)))
+        summary = f"{len(edges)} imports between {len({e.start for e in edges} | {e.end for e in edges})} files."
+        blocks.append(Paragraph((summary,)))
     sections = [
-        Section("What it is for", [Paragraph((purpose or "Its __init__.py says nothing.",))]),
-        Section("Who imports whom", blocks),
+        Section("Purpose", [Paragraph((purpose or "Its __init__.py has no docstring.",))]),
+        Section("Imports", blocks),
         Section("Cross-references", [Bullets([(Link("its files", posixpath.join(folder, "index")),)])]),
     ]
-    title = f"How {_title(folder)} hangs together"
+    title = f"Overview of {_title(folder)}"
     return Page(posixpath.join(folder, "doc"), title, _trail(folder), sections, opening(purpose))
 
 
 def keywords(path: str, evidence: Evidence) -> Page:
-    """Every class, function, operator and concept of a file, with where it stands."""
+    """The page with every class, function, operator and concept of a file, and their lines."""
     source = evidence.source
     shown = is_card(evidence)
 
@@ -144,21 +144,21 @@ def _outcome(path: str, evidence: Evidence, measured: Measured) -> Line:
     return _count_ok([one for name in names for one in measured.get(f"{path}:{name}", ())]) if names else ("",)
 
 
-def _count_ok(found: Sequence[Evidence]) -> Line:
-    """How many of what was measured hold."""
-    if not found:
+def _count_ok(ones: Sequence[Evidence]) -> Line:
+    """The number of Evidences that are ok."""
+    if not ones:
         return ("not measured",)
     return (
-        Badge(Outcome.OK if all(one.ok for one in found) else Outcome.FAILED),
-        f" {sum(o.ok for o in found)} of {len(found)}",
+        Badge(Outcome.OK if all(one.ok for one in ones) else Outcome.FAILED),
+        f" {sum(o.ok for o in ones)} of {len(ones)}",
     )
 
 
-def _below(folder: str, surveyed: Survey, measured: Measured) -> tuple[Line, Line]:
-    """How many Functions stand below a folder, and how many of those that were measured hold."""
+def _count_below(folder: str, surveyed: Survey, measured: Measured) -> tuple[Line, Line]:
+    """The number of Functions below a folder, and the number of measured Functions that are ok."""
     count = sum(len(e.source["autograd"]) for path, e in surveyed.items() if path.startswith(f"{folder}/"))
-    found = [one for key, ones in measured.items() if key.startswith(f"{folder}/") for one in ones]
-    return (str(count) if count else "",), _count_ok(found) if count else ("",)
+    ones = [one for key, ones in measured.items() if key.startswith(f"{folder}/") for one in ones]
+    return (str(count) if count else "",), _count_ok(ones) if count else ("",)
 
 
 def _imports(folder: str, edges: Sequence[Edge]) -> Block:
@@ -166,7 +166,7 @@ def _imports(folder: str, edges: Sequence[Edge]) -> Block:
         return Paragraph(("Its files do not import each other.",))
     boxes = list(dict.fromkeys(name for edge in edges for name in (edge.start, edge.end)))
     name = posixpath.join(folder, "doc.svg")
-    description = f"Who imports whom in {_title(folder)}: an arrow leads to what is imported."
+    description = f"Imports in {_title(folder)}: an arrow leads to the imported file."
     figure = graph_figure(name, boxes, edges, description)
     if figure is not None:
         return figure

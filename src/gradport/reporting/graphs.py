@@ -1,4 +1,4 @@
-"""Graphs drawn: boxes on floors and arrows between them, laid out by networkx; and the same as Mermaid."""
+"""Draws graphs: boxes in columns and arrows between them, laid out by networkx; and the same as Mermaid."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gradport.reporting.text import plain
 __all__ = ["Edge", "graph_figure"]
 
 _MOST = 60
-"""Arrows that a person can still follow."""
+"""Maximum number of arrows of a readable graph."""
 
 _LABEL = 28
-"""Letters of a label in one line."""
+"""Maximum number of characters in a line of a label."""
 
 _LETTER, _PAD, _ROW = 0.078, 0.2, 0.55
-"""Inches: a letter of a box, the edge of a box, from one row to the next."""
+"""Sizes in inches: a character in a box, the margin of a box, the distance of rows."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Edge:
-    """An arrow from one box to another, and what goes along it."""
+    """An arrow from one box to another, with a label."""
 
     start: str
     end: str
@@ -36,7 +36,7 @@ class Edge:
 
 
 def graph_figure(name: str, boxes: Sequence[str], edges: Sequence[Edge], description: str) -> Figure | None:
-    """The graph as a figure; None where it has no box, or too many arrows to be of use."""
+    """The graph as a figure; None without boxes, or with too many arrows."""
     if not boxes or len(edges) > _MOST:
         return None
     return Figure(name, _draw(boxes, edges, description), description, _mermaid(boxes, edges))
@@ -98,7 +98,7 @@ def _draw(boxes: Sequence[str], edges: Sequence[Edge], description: str) -> str:
 
 
 def _floors(boxes: Sequence[str], edges: Sequence[Edge]) -> dict[str, int]:
-    """The column of each box: right of every box that an arrow comes from."""
+    """The column of each box: right of all boxes with an arrow to it."""
     with extra(Extra.PAGES, "Pages with graphs"):
         import networkx
 
@@ -113,6 +113,6 @@ def _floors(boxes: Sequence[str], edges: Sequence[Edge]) -> dict[str, int]:
 
 
 def _gap(labels: Iterable[str]) -> float:
-    """Inches right of a column: enough for the widest line of a label."""
+    """The space right of a column in inches: the widest line of a label."""
     widest = max((len(line) for label in labels for line in label.splitlines()), default=0)
     return max(0.5, widest * _LETTER + _PAD)

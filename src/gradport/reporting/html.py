@@ -1,6 +1,6 @@
-"""Pages as HTML: one that stands alone, or one of a site. Neither asks anything of any network.
+"""Writes pages as HTML: a single file, or a page of a site. Neither loads anything from a network.
 
-Jinja2 escapes whatever stands in a page; code is coloured by Pygments, which escapes it too.
+Jinja2 escapes all content of a page; Pygments highlights code and escapes it.
 """
 
 from __future__ import annotations
@@ -21,26 +21,25 @@ with extra(Extra.PAGES, "Pages"):
     import jinja2
     import markupsafe
 
-__all__ = ["ASSETS", "alone", "of_site", "search_index"]
+__all__ = ["ASSETS", "search_index", "single_file", "site_page"]
 
 ASSETS = ("site.css", "site.js")
-"""Files that every page of a site takes from its root's `assets` folder."""
+"""Files in the `assets` folder of a site, which every page uses."""
 
 
-def alone(page: Page) -> str:
-    """The page with style, script and drawings inside it."""
+def single_file(page: Page) -> str:
+    """The page as one file, with style, script and drawings inside."""
     style, script = (markupsafe.Markup(asset(name)) for name in ASSETS)
     return _render("alone.html.j2", page, style=style, script=script)
 
 
-def of_site(page: Page) -> str:
-    """The page as one of a site, whose assets lie in `assets/` at the root, with `search.js` as `search_index` gives
-    it."""
+def site_page(page: Page) -> str:
+    """The page of a site, whose assets are in `assets/` at the root, with `search.js` from `search_index`."""
     return _render("site.html.j2", page)
 
 
 def search_index(pages: Iterable[Page]) -> str:
-    """A script that holds what each page is found by; a script, since a page from a disk may fetch nothing else."""
+    """A script with the search words of each page; a script, because a page from a disk cannot fetch other files."""
     entries = [[page.title, f"{page.path}.html", page.summary, " ".join(page.words)] for page in pages]
     text = json.dumps([[plain(part) for part in entry] for entry in entries], ensure_ascii=True, separators=(",", ":"))
     return "window.GRADPORT_SEARCH = " + text.replace("<", "\\u003c") + ";\n"
@@ -48,7 +47,7 @@ def search_index(pages: Iterable[Page]) -> str:
 
 @functools.cache
 def asset(name: str) -> str:
-    """The text of a file that pages are made with."""
+    """The text of a template or asset."""
     return (importlib.resources.files("gradport.reporting") / "templates" / name).read_text("utf-8")
 
 
@@ -78,7 +77,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _clean(value: Any) -> Any:
-    """Text that goes into a page loses its control characters; what is already HTML was made from such text."""
+    """Removes control characters from text; HTML is unchanged, because it was made from such text."""
     return value if isinstance(value, markupsafe.Markup) or not isinstance(value, str) else plain(value)
 
 
@@ -98,7 +97,7 @@ def _colour(listing: Listing) -> markupsafe.Markup:
         from pygments.lexers import get_lexer_by_name
 
     class Bare(HtmlFormatter):  # type: ignore[misc]
-        """Without a box of its own: the page has one."""
+        """A formatter without its own box, which the page has."""
 
         def wrap(self, source: Any) -> Any:
             return source

@@ -1,4 +1,4 @@
-"""Pages as Markdown, for GitHub, MkDocs and Sphinx as it is. What stands in a page is anybody's: all is escaped."""
+"""Writes pages as Markdown for GitHub, MkDocs and Sphinx. The content of a page is untrusted: all of it is escaped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~!$])")
 
 
 def markdown(page: Page) -> str:
-    """The page as Markdown; figures are files beside it, by their names."""
+    """The page as Markdown; figures are separate files."""
     trail = [*(_inline(link, page) for link in page.trail), _text(page.title)]
     parts = [f"# {_text(page.title)}", " / ".join(trail)]
     for section in page.sections:
@@ -105,7 +105,7 @@ def _table(table: Table, page: Page) -> str:
 
 
 def _cell(line: Line, page: Page) -> str:
-    """A line within a row, where a bar in code would begin the next cell."""
+    """A line in a table cell, where a bar in code would start the next cell."""
     items = (_inline(item, page) for item in line)
     coded = (
         text if isinstance(item, str) else text.replace("|", r"\|") for item, text in zip(line, items, strict=True)
@@ -120,19 +120,19 @@ def _figure(figure: Figure, page: Page) -> str:
 
 
 def _text(text: str) -> str:
-    """Text that means nothing to Markdown or HTML, whatever line it begins; an indented line would be code."""
+    """Escapes text for Markdown and HTML, also at the start of a line; removes indentation, which would mean code."""
     safe = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     first, *rest = _SPECIAL.sub(r"\\\1", safe).split("\n")
     return "\n".join([_flush(first), *(_flush(line.strip()) for line in rest)])
 
 
 def _flush(line: str) -> str:
-    """A line that begins as a list, a rule or a heading would is none."""
+    """Escapes the start of a line that would be a list, a rule or a heading."""
     return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", re.sub(r"^([-+=])", r"\\\1", line))
 
 
 def _code(text: str) -> str:
-    """Code within a line; a fence of backticks that is longer than any in it."""
+    """Inline code, with a fence of more backticks than in the code."""
     shown = " ".join(plain(text).split()) or " "
     longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
     fence = "`" * (longest + 1)
@@ -141,7 +141,7 @@ def _code(text: str) -> str:
 
 
 def _fence(text: str, language: str) -> str:
-    """A block of code whose fence is longer than every run of backticks in it."""
+    """A block of code, with a fence of more backticks than in the code."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{plain(text).rstrip()}\n{fence}"

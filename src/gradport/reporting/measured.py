@@ -1,6 +1,6 @@
-"""What was measured of one Function, as blocks of a page: its gradient, its ONNX, its speed, and how to have it again.
+"""The measured results of one Function as blocks of a page: its gradient, its ONNX, its speed, and how to reproduce it.
 
-Each figure has a sentence that says what it shows; its numbers lie in the Evidence beside the page.
+Each figure has a description; its numbers are in the Evidence beside the page.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ __all__ = [
 
 
 _LONGEST = 80
-"""Letters of a Subject's name in the name of a file; disks take no more than some 250 in all."""
+"""Maximum number of characters of a Subject's name in a file name; file systems allow about 250 in total."""
 
 
 def evidence_file(path: str, evidence: Evidence) -> str:
-    """Where the Evidence of a Function lies, below the root."""
+    """The path of a Function's Evidence, relative to the root."""
     return f"{_stem(path, evidence)}.json"
 
 
 def draw_blocks(evidence: Evidence, series: Series, draw: Callable[[Any], Iterable[Block]]) -> list[Block]:
-    """The blocks of a series; nothing where the Evidence has none, a sentence where it has another form."""
+    """The blocks of a series; empty without the series, a sentence if the series is invalid."""
     if not evidence.series.get(series):
         return []
     try:
@@ -70,7 +70,7 @@ def draw_blocks(evidence: Evidence, series: Series, draw: Callable[[Any], Iterab
 
 
 def result_blocks(evidence: Evidence) -> list[Block]:
-    """The outcome and the kind of gradient first, then each Finding that does not pass."""
+    """The outcome and the kind of gradient, then the Findings that do not pass."""
     kinds = [finding for finding in evidence.findings if finding.rule == "differences"]
     bad = [finding for finding in evidence.findings if not finding.outcome.passes and finding not in kinds]
     outcome = worst_outcome([evidence])
@@ -90,13 +90,13 @@ def gradient_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
     yield from draw_blocks(evidence, Series.JACOBIAN, lambda jacobian: [_jacobian(path, evidence, jacobian)])
     counts = collections.Counter(outcome_text(finding) for finding in evidence.findings)
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    told = findings_table(evidence.findings, f"What was found of {evidence.subject}")
-    yield Details((f"{len(evidence.findings)} findings: {summary}",), [told])
+    every = findings_table(evidence.findings, f"All findings about {evidence.subject}")
+    yield Details((f"{len(evidence.findings)} findings: {summary}",), [every])
     yield from (Paragraph((f"Without {name}: {why}",)) for name, why in evidence.series.get("left_out", {}).items())
 
 
 def onnx_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
-    """The ONNX: its functions drawn, its size, its errors beside eager's, and the forms it can take."""
+    """The ONNX model: a graph of its functions, its size, its errors and eager's, and its forms."""
     series = evidence.series
     if series.get("refused"):
         yield Paragraph((Badge("refused"), ": ", series["refused"]))
@@ -111,7 +111,7 @@ def onnx_blocks(path: str, evidence: Evidence) -> Iterator[Block]:
 
 
 def _line_of(evidence: Evidence) -> Callable[[str], str]:
-    """From `file:line` to the anchor of that line on the card, which shows the file that the Function stands in."""
+    """A function from `file:line` to the anchor of this line on the card, which shows the Function's file."""
 
     def href(place: str) -> str:
         file, line = line_of(place) or ("", 0)
@@ -121,7 +121,7 @@ def _line_of(evidence: Evidence) -> Callable[[str], str]:
 
 
 def performance_blocks(path: str, evidence: Evidence) -> list[Block]:
-    """Time over size, memory, and the floor that the machine's memory sets."""
+    """Time by size, memory, and the lower bound from the machine's memory bandwidth."""
     if evidence.series.get(Series.TIMINGS):
         return draw_blocks(evidence, Series.TIMINGS, lambda timings: _timings(path, evidence, timings))
     why = evidence.series.get("left_out", {}).get("timings") or evidence.series.get("refused") or "it was left out"
@@ -136,32 +136,32 @@ def _timings(path: str, evidence: Evidence, timings: Timings) -> list[Block]:
         f"on {timings['threads']} thread; dotted, the time to move them once at "
         f"{timings['bandwidth'] / 1e9:.1f} GB/s, which this machine's memory copies at."
     )
-    found: list[Block] = [
+    blocks: list[Block] = [
         Figure(f"{_stem(path, evidence)}.timings.svg", timing_plot(description, timings), description),
         Table(
             ("bytes", *(f"{way}, {said}" for way in ways for said in ("forward", "both"))),
             [[(f"{size:,}",), *_times(timings, ways, size)] for size in sizes],
-            caption=f"Milliseconds of {evidence.subject}, the least of five rounds taken in turns",
+            caption=f"Milliseconds of {evidence.subject}, the minimum of five alternating rounds",
         ),
     ]
     if timings["memory"]:
         used = ", ".join(f"{way} {used / 2**20:.1f} MiB" for way, used in timings["memory"].items())
-        found.append(Paragraph((f"Memory at the largest size, above what the process held: {used}.",)))
-    return found
+        blocks.append(Paragraph((f"Additional memory at the largest size: {used}.",)))
+    return blocks
 
 
 def usage_blocks(path: str, evidence: Evidence) -> list[Block]:
-    """A snippet that was run, the commands that make the figures, and the Evidence as a file."""
+    """A code snippet with its output, the commands that reproduce the figures, and the Evidence file."""
     blocks: list[Block] = []
     ran = evidence.series.get("snippet", {})
     if ran.get("ok") and "code" in ran:
-        blocks += [Listing(ran["code"]), Paragraph(("It was run when this was measured, and printed:",))]
+        blocks += [Listing(ran["code"]), Paragraph(("Output of this code at the time of the measurement:",))]
         blocks.append(Listing(ran.get("printed", ""), "text"))
     elif ran:
         blocks.append(Paragraph((f"No snippet: {ran.get('reason', 'it did not run')}.",)))
     commands = evidence.source.get("commands", [])
     if commands:
-        blocks.append(Paragraph(("Every figure of it comes from these commands:",)))
+        blocks.append(Paragraph(("These commands reproduce all figures:",)))
         blocks.append(Listing("\n".join(f"$ {command}" for command in commands), "console"))
     versions = ", ".join(f"{name} {version}" for name, version in evidence.environment.items())
     its_file = FileLink("Its Evidence", evidence_file(path, evidence))
@@ -169,7 +169,7 @@ def usage_blocks(path: str, evidence: Evidence) -> list[Block]:
 
 
 def divergence_figure(name: str, evidence: Evidence, nodes: Sequence[Node], href: Callable[[str], str]) -> Figure:
-    """Error along the graph; `href` gives what the mark of the first node leads to, from the user's line."""
+    """The error along the graph; `href` returns the link of the first node's mark, from the user's line."""
     first = next((node for node in nodes if node.get("first")), None)
     place = str(first.get("place") or "") if first else ""
     description = f"{evidence.subject}: {describe_divergence(nodes)}"
@@ -177,8 +177,8 @@ def divergence_figure(name: str, evidence: Evidence, nodes: Sequence[Node], href
 
 
 def _stem(path: str, evidence: Evidence) -> str:
-    """Of the files about one Evidence: its Function and, where that is another, its own name, as far as a file's name
-    can hold them; a checksum tells apart what that makes equal."""
+    """The start of the names of files about one Evidence: its Function and, if different, its own name, shortened; a
+    checksum keeps the names distinct."""
     function = str(evidence.source.get("card", "")).rpartition(":")[2]
     whole = evidence.subject if evidence.subject.startswith(function) else f"{function}.{evidence.subject}"
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", whole)[:_LONGEST]
@@ -188,7 +188,7 @@ def _stem(path: str, evidence: Evidence) -> str:
 def _curves(path: str, evidence: Evidence, curves: Curves) -> list[Figure]:
     """One for each argument."""
     every = enumerate([curves, *curves.get("others", ())])
-    return [_curve(f"{_stem(path, evidence)}.curves{number or ''}.svg", evidence, found) for number, found in every]
+    return [_curve(f"{_stem(path, evidence)}.curves{number or ''}.svg", evidence, each) for number, each in every]
 
 
 def _curve(name: str, evidence: Evidence, curves: Curves) -> Figure:
@@ -259,7 +259,7 @@ def _errors(path: str, evidence: Evidence, errors: Errors) -> Figure:
 
 
 def _worst(edges: Sequence[Any], counts: Sequence[int]) -> float:
-    """The upper end of the last bin that holds an element."""
+    """The upper end of the last non-empty bin."""
     return next((float(edge) for edge, count in reversed([*zip(edges, counts, strict=True)]) if count), 0.0)
 
 
@@ -270,7 +270,7 @@ def _forms(cells: Sequence[Form]) -> Iterator[Block]:
     rows: list[list[Line]] = [
         [(kind,), *((Badge(by_place[kind, opset]["outcome"]),) for opset in opsets)] for kind in kinds
     ]
-    caption = "Forms and opsets: exported, and proved beside eager"
+    caption = "Forms and opsets: exported, and compared with eager"
     yield Table(("form", *(f"opset {opset}" for opset in opsets)), rows, caption=caption)
     reasons = dict.fromkeys(cell["message"] for cell in cells if cell["message"])
     if reasons:

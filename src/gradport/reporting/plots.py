@@ -1,7 +1,7 @@
-"""Plots as SVG by matplotlib, small, and in the colours of the page that they stand in.
+"""Plots as small SVG drawings by matplotlib, in the colours of their page.
 
-Colours are CSS variables with a value of their own behind them, so that one drawing fits light and dark pages, and a
-file alone. Every plot says in words what it shows.
+Colours are CSS variables with default values, so that one drawing fits light and dark pages, and a file of its own.
+Every plot has a description in words.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _STYLE: dict[str, Any] = {
 
 
 def curve_plot(title: str, curves: Curves) -> str:
-    """Forward, derivative and authored backward over a line, kinks and jumps marked."""
+    """Forward, derivative and custom backward along a line, with marked kinks and jumps."""
     with figure_of(title, 6.4, 3.2) as figure:
         axes = figure.subplots()
         t, forward, derivative, backward = (
@@ -75,7 +75,7 @@ def curve_plot(title: str, curves: Curves) -> str:
 
 
 def error_plot(title: str, errors: Errors) -> str:
-    """How many elements are how many ULPs from float64, in eager and in ONNX Runtime."""
+    """A histogram of the distances from float64 in ULPs, of eager and of ONNX Runtime."""
     with figure_of(title, 6.4, 2.8) as figure:
         axes = figure.subplots()
         edges = [float(edge) for edge in errors["edges"]]
@@ -92,7 +92,7 @@ def error_plot(title: str, errors: Errors) -> str:
 
 
 def jacobian_plot(title: str, jacobian: Jacobian) -> str:
-    """The error of each entry of the authored Jacobian."""
+    """The error of each entry of the custom backward's Jacobian."""
     with figure_of(title, 4.6, 3.6) as figure:
         from matplotlib.colors import LogNorm
 
@@ -109,7 +109,7 @@ def jacobian_plot(title: str, jacobian: Jacobian) -> str:
 
 
 def timing_plot(title: str, timings: Timings) -> str:
-    """Milliseconds of forward and backward over the bytes that are moved, with the machine's memory as the floor."""
+    """Milliseconds of forward and backward by moved bytes, with a lower bound from the memory bandwidth."""
     with figure_of(title, 6.4, 3.4) as figure:
         axes = figure.subplots()
         colours = {"eager": _BLUE, "torch.compile": _PURPLE, "onnxruntime": _ORANGE}
@@ -132,12 +132,12 @@ def timing_plot(title: str, timings: Timings) -> str:
 
 
 def divergence_plot(title: str, series: Sequence[Node], href: str = "") -> str:
-    """The error of every node along the graph, forward and backward half apart, the first that departs marked.
+    """The error of every node along the graph, by forward and backward pass, with a mark at the first that differs.
 
     Args:
-        title: what it is of.
-        series: as Evidence holds it.
-        href: where the mark leads to.
+        title: its title.
+        series: the series of the Evidence.
+        href: the link of the mark.
     """
     with figure_of(title, 6.8, 2.8) as figure:
         axes = figure.subplots()
@@ -150,8 +150,8 @@ def divergence_plot(title: str, series: Sequence[Node], href: str = "") -> str:
             spot = (first, _clip_to_axis(series[first]["relative"]))
             mark = axes.scatter(*spot, 64, marker="D", color=_RED, facecolor="none")
             mark.set_urls([href] if href else [])
-            said = f"first to depart: {_brief(series[first].get('op', ''))}"
-            axes.annotate(said, spot, (6, -12), textcoords="offset points", color=_RED)
+            label = f"first difference: {_brief(series[first].get('op', ''))}"
+            axes.annotate(label, spot, (6, -12), textcoords="offset points", color=_RED)
         axes.set_yscale("log")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("node, in graph order")
@@ -164,28 +164,28 @@ def describe_divergence(series: Sequence[Node]) -> str:
     """The divergence plot in words."""
     halves = [node.get("half", "forward") for node in series]
     first = next((node for node in series if node.get("first")), None)
-    said = f"the first to depart is {first['node']} ({first.get('op', 'node')})" if first else "none departs"
+    mark = f"the first that differs is {first['node']} ({first.get('op', 'node')})" if first else "none differs"
     return (
-        f"Error of {len(series)} nodes along the graph, {halves.count('forward')} in the forward half and "
-        f"{halves.count('backward')} in the backward half; {said}."
+        f"Error of {len(series)} nodes along the graph, {halves.count('forward')} in the forward pass and "
+        f"{halves.count('backward')} in the backward pass; {mark}."
     )
 
 
 def _brief(text: str) -> str:
-    """A text that fits below an axis."""
+    """A text shortened to fit below an axis."""
     short = text if len(text) <= 80 else f"{text[:77]}..."
     return plain(short).replace("$", r"\$")  # what stands between two dollars would be a formula
 
 
 def _clip_to_axis(relative: Any) -> float:
-    """An error on a logarithmic axis: none, and one that is not finite, stand at its ends."""
+    """An error on a logarithmic axis: zero and non-finite errors are at its ends."""
     value = float(relative)
     return 10.0 if not math.isfinite(value) else min(max(value, 1e-17), 10.0)
 
 
 @contextlib.contextmanager
 def figure_of(title: str, width: float, height: float) -> Iterator[Any]:
-    """An empty figure of so many inches, in the style of all of them."""
+    """An empty figure of this size in inches, in the common style."""
     with extra(Extra.PAGES, "Pages with plots"):
         import matplotlib
 
@@ -197,7 +197,7 @@ def figure_of(title: str, width: float, height: float) -> Iterator[Any]:
 
 
 def svg(figure: Any, description: str) -> str:
-    """A figure as text for a page: small, and coloured by the page."""
+    """A figure as SVG text for a page, with the colours of the page."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a font lacks a letter: the page's own fonts have it

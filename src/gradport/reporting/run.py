@@ -1,6 +1,6 @@
-"""The page of a run: what held in one sentence and one bar, a table of all Subjects, then each of them.
+"""The page of a run: the result in one sentence and one bar, a table of all Subjects, then each Subject.
 
-Evidence is all that it is drawn from. It stands alone: one file, which asks nothing of any network.
+It is made only from Evidence. It is one file, which loads nothing from a network.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gradport.reporting.document import (
     Table,
 )
 from gradport.reporting.finding_table import findings_table, outcome_text, worst_outcome
-from gradport.reporting.html import alone
+from gradport.reporting.html import single_file
 from gradport.reporting.measured import divergence_figure, draw_blocks
 
 __all__ = ["run_html", "run_page"]
@@ -37,59 +37,59 @@ __all__ = ["run_html", "run_page"]
 _OUTCOMES = (Outcome.FAILED, Outcome.ERROR, Outcome.UNDECIDED, Severity.WARNING, Outcome.OK, Outcome.SKIPPED)
 
 Named = Sequence[tuple[str, Evidence]]
-"""Evidences, each with what it comes from: a command, or the id of a test."""
+"""Evidences, each with its source: a command, or the id of a test."""
 
 
-def run_html(title: str, found: Named, *, model: str = "") -> str:
+def run_html(title: str, entries: Named, *, model: str = "") -> str:
     """The page as one file of HTML."""
-    return alone(run_page(title, found, model=model))
+    return single_file(run_page(title, entries, model=model))
 
 
-def run_page(title: str, found: Named, *, model: str = "") -> Page:
+def run_page(title: str, entries: Named, *, model: str = "") -> Page:
     """The page of many Evidences, or of one.
 
     Args:
-        title: of it.
-        found: what is shown.
-        model: path of the model that it is about, relative to the page.
+        title: its title.
+        entries: the Evidences with their sources.
+        model: path of the model, relative to the page.
     """
-    subjects = _by_subject(found)
+    subjects = _by_subject(entries)
     sections = [Section("", [*_summary(subjects), *(_model(model) if model else [])])]
     if len(subjects) > 1:
         sections.append(Section("Subjects", [_table(subjects)]))
     places = _Places()
     for subject in subjects:
         blocks: list[Block] = []
-        for source, evidence in subject.found:
+        for source, evidence in subject.entries:
             blocks.append(Paragraph((Badge(worst_outcome([evidence])), f" {source}")))
-            opened = not evidence.ok or len(found) == 1
+            opened = not evidence.ok or len(entries) == 1
             findings = list(_findings(evidence, places))
             blocks.append(Details((f"{len(evidence.findings)} findings",), findings, open=opened))
         sections.append(Section(subject.heading, blocks))
-    if found:
-        sections.append(Section("Environment", [_environment(found)]))
+    if entries:
+        sections.append(Section("Environment", [_environment(entries)]))
     return Page("index", title, [], sections)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Subject:
-    """The Evidences about one Subject: a check, and a verification of what was exported of it.
+    """The Evidences about one Subject: a check, and a verification of its export.
 
     Attributes:
         heading: of its section.
-        found: the Evidences, each with what it comes from.
+        entries: the Evidences with their sources.
     """
 
     heading: str
-    found: Named
+    entries: Named
 
     @property
     def name(self) -> str:
-        return self.found[0][1].subject
+        return self.entries[0][1].subject
 
     @property
     def evidences(self) -> list[Evidence]:
-        return [evidence for _, evidence in self.found]
+        return [evidence for _, evidence in self.entries]
 
     @property
     def findings(self) -> list[Finding]:
@@ -100,10 +100,10 @@ class _Subject:
         return worst_outcome(self.evidences)
 
 
-def _by_subject(found: Named) -> list[_Subject]:
-    """Evidences that stand side by side and have one name, but no Finding in common, are about one Subject."""
+def _by_subject(entries: Named) -> list[_Subject]:
+    """Groups adjacent Evidences with the same name and without common Findings as one Subject."""
     groups: list[list[tuple[str, Evidence]]] = []
-    for source, evidence in found:
+    for source, evidence in entries:
         last = groups[-1] if groups else []
         keys = {finding.key for _, other in last for finding in other.findings}
         same = bool(last) and last[0][1].subject == evidence.subject
@@ -115,7 +115,7 @@ def _by_subject(found: Named) -> list[_Subject]:
 
 
 def _summary(subjects: Sequence[_Subject]) -> Iterator[Block]:
-    """What held and what did not, in one sentence and one bar."""
+    """The result in one sentence and one bar."""
     if not subjects:
         yield Paragraph(("Nothing was measured.",))
         return
@@ -139,14 +139,14 @@ def _names(names: Sequence[str]) -> str:
 
 def _of_one(subject: _Subject) -> str:
     if subject.outcome is Outcome.OK:
-        return f"All that was asked of {subject.name} holds."
+        return f"All checks of {subject.name} are ok."
     does = "is undecided" if subject.outcome is Outcome.UNDECIDED else "does not hold"
     first = _first_bad(subject)
     return f"{subject.name} {does}: {first.message}" if first else f"{subject.name} {does}."
 
 
 def _first_bad(subject: _Subject) -> Finding | None:
-    """The Finding that the headline names: one with the Subject's outcome, else the first that does not pass."""
+    """The Finding of the headline: the first with the Subject's outcome, else the first that does not pass."""
     bad = [finding for finding in subject.findings if not finding.outcome.passes]
     return next((finding for finding in bad if finding.outcome is subject.outcome), bad[0] if bad else None)
 
@@ -159,7 +159,7 @@ def _model(model: str) -> list[Block]:
 
 
 def _table(subjects: Sequence[_Subject]) -> Table:
-    """A row for each Subject; those that do not hold come first."""
+    """A table with a row for each Subject; Subjects that are not ok come first."""
     rows: list[list[Line]] = []
     for subject in sorted(subjects, key=lambda subject: _OUTCOMES.index(subject.outcome)):
         first = _first_bad(subject)
@@ -182,13 +182,13 @@ def _table(subjects: Sequence[_Subject]) -> Table:
 
 
 class _Places:
-    """Numbers the excerpts of a page, so that each has anchors of its own."""
+    """Numbers the excerpts of a page, so that each has distinct anchors."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def next(self) -> str:
-        """The prefix of the anchors of one more excerpt."""
+        """The prefix of the anchors of the next excerpt."""
         self._count += 1
         return f"L{self._count}"
 
@@ -212,7 +212,7 @@ def _findings(evidence: Evidence, places: _Places) -> Iterator[Block]:
 
 
 def _anchors(excerpts: Sequence[tuple[str, Mapping[str, Any]]]) -> Callable[[str], str]:
-    """From `file:line` to the anchor of that line, or nothing where no excerpt shows it."""
+    """A function from `file:line` to the anchor of this line; empty if no excerpt shows it."""
 
     def anchor(place: str) -> str:
         file, line = line_of(place) or ("", 0)
@@ -226,7 +226,7 @@ def _anchors(excerpts: Sequence[tuple[str, Mapping[str, Any]]]) -> Callable[[str
 
 
 def _brief(place: str) -> str:
-    """A path without what leads to the packages of an environment."""
+    """A path without the folder of installed packages."""
     return re.sub(r"^.*site-packages/", "", place)
 
 
@@ -244,8 +244,8 @@ def _matrix(cells: Sequence[SweepCell]) -> Table:
     return Table((*axes, "outcome", "ULPs", "why"), rows, searchable=True, caption="Every setting")
 
 
-def _environment(found: Named) -> Table:
+def _environment(entries: Named) -> Table:
     versions: dict[str, str] = {}
-    for _, evidence in found:
+    for _, evidence in entries:
         versions |= {name: str(version) for name, version in evidence.environment.items()}
     return Table(("", ""), [((name,), (version,)) for name, version in versions.items()])

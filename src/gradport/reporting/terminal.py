@@ -30,25 +30,25 @@ _MARKS: dict[str, tuple[str, str]] = {
 
 
 def evidence_table(title: str, evidence: Evidence) -> RenderableType:
-    """A row for each Finding; below it in full what is not as it should be."""
+    """A table with a row for each Finding; below it all Findings that are not ok, in full."""
     table = _table(title)
     for heading in ("", "rule", "about", "kind", "figure"):
         table.add_column(heading, justify="right" if heading == "figure" else "left", overflow="fold")
     for finding in evidence.findings:
         mark, style = _mark(finding)
         table.add_row(Text(mark, style), finding.rule, _about(finding), finding.kind, _figure(finding))
-    told = [f for f in evidence.findings if f.outcome != Outcome.OK or f.severity == Severity.WARNING]
+    not_ok = [f for f in evidence.findings if f.outcome != Outcome.OK or f.severity == Severity.WARNING]
     judged = evidence.series.get("criterion")
     criterion = (
         [Text(f"\nright: {judged['factor']:g} times eager's error against float64, or {judged['floor']}", "dim")]
         if judged
         else []
     )
-    return Group(table, *criterion, *(_paragraph(finding) for finding in told))
+    return Group(table, *criterion, *(_paragraph(finding) for finding in not_ok))
 
 
 def functions_table(program: Program) -> RenderableType:
-    """A row for each local function that carries a custom Function."""
+    """A table with a row for each local function of a custom Function."""
     table = _table("Functions")
     for heading in ("name", "phase", "domain", "uses", "source"):
         table.add_column(heading, justify="right" if heading == "uses" else "left", overflow="fold")
@@ -60,7 +60,7 @@ def functions_table(program: Program) -> RenderableType:
 
 
 def interface_table(program: Program) -> RenderableType:
-    """A row for each graph input and output."""
+    """A table with a row for each graph input and output."""
     from gradport.subject.spec import short_dtype
 
     table = _table(f"Graph (ai.onnx opset {program.opset})")
@@ -74,7 +74,7 @@ def interface_table(program: Program) -> RenderableType:
 
 
 def rules_table(questions: Mapping[str, str]) -> RenderableType:
-    """A row for each rule of `check`."""
+    """A table with a row for each rule of `check`."""
     table = _table("Rules")
     for heading in ("rule", "asks"):
         table.add_column(heading, overflow="fold")
@@ -84,7 +84,7 @@ def rules_table(questions: Mapping[str, str]) -> RenderableType:
 
 
 def sweep_table(title: str, evidence: Evidence) -> RenderableType:
-    """The matrix of a sweep: a row for each setting but the opset, a column for each opset."""
+    """The matrix of a sweep: a row for each setting without the opset, a column for each opset."""
     cells: list[dict[str, Any]] = read_series(evidence, Series.SWEEP)
     axes = [axis for axis in ("dtype", "dynamic", "functions", "runtime") if any(c[axis] is not None for c in cells)]
     opsets = list(dict.fromkeys(cell["opset"] for cell in cells))
@@ -121,7 +121,7 @@ def _table(title: str) -> Table:
 
 
 def _source(file: str | None, line: int | None) -> str:
-    """File and line, short where the file is the user's own or an installed package's."""
+    """File and line, with a short path for the user's own files and installed packages."""
     if file is None:
         return ""
     inside = os.path.relpath(file) if os.path.abspath(file).startswith(os.getcwd() + os.sep) else file

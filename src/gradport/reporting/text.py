@@ -1,5 +1,5 @@
-"""Anybody's text made fit for a page: control characters and those that turn the reading direction become U+FFFD, and
-paths of this machine those below their project."""
+"""Makes untrusted text safe for a page: control characters and characters that change the reading direction become
+U+FFFD, and absolute paths become relative to their project."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ _CONTROL = re.compile(
 
 
 def plain(text: Any) -> str:
-    """The text as it may stand in a page: line ends are `\\n`, and no path begins at the root of this machine."""
+    """The text in a form safe for a page: line ends are `\\n`, and no path is absolute."""
     return without_machine(_CONTROL.sub("\ufffd", str(text).replace("\r\n", "\n")))
