@@ -1,6 +1,6 @@
-"""Every error that gradport raises on purpose: one family, one sentence each.
+"""All errors that gradport raises on purpose: one family of exceptions, with one sentence each.
 
-A message names the thing, the place in the user's code where there is one, and what to do.
+A message has the object, the place in the user's code if there is one, and advice.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class Error(Exception):
 
 
 class TargetError(Error):
-    """The target cannot be imported, is not something gradport examines, or rejects its inputs."""
+    """The target cannot be imported, is not supported by gradport, or rejects its inputs."""
 
 
 class SpecError(Error):
-    """Something that the user wrote down (an input spec, a name, a shape, an option) does not hold together."""
+    """An argument of the user (an input spec, a name, a shape, an option) is invalid."""
 
 
 class Refusal(enum.Enum):
     """A reason not to export a subject: what the subject does, and what the user can do about it.
 
-    Names in braces are filled in where the refusal is raised. docs/refusals.md lists the members.
+    Names in braces are filled in when the error is raised. docs/refusals.md lists the members.
     """
 
     VALUE_DEPENDENT = (
@@ -97,13 +97,13 @@ class Refusal(enum.Enum):
         return self.value[1]
 
     def error(self, subject: str, place: object = None, *, also: str = "", **parts: object) -> ExportError:
-        """The error.
+        """The error for this refusal.
 
         Args:
-            subject: the name of what is refused.
-            place: file and line of the user's code, where they are known.
-            also: a further way out.
-            parts: what stands in the braces.
+            subject: the name of the subject.
+            place: file and line of the user's code, if known.
+            also: further advice.
+            parts: the values for the braces.
         """
         at = f" at {place}" if place else ""
         sentence = f"{subject} {self.what.format(**parts)}{at}; {self.advice.format(**parts)}{also}."
@@ -114,7 +114,7 @@ class ExportError(Error):
     """The subject cannot be exported to ONNX; nothing was written.
 
     Attributes:
-        refusal: the reason, where it is one that docs/refusals.md lists.
+        refusal: the reason, if docs/refusals.md lists it; else None.
     """
 
     def __init__(self, message: str, refusal: Refusal | None = None) -> None:
@@ -123,18 +123,18 @@ class ExportError(Error):
 
 
 class ProgramError(Error):
-    """A Program (or an ONNX file) cannot be read, or was run with inputs that do not fit it."""
+    """A Program (or an ONNX file) cannot be read, or its inputs have the wrong dtype, shape or name."""
 
 
 class CompatibilityError(Error):
-    """An installed library is not one that gradport works with."""
+    """An installed library is not compatible with gradport."""
 
 
 class OutputError(Error):
-    """A result cannot be written where the user wants it."""
+    """A result cannot be written to the user's path."""
 
 
 def first_line(error: Exception, most: int = 300) -> str:
-    """The first line that a library's error says, as the end of a sentence; its type where it says nothing."""
+    """The first line of a library's error, as the end of a sentence; its type if it has no message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:most].rstrip(".") + "."

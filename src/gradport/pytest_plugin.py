@@ -1,8 +1,8 @@
-"""The pytest entry point. It imports nothing heavy until a suite asks for it.
+"""The pytest entry point. It imports no large library until a test suite uses gradport.
 
-`pytest --gradport` collects module-level Subjects, and lists and dicts of them: each is checked, and exported and
-verified. `--gradport-report DIR` writes what was measured, there and by the assertions of `gradport.testing`, as
-`gradport.json` and as one page, `gradport.html`; JUnit files (`--junitxml`) have the outcomes as properties.
+`pytest --gradport` collects module-level Subjects, and lists and dicts of them: each is checked, exported and
+verified. `--gradport-report DIR` writes the results, also of the assertions of `gradport.testing`, as `gradport.json`
+and as one page, `gradport.html`; JUnit files (`--junitxml`) have the outcomes as properties.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Names the markers, and writes reports where they are asked for."""
+    """Registers the markers, and the reports if requested."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     folder = config.getoption("gradport_report")
-    if folder and not hasattr(config, "workerinput"):  # xdist's workers send theirs here
+    if folder and not hasattr(config, "workerinput"):  # workers of xdist send their results to this process
         config.pluginmanager.register(_Reports(folder), "gradport-reports")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Opset markers skip cases, tolerance markers reach them."""
+    """Applies opset markers, which skip cases, and tolerance markers."""
     for item in items:
         case = getattr(getattr(item, "callspec", None), "params", {}).get("case")
         if item.get_closest_marker("gradport") is None or case is None:
@@ -62,22 +62,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[pytest.Item] | None:
-    """Two items for each Subject that stands at the top of a test module."""
+    """Two items for each module-level Subject of a test module."""
     if not isinstance(collector, pytest.Module) or not collector.config.getoption("gradport"):
         return None
-    found = list(_subjects(name, obj))
-    if not found:
+    labelled = list(_subjects(name, obj))
+    if not labelled:
         return None
     return [
         SubjectItem.from_parent(collector, name=f"{_id(label, subject)}[{what}]", subject=subject, what=what)
-        for label, subject in found
+        for label, subject in labelled
         for what in ("check", "export")
     ]
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
-    """Hands what a test measured to the reports."""
+    """Passes the Evidence of a test to the reports."""
     outcome = yield
     module = sys.modules.get("gradport.testing")
     if module is None or call.when != "call":
@@ -87,12 +87,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
     if recorded:
         report.gradport = [evidence.to_dict() for evidence in recorded]
         for evidence in recorded:
-            said = f"{evidence.subject}: {'ok' if evidence.ok else 'not ok'}, {len(evidence.findings)} findings"
-            item.user_properties.append(("gradport", said))  # the report of the teardown has them
+            summary = f"{evidence.subject}: {'ok' if evidence.ok else 'not ok'}, {len(evidence.findings)} findings"
+            item.user_properties.append(("gradport", summary))  # the report of the teardown has them
 
 
 class SubjectItem(pytest.Item):
-    """One Subject, to be checked, or to be exported and verified."""
+    """One Subject to check, or to export and verify."""
 
     def __init__(self, *, subject: Any, what: str, **rest: Any) -> None:
         super().__init__(**rest)
@@ -100,7 +100,7 @@ class SubjectItem(pytest.Item):
         self.what = what
 
     def runtest(self) -> None:
-        """Fails where something is not as it should be."""
+        """Runs the check or the export; fails if a Finding is not ok."""
         from gradport import testing
         from gradport.eager.inputs import with_every_gradient
 
@@ -110,7 +110,7 @@ class SubjectItem(pytest.Item):
             testing.assert_exports(with_every_gradient(self.subject))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """A refusal or a failed Finding is a sentence; anything else a traceback."""
+        """A refusal or a failed Finding prints a sentence, any other error a traceback."""
         from gradport.errors import Error
 
         if isinstance(excinfo.value, (AssertionError, Error)):
@@ -118,31 +118,31 @@ class SubjectItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
-        """Where it stands and how it is called."""
+        """The path and the name of the item."""
         return self.path, None, self.name
 
 
 class _Reports:
-    """Gathers what the tests measured, and writes it when they are through."""
+    """Collects the Evidence of all tests, and writes it at the end of the session."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._found: list[tuple[str, dict[str, Any]]] = []
+        self._entries: list[tuple[str, dict[str, Any]]] = []
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        self._found += [(report.nodeid, evidence) for evidence in getattr(report, "gradport", ())]
+        self._entries += [(report.nodeid, evidence) for evidence in getattr(report, "gradport", ())]
 
     def pytest_sessionfinish(self) -> None:
         from gradport.reporting.suite import write_suite
 
-        write_suite(self._found, self._folder)
+        write_suite(self._entries, self._folder)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         terminalreporter.write_line(f"gradport: wrote {self._folder}/gradport.html and gradport.json")
 
 
 def _id(label: str, subject: Any) -> str:
-    """Where it stands in the module, and the name that its author gave it."""
+    """The label in the module, with the Subject's own name if it differs."""
     return label if subject.name in label else f"{label}-{subject.name}"
 
 
@@ -155,4 +155,4 @@ def _outside(opset: int | None, *, low: int = 0, high: int = 1 << 30, reason: st
 
 def _subjects(name: str, obj: object) -> Iterator[tuple[str, Any]]:
     module = sys.modules.get("gradport.subject.subject")
-    return iter(()) if module is None else module.subjects_of(name, obj)  # None: nobody has made one
+    return iter(()) if module is None else module.subjects_of(name, obj)  # None: no Subject exists

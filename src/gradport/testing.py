@@ -1,4 +1,4 @@
-"""What a user's own test-suite imports: cases, assertions, and what skips or expects a failure.
+"""For test suites of users: cases, assertions, and markers to skip or to expect a failure.
 
     SUBJECTS = [gradport.Subject(Swish, torch.randn(4, 3), wrt="inputs"), ...]
 
@@ -6,7 +6,7 @@
     def test_exports(case):
         case.assert_exports()
 
-An assertion that fails says which Finding does not hold, not where in gradport that was found out.
+A failed assertion shows the Findings that are not ok, without a traceback through gradport.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ Test = TypeVar("Test", bound=Callable[..., object])
 
 @dataclasses.dataclass(eq=False)
 class Case:
-    """One Subject under one setting, as `cases` hands it to a test.
+    """One Subject under one setting, the parameter of a test with `cases`.
 
     Attributes:
-        original: the Subject as it was given.
-        setting: opset, dtype, dynamic, functions; what is None is left to the defaults.
-        tolerances: what a `tolerance` marker says: rtol and atol.
+        original: the unchanged Subject.
+        setting: opset, dtype, dynamic, functions; None means the default.
+        tolerances: rtol and atol of a `tolerance` marker.
     """
 
     original: Subject
@@ -106,7 +106,7 @@ class Case:
 
 
 RECORDED: list[Evidence] = []
-"""What the assertions of the test that is running were about; the plugin takes it for its reports."""
+"""The Evidence of the assertions in the running test, for the plugin's reports."""
 
 
 def cases(
@@ -120,23 +120,23 @@ def cases(
 
     Args:
         subjects: Subjects, lists or mappings of them.
-        opsets: versions of ai.onnx; `min_opset` and `max_opset` take some out.
-        dtypes: floating-point dtypes that arguments and modules are cast to.
+        opsets: versions of ai.onnx; `min_opset` and `max_opset` skip some.
+        dtypes: floating-point dtypes to which arguments and modules are cast.
         functions: forms of export.
-        dynamic: whether the Subject's dynamic dimensions are; a Subject without any has no dynamic case.
+        dynamic: whether dimensions are dynamic; a Subject without dynamic dimensions has no dynamic case.
 
     Returns:
-        A decorator. The test's parameter `case` is a `Case`; where it has parameters `subject`, `setting`, `opset`,
-        `dtype`, `functions` or `dynamic`, those are what they say.
+        A decorator. The test's parameter `case` is a `Case`; it may also have the parameters `subject`, `setting`,
+        `opset`, `dtype`, `functions` and `dynamic`.
     """
 
     def decorate(test: Test) -> Test:
         from gradport.verifying.sweep import settings
 
-        taken = inspect.signature(test).parameters
-        wanted = [name for name in ("case", "subject", "setting", *_AXES) if name in taken]
+        parameters = inspect.signature(test).parameters
+        wanted = [name for name in ("case", "subject", "setting", *_AXES) if name in parameters]
         if not wanted:
-            raise TypeError(f"{test.__name__} takes neither case nor subject nor setting.")
+            raise TypeError(f"{test.__name__} has no parameter case, subject or setting.")
         rows = []
         for label, subject in _flat(subjects):
             for setting in settings(opsets, dtypes, dynamic, functions):
@@ -151,13 +151,13 @@ def cases(
 
 
 def assert_checked(subject: Target, args: Arguments = (), kwargs: Keywords = None, **options: Any) -> Evidence:
-    """Checks a Function or module with `gradport.check`, whose options these are.
+    """Checks a Function or module with `gradport.check` and its options.
 
     Returns:
-        The Evidence, where everything holds.
+        The Evidence, if it is ok.
 
     Raises:
-        AssertionError: a Finding does not hold; the message is what it says.
+        AssertionError: a Finding is not ok; the message has the Findings.
     """
     import gradport
 
@@ -178,17 +178,16 @@ def assert_exports(
     """Exports a Subject and verifies the Program.
 
     Args:
-        subject, args, kwargs: as for `export`; or a `Case`, whose setting then holds.
-        also: further sets of arguments that the one export is verified with.
-        remaining_dynamic: the names of the dimensions that the graph's inputs must leave dynamic, no more and no
-            fewer.
-        **options: `export`'s and `verify`'s.
+        subject, args, kwargs: as for `export`; or a `Case`, whose setting applies.
+        also: further sets of arguments to verify the same Program with.
+        remaining_dynamic: the exact set of names of the dynamic dimensions in the graph's inputs.
+        **options: options of `export` and `verify`.
 
     Returns:
-        The Program, where everything holds.
+        The Program, if all Findings are ok.
 
     Raises:
-        AssertionError: the export is refused, or a Finding does not hold; the message is what it says.
+        AssertionError: the export is refused, or a Finding is not ok; the message has the reason.
     """
     import gradport
     from gradport.errors import ExportError
@@ -206,7 +205,7 @@ def assert_exports(
     except ExportError as error:
         raise AssertionError(str(error)) from None
     if opset is not None and program.opset != opset:
-        raise AssertionError(f"Opset {opset} was asked for and {program.opset} written.")
+        raise AssertionError(f"Opset {opset} was requested, but the file has {program.opset}.")
     if remaining_dynamic is not None:
         _assert_dynamic(program, remaining_dynamic)
     _assert_evidence(gradport.verify(program, described, **verifying))
@@ -216,10 +215,10 @@ def assert_exports(
 
 
 def assert_equivalent(f: Target, g: Target, args: Arguments = (), kwargs: Keywords = None, **options: Any) -> Evidence:
-    """Holds two callables against each other, outputs and gradients, with `gradport.equivalent`.
+    """Compares outputs and gradients of two callables with `gradport.equivalent`.
 
     Raises:
-        AssertionError: they differ; the message says where.
+        AssertionError: they differ; the message has the Findings.
     """
     import gradport
 
@@ -228,7 +227,7 @@ def assert_equivalent(f: Target, g: Target, args: Arguments = (), kwargs: Keywor
 
 
 def not_held(evidence: Evidence) -> str:
-    """What does not hold, as a failing test prints it: a Finding each, with its input and line."""
+    """The message of a failed assertion: all Findings that are not ok, with input and line."""
     lines = []
     for finding in evidence.findings:
         if not finding.outcome.passes:
@@ -249,22 +248,23 @@ def max_opset(version: int, reason: str = "") -> pytest.MarkDecorator:
 
 
 def needs_cuda(test: Test) -> Test:
-    """Skips where no CUDA device is."""
+    """Skips a test without a CUDA device."""
     import torch
 
-    return pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, which is not here")(test)
+    return pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")(test)
 
 
 def needs(package: str, version: str = "0") -> pytest.MarkDecorator:
-    """Skips where a package is not installed, or is older than a version."""
-    found = _version(package)
-    late = found is not None and Version(found) >= Version(version)
-    said = f"needs {package}{'' if version == '0' else f' >= {version}'}; {found or 'it is not'} installed"
-    return pytest.mark.skipif(not late, reason=said)
+    """Skips a test if a package is not installed, or is older than a version."""
+    installed = _version(package)
+    is_new = installed is not None and Version(installed) >= Version(version)
+    state = f"{installed} is installed" if installed else "it is not installed"
+    reason = f"needs {package}{'' if version == '0' else f' >= {version}'}; {state}"
+    return pytest.mark.skipif(not is_new, reason=reason)
 
 
 def needs_runtime(name: str) -> pytest.MarkDecorator:
-    """Skips where a runtime (see `gradport.verify`) is not on this machine."""
+    """Skips a test if a runtime (see `gradport.verify`) is not installed."""
     from gradport.runtimes.table import known_runtimes
 
     row = known_runtimes().get(name)
@@ -275,16 +275,16 @@ def needs_runtime(name: str) -> pytest.MarkDecorator:
 def expected_failure(
     reason: str, raises: type[BaseException] | tuple[type[BaseException], ...] = AssertionError
 ) -> pytest.MarkDecorator:
-    """A case that does not work yet: it must fail, in this way, or the test is red (strict)."""
+    """Marks a case that does not work yet: the test must fail with this exception (strict)."""
     if not reason.strip():
         raise ValueError("An expected failure needs a reason.")
     return pytest.mark.xfail(strict=True, reason=reason, raises=raises)
 
 
 def tolerance(*, rtol: float = 0.0, atol: float = 0.0, reason: str) -> pytest.MarkDecorator:
-    """Tolerances for a test's cases, in place of gradport's criterion; they need a reason.
+    """Tolerances for a test's cases, instead of gradport's criterion; they need a reason.
 
-    A test takes them as `case.tolerances`; `case.assert_exports` uses them by itself.
+    A test reads them from `case.tolerances`; `case.assert_exports` applies them.
     """
     if not reason.strip():
         raise ValueError("A tolerance needs a reason.")
@@ -293,7 +293,7 @@ def tolerance(*, rtol: float = 0.0, atol: float = 0.0, reason: str) -> pytest.Ma
 
 @contextlib.contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
-    """Sets the seeds of random, numpy and torch, and afterwards puts back what was there."""
+    """Sets the seeds of random, numpy and torch, and restores their states at the end."""
     import numpy as np
     import torch
 
@@ -323,10 +323,10 @@ def _assert_evidence(evidence: Evidence) -> Evidence:
 
 def _assert_dynamic(program: Program, names: Sequence[str]) -> None:
     __tracebackhide__ = True
-    found = {dim for spec in program.inputs for dim in spec.shape if isinstance(dim, str)}
-    if found != set(names):
+    dynamic = {dim for spec in program.inputs for dim in spec.shape if isinstance(dim, str)}
+    if dynamic != set(names):
         raise AssertionError(
-            f"The graph leaves {', '.join(sorted(found)) or 'no dimension'} dynamic, "
+            f"The dynamic dimensions of the graph are {', '.join(sorted(dynamic)) or 'none'}, "
             f"not {', '.join(sorted(names)) or 'none'}."
         )
 

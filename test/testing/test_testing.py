@@ -143,7 +143,7 @@ def test_reasons_are_asked_for():
 
 
 def test_a_test_that_takes_no_case_is_told():
-    with pytest.raises(TypeError, match="neither case nor subject nor setting"):
+    with pytest.raises(TypeError, match="has no parameter case, subject or setting"):
         testing.cases(SWISH)(lambda: None)
 
 

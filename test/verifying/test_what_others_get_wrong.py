@@ -113,7 +113,7 @@ def test_an_opset_that_was_replaced_in_silence_is_found():
     evidence = gradport.verify(model, fn.Swish, X)
     (finding,) = [f for f in evidence.findings if f.rule == "versions"]
     assert finding.outcome == "failed"
-    assert "opset 20 was asked for and 21" in finding.message
+    assert "opset 20 was requested, but the file has 21" in finding.message
 
 
 def test_an_ir_version_that_does_not_know_the_opset_is_found():

@@ -120,14 +120,14 @@ def _summary(subjects: Sequence[_Subject]) -> Iterator[Block]:
         yield Paragraph(("Nothing was measured.",))
         return
     if len(subjects) == 1:
-        yield Paragraph((_of_one(subjects[0]),))
+        yield Paragraph((_headline(subjects[0]),))
         counts = collections.Counter(outcome_text(finding) for finding in subjects[0].findings)
     else:
         counts = collections.Counter(str(subject.outcome) for subject in subjects)
         undecided = [subject.name for subject in subjects if subject.outcome is Outcome.UNDECIDED]
         bad = [subject.name for subject in subjects if subject.outcome in (Outcome.FAILED, Outcome.ERROR)]
-        parts = [f"{counts[Outcome.OK]} of {len(subjects)} hold"]
-        parts += [f"{_names(bad)} {'does' if len(bad) == 1 else 'do'} not"] if bad else []
+        parts = [f"{counts[Outcome.OK]} of {len(subjects)} subjects ok"]
+        parts += [f"{_names(bad)} {'is' if len(bad) == 1 else 'are'} not ok"] if bad else []
         parts += [f"{_names(undecided)} {'is' if len(undecided) == 1 else 'are'} undecided"] if undecided else []
         yield Paragraph((f"{'; '.join(parts)}.",))
     yield Bar({name: counts[name] for name in _OUTCOMES if counts[name]})
@@ -137,12 +137,12 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
 
 
-def _of_one(subject: _Subject) -> str:
+def _headline(subject: _Subject) -> str:
     if subject.outcome is Outcome.OK:
         return f"All checks of {subject.name} are ok."
-    does = "is undecided" if subject.outcome is Outcome.UNDECIDED else "does not hold"
+    state = "is undecided" if subject.outcome is Outcome.UNDECIDED else "is not ok"
     first = _first_bad(subject)
-    return f"{subject.name} {does}: {first.message}" if first else f"{subject.name} {does}."
+    return f"{subject.name} {state}: {first.message}" if first else f"{subject.name} {state}."
 
 
 def _first_bad(subject: _Subject) -> Finding | None:
@@ -177,7 +177,7 @@ def _table(subjects: Sequence[_Subject]) -> Table:
                 (first.message if first else "",),
             ]
         )
-    head = ("subject", "outcome", "gradient", "findings ok", "worst error", "what does not hold")
+    head = ("subject", "outcome", "gradient", "findings ok", "worst error", "what is not ok")
     return Table(head, rows, searchable=True)
 
 
