@@ -34,14 +34,14 @@ def test_one_that_holds_says_so():
 
 def test_one_that_does_not_says_what_in_one_sentence():
     page = run_html("title", [("here", evidence(HELD, FAILED))])
-    assert "subject does not hold: It does not." in page
+    assert "subject is not ok: It does not." in page
     assert 'aria-label="1 failed, 1 ok"' in page
 
 
 def test_many_are_counted_and_linked():
     found = [("a", evidence(HELD, name="good")), ("b", evidence(FAILED, name="bad"))]
     page = run_html("title", found)
-    assert "1 of 2 hold; bad does not." in page
+    assert "1 of 2 subjects ok; bad is not ok." in page
     for target in re.findall(r'href="#([^"]+)"', page):
         assert f'id="{target}"' in page
     assert 'href="#2-bad"' in page
@@ -176,7 +176,7 @@ def test_verify_writes_a_page(tmp_path, half):
     arguments = ["verify", str(model), "--against", half, "x=f32[4]", "--wrt", "x", "--budget", "0.3"]
     result = CliRunner().invoke(app, [*arguments, "--html", str(page), "--out", str(tmp_path)])
     assert result.exit_code == 1, result.stderr
-    assert "Half does not hold: " in page.read_text()
+    assert "Half is not ok: " in page.read_text()
     assert 'href="half.onnx"' in page.read_text()
 
 
