@@ -49,7 +49,7 @@ def test_every_room_says_what_comes_in_and_what_goes_out():
     for room in SOURCE.iterdir():
         if (room / "__init__.py").exists() and room.name not in ("cli", "compat"):
             said = ast.get_docstring(ast.parse((room / "__init__.py").read_text("utf-8")))
-            assert all(word in said for word in ("In: ", "Out: ", "Never: ")), room.name
+            assert all(word in said for word in ("Input: ", "Output: ", "Never")), room.name
 
 
 def test_checking_and_reporting_do_not_need_onnx():

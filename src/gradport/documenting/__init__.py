@@ -1,6 +1,6 @@
 """Surveys of files, folders and packages: structure, callers, lines that need review.
 
-In: paths. Out: Evidence of each file, and its cards. Never: an import of a file without Subjects.
+Input: paths. Output: Evidence of each file, and its cards. Never: an import of a file without Subjects.
 """
 
 from gradport.documenting.excerpts import with_excerpts

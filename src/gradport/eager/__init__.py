@@ -1,4 +1,4 @@
 """Runs a Subject in torch: as one function of named tensors, with an optimizer, with given random draws, on new inputs.
 
-In: a Subject and tensors. Out: its outputs, loss, gradients and new state. Never: ONNX.
+Input: a Subject and tensors. Output: its outputs, loss, gradients and new state. Never: ONNX.
 """

@@ -1,4 +1,4 @@
 """The one place that joins tracing, lowering and proving: for gradients (`export`) and for a training step.
 
-In: a Subject and options. Out: a proved Program. Never: a change of the model after its proof.
+Input: a Subject and options. Output: a proved Program. Never: a change of the model after its proof.
 """

@@ -1,4 +1,4 @@
 """Measurements for a card besides the checks: curves, Jacobians, errors, forms, timings of one Subject.
 
-In: a Subject. Out: figures, as plain data. Never: pages.
+Input: a Subject. Output: figures, as plain data. Never: pages.
 """

@@ -1,6 +1,6 @@
 """Operators that torch's exporter does not lower, or lowers wrongly: the operator table, and one file per family.
 
-In: the arguments of one operator. Out: ONNX operators (`lowering`), other torch operators (`decomposition`), or other
+Input: the arguments of one operator. Output: ONNX operators (`lowering`), other torch operators (`decomposition`), or other
 torch functions above autograd (`replacement`). Never: access to the surrounding graph.
 
 Another package adds rows with the same three decorators. It names the module of its rows as an entry point of the

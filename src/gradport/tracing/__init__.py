@@ -1,6 +1,6 @@
 """PyTorch to FX: one trace of forward and backward; the calls of custom Functions are marked as Regions.
 
-In: a Joint and its dynamic dimensions. Out: a Trace, or a refusal with the user's line. Never: ONNX.
+Input: a Joint and its dynamic dimensions. Output: a Trace, or a refusal with the user's line. Never: ONNX.
 """
 
 from gradport.tracing.guards import SpecialSize
