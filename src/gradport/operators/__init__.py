@@ -1,13 +1,9 @@
 """Operators that torch's exporter does not lower, or lowers wrongly: the operator table, and one file per family.
 
-Input: the arguments of one operator. Output: ONNX operators (`lowering`), other torch operators (`decomposition`), or other
-torch functions above autograd (`replacement`). Never: access to the surrounding graph.
-
-Another package adds rows with the same three decorators. It names the module of its rows as an entry point of the
-group `gradport.operators`, so that every export uses them:
-
-    [project.entry-points."gradport.operators"]
-    my_package = "my_package.onnx_rows"
+Input: the arguments of one operator. Output: ONNX operators (`lowering`), other torch operators (`decomposition`), or
+other torch functions above autograd (`replacement`). Never: access to the surrounding graph. Another package adds rows
+with the same three decorators. It names the module of its rows as an entry point of the group `gradport.operators`, so
+that every export uses them: [project.entry-points."gradport.operators"] my_package = "my_package.onnx_rows"
 """
 
 import importlib
