@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/gradport run
 OUT ?= gradport-out
 
-.PHONY: demo test test-corpus test-slow test-browser test-node matrix lint types unit bench pages docs dist clean
+.PHONY: demo test test-corpus test-slow test-browser test-node js matrix lint types unit bench pages docs dist clean
 
 demo: $(VENV)/.demo
 	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
@@ -108,6 +108,8 @@ $(VENV)/.browser: $(VENV)/.installed
 	@touch $@
 
 # The npm package, compiled into runtime/js/dist.
+js: $(VENV)/.js
+
 $(VENV)/.js: runtime/js/package.json runtime/js/tsconfig.json $(wildcard runtime/js/src/*.ts)
 	npm install --silent --no-fund --no-audit --omit=peer --prefix runtime/js
 	npm run --silent build --prefix runtime/js

@@ -45,7 +45,7 @@ def test_snippets_of_a_page_run_one_after_the_other(path, tmp_path, monkeypatch)
 
 
 def commands():
-    texts = [path.read_text("utf-8") for path in (README, *HOW_TO)]
+    texts = [path.read_text("utf-8") for path in (README, *HOW_TO, ROOT / "docs" / "tutorials" / "bundle.md")]
     blocks = [block for text in texts for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)]
     lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ gradport ")]
     return list(dict.fromkeys(lines))

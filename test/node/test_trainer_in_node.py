@@ -3,7 +3,9 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -230,3 +232,26 @@ def test_draws_and_sizes_are_those_of_python(tmp_path):
     assert tuple(found["shapes"]) == shape_of(
         ["a * 2 + 1", "max(a, b) // 2", "(a - b) % 3", "-a + b * b"], {"a": 5, "b": 7}
     )
+
+
+def test_the_snippets_of_the_tutorial_run(tmp_path):
+    """Export in Python, then training in JavaScript, as docs/tutorials/bundle.md has them."""
+    from sklearn.datasets import load_digits
+
+    page = (ROOT / "docs" / "tutorials" / "bundle.md").read_text()
+    export, script = (re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)[1] for language in ("python", "js"))
+    assert script.count("\n") < 25
+    subprocess.run([sys.executable, "-c", export], check=True, cwd=tmp_path)
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    said = {"images": (images[order] / 16).tolist(), "labels": labels[order].tolist()}
+    (tmp_path / "digits.json").write_text(json.dumps(said))
+    (tmp_path / "train.mjs").write_text(script)
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "gradport").symlink_to(ROOT / "runtime" / "js")
+    for name in ("onnxruntime-web", "onnxruntime-common"):
+        (tmp_path / "node_modules" / name).symlink_to(MODULES / name)
+    ran = subprocess.run(["node", "train.mjs"], capture_output=True, text=True, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert float(re.search(r"accuracy: ([\d.]+)", ran.stdout)[1]) > 0.9
+    assert Trainer(tmp_path / "digits", resume=tmp_path / "digits.safetensors").steps == 46 * 5
