@@ -29,6 +29,8 @@ export interface Bundle {
   readonly models: ReadonlyMap<string, Model>;
   readonly state: ReadonlyMap<string, Port>;
   readonly schedule: ReadonlyMap<string, readonly number[]>;
+  /** Whether apply.onnx skips a step that is not finite; then a loss that is not finite is not an error. */
+  readonly skips: boolean;
 }
 
 /** Files by name, or where they lie: an URL, or in Node a path. */
@@ -118,7 +120,7 @@ export async function readBundle(files: Files): Promise<Bundle> {
     if (!values.length || !values.every((value) => typeof value === "number")) throw invalid("a schedule has no value");
   }
   if (typeof manifest.identity !== "string") throw invalid("it has no identity");
-  return { identity: manifest.identity, models, state, schedule };
+  return { identity: manifest.identity, models, state, schedule, skips: manifest.skips === true };
 }
 
 function modelOf(name: string, entry: unknown): Model {

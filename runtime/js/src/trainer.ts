@@ -187,7 +187,8 @@ export class Trainer {
     const { outputs } = this.model("gradients");
     const scalars = outputs.filter((port) => port.role === "loss" || port.role === "metric");
     const found = numbers(Object.fromEntries(scalars.map((port) => [port.name, results[port.name]!])));
-    if (!Number.isFinite(found.loss ?? 0)) {
+    const finite = Number.isFinite(found.loss ?? 0);
+    if (!finite && !this.bundle.skips) {
       const text = `The loss of step ${this.steps + 1} is ${found.loss}; the state is that of step ${this.steps}.`;
       throw new GradportError("not-finite", text);
     }
@@ -195,7 +196,7 @@ export class Trainer {
     for (const port of outputs) {
       const tensor = results[port.name]!;
       if (port.role === "gradient") totals.set(port.of, before ? sum(tensor, before.get(port.of)!) : tensor);
-      if (port.role === "new_state") this.tensors.set(port.of, tensor);
+      if (port.role === "new_state" && finite) this.tensors.set(port.of, tensor);
     }
     this.totals = totals;
     this.microBatch += 1;

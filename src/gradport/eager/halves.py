@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from gradport.eager.joint import CallResults, Joint, Slot
+from gradport.eager.loss_scale import LossScale
 from gradport.eager.randomness import Randomness
 from gradport.eager.trained import Trained
 from gradport.eager.update import Update
@@ -32,17 +33,27 @@ class Gradients(Trained):
     Args:
         subject, optimizer: as for `Trained`.
         metrics: by name.
+        loss_scale: of the loss before the backward pass, or None.
     """
 
     def __init__(
-        self, subject: Subject, optimizer: torch.optim.Optimizer, metrics: Mapping[str, Metric] | None = None
+        self,
+        subject: Subject,
+        optimizer: torch.optim.Optimizer,
+        metrics: Mapping[str, Metric] | None = None,
+        loss_scale: LossScale | None = None,
     ) -> None:
         self._metrics = dict(metrics or {})
+        self.loss_scale = loss_scale
         super().__init__(subject, optimizer)
 
     def at(self, tensors: Mapping[Slot, torch.Tensor]) -> Gradients:
         """The same with these tensors as its example; absent slots keep their example."""
-        return Gradients(self._subject_at(tensors), self.optimizer, self._metrics)
+        return Gradients(self._subject_at(tensors), self.optimizer, self._metrics, self.loss_scale)
+
+    def examples(self) -> dict[Slot, torch.Tensor]:
+        """Every slot with its example tensor: those of a Joint, then the scale of the loss."""
+        return super().examples() | ({} if self.loss_scale is None else self.loss_scale.gradients_state())
 
     def __call__(
         self,
@@ -63,6 +74,9 @@ class Gradients(Trained):
         result, targets, loss = self._result(tensors)
         return _measure(self._metrics, result, targets), loss
 
+    def _scale_loss(self, loss: torch.Tensor, inputs: Mapping[Slot, torch.Tensor]) -> torch.Tensor:
+        return loss if self.loss_scale is None else self.loss_scale.scale(loss, inputs)
+
 
 class Apply(Joint):
     """The optimizer's step on given gradients.
@@ -72,7 +86,8 @@ class Apply(Joint):
         clip_grad_norm: limit of the norm of all gradients together, or None.
     """
 
-    def __init__(self, gradients: Trained, clip_grad_norm: float | None) -> None:
+    def __init__(self, gradients: Gradients, clip_grad_norm: float | None) -> None:
+        self._loss_scale = gradients.loss_scale
         self.update = Update(gradients.optimizer, gradients.trained, clip_grad_norm)
         self._own = {Slot(Role.PARAMETER, name): tensor.detach() for name, tensor in gradients.trained.items()}
         self._gradients = {
@@ -89,7 +104,8 @@ class Apply(Joint):
 
     def examples(self) -> dict[Slot, torch.Tensor]:
         """Parameters, gradients, optimizer state, learning rates."""
-        return self._own | self._gradients | self.update.state | self.update.rates
+        scale = {} if self._loss_scale is None else self._loss_scale.state()
+        return self._own | self._gradients | self.update.state | scale | self.update.rates
 
     def __call__(
         self,
@@ -99,8 +115,13 @@ class Apply(Joint):
     ) -> CallResults:
         """Takes the step."""
         placed = self.examples() | dict(tensors)
+        gradients = {slot.name: placed[slot] for slot in self._gradients}
         with torch.no_grad():
-            new = self.update(placed, {slot.name: placed[slot] for slot in self._gradients})
+            if self._loss_scale is None:
+                new = self.update(placed, gradients)
+            else:
+                unscaled = self._loss_scale.unscale(gradients, placed)
+                new = self._loss_scale.settle(self.update(placed, unscaled), placed, gradients)
         ordered = {slot: new[slot] for slot in self.state_slots()}
         return CallResults({}, None, {}, (), {}, (), new_state=ordered)
 

@@ -254,7 +254,7 @@ class Joint:
             return outputs, loss, ()
         if loss is not None:
             self._require_scalar(loss)
-            loss.backward()
+            self._scale_loss(loss, inputs).backward()
             return outputs, loss, ()
         seeds = {name: value for name, value in outputs.items() if value.requires_grad and differentiable(value)}
         if not seeds:
@@ -301,6 +301,10 @@ class Joint:
         twin = copy.copy(self)
         vars(twin)["_target"] = wrap(self._target)
         return twin
+
+    def _scale_loss(self, loss: torch.Tensor, inputs: Mapping[Slot, torch.Tensor]) -> torch.Tensor:
+        """The scalar that is differentiated: the loss itself, unless a training scales it."""
+        return loss
 
     def _loss(self, result: Any, outputs: Mapping[str, torch.Tensor], targets: Any) -> torch.Tensor | None:
         loss = self.subject.loss

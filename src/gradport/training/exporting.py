@@ -12,6 +12,7 @@ from gradport.eager.dimensions import resolve_dimensions
 from gradport.eager.halves import Apply, Evaluate, Gradients, Metric, Predict
 from gradport.eager.inputs import with_example
 from gradport.eager.joint import Joint
+from gradport.eager.loss_scale import parse_loss_scale
 from gradport.eager.step import require_clip
 from gradport.errors import SpecError
 from gradport.exporting.export import export_joint
@@ -36,6 +37,7 @@ def export_training(
     metrics: Mapping[str, Metric] | None = None,
     scheduler: Any = None,
     steps: int | None = None,
+    loss_scale: float | str | None = None,
     clip_grad_norm: float | None = None,
     functions: Forms = "keep",
     fallback: bool = True,
@@ -57,6 +59,8 @@ def export_training(
         metrics: `f(result, *targets)` giving a scalar, by name; given with the loss in training and in evaluation.
         scheduler: a `torch.optim.lr_scheduler` on the optimizer; its learning rates are recorded.
         steps: how many steps of the scheduler are recorded; after them the last value stays.
+        loss_scale: a number by which the loss is multiplied before the backward pass, or "dynamic": it adapts, and a
+            step whose gradients hold inf or nan changes only the scale. For training in float16.
         clip_grad_norm: limit of the norm of all gradients together; acts on accumulated gradients.
         verify: whether the bundle is trained for five steps beside torch before it is handed out.
         progress: told the name of each part before it is exported.
@@ -78,7 +82,7 @@ def export_training(
     described = as_subject(subject, args, kwargs, loss=loss, targets=targets, dynamic_shapes=dynamic_shapes)
     require_clip(clip_grad_norm)
     schedule = record_schedule(optimizer, scheduler, steps)
-    gradients = Gradients(with_example(described), optimizer, _require_metrics(metrics))
+    gradients = Gradients(with_example(described), optimizer, _require_metrics(metrics), parse_loss_scale(loss_scale))
     apply = Apply(gradients, clip_grad_norm)
     evaluate, predict = Evaluate(gradients, metrics), Predict(gradients)
     options = {
@@ -103,7 +107,7 @@ def export_training(
     WriteInPlace(successors(programs["apply"]))(programs["apply"].model)
     inference, data = as_inference(programs["predict"])
     state = {name: tensor for half in ("gradients", "apply") for name, tensor in programs[half].state().items()}
-    manifest = build_manifest(programs, state, schedule, data, described.name)
+    manifest = build_manifest(programs, state, schedule, data, described.name, skips=loss_scale == "dynamic")
     training = Training(programs, inference, manifest, state)
     if verify:
         progress("proof")

@@ -32,6 +32,8 @@ def build_manifest(
     schedule: Mapping[str, tuple[float, ...]],
     inference: Mapping[str, Any],
     subject: str,
+    *,
+    skips: bool,
 ) -> dict[str, Any]:
     """The manifest of a bundle.
 
@@ -41,6 +43,7 @@ def build_manifest(
         schedule: the values of each learning-rate input.
         inference: the data entry of the inference model.
         subject: name of the trained Subject.
+        skips: whether a step that is not finite is skipped inside apply.onnx.
 
     Raises:
         ExportError: a tensor has a dtype that a runtime does not read.
@@ -64,6 +67,7 @@ def build_manifest(
         "state": [_state_entry(name, tensor) for name, tensor in state.items()],
         "schedule": {name: list(values) for name, values in schedule.items()},
         "metrics": metrics,
+        "skips": skips,
     }
 
 
@@ -104,7 +108,7 @@ def _port(spec: TensorSpec, role: str) -> dict[str, Any]:
 
 
 def _state_entry(name: str, tensor: torch.Tensor) -> dict[str, Any]:
-    role = "optimizer" if name.startswith("optim.") else "weight"
+    role = "optimizer" if name.startswith(("optim.", "loss_scale.")) else "weight"
     return {"name": name, "dtype": _dtype(name, tensor.dtype), "shape": list(tensor.shape), "role": role, "of": None}
 
 

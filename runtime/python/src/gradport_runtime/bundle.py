@@ -83,6 +83,7 @@ class Bundle:
         identity: what tells its checkpoints from those of another bundle.
         models: by name: gradients, apply, evaluate, predict, and inference where there is one.
         state: every state tensor, by name.
+        skips: whether apply.onnx skips a step that is not finite; then a loss that is not finite is not an error.
         schedule: for each learning-rate input its value at each step; after the last one it stays.
         manifest: the whole manifest.
     """
@@ -92,6 +93,7 @@ class Bundle:
     models: Mapping[str, Model]
     state: Mapping[str, Port]
     schedule: Mapping[str, tuple[float, ...]]
+    skips: bool
     manifest: Mapping[str, Any]
 
     @classmethod
@@ -120,7 +122,7 @@ class Bundle:
         missing = {"gradients", "apply"} - models.keys()
         if missing:
             raise BundleError(Code.MODEL_MISSING, f"The bundle {folder} has no model {', '.join(sorted(missing))}.")
-        return cls(folder, identity, models, state, schedule, manifest)
+        return cls(folder, identity, models, state, schedule, manifest.get("skips") is True, manifest)
 
     def model(self, name: str) -> Model:
         """A model of the bundle.

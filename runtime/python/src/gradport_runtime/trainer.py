@@ -218,10 +218,11 @@ class Trainer:
         before = {name: total.copy() for name, total in self._totals.items()} if self._micro_batch else {}
         results = self._run(self._gradients, inputs, named)
         numbers = _numbers({n: v for n, v in results.items() if n not in self._new_buffers})
-        if not np.isfinite(numbers.get("loss", 0.0)):
+        finite = bool(np.isfinite(numbers.get("loss", 0.0)))
+        if not finite and not self.bundle.skips:
             text = f"The loss of step {self.steps + 1} is {numbers['loss']}; the state is that of step {self.steps}."
             raise TrainingError(Code.NOT_FINITE, text)
-        for name, of in self._new_buffers.items():
+        for name, of in self._new_buffers.items() if finite else ():
             np.copyto(self._state[of], results[name])
         for name, total in before.items():
             self._totals[name] += total
