@@ -48,7 +48,7 @@ def test_a_rule_is_left_out_for_a_reason(project):
     [
         ('[tool.gradport.check.Swish]\nskip = ["dtypes"]\n', "no reason"),
         ('[tool.gradport.check.Swish]\nskip = ["nothing"]\nreason = "r"\n', "is not a rule"),
-        ('[tool.gradport.check.Swish]\nskipped = ["dtypes"]\nreason = "r"\n', "nothing else"),
+        ('[tool.gradport.check.Swish]\nskipped = ["dtypes"]\nreason = "r"\n', "may have only"),
         ("[tool.gradport.check.Swish\n", "cannot be read"),
     ],
 )

@@ -139,13 +139,13 @@ def test_the_free_run_is_followed(monkeypatch):
     """Each run alone agrees with torch from the state that the file gave, and yet the loss leaves torch's."""
     from gradport.proving import following
 
-    after = following.Following.after
+    after = following.Following.record
 
     def drifting(self, case, answer, results):
         spoiled = {n: v * 1.01 if n.startswith("new.") and v.is_floating_point() else v for n, v in results.items()}
         return after(self, case, answer, spoiled)
 
-    monkeypatch.setattr(following.Following, "after", drifting)
+    monkeypatch.setattr(following.Following, "record", drifting)
     with pytest.raises(gradport.ExportError, match=r"after 2 successive runs (the loss|the state .*) is"):
         exported(torch.nn.Linear(2, 1), OPTIMIZERS["SGD"], 1)
 

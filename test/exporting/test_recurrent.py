@@ -33,6 +33,11 @@ class Packed(torch.nn.Module):
         return pad_packed_sequence(self.layer(packed)[0], batch_first=True, **self.options)[0]
 
 
+def test_a_layer_of_torch_is_plain_operators():
+    """Its backward here is a Function of ours, of which the file says nothing."""
+    assert gradport.export(LAYERS["LSTM"](), torch.randn(2, 5, 3), wrt="all").functions == ()
+
+
 @pytest.mark.parametrize("name", OFTEN)
 def test_fixed_length_dynamic_batch(name):
     torch.manual_seed(0)

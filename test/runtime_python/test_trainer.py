@@ -144,7 +144,9 @@ def test_an_iterator_lasts_one_epoch(bundle):
         Trainer(bundle).fit(iter([batch()]), epochs=2)
 
 
-def test_an_interrupt_leaves_a_whole_step(bundle):
+def test_an_interrupt_leaves_a_whole_step(bundle, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     trainer = Trainer(bundle)
     count = []
 

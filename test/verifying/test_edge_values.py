@@ -125,7 +125,7 @@ def test_what_the_budget_did_not_reach_is_listed():
     (finding,) = [f for f in evidence.findings if f.rule == "budget"]
     assert finding.outcome == "skipped"
     assert "nan in " in finding.message
-    assert finding.figure == len(finding.message.partition("does: ")[2].split("; "))
+    assert finding.figure == len(finding.message.partition("budget: ")[2].split("; "))
     assert evidence.ok
 
 

@@ -136,7 +136,7 @@ def test_a_link_that_leaves_the_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(("offset", "length"), [(0, 4096), (40, 48), (-8, 48), (0, 8)])
 def test_bytes_beyond_the_data_file_are_refused(tmp_path, offset, length):
     (tmp_path / "data.bin").write_bytes(bytes(48))
-    assert "does not have" in refused(with_weight(external("data.bin", offset=offset, length=length), tmp_path))
+    assert "which is too short" in refused(with_weight(external("data.bin", offset=offset, length=length), tmp_path))
 
 
 def test_a_tensor_without_its_bytes_is_refused(tmp_path):

@@ -21,6 +21,7 @@ export interface Model {
   readonly inputs: readonly Port[];
   readonly outputs: readonly Port[];
   readonly draws: readonly { name: string; distribution: Distribution }[];
+  readonly frozen?: string;
   readonly data?: { bytes: number; tensors: { name: string; offset: number }[] };
 }
 
@@ -134,7 +135,9 @@ function modelOf(name: string, entry: unknown): Model {
     return { name: String(input), distribution: distribution as Distribution };
   });
   const data = fields.data as Model["data"];
-  return { name, file: inside(fields.file), inputs, outputs: list(fields.outputs).map(portOf), draws, ...(data && { data }) };
+  const frozen = typeof fields.frozen === "string" ? { frozen: inside(fields.frozen) } : {};
+  const outputs = list(fields.outputs).map(portOf);
+  return { name, file: inside(fields.file), inputs, outputs, draws, ...frozen, ...(data && { data }) };
 }
 
 function inside(name: unknown): string {

@@ -9,5 +9,5 @@ export type { Ort, Tensor } from "./ort.js";
 export { readSafetensors, writeSafetensors } from "./safetensors.js";
 export { shapeOf, type Size } from "./shapes.js";
 export { download, forget, recall, store } from "./storage.js";
-export { type Options, type Rate, type Results, Trainer } from "./trainer.js";
+export { type Exported, type Options, type Rate, type Results, Trainer } from "./trainer.js";
 export { connect, type RemoteTrainer, serve } from "./worker.js";

@@ -26,6 +26,15 @@ export interface Options {
   executionProviders?: readonly unknown[];
 }
 
+/** An inference model and the files that lie beside it: trained weights, and frozen ones where the bundle has any. */
+export interface Exported {
+  model: Uint8Array;
+  data: Uint8Array;
+  dataName: string;
+  frozen?: Uint8Array;
+  frozenName?: string;
+}
+
 export type Results = Record<string, number>;
 export type Rate = number | Record<string, number>;
 
@@ -150,8 +159,8 @@ export class Trainer {
     });
   }
 
-  /** An inference model with the trained weights: the model, and the data file that it names. */
-  export(): Promise<{ model: Uint8Array; data: Uint8Array; dataName: string }> {
+  /** An inference model with the trained weights: the model, and the files that it names. */
+  export(): Promise<Exported> {
     return this.alone(async () => {
       const entry = this.model("inference");
       const data = new Uint8Array(entry.data?.bytes ?? 0);
@@ -163,7 +172,8 @@ export class Trainer {
       const hex = [...digest.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
       const dataName = `weights-${hex}.data`;
       const model = replaceBytes(await this.files.read(entry.file), PLACEHOLDER, dataName);
-      return { model, data, dataName };
+      if (!entry.frozen) return { model, data, dataName };
+      return { model, data, dataName, frozen: await this.files.read(FROZEN), frozenName: entry.frozen };
     });
   }
 

@@ -9,7 +9,7 @@ import type { Source } from "./bundle.js";
 import { type Code, GradportError } from "./errors.js";
 import type { Batch } from "./inputs.js";
 import type { Ort, Tensor } from "./ort.js";
-import { type Options, type Rate, type Results, Trainer } from "./trainer.js";
+import { type Exported, type Options, type Rate, type Results, Trainer } from "./trainer.js";
 
 /** Asked until a worker answers: what is posted before it listens is lost. The answer has the number 0. */
 const READY = "ready";
@@ -66,7 +66,7 @@ export interface RemoteTrainer {
   evaluate(inputs: Batch): Promise<Results>;
   predict(inputs: Batch): Promise<Record<string, Tensor>>;
   save(): Promise<Uint8Array>;
-  export(): Promise<{ model: Uint8Array; data: Uint8Array; dataName: string }>;
+  export(): Promise<Exported>;
   dispose(): Promise<void>;
 }
 

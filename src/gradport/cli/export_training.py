@@ -40,6 +40,8 @@ def export_training(
         str | None, typer.Option(help="A scheduler of torch.optim.lr_scheduler: LinearLR:total_iters=10.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="How many steps of the scheduler are recorded.")] = None,
+    frozen: Annotated[str | None, typer.Option(help="How frozen weights are stored: float16, int8 or int4.")] = None,
+    loss_scale: Annotated[str | None, typer.Option(help="A number, or dynamic.")] = None,
     clip_grad_norm: Clip = None,
     functions: Functions = "keep",
     no_fallback: NoFallback = False,
@@ -67,6 +69,8 @@ def export_training(
                 metrics=load_metrics(metric),
                 scheduler=make_scheduler(scheduler, made),
                 steps=steps,
+                frozen=frozen,
+                loss_scale=_scale_of(loss_scale),
                 clip_grad_norm=clip_grad_norm,
                 functions=functions,
                 fallback=not no_fallback,
@@ -93,3 +97,10 @@ def with_targets(inputs: list[str] | None, targets: list[str] | None) -> list[st
     names = ["target"] if len(unnamed) == 1 else [f"target_{index}" for index in range(len(unnamed))]
     named = [text for text in targets or () if text not in unnamed]
     return [*(inputs or ()), *named, *(f"{name}={text}" for name, text in zip(names, unnamed, strict=True))]
+
+
+def _scale_of(text: str | None) -> float | str | None:
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text

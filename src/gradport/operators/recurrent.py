@@ -18,7 +18,7 @@ from torch.nn.utils import rnn
 
 from gradport.compat.torch import sequences
 from gradport.operators.samples import reals, sample
-from gradport.operators.table import replacement
+from gradport.operators.table import OwnBackward, replacement
 
 __all__: list[str] = []
 
@@ -104,7 +104,7 @@ def _reorder(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([first, output, cell])
 
 
-class _Recurrence(torch.autograd.Function):
+class _Recurrence(OwnBackward):
     """Computes all hidden states (T, B, H) and the last cells (B, H) from the input's part of the gates (T, B, 4H), the
     hidden weight (4H, H) and the first state."""
 

@@ -30,6 +30,7 @@ from gradport.operators.samples import Sample
 __all__ = [
     "OPSETS",
     "Kind",
+    "OwnBackward",
     "Row",
     "constant",
     "decomposition",
@@ -70,6 +71,10 @@ fails."""
 _LINK = re.compile(r"https://[^\s,;)]+")
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class OwnBackward(torch.autograd.Function):
+    """Base of a Function that a row uses for its backward: a trace shows its operators, not a call of it."""
 
 
 class Kind(enum.StrEnum):

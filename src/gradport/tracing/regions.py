@@ -28,6 +28,7 @@ from gradport.eager.custom_operators import stand_in_of_function
 from gradport.eager.references import ReferenceHooks
 from gradport.operators.markers import mark
 from gradport.operators.replacing import Replacing
+from gradport.operators.table import OwnBackward
 from gradport.subject.ports import Phase
 from gradport.subject.user_code import Place, here
 from gradport.tracing.indexing import IndexByTensor
@@ -229,8 +230,10 @@ class Regions(Hooks):
 
 
 def _is_internal(function: type) -> bool:
-    """Whether a Function belongs to torch (checkpoints, operators with a body) or to gradport's operators."""
-    return function.__module__.startswith(("torch._higher_order_ops", "torch.utils.checkpoint", "gradport.operators."))
+    """Whether a Function belongs to torch (checkpoints, operators with a body) or to a row of the operator table."""
+    return issubclass(function, OwnBackward) or function.__module__.startswith(
+        ("torch._higher_order_ops", "torch.utils.checkpoint")
+    )
 
 
 def region_of(node: torch.fx.Node) -> int | None:

@@ -17,7 +17,7 @@ from gradport.errors import OutputError, ProgramError
 from gradport.exporting.export_step import write_back
 from gradport.model.loading import load
 from gradport.model.program import Program
-from gradport.training.frozen import FrozenWeights
+from gradport.training.frozen import FILE, FrozenWeights
 
 __all__ = ["Training", "load_training"]
 
@@ -89,11 +89,12 @@ class Training:
         frozen = FrozenWeights(models)
         frozen.save(folder)
         for name, model in models.items():
-            ir.save(frozen.refer(model, folder), os.path.join(folder, f"{name}.onnx"))
+            location = frozen.exported_name if name == "inference" and frozen.exported_name else FILE
+            ir.save(frozen.refer(model, folder, location), os.path.join(folder, f"{name}.onnx"))
         arrays = {name: tensor.numpy() for name, tensor in self._state.items()}
         write_checkpoint(os.path.join(folder, _STATE), Checkpoint(arrays, 0, 0), self.manifest["identity"])
         with open(os.path.join(folder, _MANIFEST), "w", encoding="utf-8") as file:
-            json.dump(self.manifest, file, indent=1, ensure_ascii=False)
+            json.dump(_with_frozen(self.manifest, frozen.exported_name), file, indent=1, ensure_ascii=False)
 
     def __repr__(self) -> str:
         return f"Training({self.manifest['subject']}, {len(self._state)} state tensors)"
@@ -120,6 +121,12 @@ def load_training(folder: str | os.PathLike[str]) -> Training:
     inference = ir.load(bundle.model("inference").path)
     state = {name: torch.from_numpy(checkpoint.state[name]) for name in bundle.state}
     return Training(programs, inference, bundle.manifest, state)
+
+
+def _with_frozen(manifest: Mapping[str, Any], exported_name: str) -> dict[str, Any]:
+    """The manifest, whose inference model says which frozen weights lie beside it."""
+    inference = {**manifest["models"]["inference"], **({"frozen": exported_name} if exported_name else {})}
+    return {**manifest, "models": {**manifest["models"], "inference": inference}}
 
 
 def _require_replaceable(folder: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from gradport.compat.extras import Extra, extra
+from gradport.compat.torch.exporter import default_opset
 from gradport.eager.dimensions import resolve_dimensions
 from gradport.eager.halves import Apply, Evaluate, Gradients, Metric, Predict
 from gradport.eager.inputs import with_example
@@ -17,10 +18,12 @@ from gradport.eager.step import require_clip
 from gradport.errors import SpecError
 from gradport.exporting.export import export_joint
 from gradport.lowering.passes.aliasing import WriteInPlace
+from gradport.lowering.passes.packed_weights import UnpackWeights
 from gradport.model.program import Program
 from gradport.subject.given import Arguments, Forms, Keywords, Loss, Shapes, Target, Targets
 from gradport.subject.subject import as_subject
 from gradport.training.bundle import Training
+from gradport.training.packing import pack_frozen, parse_frozen, require_opset, use_unpacked
 from gradport.training.schedules import record_schedule
 
 __all__ = ["export_training"]
@@ -37,6 +40,7 @@ def export_training(
     metrics: Mapping[str, Metric] | None = None,
     scheduler: Any = None,
     steps: int | None = None,
+    frozen: str | None = None,
     loss_scale: float | str | None = None,
     clip_grad_norm: float | None = None,
     functions: Forms = "keep",
@@ -59,6 +63,9 @@ def export_training(
         metrics: `f(result, *targets)` giving a scalar, by name; given with the loss in training and in evaluation.
         scheduler: a `torch.optim.lr_scheduler` on the optimizer; its learning rates are recorded.
         steps: how many steps of the scheduler are recorded; after them the last value stays.
+        frozen: how weights of Linear and Embedding modules that do not train are stored: None, "float16", "int8" or
+            "int4" (symmetric, blocks of 32, float32 scales; opset 21 or later). The comparison with torch uses the
+            weights that the stored ones stand for.
         loss_scale: a number by which the loss is multiplied before the backward pass, or "dynamic": it adapts, and a
             step whose gradients hold inf or nan changes only the scale. For training in float16.
         clip_grad_norm: limit of the norm of all gradients together; acts on accumulated gradients.
@@ -85,10 +92,13 @@ def export_training(
     gradients = Gradients(with_example(described), optimizer, _require_metrics(metrics), parse_loss_scale(loss_scale))
     apply = Apply(gradients, clip_grad_norm)
     evaluate, predict = Evaluate(gradients, metrics), Predict(gradients)
+    form = parse_frozen(frozen)
+    packed = pack_frozen(gradients, form)
+    use_unpacked((gradients, evaluate, predict), packed)
     options = {
         "functions": functions,
         "fallback": fallback,
-        "opset_version": opset_version,
+        "opset_version": require_opset(form, opset_version, default_opset()),
         "random": random,
         "finite_math": finite_math,
     }
@@ -104,6 +114,8 @@ def export_training(
         "evaluate": export_half("evaluate", evaluate, verify=verify),
         "predict": export_half("predict", predict, verify=verify),
     }
+    for program in programs.values():
+        UnpackWeights(packed)(program.model)
     WriteInPlace(successors(programs["apply"]))(programs["apply"].model)
     inference, data = as_inference(programs["predict"])
     state = {name: tensor for half in ("gradients", "apply") for name, tensor in programs[half].state().items()}

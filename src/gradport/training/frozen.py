@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 
+import numpy as np
 import onnx_ir as ir
 import safetensors.numpy
 
@@ -40,12 +41,18 @@ class FrozenWeights:
     def save(self, folder: str) -> None:
         """Writes the file; nothing where there is no large weight."""
         if self._tensors:
-            arrays = {name: tensor.numpy() for name, tensor in self._tensors.items()}
+            arrays = {name: _as_array(tensor) for name, tensor in self._tensors.items()}
             metadata = {"gradport": "frozen"}
             safetensors.numpy.save_file(arrays, os.path.join(folder, FILE), metadata)
 
-    def refer(self, model: ir.Model, folder: str) -> ir.Model:
-        """A copy of a model whose large initializers are read from the file in `folder`."""
+    @property
+    def exported_name(self) -> str:
+        """The name of the file beside an exported inference model; empty where there is none."""
+        digest = hashlib.sha256("".join(sorted(self._names)).encode()).hexdigest()[:16]
+        return f"frozen-{digest}.safetensors" if self._tensors else ""
+
+    def refer(self, model: ir.Model, folder: str, location: str = FILE) -> ir.Model:
+        """A copy of a model whose large initializers are read from the file in `folder`, under the name `location`."""
         if not self._tensors:
             return model
         places = _places(os.path.join(folder, FILE))
@@ -53,7 +60,7 @@ class FrozenWeights:
         for name, tensor in _large(copy):
             offset, length = places[self._names[_digest(tensor)]]
             copy.graph.initializers[name].const_value = ir.ExternalTensor(
-                FILE,
+                location,
                 offset,
                 length,
                 tensor.dtype,
@@ -71,6 +78,13 @@ def _large(model: ir.Model) -> list[tuple[str, ir.TensorProtocol]]:
         if tensor is not None and tensor.nbytes > _SMALL and not isinstance(tensor, ir.ExternalTensor):
             found.append((str(name), tensor))
     return found
+
+
+def _as_array(tensor: ir.TensorProtocol) -> np.ndarray:
+    """The tensor; as its bytes where safetensors has no such dtype in numpy."""
+    if tensor.dtype in (ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.BFLOAT16):
+        return np.frombuffer(tensor.tobytes(), np.uint8)
+    return tensor.numpy()
 
 
 def _digest(tensor: ir.TensorProtocol) -> str:

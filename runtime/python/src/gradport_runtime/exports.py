@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gradport_runtime.bundle import Bundle
+from gradport_runtime.bundle import Bundle, inside
 from gradport_runtime.errors import BundleError, Code
 
 __all__ = ["write_inference"]
@@ -22,7 +22,7 @@ PLACEHOLDER = b"weights-0000000000000000.data"
 
 
 def write_inference(bundle: Bundle, state: Mapping[str, np.ndarray], path: str) -> None:
-    """Writes the model to `path` and its weights beside it.
+    """Writes the model to `path`, and beside it the trained weights and the frozen ones.
 
     Raises:
         BundleError: the bundle has no inference model, or a file cannot be written.
@@ -40,9 +40,17 @@ def write_inference(bundle: Bundle, state: Mapping[str, np.ndarray], path: str) 
     try:
         if data:
             _write(os.path.join(folder, name), bytes(data))
+        frozen = entry.get("frozen")
+        if frozen:
+            _copy(inside(bundle.folder, "frozen.safetensors"), os.path.join(folder, os.path.basename(str(frozen))))
         _write(path, text.replace(PLACEHOLDER, name.encode()))
     except OSError as error:
         raise BundleError(Code.RUNTIME, f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _copy(source: str, path: str) -> None:
+    with open(source, "rb") as file:
+        _write(path, file.read())
 
 
 def _write(path: str, data: bytes) -> None:
