@@ -27,15 +27,15 @@ CORE = ROOT / "test" / "core.txt"
 
 ABOUT = """# Compatibility
 
-gradport supports torch 2.11 to 2.15 and Python 3.11 and later. Each row is one run with these versions: of all fast
-tests by `make matrix TORCH=...`, or of their core (trace, lowering, export, forms, identity, step) by
-`make matrix TORCH=... CORE=1`. The oldest version of each library in the table is the bound that pyproject.toml states.
+gradport supports torch 2.11 to 2.15 and Python 3.11 and later. Each row is one run with these versions:
+`make matrix TORCH=...` runs all fast tests, and `make matrix TORCH=... CORE=1` runs the core tests (trace, lowering,
+export, forms, identity, step). The oldest version of each library in the table is the lower bound in pyproject.toml.
 
-torch 2.11 refuses four of the constructs in `test/constructs` that later versions carry: writes to `y[2:, 0]`,
-`torch.combinations`, `F.pdist` and `torch.fft.rfft`, each at a dynamic length. It compares the sizes of their slices
-with 1 and with each other, which later versions leave open. For the same reason it does not export these at a dynamic
-size: `torch.trace`, sorting and order statistics (`sort`, `kthvalue`, `median`, `nanmedian`, `mode`), `geqrf`,
-`linalg.qr` and `linalg.eigh`.
+With torch 2.11, four constructs in `test/constructs` cannot be exported at a dynamic length, but they can with later
+versions: writes to `y[2:, 0]`, `torch.combinations`, `F.pdist` and `torch.fft.rfft`. torch 2.11 compares the sizes of
+their slices with 1 and with each other; later versions do not. For the same reason these operators cannot be exported
+at a dynamic size: `torch.trace`, sorting and order statistics (`sort`, `kthvalue`, `median`, `nanmedian`, `mode`),
+`geqrf`, `linalg.qr` and `linalg.eigh`.
 
 """
 
