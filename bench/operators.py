@@ -68,7 +68,7 @@ def table(rows: list[tuple[str, str, str, int]], samples: int) -> str:
         f"Forward and vector-Jacobian product of {len(rows)} torch operators on their first {samples} samples:",
         ", ".join(f"{counts[verdict]} {verdict}" for verdict in reversed(ORDER))
         + ". Made by `python bench/operators.py --markdown docs/operators.md`.",
-        "`edges`: right on these samples and on random values; differs from eager at nan, inf, ties or singular matrices.",
+        "`edges`: right on these samples and random values; differs from eager at nan, inf, ties or singular matrices.",
         "",
         "| operator | verdict | reason |",
         "| --- | --- | --- |",
