@@ -66,8 +66,8 @@ def test_subjects_in_a_folder_give_its_cards_their_inputs(package, tmp_path, mon
 
 
 def test_a_file_with_subjects_is_told_from_one_without(package):
-    assert survey_file(package / "halving_subjects.py", "m").source["subjects"]
-    assert not survey_file(package / "halving_functions.py", "m").source["subjects"]
+    assert survey_file(package / "halving_subjects.py", "m").subjects
+    assert not survey_file(package / "halving_functions.py", "m").subjects
 
 
 def test_evidence_that_is_somebody_elses_is_passed_over(package, tmp_path):
@@ -94,7 +94,7 @@ def test_tests_that_name_a_function_are_found(package, tmp_path):
         "\nclass TestMore:\n    def test_inside(self):\n        Halve.apply(2)\n"
     )
     (tmp_path / "tests" / "test_unrelated.py").write_text("Halve = 1\n\ndef test_no():\n    Halve\n")
-    found = survey_folder(package)["halving_functions.py"].series["tested_by"]["Halve"]
+    found = survey_folder(package)["halving_functions.py"].tested_by["Halve"]
     assert [(one["file"], one["line"], one["test"]) for one in found] == [
         ("tests/test_it.py", 3, "test_halves"),
         ("tests/test_it.py", 10, "TestMore::test_inside"),
@@ -107,15 +107,15 @@ def test_who_imports_and_calls_is_found_across_folders(tmp_path):
     (tmp_path / "a" / "inner.py").write_text(FUNCTION)
     (tmp_path / "user.py").write_text("from a.inner import Halve\n\ny = Halve.apply(1)\n")
     (tmp_path / "stranger.py").write_text("class Halve: pass\n\nz = Other.apply(1)\n")
-    series = survey_folder(tmp_path)["a/inner.py"].series
-    assert series["imported_by"] == ["user.py"]
-    assert series["called_by"] == {"Halve": [{"file": "user.py", "line": 3}]}
+    survey = survey_folder(tmp_path)["a/inner.py"]
+    assert survey.imported_by == ["user.py"]
+    assert survey.called_by == {"Halve": [{"file": "user.py", "line": 3}]}
 
 
 def test_near_duplicates_are_found(tmp_path):
     (tmp_path / "one.py").write_text(FUNCTION)
     (tmp_path / "two.py").write_text(FUNCTION.replace("Halve", "Halved"))
-    related = survey_folder(tmp_path)["one.py"].series["related"]["Halve"]
+    related = survey_folder(tmp_path)["one.py"].related["Halve"]
     assert related == {"same folder": ["two.py:Halved"], "same name": [], "near duplicates": ["two.py:Halved"]}
 
 
@@ -151,7 +151,7 @@ def test_a_fifo_is_no_file(package, tmp_path):
 @pytest.mark.parametrize("text", [b"\xef\xbb\xbfx = 1\n", b"# -*- coding: latin-1 -*-\nx = '\xe9'\n"])
 def test_files_are_read_as_python_reads_them(tmp_path, text):
     (tmp_path / "file.py").write_bytes(text)
-    assert survey_folder(tmp_path)["file.py"].source["lines"] >= 1
+    assert survey_folder(tmp_path)["file.py"].lines >= 1
 
 
 def test_a_subject_of_somebody_else_is_not_run(tmp_path):
@@ -244,9 +244,9 @@ def test_calls_are_told_by_what_a_name_was_imported_as(tmp_path):
     )
     (tmp_path / "user.py").write_text(CALLS)
     (tmp_path / "other.py").write_text("from a import Halve\nHalve.apply(1)\n")
-    series = survey_folder(tmp_path)["a/inner.py"].series
-    assert series["imported_by"] == ["a/__init__.py", "a/near.py", "user.py"]
-    assert sorted((one["file"], one["line"]) for one in series["called_by"]["Halve"]) == [
+    survey = survey_folder(tmp_path)["a/inner.py"]
+    assert survey.imported_by == ["a/__init__.py", "a/near.py", "user.py"]
+    assert sorted((one["file"], one["line"]) for one in survey.called_by["Halve"]) == [
         ("a/near.py", 3), ("a/near.py", 4), ("other.py", 2), ("user.py", 6), ("user.py", 7),
     ]  # fmt: skip
 
@@ -287,7 +287,7 @@ class Other:
 
 def test_a_function_that_inherits_is_one_and_what_only_looks_like_one_is_none(tmp_path):
     (tmp_path / "file.py").write_text(DERIVED)
-    entries = survey_file(tmp_path / "file.py", "file").source["autograd"]
+    entries = survey_file(tmp_path / "file.py", "file").autograd
     assert [entry["name"] for entry in entries] == ["Base", "Derived"]
     assert entries[1]["arguments"] == ["x", "target"] and entries[0]["saved"] == ["x"]
 
@@ -298,7 +298,7 @@ def test_an_installed_package_has_none_of_its_users_tests(tmp_path):
     (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / "test_mine.py").write_text("from halving import Halve\n\ndef test_it():\n    Halve.apply(1)\n")
     (package / "halving.py").write_text(FUNCTION)
-    assert survey_folder(package)["halving.py"].series["tested_by"] == {"Halve": []}
+    assert survey_folder(package)["halving.py"].tested_by == {"Halve": []}
 
 
 KEPT = """
@@ -320,7 +320,7 @@ class Keeps(Function):
 
 def test_what_is_kept_and_called_however_it_is_written(tmp_path):
     (tmp_path / "file.py").write_text(KEPT)
-    (entry,) = survey_file(tmp_path / "file.py", "file").source["autograd"]
+    (entry,) = survey_file(tmp_path / "file.py", "file").autograd
     assert entry["kept_on_ctx"] == ["a", "b", "c", "d"]
     assert entry["operators"] == ["clamp", "helper", "tolist"]
     assert (entry["arguments"], entry["differentiable"]) == (["x", "scale"], ["x"])

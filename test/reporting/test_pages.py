@@ -202,12 +202,11 @@ FUNCTION = textwrap.dedent(
 
 def test_what_the_syntax_tree_says_of_a_function(tmp_path):
     (tmp_path / "halve.py").write_text("import torch\n" + FUNCTION)
-    evidence = survey_folder(tmp_path)["halve.py"]
-    (entry,) = evidence.source["autograd"]
+    survey = survey_folder(tmp_path)["halve.py"]
+    (entry,) = survey.autograd
     assert (entry["name"], entry["saved"], entry["kept_on_ctx"]) == ("Halve", ["x"], ["count"])
     assert entry["once_differentiable"]
-    assert evidence.series["called_by"]["Halve"][0]["line"] == 1 + FUNCTION.count("\n")
-    assert gradport.Evidence.from_json(evidence.to_json()) == evidence
+    assert survey.called_by["Halve"][0]["line"] == 1 + FUNCTION.count("\n")
 
 
 @pytest.mark.parametrize(
@@ -240,14 +239,14 @@ def test_what_the_syntax_tree_says_of_a_function(tmp_path):
 def test_what_a_reviewer_would_stop_at_has_its_line(tmp_path, code, pattern):
     (tmp_path / "risky.py").write_text(f"import torch\n\n{code}\n")
     evidence = survey_folder(tmp_path)["risky.py"]
-    assert {"pattern": pattern, "line": 3} == {k: evidence.series["security"][0][k] for k in ("pattern", "line")}
+    assert {"pattern": pattern, "line": 3} == {k: evidence.security[0][k] for k in ("pattern", "line")}
     assert f"line 3, {pattern}" in drawn({"risky.py": evidence})["risky.py_docs.md"]
 
 
 @pytest.mark.parametrize("code", ["self.data = data", "torch.backends.cuda.is_built()", "x.evaluate()", "reopen('f')"])
 def test_what_nobody_would_stop_at_is_left_alone(tmp_path, code):
     (tmp_path / "tame.py").write_text(f"import torch\n{code}\n")
-    assert survey_folder(tmp_path)["tame.py"].series["security"] == []
+    assert survey_folder(tmp_path)["tame.py"].security == []
 
 
 def test_nothing_to_stop_at_names_the_patterns(tmp_path):
@@ -285,7 +284,7 @@ def test_hostile_text_comes_out_escaped_in_html(tmp_path):
             continue
         assert "<script>alert" not in text, name
         assert "\x07" not in text and "\u202e" not in text, name
-    assert evidence.source["docstring"].startswith("<script>")
+    assert evidence.docstring.startswith("<script>")
 
 
 FINDING = gradport.Finding("key", "differences", "failed", message="")
@@ -343,5 +342,5 @@ def test_a_subject_that_is_of_no_file_here_is_told(tmp_path):
 def test_the_arguments_that_take_a_gradient(tmp_path, returned, differentiable):
     code = FUNCTION.replace("(ctx, x)", "(ctx, x, y)").replace("return g / ctx.count", f"return {returned}")
     (tmp_path / "file.py").write_text("import torch\n" + code)
-    (entry,) = survey_folder(tmp_path)["file.py"].source["autograd"]
+    (entry,) = survey_folder(tmp_path)["file.py"].autograd
     assert entry["differentiable"] == differentiable

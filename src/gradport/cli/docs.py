@@ -57,7 +57,7 @@ def docs(
             texts |= {f"{SITE}/{name}": text for name, text in as_site(drawn, measured).items()}
         for name, text in texts.items():
             _write(out / name, text)
-        functions = sum(len(evidence.source["autograd"]) for evidence in surveyed.values())
+        functions = sum(len(survey.autograd) for survey in surveyed.values())
         shown = sum(bool(evidences) for evidences in measured.values())
         current.say(
             f"wrote {len(drawn)} pages of {len(surveyed)} files with {functions} Functions, {shown} of them measured: "
@@ -103,7 +103,7 @@ def _subjects(current: Session, own: pathlib.Path | None, surveyed: Any) -> list
     from gradport.cli.target import load_subjects
 
     subjects = load_subjects(str(own)) if own else []
-    for file in [one.source["file"] for one in surveyed.values() if one.source["subjects"]]:
+    for file in [one.file for one in surveyed.values() if one.subjects]:
         try:
             subjects += load_subjects(file)
         except TargetError as error:

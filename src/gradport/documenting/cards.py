@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gradport.errors import Error, SpecError
 from gradport.evidence.evidence import Evidence
+from gradport.evidence.survey import FileSurvey
 from gradport.measuring.measure import measure
 from gradport.subject.signature import source_of
 from gradport.subject.subject import Subject
@@ -29,7 +30,7 @@ class LeftOut:
 
 def measure_cards(
     subjects: Sequence[Subject],
-    surveyed: Mapping[str, Evidence],
+    surveyed: Mapping[str, FileSurvey],
     known: Cards,
     *,
     budget: float,
@@ -68,7 +69,7 @@ def measure_cards(
         yield key, evidence
 
 
-def load_cards(folder: pathlib.Path, surveyed: Mapping[str, Evidence]) -> Cards:
+def load_cards(folder: pathlib.Path, surveyed: Mapping[str, FileSurvey]) -> Cards:
     """Loads the Evidence of an earlier run from a folder; only Evidence for Functions in these files counts.
 
     Raises:
@@ -93,11 +94,11 @@ def _report(progress: Callable[[str], None], who: str, what: str) -> None:
     progress(f"{who}: {what}")
 
 
-def _homes(surveyed: Mapping[str, Evidence]) -> dict[tuple[str, str], str]:
+def _homes(surveyed: Mapping[str, FileSurvey]) -> dict[tuple[str, str], str]:
     return {
-        (str(pathlib.Path(evidence.source["file"]).resolve()), entry["name"]): f"{path}:{entry['name']}"
-        for path, evidence in surveyed.items()
-        for entry in evidence.source["autograd"]
+        (str(pathlib.Path(survey.file).resolve()), entry["name"]): f"{path}:{entry['name']}"
+        for path, survey in surveyed.items()
+        for entry in survey.autograd
     }
 
 

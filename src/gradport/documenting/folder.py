@@ -9,19 +9,19 @@ from gradport.documenting.exercised import suites_of
 from gradport.documenting.links import link_files
 from gradport.documenting.syntax import survey_file
 from gradport.errors import TargetError
-from gradport.evidence.evidence import Evidence
+from gradport.evidence.survey import FileSurvey
 
 __all__ = ["survey_folder", "survey_folders"]
 
 
-def survey_folder(root: pathlib.Path) -> dict[str, Evidence]:
+def survey_folder(root: pathlib.Path) -> dict[str, FileSurvey]:
     """Surveys every Python file of a folder, or one file; keys are paths below the root. See `survey_folders`."""
     return survey_folders({"": root})
 
 
 def survey_folders(
     roots: Mapping[str, pathlib.Path], *, left_out: Callable[[str], None] = lambda why: None
-) -> dict[str, Evidence]:
+) -> dict[str, FileSurvey]:
     """Surveys every Python file of several folders or files, and links them.
 
     Adds the results of `link_files` to the `series` of `survey_file`.
@@ -33,18 +33,18 @@ def survey_folders(
     Raises:
         TargetError: a root has no Python file.
     """
-    surveyed: dict[str, Evidence] = {}
+    surveyed: dict[str, FileSurvey] = {}
     for under, root in roots.items():
         files = dict(_files(root, under, left_out))
         if not files:
             raise TargetError(f"{root} has no Python file.")
         surveyed |= files
-    has_functions = any(evidence.source["autograd"] for evidence in surveyed.values())
+    has_functions = any(survey.autograd for survey in surveyed.values())
     suites = [suite for root in roots.values() for suite in suites_of(root)] if has_functions else []
     return link_files(surveyed, suites)
 
 
-def _files(root: pathlib.Path, under: str, left_out: Callable[[str], None]) -> Iterator[tuple[str, Evidence]]:
+def _files(root: pathlib.Path, under: str, left_out: Callable[[str], None]) -> Iterator[tuple[str, FileSurvey]]:
     base = root.parent if root.is_file() else root
     for file in [root] if root.is_file() else sorted(_python_files(root)):
         name = (pathlib.PurePath(under) / file.relative_to(base)).as_posix()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from gradport.documenting.exercised import Suite, find_tests
-from gradport.evidence.evidence import Evidence
+from gradport.evidence.survey import FileSurvey
 
 __all__ = ["link_files"]
 
@@ -18,7 +18,7 @@ _ALIKE = 0.8
 """Share of equal words from which two Functions are near duplicates."""
 
 
-def link_files(surveyed: Mapping[str, Evidence], suites: Sequence[Suite]) -> dict[str, Evidence]:
+def link_files(surveyed: Mapping[str, FileSurvey], suites: Sequence[Suite]) -> dict[str, FileSurvey]:
     """Adds links to the `series` of the files.
 
     Args:
@@ -31,16 +31,16 @@ def link_files(surveyed: Mapping[str, Evidence], suites: Sequence[Suite]) -> dic
     """
     importers = _importers(surveyed)
     return {
-        name: _link(name, evidence, surveyed, suites, importers.get(evidence.source["module"], set()) - {name})
-        for name, evidence in surveyed.items()
+        name: _link(name, survey, surveyed, suites, importers.get(survey.module, set()) - {name})
+        for name, survey in surveyed.items()
     }
 
 
-def _importers(surveyed: Mapping[str, Evidence]) -> dict[str, set[str]]:
+def _importers(surveyed: Mapping[str, FileSurvey]) -> dict[str, set[str]]:
     """The files that import a module, or a name that may be that module, by module name."""
     importers: dict[str, set[str]] = {}
-    for name, evidence in surveyed.items():
-        for entry in evidence.source["imports"]:
+    for name, survey in surveyed.items():
+        for entry in survey.imports:
             full = f"{entry['module']}.{entry['name']}" if entry["name"] else entry["module"]
             for module in {entry["module"], full}:
                 importers.setdefault(module, set()).add(name)
@@ -48,38 +48,36 @@ def _importers(surveyed: Mapping[str, Evidence]) -> dict[str, set[str]]:
 
 
 def _link(
-    name: str, evidence: Evidence, surveyed: Mapping[str, Evidence], suites: Sequence[Suite], importers: set[str]
-) -> Evidence:
-    own = sorted({entry["name"] for entry in evidence.source["autograd"]})
-    links = {
-        "imported_by": sorted(importers),
-        "called_by": {function: list(_calls(function, name, surveyed)) for function in own},
-        "related": {function: _related_files(function, name, evidence, surveyed) for function in own},
-        "tested_by": {function: find_tests(function, evidence.source["module"], suites) for function in own},
-    }
-    return dataclasses.replace(evidence, series={**evidence.series, **links})
+    name: str, survey: FileSurvey, surveyed: Mapping[str, FileSurvey], suites: Sequence[Suite], importers: set[str]
+) -> FileSurvey:
+    own = sorted({entry["name"] for entry in survey.autograd})
+    return dataclasses.replace(
+        survey,
+        imported_by=sorted(importers),
+        called_by={function: list(_calls(function, name, surveyed)) for function in own},
+        related={function: _related_files(function, name, survey, surveyed) for function in own},
+        tested_by={function: find_tests(function, survey.module, suites) for function in own},
+    )
 
 
-def _calls(function: str, home: str, surveyed: Mapping[str, Evidence]) -> Iterator[dict[str, object]]:
+def _calls(function: str, home: str, surveyed: Mapping[str, FileSurvey]) -> Iterator[dict[str, object]]:
     """The places of `Function.apply`: in its own file by its name, elsewhere by the imported name."""
-    short, module = function.split(".")[-1], surveyed[home].source["module"]
+    short, module = function.split(".")[-1], surveyed[home].module
     packages = {module.rsplit(".", count)[0] for count in range(module.count(".") + 1)}
     wanted = {f"{place}.{short}" for place in packages}  # a package may re-export it
-    for name, evidence in surveyed.items():
-        for one in evidence.source["applies"]:
+    for name, survey in surveyed.items():
+        for one in survey.applies:
             if name == home:
-                meant = one["name"] in (function, short) and _nearest(one["name"], function, evidence)
+                meant = one["name"] in (function, short) and _nearest(one["name"], function, survey)
             else:
-                meant = _resolve(one["name"], evidence.source["imports"]) in wanted
+                meant = _resolve(one["name"], survey.imports) in wanted
             if meant:
                 yield {"file": name, "line": one["line"]}
 
 
-def _nearest(name: str, function: str, evidence: Evidence) -> bool:
+def _nearest(name: str, function: str, survey: FileSurvey) -> bool:
     """Whether a name in a file means this Function; of several with the same last part a top-level one comes first."""
-    same = [
-        entry["name"] for entry in evidence.source["autograd"] if name in (entry["name"], entry["name"].split(".")[-1])
-    ]
+    same = [entry["name"] for entry in survey.autograd if name in (entry["name"], entry["name"].split(".")[-1])]
     return function == name or (len(same) == 1 and name not in same)
 
 
@@ -97,14 +95,14 @@ def _resolve(name: str, imports: Sequence[Mapping[str, str]]) -> str:
 
 
 def _related_files(
-    function: str, home: str, evidence: Evidence, surveyed: Mapping[str, Evidence]
+    function: str, home: str, survey: FileSurvey, surveyed: Mapping[str, FileSurvey]
 ) -> dict[str, list[str]]:
-    code = next(entry["code"] for entry in evidence.source["autograd"] if entry["name"] == function)
+    code = next(entry["code"] for entry in survey.autograd if entry["name"] == function)
     folder, short = pathlib.PurePath(home).parent, function.split(".")[-1]
     own = _words(code)
     related: dict[str, list[str]] = {"same folder": [], "same name": [], "near duplicates": []}
     for name, other in surveyed.items():
-        for entry in other.source["autograd"]:
+        for entry in other.autograd:
             if name == home and entry["name"] == function:
                 continue
             where = f"{name}:{entry['name']}"

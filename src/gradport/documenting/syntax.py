@@ -14,14 +14,14 @@ from typing import Any
 from gradport.documenting.functions import autograd_functions
 from gradport.documenting.security import PATTERNS, find_risks
 from gradport.errors import TargetError, first_line
-from gradport.evidence.evidence import Evidence
+from gradport.evidence.survey import FileSurvey
 
 __all__ = ["survey_file"]
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def survey_file(path: pathlib.Path, module: str) -> Evidence:
+def survey_file(path: pathlib.Path, module: str) -> FileSurvey:
     """Surveys one file.
 
     Args:
@@ -46,26 +46,24 @@ def survey_file(path: pathlib.Path, module: str) -> Evidence:
         raise TargetError(f"{path} cannot be read as Python: it is nested too deeply.") from error
 
 
-def _survey(path: pathlib.Path, module: str, text: str, tree: ast.Module) -> Evidence:
+def _survey(path: pathlib.Path, module: str, text: str, tree: ast.Module) -> FileSurvey:
     names = dict(_qualified_classes(tree, []))
     subject_names = _subject_names(tree)
-    return Evidence(
-        subject=module,
-        series={"security": find_risks(tree), "security_patterns": sorted(PATTERNS)},
-        source={
-            "file": str(path),
-            "module": module,
-            "bytes": path.stat().st_size,
-            "lines": text.count("\n") + bool(text and not text.endswith("\n")),
-            "text": text,
-            "docstring": ast.get_docstring(tree) or "",
-            "classes": [_class(node, name) for node, name in names.items()],
-            "functions": [_function(node) for node in tree.body if isinstance(node, _FUNCTIONS)],
-            "imports": list(_imports(tree, module, package=path.name == "__init__.py")),
-            "subjects": any(_holds_subjects(node, subject_names) for node in tree.body),
-            "applies": list(_applies(tree)),
-            "autograd": autograd_functions(names, text),
-        },
+    return FileSurvey(
+        file=str(path),
+        module=module,
+        bytes=path.stat().st_size,
+        lines=text.count("\n") + bool(text and not text.endswith("\n")),
+        text=text,
+        docstring=ast.get_docstring(tree) or "",
+        classes=[_class(node, name) for node, name in names.items()],
+        functions=[_function(node) for node in tree.body if isinstance(node, _FUNCTIONS)],
+        imports=list(_imports(tree, module, package=path.name == "__init__.py")),
+        subjects=any(_holds_subjects(node, subject_names) for node in tree.body),
+        applies=list(_applies(tree)),
+        autograd=autograd_functions(names, text),
+        security=find_risks(tree),
+        security_patterns=sorted(PATTERNS),
     )
 
 

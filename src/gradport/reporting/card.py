@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gradport.evidence.evidence import Evidence
+from gradport.evidence.survey import FileSurvey
 from gradport.reporting.document import (
     Block,
     Bullets,
@@ -40,8 +41,8 @@ __all__ = [
     "trail_of",
 ]
 
-Survey = Mapping[str, Evidence]
-"""The Evidence of each file, by its path relative to the root."""
+Survey = Mapping[str, FileSurvey]
+"""The survey of each file, by its path relative to the root."""
 
 NOT_MEASURED = "Not measured: no inputs given."
 
@@ -56,9 +57,9 @@ def kw_page(path: str) -> str:
     return f"{path}_kw"
 
 
-def is_card(evidence: Evidence) -> bool:
+def is_card(survey: FileSurvey) -> bool:
     """Whether a file defines a Function."""
-    return bool(evidence.source["autograd"])
+    return bool(survey.autograd)
 
 
 def card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]) -> Page:
@@ -69,16 +70,15 @@ def card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]
         surveyed: all files.
         measured: the Evidences of each Function of the file, by the Function's name.
     """
-    evidence = surveyed[path]
-    sections = _card(path, surveyed, measured) if is_card(evidence) else _short_page(path, surveyed)
-    source = evidence.source
-    named = [entry["name"] for entry in (*source["classes"], *source["functions"])]
+    survey = surveyed[path]
+    sections = _card(path, surveyed, measured) if is_card(survey) else _short_page(path, surveyed)
+    named = [entry["name"] for entry in (*survey.classes, *survey.functions)]
     return Page(
         docs_page(path),
         posixpath.basename(path),
         trail_of(path),
         sections,
-        summary=f"{source['module']}. {opening(source['docstring'])}",
+        summary=f"{survey.module}. {opening(survey.docstring)}",
         words=[path, *named],
     )
 
@@ -104,86 +104,84 @@ def patterns(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]) -> list[Section]:
-    evidence = surveyed[path]
-    source = evidence.source
+    survey = surveyed[path]
     return [
-        Section("Result", _each(path, source, measured, lambda path, one: result_blocks(one))),
-        Section("File metadata", [_metadata(path, evidence)]),
-        Section("Purpose", [_purpose(source)]),
-        Section("Original source", [Details((f"{source['lines']} lines",), [Listing(source["text"], "python", 1)])]),
-        Section("High-level overview", _overview(path, source)),
+        Section("Result", _each(path, survey, measured, lambda path, one: result_blocks(one))),
+        Section("File metadata", [_metadata(path, survey)]),
+        Section("Purpose", [_purpose(survey)]),
+        Section("Original source", [Details((f"{survey.lines} lines",), [Listing(survey.text, "python", 1)])]),
+        Section("High-level overview", _overview(path, survey)),
         Section("Detailed analysis", []),
-        *_functions(path, source, measured),
-        Section("Role in the architecture", _role(evidence)),
-        Section("Dependencies", [_imports(source)]),
-        Section("Code patterns", [_patterns(source)]),
-        Section("Performance", _each(path, source, measured, performance_blocks)),
-        Section("Security", [_security(path, evidence)]),
-        Section("Testing and usage", _testing(path, evidence, measured)),
+        *_functions(path, survey, measured),
+        Section("Role in the architecture", _role(survey)),
+        Section("Dependencies", [_imports(survey)]),
+        Section("Code patterns", [_patterns(survey)]),
+        Section("Performance", _each(path, survey, measured, performance_blocks)),
+        Section("Security", [_security(path, survey)]),
+        Section("Testing and usage", _testing(path, survey, measured)),
         Section("Related files", _related_functions(path, surveyed)),
         Section("Cross-references", [_cross_references(path)]),
     ]
 
 
 def _short_page(path: str, surveyed: Survey) -> list[Section]:
-    evidence = surveyed[path]
+    survey = surveyed[path]
     return [
-        Section("File metadata", [_metadata(path, evidence)]),
-        Section("Purpose", [_purpose(evidence.source)]),
-        Section("Classes and functions", _describe(evidence.source)),
-        Section("Role in the architecture", _role(evidence)),
-        Section("Dependencies", [_imports(evidence.source)]),
-        Section("Security", [_security(path, evidence)]),
+        Section("File metadata", [_metadata(path, survey)]),
+        Section("Purpose", [_purpose(survey)]),
+        Section("Classes and functions", _describe(survey)),
+        Section("Role in the architecture", _role(survey)),
+        Section("Dependencies", [_imports(survey)]),
+        Section("Security", [_security(path, survey)]),
         Section("Cross-references", [_cross_references(path)]),
     ]
 
 
-def _metadata(path: str, evidence: Evidence) -> Table:
-    source = evidence.source
-    called = sum(len(places) for places in evidence.series["called_by"].values())
+def _metadata(path: str, survey: FileSurvey) -> Table:
+    called = sum(len(places) for places in survey.called_by.values())
     rows: list[tuple[str, Line]] = [
         ("path", (Code(path),)),
-        ("module", (Code(source["module"]),)),
-        ("size", (f"{source['bytes']} bytes, {source['lines']} lines",)),
-        ("classes", (str(len(source["classes"])),)),
-        ("functions", (str(len(source["functions"])),)),
-        ("imports", (str(len(source["imports"])),)),
-        ("imported by", (f"{len(evidence.series['imported_by'])} files here",)),
+        ("module", (Code(survey.module),)),
+        ("size", (f"{survey.bytes} bytes, {survey.lines} lines",)),
+        ("classes", (str(len(survey.classes)),)),
+        ("functions", (str(len(survey.functions)),)),
+        ("imports", (str(len(survey.imports)),)),
+        ("imported by", (f"{len(survey.imported_by)} files here",)),
     ]
-    if is_card(evidence):
+    if is_card(survey):
         rows += [
-            ("autograd Functions", join_inline([Code(entry["name"]) for entry in source["autograd"]])),
+            ("autograd Functions", join_inline([Code(entry["name"]) for entry in survey.autograd])),
             ("their apply", (f"stands in {called} places here",)),
         ]
     return Table(("", ""), [((name,), value) for name, value in rows])
 
 
-def _purpose(source: Mapping[str, Any]) -> Paragraph:
-    return Paragraph((source["docstring"] or "The file has no docstring.",))
+def _purpose(survey: FileSurvey) -> Paragraph:
+    return Paragraph((survey.docstring or "The file has no docstring.",))
 
 
-def _overview(path: str, source: Mapping[str, Any]) -> list[Block]:
+def _overview(path: str, survey: FileSurvey) -> list[Block]:
     items: list[Line] = []
-    for entry in source["classes"]:
+    for entry in survey.classes:
         bases = f"({', '.join(entry['bases'])})" if entry["bases"] else ""
         items.append(("class ", Code(f"{entry['name']}{bases}"), ", ", _at(path, entry["line"]), _says(entry)))
-    for entry in source["functions"]:
+    for entry in survey.functions:
         code = Code(f"{entry['name']}{entry['signature']}")
         items.append(("function ", code, ", ", _at(path, entry["line"]), _says(entry)))
     return [Bullets(items)] if items else [Paragraph(("No classes and no functions.",))]
 
 
-def _describe(source: Mapping[str, Any]) -> list[Block]:
+def _describe(survey: FileSurvey) -> list[Block]:
     """Classes with their methods, and functions, each with the first line of its docstring, without links."""
     items: list[Line] = []
-    for entry in source["classes"]:
+    for entry in survey.classes:
         bases = f"({', '.join(entry['bases'])})" if entry["bases"] else ""
         items.append(("class ", Code(f"{entry['name']}{bases}"), f", line {entry['line']}", _says(entry)))
         items += [
             (Code(f"{entry['name']}.{method['name']}{method['signature']}"), f", line {method['line']}", _says(method))
             for method in entry["methods"]
         ]
-    for entry in source["functions"]:
+    for entry in survey.functions:
         items.append(
             ("function ", Code(f"{entry['name']}{entry['signature']}"), f", line {entry['line']}", _says(entry))
         )
@@ -198,23 +196,23 @@ def _at(path: str, line: int) -> Link:
     return Link(f"line {line}", docs_page(path), line=line)
 
 
-def function_section(function: str, source: Mapping[str, Any], blocks: Sequence[Block] = ()) -> Section:
+def function_section(function: str, survey: FileSurvey, blocks: Sequence[Block] = ()) -> Section:
     """The heading of a Function's section; distinct from other sections, and from names that differ only in case."""
     title = f"class {function}"
-    before = [entry["name"] for entry in source["autograd"]]
+    before = [entry["name"] for entry in survey.autograd]
     before = before[: before.index(function)]
     same = [one for one in before if Section(f"class {one}", ()).anchor == Section(title, ()).anchor]
     return Section(title, blocks, level=3, again=len(same))
 
 
-def _functions(path: str, source: Mapping[str, Any], measured: Mapping[str, Sequence[Evidence]]) -> Iterator[Section]:
-    for entry in source["autograd"]:
+def _functions(path: str, survey: FileSurvey, measured: Mapping[str, Sequence[Evidence]]) -> Iterator[Section]:
+    for entry in survey.autograd:
         blocks: list[Block] = [_what_it_is(path, entry)]
         for evidence in measured.get(entry["name"], ()):
             blocks += [*gradient_blocks(path, evidence), *onnx_blocks(path, evidence)]
         if not measured.get(entry["name"]):
             blocks.append(Paragraph((NOT_MEASURED,)))
-        yield function_section(entry["name"], source, blocks)
+        yield function_section(entry["name"], survey, blocks)
 
 
 def _what_it_is(path: str, entry: Mapping[str, Any]) -> Table:
@@ -240,53 +238,51 @@ def _differentiable(arguments: Sequence[str] | None) -> Line:
     return join_inline([Code(name) for name in arguments])
 
 
-def _role(evidence: Evidence) -> list[Block]:
-    importers = [Link(other, docs_page(other)) for other in evidence.series["imported_by"]]
+def _role(survey: FileSurvey) -> list[Block]:
+    importers = [Link(other, docs_page(other)) for other in survey.imported_by]
     blocks: list[Block] = [
         Paragraph(("Imported by ", *join_inline(importers), ".") if importers else ("No surveyed file imports it.",))
     ]
-    for function, places in evidence.series["called_by"].items():
+    for function, places in survey.called_by.items():
         calls = [Link(f"{p['file']}:{p['line']}", docs_page(p["file"])) for p in places]
         where: Line = (" stands at ", *join_inline(calls), ".") if calls else (" stands nowhere here.",)
         blocks.append(Paragraph((Code(f"{function}.apply"), *where)))
     return blocks
 
 
-def _imports(source: Mapping[str, Any]) -> Block:
+def _imports(survey: FileSurvey) -> Block:
     names = [
         (Code(f"{entry['module']}{'.' if entry['name'] else ''}{entry['name']}"), f", line {entry['line']}")
-        for entry in source["imports"]
+        for entry in survey.imports
     ]
     return Bullets(names) if names else Paragraph(("It imports nothing.",))
 
 
-def _patterns(source: Mapping[str, Any]) -> Bullets:
-    return Bullets([(Code(entry["name"]), f": {'; '.join(patterns(entry))}") for entry in source["autograd"]])
+def _patterns(survey: FileSurvey) -> Bullets:
+    return Bullets([(Code(entry["name"]), f": {'; '.join(patterns(entry))}") for entry in survey.autograd])
 
 
-def _security(path: str, evidence: Evidence) -> Block:
-    stops = evidence.series["security"]
+def _security(path: str, survey: FileSurvey) -> Block:
+    stops = survey.security
     if not stops:
-        return Paragraph((f"None of these patterns: {', '.join(evidence.series['security_patterns'])}.",))
-    line = (lambda at: _at(path, at)) if is_card(evidence) else (lambda at: f"line {at}")
+        return Paragraph((f"None of these patterns: {', '.join(survey.security_patterns)}.",))
+    line = (lambda at: _at(path, at)) if is_card(survey) else (lambda at: f"line {at}")
     return Bullets([(line(stop["line"]), f", {stop['pattern']}: ", Code(stop["code"])) for stop in stops])
 
 
-def _testing(path: str, evidence: Evidence, measured: Mapping[str, Sequence[Evidence]]) -> list[Block]:
+def _testing(path: str, survey: FileSurvey, measured: Mapping[str, Sequence[Evidence]]) -> list[Block]:
     blocks: list[Block] = []
-    for function, tests in evidence.series["tested_by"].items():
+    for function, tests in survey.tested_by.items():
         names: list[Inline] = [Code(f"{test['file']}::{test['test']}") for test in tests]
         where: Line = (" is exercised by ", *join_inline(names), ".") if names else (" is in none of the tests.",)
         blocks.append(Paragraph((Code(function), *where)))
-    return blocks + _each(path, evidence.source, measured, usage_blocks)
+    return blocks + _each(path, survey, measured, usage_blocks)
 
 
-def _each(
-    path: str, source: Mapping[str, Any], measured: Mapping[str, Sequence[Evidence]], blocks_of: Any
-) -> list[Block]:
+def _each(path: str, survey: FileSurvey, measured: Mapping[str, Sequence[Evidence]], blocks_of: Any) -> list[Block]:
     """The blocks of every measured Function, and a note for the others."""
     blocks: list[Block] = []
-    for entry in source["autograd"]:
+    for entry in survey.autograd:
         for evidence in measured.get(entry["name"], ()):
             blocks += blocks_of(path, evidence)
         if not measured.get(entry["name"]):
@@ -296,7 +292,7 @@ def _each(
 
 def _related_functions(path: str, surveyed: Survey) -> list[Block]:
     blocks: list[Block] = []
-    for function, groups in surveyed[path].series["related"].items():
+    for function, groups in surveyed[path].related.items():
         for what, places in groups.items():
             if places:
                 links = [Link(place, docs_page(place.rpartition(":")[0])) for place in places]

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 
 from gradport.evidence.evidence import Evidence, Outcome
+from gradport.evidence.survey import FileSurvey
 from gradport.reporting.card import Survey, docs_page, function_section, is_card, kw_page, opening, patterns, trail_of
 from gradport.reporting.document import (
     Badge,
@@ -45,7 +46,7 @@ def index(folder: str, folders: Mapping[str, Sequence[str]], surveyed: Survey, m
     rows: list[list[Line]] = [
         [
             (Link(posixpath.basename(path), docs_page(path)),),
-            (opening(surveyed[path].source["docstring"]),),
+            (opening(surveyed[path].docstring),),
             join_inline(_functions(path, surveyed[path]), none=""),
             _outcome(path, surveyed[path], measured),
         ]
@@ -70,14 +71,14 @@ def index(folder: str, folders: Mapping[str, Sequence[str]], surveyed: Survey, m
 
 def overview(folder: str, surveyed: Survey) -> Page:
     """The page with the purpose of a folder and the imports between its files."""
-    inside = {path: evidence for path, evidence in surveyed.items() if posixpath.dirname(path) == folder}
+    inside = {path: survey for path, survey in surveyed.items() if posixpath.dirname(path) == folder}
     edges = [
         Edge(posixpath.basename(importer), posixpath.basename(path))
-        for path, evidence in inside.items()
-        for importer in evidence.series["imported_by"]
+        for path, survey in inside.items()
+        for importer in survey.imported_by
         if importer in inside
     ]
-    purpose = next((e.source["docstring"] for p, e in inside.items() if posixpath.basename(p) == "__init__.py"), "")
+    purpose = next((e.docstring for p, e in inside.items() if posixpath.basename(p) == "__init__.py"), "")
     blocks: list[Block] = [_imports(folder, edges)]
     if edges and not isinstance(blocks[0], Bullets):
         summary = f"{len(edges)} imports between {len({e.start for e in edges} | {e.end for e in edges})} files."
@@ -91,30 +92,29 @@ def overview(folder: str, surveyed: Survey) -> Page:
     return Page(posixpath.join(folder, "doc"), title, _trail(folder), sections, opening(purpose))
 
 
-def keywords(path: str, evidence: Evidence) -> Page:
+def keywords(path: str, survey: FileSurvey) -> Page:
     """The page with every class, function, operator and concept of a file, and their lines."""
-    source = evidence.source
-    shown = is_card(evidence)
+    shown = is_card(survey)
 
     def place(line: int) -> Link:
         return Link(f"line {line}", docs_page(path), line=line if shown else None)
 
     words: list[tuple[str, Line]] = []
-    for entry in source["classes"]:
+    for entry in survey.classes:
         words.append((entry["name"], (Code(entry["name"]), " (class): ", place(entry["line"]))))
         for method in entry["methods"]:
             name = f"{entry['name']}.{method['name']}"
             words.append((name, (Code(name), " (method): ", place(method["line"]))))
-    for entry in source["functions"]:
+    for entry in survey.functions:
         words.append((entry["name"], (Code(entry["name"]), " (function): ", place(entry["line"]))))
     operators: dict[str, list[str]] = {}
-    for entry in source["autograd"]:
+    for entry in survey.autograd:
         for name in entry["operators"]:
             operators.setdefault(name, []).append(entry["name"])
     for name, users in operators.items():
-        line = (Code(name), " (operator): ", *join_inline([_about(u, path, evidence) for u in users]))
+        line = (Code(name), " (operator): ", *join_inline([_about(u, path, survey) for u in users]))
         words.append((name, line))
-    for concept in sorted({pattern for entry in source["autograd"] for pattern in patterns(entry)}):
+    for concept in sorted({pattern for entry in survey.autograd for pattern in patterns(entry)}):
         words.append((concept, (f"{concept} (concept): ", Link("the card", docs_page(path), "code-patterns"))))
     items = [line for _, line in sorted(words, key=lambda word: word[0].lower())]
     blocks: list[Block] = [Bullets(items) if items else Paragraph(("It defines nothing.",))]
@@ -131,16 +131,16 @@ def _trail(folder: str) -> list[Link]:
     return trail_of(folder) if folder else []
 
 
-def _about(function: str, path: str, evidence: Evidence) -> Link:
-    return Link(function, docs_page(path), function_section(function, evidence.source).anchor)
+def _about(function: str, path: str, survey: FileSurvey) -> Link:
+    return Link(function, docs_page(path), function_section(function, survey).anchor)
 
 
-def _functions(path: str, evidence: Evidence) -> list[Inline]:
-    return [_about(entry["name"], path, evidence) for entry in evidence.source["autograd"]]
+def _functions(path: str, survey: FileSurvey) -> list[Inline]:
+    return [_about(entry["name"], path, survey) for entry in survey.autograd]
 
 
-def _outcome(path: str, evidence: Evidence, measured: Measured) -> Line:
-    names = [entry["name"] for entry in evidence.source["autograd"]]
+def _outcome(path: str, survey: FileSurvey, measured: Measured) -> Line:
+    names = [entry["name"] for entry in survey.autograd]
     return _count_ok([one for name in names for one in measured.get(f"{path}:{name}", ())]) if names else ("",)
 
 
@@ -156,7 +156,7 @@ def _count_ok(ones: Sequence[Evidence]) -> Line:
 
 def _count_below(folder: str, surveyed: Survey, measured: Measured) -> tuple[Line, Line]:
     """The number of Functions below a folder, and the number of measured Functions that are ok."""
-    count = sum(len(e.source["autograd"]) for path, e in surveyed.items() if path.startswith(f"{folder}/"))
+    count = sum(len(e.autograd) for path, e in surveyed.items() if path.startswith(f"{folder}/"))
     ones = [one for key, ones in measured.items() if key.startswith(f"{folder}/") for one in ones]
     return (str(count) if count else "",), _count_ok(ones) if count else ("",)
 

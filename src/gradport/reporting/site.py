@@ -25,16 +25,16 @@ def pages(surveyed: Survey, measured: Measured) -> list[Page]:
     """All pages.
 
     Args:
-        surveyed: the Evidence of each file by its path, from `survey_folder`.
+        surveyed: the survey of each file by its path, from `survey_folder`.
         measured: the Evidences of single Functions, by `file:Function`.
     """
     folders = folders_of(surveyed)
     all_pages: list[Page] = []
     for folder in folders:
         all_pages += [index(folder, folders, surveyed, measured), overview(folder, surveyed)]
-    for path, evidence in surveyed.items():
-        own = {entry["name"]: measured.get(f"{path}:{entry['name']}", ()) for entry in evidence.source["autograd"]}
-        all_pages += [card(path, surveyed, own), keywords(path, evidence)]
+    for path, survey in surveyed.items():
+        own = {entry["name"]: measured.get(f"{path}:{entry['name']}", ()) for entry in survey.autograd}
+        all_pages += [card(path, surveyed, own), keywords(path, survey)]
     require_links(all_pages)
     return all_pages
 
