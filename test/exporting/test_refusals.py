@@ -94,7 +94,7 @@ def test_a_branch_on_a_size():
         return x * 2 if x.shape[0] > 3 else x * 3
 
     message = refused(function(forward), dynamic_shapes=({0: "batch"},))
-    assert "takes a branch on the dynamic dimension 'batch'" in message
+    assert "branches on the dynamic dimension 'batch'" in message
 
 
 def test_two_dimensions_that_the_code_ties_together():
