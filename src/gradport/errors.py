@@ -65,7 +65,7 @@ class Refusal(enum.Enum):
     SIZE_FIXED = ("fixes the dynamic dimension {dimension!r} at {size}", "compute with x.shape[...] itself")
     SIZES_TIED = ("ties the dimensions {dimension!r} and {other!r} together", "give them one name")
     SIZE_BRANCH = (
-        "branches on the dynamic dimension {dimension!r}: the traced branch needs {condition}, and size {size} fails it",
+        "branches on the dynamic dimension {dimension!r}: the traced branch needs {condition}; size {size} fails it",
         "leave that dimension static, or limit it with torch.export.Dim(name, min=, max=)",
     )
     NO_LOWERING = ("calls {operator}, which has no ONNX lowering", "write it with operators that ONNX has")
