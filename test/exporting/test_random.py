@@ -88,3 +88,15 @@ def test_off_is_the_mean():
     assert not program.random
     assert gradport.verify(program, net, X).ok
     torch.testing.assert_close(program.run(X, torch.ones(6, 2))[0], net.eval()(X).detach())
+
+
+def test_draws_are_those_that_every_language_makes():
+    import numpy as np
+    from gradport_runtime.draws import Place, draw
+
+    model = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Dropout(0.5))
+    program = gradport.export(model, gradport.tensor("f32[batch,3]"))
+    first, second = program.draw(7, batch=5)
+    for number, drawn in enumerate((first, second)):
+        own = draw("uniform", (5, 3), np.dtype("float32"), number, Place(7))
+        assert np.array_equal(drawn.numpy(), own)

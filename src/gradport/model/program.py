@@ -15,7 +15,7 @@ import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import to_torch_dtype
 
-from gradport.eager.randomness import draw_standard
+from gradport.compat.extras import Extra, extra
 from gradport.errors import OutputError, ProgramError, SpecError
 from gradport.model.sessions import PROTOBUF_LIMIT, new_session, run_session, weight
 from gradport.model.state_files import require_replaceable, state_file_of, write_state
@@ -205,18 +205,26 @@ class Program:
     def draw(self, seed: int, **sizes: int) -> tuple[torch.Tensor, ...]:
         """Draws the random tensors among the inputs with `seed`; empty without random inputs.
 
+        The numbers are those of a training bundle: Philox 4x32-10, specified in docs/bundle.md.
+
         Args:
             seed: of the draws.
             sizes: the size of every dynamic dimension in their shapes.
 
         Raises:
+            CompatibilityError: gradport-runtime, which has the generator, is not installed.
             ProgramError: a dimension's size is missing.
         """
-        generator = torch.Generator().manual_seed(seed)
-        return tuple(
-            draw_standard(spec.distribution, [_size_of(dim, sizes, spec) for dim in spec.shape], spec.dtype, generator)
-            for spec in self.random
-        )
+        if not self.random:
+            return ()
+        with extra(Extra.TRAINING, "Draws of random inputs"):
+            from gradport_runtime.draws import Place, draw
+        place, tensors = Place(seed), []
+        for number, spec in enumerate(self.random):
+            shape = [_size_of(dim, sizes, spec) for dim in spec.shape]
+            dtype = np.dtype(_DRAWN.get(spec.dtype, "float32"))
+            tensors.append(torch.from_numpy(draw(spec.distribution, shape, dtype, number, place)).to(spec.dtype))
+        return tuple(tensors)
 
     def save(self, path: str | os.PathLike[str], *, external_data: bool | None = None) -> None:
         """Writes the model, and for a training step its starting state to `<name>.safetensors` beside it. No
@@ -279,6 +287,10 @@ class Program:
     def _json(self, key: str, default: Any) -> Any:
         text = self.model.metadata_props.get(key)
         return default if text is None else json.loads(text)
+
+
+_DRAWN = {torch.float16: "float16", torch.float64: "float64"}
+"""The dtype that numbers are drawn in; bfloat16 is rounded from float32."""
 
 
 def _size_of(dim: int | str, sizes: Mapping[str, int], spec: RandomSpec) -> int:
