@@ -21,6 +21,9 @@ from gradport.eager.update import Update
 from gradport.subject.ports import Role, Slot
 from gradport.subject.subject import Subject
 
+from ..training import models as training_models
+from ..training.test_optimizers import LOOSE, OPTIMIZERS
+
 pytestmark = pytest.mark.node
 
 HERE = pathlib.Path(__file__).parent
@@ -196,6 +199,32 @@ def test_a_bundle_trains_as_in_torch(case, runtime):
     assert found["same"] and found["stored"] == len(trainer.state())
     assert found["codes"] == {"missing": "input-missing", "unknown": "input-unknown", "shape": "input-shape"}
     assert found["inference"]["name"].startswith("weights-") and not ran.stderr
+
+
+@pytest.fixture(scope="module")
+def optimizers(tmp_path_factory):
+    """A bundle of the same model under every optimizer, the batches, and the losses of torch."""
+    folder = tmp_path_factory.mktemp("optimizers")
+    rows = [training_models.batch_of(training_models.mlp(), seed=seed) for seed in range(STEPS)]
+    losses = {}
+    for name, make in OPTIMIZERS.items():
+        model = training_models.mlp()
+        training_models.trained(model, make(list(model.parameters())), verify=False).save(folder / name)
+        model = training_models.mlp()
+        losses[name] = training_models.train_in_torch(model, make(list(model.parameters())), rows)
+    said = [{"input": {"data": x.flatten().tolist(), "dims": list(x.shape)}, "target": y.tolist()} for x, y in rows]
+    (folder / "batches.json").write_text(json.dumps(said))
+    return folder, losses
+
+
+@pytest.mark.parametrize("runtime", ENTRIES)
+def test_every_optimizer_trains_as_in_torch(optimizers, runtime):
+    folder, losses = optimizers
+    command = ["node", HERE / "train_many.mjs", (MODULES / ENTRIES[runtime]).as_uri(), folder / "batches.json", PACKAGE]
+    ran = subprocess.run([*map(str, command), *(str(folder / name) for name in losses)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    for name, found in zip(losses, json.loads(ran.stdout), strict=True):
+        assert found == pytest.approx(losses[name], rel=LOOSE.get(name, 1e-5)), name
 
 
 VECTORS = """
