@@ -126,18 +126,12 @@ class Apply(Joint):
         return CallResults({}, None, {}, (), {}, (), new_state=ordered)
 
 
-class Evaluate(Joint):
-    """Loss and metrics of a batch in eval mode, by the state of a training.
+class _InEvalMode(Joint):
+    """A forward in eval mode, by the state of a training."""
 
-    Args:
-        gradients: the training.
-        metrics: by name.
-    """
-
-    def __init__(self, gradients: Trained, metrics: Mapping[str, Metric] | None = None) -> None:
-        super().__init__(gradients.subject.replace(wrt=None))
-        self._metrics = dict(metrics or {})
-        self.moving = gradients.moving
+    def __init__(self, subject: Subject, moving: frozenset[Slot]) -> None:
+        super().__init__(subject)
+        self.moving = moving
 
     def __call__(
         self,
@@ -150,6 +144,19 @@ class Evaluate(Joint):
             results = super().__call__(tensors, cotangent, random)
         return dataclasses.replace(results, updates=())
 
+
+class Evaluate(_InEvalMode):
+    """Loss and metrics of a batch in eval mode, by the state of a training.
+
+    Args:
+        gradients: the training.
+        metrics: by name.
+    """
+
+    def __init__(self, gradients: Trained, metrics: Mapping[str, Metric] | None = None) -> None:
+        super().__init__(gradients.subject.replace(wrt=None), gradients.moving)
+        self._metrics = dict(metrics or {})
+
     def select_outputs(self, results: CallResults) -> dict[str, torch.Tensor]:
         """The metrics."""
         return dict(results.outputs)
@@ -159,7 +166,7 @@ class Evaluate(Joint):
         return _measure(self._metrics, result, targets), loss
 
 
-class Predict(Joint):
+class Predict(_InEvalMode):
     """The outputs in eval mode, by the state of a training.
 
     Args:
@@ -177,20 +184,9 @@ class Predict(Joint):
                 outputs=None,
                 dynamic_shapes=_without(subject.dynamic_shapes, targets),
                 inputs=_without(subject.inputs, targets),
-            )
+            ),
+            gradients.moving,
         )
-        self.moving = gradients.moving
-
-    def __call__(
-        self,
-        tensors: Mapping[Slot, torch.Tensor],
-        cotangent: Callable[[str, torch.Tensor], torch.Tensor],
-        random: Callable[[], Randomness] | None = None,
-    ) -> CallResults:
-        """Runs the forward in eval mode."""
-        with _eval_mode(self.state.modules()):
-            results = super().__call__(tensors, cotangent, random)
-        return dataclasses.replace(results, updates=())
 
 
 def _without(by_name: Any, names: set[str]) -> Any:
