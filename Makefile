@@ -77,6 +77,7 @@ $(VENV)/.mpi: $(VENV)/.installed
 dist: $(VENV)/.release
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
+	$(BIN)/python -m build --no-isolation --outdir dist runtime/python >/dev/null
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/python -m pytest -q test/release
 

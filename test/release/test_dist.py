@@ -31,6 +31,25 @@ print(gradport.__version__, gradport.__file__)
 """
 
 
+SCHEMAS = [
+    "gradport/evidence/evidence.schema.json",
+    "gradport/evidence/series.schema.json",
+    "gradport/training/training.schema.json",
+]
+
+TRAIN = """
+import importlib.util, json, sys
+import numpy as np
+from gradport_runtime import Trainer
+steps = json.load(open(sys.argv[1] + "/steps.json"))
+trainer = Trainer(sys.argv[1] + "/bundle", seed=steps["seed"])
+for batch, loss in zip(steps["batches"], steps["losses"]):
+    found = trainer.step(x=np.array(batch["x"], np.float32), target=batch["target"])["loss"]
+    assert abs(found - loss) <= 1e-5 * loss, (found, loss)
+assert importlib.util.find_spec("torch") is None and importlib.util.find_spec("onnx") is None
+"""
+
+
 @pytest.fixture(scope="module")
 def wheel():
     (found,) = (ROOT / "dist").glob("gradport-*.whl")
@@ -52,7 +71,7 @@ def python(tmp_path_factory, wheel):
 def test_the_wheel_holds_the_package_with_its_data_and_its_licences(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    for needed in ("gradport/py.typed", "gradport/evidence/evidence.schema.json", "gradport/operators/activations.py"):
+    for needed in ("gradport/py.typed", "gradport/operators/activations.py", *SCHEMAS):
         assert needed in names
     assert any(name.startswith("gradport/reporting/templates/") for name in names)
     assert {pathlib.PurePath(name).name for name in names if "/licenses/" in name} == {
@@ -85,3 +104,14 @@ def test_the_command_is_there(python, tmp_path):
 def test_the_newest_section_of_the_changelog_is_this_version():
     heading = re.search(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert heading and heading[1] == gradport.__version__
+
+
+def test_the_runtime_trains_in_an_environment_without_torch(tmp_path):
+    (wheel,) = (ROOT / "dist").glob("gradport_runtime-*.whl")
+    venv.create(tmp_path / "fresh", with_pip=False, symlinks=True)
+    (site,) = (tmp_path / "fresh").glob("lib/python*/site-packages")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", site]
+    subprocess.run([*pip, "-c", ROOT / "constraints.txt", wheel], check=True, capture_output=True)
+    command = [tmp_path / "fresh" / "bin" / "python", "-c", TRAIN, ROOT / "conformance"]
+    done = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
