@@ -59,12 +59,19 @@ class Engine:
         self._threads = options.threads
         self._providers = list(options.providers)
         self._arena = arena
-        self._bound = dict(bound)
+        # outputs of a known shape have memory of their own: fetching OrtValues costs more than a small step
+        self._fixed = {
+            port.name: np.zeros([int(size) for size in port.shape], port.dtype)
+            for port in model.outputs
+            if port.name not in bound and all(isinstance(size, int) for size in port.shape)
+        }
+        self._bound = {**bound, **{name: share(array) for name, array in self._fixed.items()}}
+        self._free = [port.name for port in model.outputs if port.name not in self._bound]
         self._session: ort.InferenceSession | None = None
         self._binding: Any = None
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the model on the bound memory and these inputs; gives the outputs that are not bound.
+        """Runs the model on the bound memory and these inputs; gives the outputs that `bound` does not name.
 
         Raises:
             TrainingError: ONNX Runtime fails.
@@ -73,12 +80,14 @@ class Engine:
             session, binding = self._open()
             for name, array in inputs.items():
                 binding.bind_cpu_input(name, array)
-            free = [port.name for port in self.model.outputs if port.name not in self._bound]
-            for name in free:
+            for name in self._free:
                 binding.bind_output(name)
             session.run_with_iobinding(binding)
-            values = dict(zip(self._names, binding.get_outputs(), strict=True))
-            return {name: values[name].numpy() for name in free}
+            results = {name: array.copy() for name, array in self._fixed.items()}
+            if self._free:
+                values = dict(zip(self._names, binding.get_outputs(), strict=True))
+                results |= {name: values[name].numpy() for name in self._free}
+            return results
         except RuntimeError as error:  # ONNX Runtime's errors
             raise TrainingError(Code.RUNTIME, f"{self.model.path}: ONNX Runtime fails: {_first_line(error)}") from error
 

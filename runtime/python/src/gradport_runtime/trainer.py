@@ -199,6 +199,7 @@ class Trainer:
         outputs = {port.of: port for port in gradients.outputs if port.role == "gradient"}
         self._totals = {of: np.zeros(shape_of(port.shape, {}), port.dtype) for of, port in outputs.items()}
         self._fresh: dict[str, np.ndarray] = {}
+        self._new_buffers = {port.name: port.of for port in gradients.outputs if port.role == "new_state"}
         self._rates = [port.name for port in apply.inputs if port.role == "lr"]
         self._values = {name: share(array) for name, array in self._state.items()}
         totals = {of: share(total) for of, total in self._totals.items()}
@@ -228,10 +229,6 @@ class Trainer:
             self._totals[name] += total
         self._micro_batch += 1
         return numbers
-
-    @property
-    def _new_buffers(self) -> dict[str, str]:
-        return {port.name: port.of for port in self._gradients.model.outputs if port.role == "new_state"}
 
     def _take_step(self, lr: Any) -> None:
         rates = self._scheduled() if lr is None else self._given_rates(lr)
