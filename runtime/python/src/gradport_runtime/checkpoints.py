@@ -28,7 +28,7 @@ class Checkpoint:
     """A state and where the training stands.
 
     Attributes:
-        state: the tensors by name.
+        state: the tensors by name; those that were read are the reader's own.
         step: steps that were taken.
         seed: of the random draws.
     """
@@ -54,7 +54,7 @@ def read_checkpoint(path: str, identity: str, state: Mapping[str, Port]) -> Chec
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: np.array(file.get_tensor(name), order="C") for name in file.keys()}  # noqa: SIM118
         step, seed = int(metadata.get("step", 0)), int(metadata.get("seed", 0))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(Code.FILE_DAMAGED, f"{path} is not a whole safetensors file: {error}.") from error

@@ -63,7 +63,7 @@ class Trainer:
         self._seed = seed if resume is None else checkpoint.seed
         self._rank = rank
         self._micro_batch = 0
-        self._state = {name: np.array(tensor, order="C") for name, tensor in checkpoint.state.items()}
+        self._state = dict(checkpoint.state)
         self._options = Options(threads, tuple(providers or ["CPUExecutionProvider"]))
         self._gradients, self._apply = self._training_engines()
         self._others: dict[str, Engine] = {}
