@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from gradport.cli.main import app
 
+pytestmark = pytest.mark.corpus  # each starts processes or trains
+
 ROOT = pathlib.Path(__file__).parents[2]
 README = ROOT / "README.md"
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))

@@ -22,6 +22,8 @@ from gradport.measuring.nodes import nodes
 from gradport.measuring.snippet import snippet
 from gradport.measuring.timings import timings
 
+pytestmark = pytest.mark.corpus  # each measures
+
 
 class Threshold(torch.autograd.Function):
     """A kink at `place`, and straight through it."""

@@ -44,7 +44,11 @@ MODES = [
 ]
 
 
-@pytest.fixture(scope="module", params=OPTIMIZERS)
+OFTEN = [name if name in ("AdamW", "ASGD") else pytest.param(name, marks=pytest.mark.corpus) for name in OPTIMIZERS]
+"""OPTIMIZERS, of which a usual one and one with unsafe state are tried in each run."""
+
+
+@pytest.fixture(scope="module", params=OFTEN)
 def case(request, tmp_path_factory):
     model = mlp()
     training = trained(model, OPTIMIZERS[request.param](list(model.parameters())))

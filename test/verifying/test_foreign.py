@@ -12,6 +12,8 @@ import torch
 
 import gradport
 
+pytestmark = pytest.mark.corpus  # each searches a model for a node
+
 X = torch.randn(5, 2, 4, generator=torch.Generator().manual_seed(0))
 QUICK = {"runtimes": ["onnxruntime"], "budget": 0.2, "skip": ["edge-values", "ties"]}
 

@@ -14,6 +14,8 @@ from gradport.proving.intermediates import flat
 from ..exporting import functions as fn
 from . import planting
 
+pytestmark = pytest.mark.corpus  # each searches a model for a node
+
 room = importlib.import_module("gradport.verifying.localise")
 X = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
 QUICK = {"runtimes": ["onnxruntime"], "budget": 0.2, "skip": ["edge-values", "ties"]}
