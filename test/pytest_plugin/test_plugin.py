@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+pytestmark = pytest.mark.corpus  # each starts a pytest of its own
+
 SUITE = """
     import torch
     import gradport
