@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -71,7 +72,7 @@ class Training:
 
     def write_back(
         self,
-        state: Mapping[str, Any],
+        state: Mapping[str, torch.Tensor | np.ndarray],
         module: torch.nn.Module,
         optimizer: torch.optim.Optimizer | None = None,
     ) -> None:

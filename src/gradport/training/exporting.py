@@ -38,7 +38,7 @@ def export_training(
     loss: Loss,
     targets: Targets = (),
     metrics: Mapping[str, Metric] | None = None,
-    scheduler: Any = None,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     steps: int | None = None,
     frozen: str | None = None,
     loss_scale: float | str | None = None,
