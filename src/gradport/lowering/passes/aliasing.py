@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gradport.lowering.passes.replacing import Replacement
+from gradport.lowering.passes.waiting import count_nan
 from gradport.model.subgraphs import values_read
 
 __all__ = ["WriteInPlace", "unsafe_successors"]
@@ -108,10 +109,8 @@ def _write_last(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
     """Writes `new` with a node that runs after all readers of `old`."""
     last = graph[-1]
     replacement = Replacement(last)
-    parts = [_one_element(replacement, node.outputs[0]) for node in _readers_of(old, _readers(graph))]
-    parts.append(_one_element(replacement, new))
-    together = replacement.add("Concat", parts, axis=0)
-    count = replacement.add("ReduceSum", [replacement.add("Cast", [together], to=ir.DataType.INT64)], keepdims=0)
+    read = [node.outputs[0] for node in _readers_of(old, _readers(graph))]
+    count = count_nan(replacement, [*read, new])
     true = replacement.add("GreaterOrEqual", [count, replacement.constant(np.array(0, dtype=np.int64))])
     copy = replacement.add("Where", [true, new, new], like=new)
     graph.insert_after(last, replacement.nodes)
@@ -120,11 +119,3 @@ def _write_last(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
         if value is new:
             graph.outputs[index] = copy
     new.name, copy.name = f"{name}.before", name
-
-
-def _one_element(replacement: Replacement, value: ir.Value) -> ir.Value:
-    """Whether the first element of a value is nan, as a bool list of length 0 or 1."""
-    flat = replacement.add("Reshape", [value, replacement.constant(np.array([-1], dtype=np.int64))])
-    start, end = replacement.constant(np.array([0], np.int64)), replacement.constant(np.array([1], np.int64))
-    first = replacement.add("Slice", [flat, start, end])
-    return replacement.add("IsNaN", [replacement.add("Cast", [first], to=ir.DataType.FLOAT)])

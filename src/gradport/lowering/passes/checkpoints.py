@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from gradport.lowering.lower import BACKWARD, RECOMPUTED, REGION
 from gradport.lowering.passes.replacing import Replacement
+from gradport.lowering.passes.waiting import zero_after
 
 __all__ = ["gate_recomputation"]
 
@@ -80,18 +80,7 @@ def _put_gate(
     block: Sequence[ir.Node],
 ) -> None:
     new = Replacement(first)
-    flat = new.constant(np.array([-1], dtype=np.int64))
-    parts = []
-    for value in reached:
-        rank = len(value.shape or ())
-        one = value
-        if rank:
-            start, end = new.constant(np.zeros(rank, np.int64)), new.constant(np.ones(rank, np.int64))
-            one = new.add("Slice", [value, start, end])
-        parts.append(new.add("Cast", [new.add("Reshape", [one, flat])], to=ir.DataType.FLOAT))
-    together = new.add("Concat", parts, axis=0)
-    count = new.add("ReduceSum", [new.add("Cast", [new.add("IsNaN", [together])], to=ir.DataType.INT64)])
-    zero = new.add("Mul", [count, new.constant(np.array([0], dtype=np.int64))])
+    zero = zero_after(new, reached)
     gates = {
         value: new.add("Reshape", [value, new.add("Add", [new.add("Shape", [value]), zero])], like=value)
         for value in entering

@@ -25,6 +25,7 @@ import onnx_ir as ir
 import torch
 
 from gradport.lowering.passes.replacing import Replacement
+from gradport.lowering.passes.waiting import zero_after
 
 __all__ = ["BLOCK", "Packed", "PackedForm", "UnpackWeights", "pack"]
 
@@ -141,13 +142,10 @@ def _whole(
 
 def _after(replacement: Replacement, value: ir.Value, awaited: ir.Value) -> ir.Value:
     """The value, on its own memory, once another one is there."""
-    flat = replacement.add("Reshape", [awaited, replacement.constant(np.array([-1], dtype=np.int64))])
-    start, end = replacement.constant(np.array([0], np.int64)), replacement.constant(np.array([1], np.int64))
-    first = replacement.add("Cast", [replacement.add("Slice", [flat, start, end])], to=ir.DataType.FLOAT)
-    nan = replacement.add("Cast", [replacement.add("IsNaN", [first])], to=ir.DataType.INT64)
-    zero = replacement.add("Mul", [replacement.add("ReduceSum", [nan]), replacement.constant(np.array([0], np.int64))])
     shape = replacement.constant(np.array(value.shape.numpy() if value.shape else (), np.int64))
-    return replacement.add("Reshape", [value, replacement.add("Add", [shape, zero])], like=value)
+    return replacement.add(
+        "Reshape", [value, replacement.add("Add", [shape, zero_after(replacement, [awaited])])], like=value
+    )
 
 
 def _awaited(node: ir.Node, value: ir.Value) -> ir.Value | None:
