@@ -4,6 +4,11 @@ Input: a Subject with a loss, and an optimizer. Output: a proved Training that s
 user's own optimizer or a change of the user's module.
 """
 
+from gradport.compat.extras import Extra, extra
+
+with extra(Extra.TRAINING, "Training bundles"):
+    import gradport_runtime  # noqa: F401  the rest of the room imports it
+
 from gradport.training.bundle import Training, load_training
 from gradport.training.exporting import export_training
 

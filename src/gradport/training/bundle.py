@@ -9,20 +9,20 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+import gradport_runtime
 import numpy as np
 import onnx_ir as ir
 import torch
+from gradport_runtime.bundle import FROZEN, MANIFEST, STATE, Bundle, inside
+from gradport_runtime.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 
-from gradport.compat.extras import Extra, extra
 from gradport.errors import OutputError, ProgramError
 from gradport.exporting.export_step import write_back
 from gradport.model.loading import load
 from gradport.model.program import Program
-from gradport.training.frozen import FILE, FrozenWeights
+from gradport.training.frozen import FrozenWeights
 
 __all__ = ["Training", "load_training"]
-
-_MANIFEST, _STATE = "training.json", "state.safetensors"
 
 
 class Training:
@@ -84,17 +84,15 @@ class Training:
         write_back({name: torch.as_tensor(value) for name, value in state.items()}, module, optimizer)
 
     def _write(self, folder: str) -> None:
-        from gradport_runtime.checkpoints import Checkpoint, write_checkpoint
-
         models = {name: program.model for name, program in self.programs.items()} | {"inference": self.inference}
         frozen = FrozenWeights(models)
         frozen.save(folder)
         for name, model in models.items():
-            location = frozen.exported_name if name == "inference" and frozen.exported_name else FILE
+            location = frozen.exported_name if name == "inference" and frozen.exported_name else FROZEN
             ir.save(frozen.refer(model, folder, location), os.path.join(folder, f"{name}.onnx"))
         arrays = {name: tensor.numpy() for name, tensor in self._state.items()}
-        write_checkpoint(os.path.join(folder, _STATE), Checkpoint(arrays, 0, 0), self.manifest["identity"])
-        with open(os.path.join(folder, _MANIFEST), "w", encoding="utf-8") as file:
+        write_checkpoint(os.path.join(folder, STATE), Checkpoint(arrays, 0, 0), self.manifest["identity"])
+        with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
             json.dump(_with_frozen(self.manifest, frozen.exported_name), file, indent=1, ensure_ascii=False)
 
     def __repr__(self) -> str:
@@ -107,15 +105,10 @@ def load_training(folder: str | os.PathLike[str]) -> Training:
     Raises:
         ProgramError: the folder is not a bundle, or is damaged.
     """
-    with extra(Extra.TRAINING, "Training bundles"):
-        import gradport_runtime
-        from gradport_runtime.bundle import Bundle, inside
-        from gradport_runtime.checkpoints import read_checkpoint
-
     folder = os.fspath(folder)
     try:
         bundle = Bundle.read(folder)
-        checkpoint = read_checkpoint(inside(folder, _STATE), bundle.identity, bundle.state)
+        checkpoint = read_checkpoint(inside(folder, STATE), bundle.identity, bundle.state)
     except gradport_runtime.Error as error:
         raise ProgramError(str(error)) from error
     programs = {name: load(model.path) for name, model in bundle.models.items() if name != "inference"}
@@ -131,7 +124,7 @@ def _with_frozen(manifest: Mapping[str, Any], exported_name: str) -> dict[str, A
 
 
 def _require_replaceable(folder: str) -> None:
-    if os.path.isdir(folder) and os.listdir(folder) and not os.path.isfile(os.path.join(folder, _MANIFEST)):
+    if os.path.isdir(folder) and os.listdir(folder) and not os.path.isfile(os.path.join(folder, MANIFEST)):
         raise OutputError(f"{folder} exists and is not a training bundle; save under another name, or move it.")
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise OutputError(f"{folder} is a file; a bundle is a folder.")

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from gradport.compat.extras import Extra, extra
 from gradport.compat.torch.exporter import default_opset
 from gradport.eager.dimensions import resolve_dimensions
 from gradport.eager.halves import Apply, Evaluate, Gradients, Metric, Predict
@@ -23,7 +22,10 @@ from gradport.model.program import Program
 from gradport.subject.given import Arguments, Forms, Keywords, Loss, Shapes, Target, Targets
 from gradport.subject.subject import as_subject
 from gradport.training.bundle import Training
+from gradport.training.inference import as_inference
+from gradport.training.manifest import build_manifest, successors
 from gradport.training.packing import pack_frozen, parse_frozen, require_opset, use_unpacked
+from gradport.training.proof import prove_training
 from gradport.training.schedules import record_schedule
 
 __all__ = ["export_training"]
@@ -81,11 +83,6 @@ def export_training(
         SpecError: an option does not fit, the optimizer or the scheduler cannot be exported.
         TargetError: the subject rejects its own example.
     """
-    with extra(Extra.TRAINING, "Training bundles"):
-        from gradport.training.inference import as_inference
-        from gradport.training.manifest import build_manifest, successors
-        from gradport.training.proof import prove_training
-
     described = as_subject(subject, args, kwargs, loss=loss, targets=targets, dynamic_shapes=dynamic_shapes)
     require_clip(clip_grad_norm)
     schedule = record_schedule(optimizer, scheduler, steps)

@@ -15,10 +15,9 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 import safetensors.numpy
+from gradport_runtime.bundle import FROZEN
 
-__all__ = ["FILE", "FrozenWeights"]
-
-FILE = "frozen.safetensors"
+__all__ = ["FrozenWeights"]
 
 _SMALL = 1024
 """Bytes up to which a constant stays inside the model."""
@@ -43,7 +42,7 @@ class FrozenWeights:
         if self._tensors:
             arrays = {name: _as_array(tensor) for name, tensor in self._tensors.items()}
             metadata = {"gradport": "frozen"}
-            safetensors.numpy.save_file(arrays, os.path.join(folder, FILE), metadata)
+            safetensors.numpy.save_file(arrays, os.path.join(folder, FROZEN), metadata)
 
     @property
     def exported_name(self) -> str:
@@ -51,11 +50,11 @@ class FrozenWeights:
         digest = hashlib.sha256("".join(sorted(self._names)).encode()).hexdigest()[:16]
         return f"frozen-{digest}.safetensors" if self._tensors else ""
 
-    def refer(self, model: ir.Model, folder: str, location: str = FILE) -> ir.Model:
+    def refer(self, model: ir.Model, folder: str, location: str = FROZEN) -> ir.Model:
         """A copy of a model whose large initializers are read from the file in `folder`, under the name `location`."""
         if not self._tensors:
             return model
-        places = _places(os.path.join(folder, FILE))
+        places = _places(os.path.join(folder, FROZEN))
         copy = model.clone()
         for name, tensor in _large(copy):
             offset, length = places[self._names[_digest(tensor)]]

@@ -10,13 +10,12 @@ import math
 from typing import Any
 
 import onnx_ir as ir
+from gradport_runtime.exports import PLACEHOLDER
 
 from gradport.model.program import Program
 from gradport.subject.ports import Role
 
-__all__ = ["PLACEHOLDER", "as_inference"]
-
-PLACEHOLDER = "weights-0000000000000000.data"
+__all__ = ["as_inference"]
 
 _ALIGNMENT = 64
 
@@ -36,7 +35,7 @@ def as_inference(predict: Program) -> tuple[ir.Model, dict[str, Any]]:
         if not value.uses():
             continue
         value.const_value = ir.ExternalTensor(
-            PLACEHOLDER, offset, size, value.dtype, shape=value.shape, name=str(value.name)
+            PLACEHOLDER.decode(), offset, size, value.dtype, shape=value.shape, name=str(value.name)
         )
         model.graph.initializers[str(value.name)] = value
         tensors.append({"name": spec.name, "offset": offset})

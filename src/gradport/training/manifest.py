@@ -9,19 +9,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import gradport_runtime
 import torch
+from gradport_runtime.bundle import DTYPES, FORMAT
 
 import gradport
 from gradport.errors import ExportError
 from gradport.model.program import Program, TensorSpec
 from gradport.subject.ports import Role
 
-__all__ = ["GRADIENTS", "MANIFEST", "build_manifest", "schema", "successors"]
-
-MANIFEST = "training.json"
-
-FORMAT = 1
+__all__ = ["GRADIENTS", "build_manifest", "schema", "successors"]
 
 GRADIENTS, APPLY, EVALUATE, PREDICT, INFERENCE = "gradients", "apply", "evaluate", "predict", "inference"
 
@@ -114,7 +110,7 @@ def _state_entry(name: str, tensor: torch.Tensor) -> dict[str, Any]:
 
 def _dtype(name: str, dtype: torch.dtype) -> str:
     text = str(dtype).removeprefix("torch.")
-    if text not in gradport_runtime.bundle.DTYPES:
+    if text not in DTYPES:
         raise ExportError(f"{name!r} is {text}, which a training bundle does not hold; train in float32 or float16.")
     return text
 

@@ -17,12 +17,13 @@ import numpy as np
 from gradport_runtime.errors import BundleError, Code
 from gradport_runtime.shapes import Size
 
-__all__ = ["DTYPES", "FORMAT", "MANIFEST", "Bundle", "Draw", "Model", "Port", "inside"]
+__all__ = ["DTYPES", "FORMAT", "FROZEN", "MANIFEST", "STATE", "Bundle", "Draw", "Model", "Port", "inside"]
 
 FORMAT = 1
 """The newest bundle format that this package reads."""
 
-MANIFEST = "training.json"
+MANIFEST, STATE, FROZEN = "training.json", "state.safetensors", "frozen.safetensors"
+"""Files of a bundle beside its models."""
 
 DTYPES = {
     name: np.dtype(name)

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gradport_runtime.bundle import Bundle, inside
+from gradport_runtime.bundle import FROZEN, Bundle, inside
 from gradport_runtime.errors import BundleError, Code
 
-__all__ = ["write_inference"]
+__all__ = ["PLACEHOLDER", "write_inference"]
 
 PLACEHOLDER = b"weights-0000000000000000.data"
 
@@ -42,7 +42,7 @@ def write_inference(bundle: Bundle, state: Mapping[str, np.ndarray], path: str) 
             _write(os.path.join(folder, name), bytes(data))
         frozen = entry.get("frozen")
         if frozen:
-            _copy(inside(bundle.folder, "frozen.safetensors"), os.path.join(folder, os.path.basename(str(frozen))))
+            _copy(inside(bundle.folder, FROZEN), os.path.join(folder, os.path.basename(str(frozen))))
         _write(path, text.replace(PLACEHOLDER, name.encode()))
     except OSError as error:
         raise BundleError(Code.RUNTIME, f"{path} cannot be written: {error.strerror or error}.") from error

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradport_runtime.bundle import Bundle, Model, Port, inside
+from gradport_runtime.bundle import STATE, Bundle, Model, Port, inside
 from gradport_runtime.checkpoints import Checkpoint, read_checkpoint, require_state, write_checkpoint
 from gradport_runtime.draws import Place, draw_inputs
 from gradport_runtime.errors import Code, InputError, TrainingError
@@ -22,8 +22,6 @@ from gradport_runtime.sessions import Engine, Options, share
 from gradport_runtime.shapes import shape_of
 
 __all__ = ["Trainer"]
-
-STATE_FILE = "state.safetensors"
 
 
 class Trainer:
@@ -57,7 +55,7 @@ class Trainer:
         rank: int = 0,
     ) -> None:
         self.bundle = Bundle.read(bundle)
-        start = inside(self.bundle.folder, STATE_FILE) if resume is None else os.fspath(resume)
+        start = inside(self.bundle.folder, STATE) if resume is None else os.fspath(resume)
         checkpoint = read_checkpoint(start, self.bundle.identity, self.bundle.state)
         self.steps = checkpoint.step
         self._seed = seed if resume is None else checkpoint.seed
