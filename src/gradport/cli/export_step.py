@@ -8,12 +8,10 @@ from typing import Annotated
 import typer
 
 from gradport.cli.export import file_stem, save
-from gradport.cli.export_training import Clip, Optimizer, Targets, TrainingLoss, with_targets
-from gradport.cli.optimizers import load_loss, make_optimizer
+from gradport.cli.export_training import Clip, Optimizer, Targets, TrainingLoss
 from gradport.cli.options import Functions, Inputs, Json, NoFallback, Opset, Out, Outputs, Random, Seed, Target, names
 from gradport.cli.session import require_writable, session
-from gradport.cli.target import load_subject
-from gradport.errors import SpecError
+from gradport.cli.training import load_trained_subject, make_optimizer
 
 __all__ = ["export_step"]
 
@@ -43,11 +41,7 @@ def export_step(
         with current.step("importing"):
             from gradport.exporting.export_step import export_step as run_export
             from gradport.reporting.terminal import interface_table
-        subject = load_subject(
-            target, with_targets(inputs, targets), seed=seed, loss=load_loss(loss), outputs=names(outputs)
-        )
-        if subject.loss is None:
-            raise SpecError(f"{subject.name} has no loss; give --loss cross_entropy, or module:attribute.")
+        subject = load_trained_subject(target, inputs, targets, loss, seed=seed, outputs=names(outputs))
         with current.step(f"exporting {subject.name}"):
             program = run_export(
                 subject,

@@ -8,13 +8,11 @@ from typing import Annotated
 import typer
 
 from gradport.cli.export import file_stem
-from gradport.cli.optimizers import load_loss, load_metrics, make_optimizer, make_scheduler
 from gradport.cli.options import Functions, Inputs, Json, NoFallback, Opset, Out, Random, Seed, Target
 from gradport.cli.session import require_writable, session
-from gradport.cli.target import load_subject
-from gradport.errors import SpecError
+from gradport.cli.training import load_metrics, load_trained_subject, make_optimizer, make_scheduler
 
-__all__ = ["Clip", "Optimizer", "Targets", "TrainingLoss", "export_training", "with_targets"]
+__all__ = ["Clip", "Optimizer", "Targets", "TrainingLoss", "export_training"]
 
 Optimizer = Annotated[str, typer.Option(help="An optimizer of torch.optim: AdamW:lr=1e-3,weight_decay=0.1.")]
 TrainingLoss = Annotated[
@@ -57,9 +55,7 @@ def export_training(
         require_writable(out)
         with current.step("importing"):
             from gradport.training import export_training as run_export
-        subject = load_subject(target, with_targets(inputs, targets), seed=seed, loss=load_loss(loss))
-        if subject.loss is None:
-            raise SpecError(f"{subject.name} has no loss; give --loss cross_entropy, or module:attribute.")
+        subject = load_trained_subject(target, inputs, targets, loss, seed=seed)
         made = make_optimizer(optimizer, subject)
         with current.step(f"exporting {subject.name}"):
             training = run_export(
@@ -89,14 +85,6 @@ def export_training(
             "inputs": training.manifest["models"]["gradients"]["inputs"],
             "metrics": training.manifest["metrics"],
         }
-
-
-def with_targets(inputs: list[str] | None, targets: list[str] | None) -> list[str]:
-    """The inputs, and the targets as inputs; a target without a name is `target`, several are `target_0`, ..."""
-    unnamed = [text for text in targets or () if "=" not in text.partition("[")[0]]
-    names = ["target"] if len(unnamed) == 1 else [f"target_{index}" for index in range(len(unnamed))]
-    named = [text for text in targets or () if text not in unnamed]
-    return [*(inputs or ()), *named, *(f"{name}={text}" for name, text in zip(names, unnamed, strict=True))]
 
 
 def _scale_of(text: str | None) -> float | str | None:

@@ -1,4 +1,4 @@
-"""Optimizers, schedulers, losses and metrics as texts: `AdamW:lr=1e-3`, `LinearLR:total_iters=10`, `cross_entropy`."""
+"""A training as texts: its Subject, `AdamW:lr=1e-3`, `LinearLR:total_iters=10`, `cross_entropy`, metrics."""
 
 from __future__ import annotations
 
@@ -6,10 +6,29 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradport.cli.target import load_attribute
+from gradport.cli.target import load_attribute, load_subject
 from gradport.errors import SpecError, first_line
 
-__all__ = ["load_loss", "load_metrics", "make_optimizer", "make_scheduler"]
+__all__ = ["load_loss", "load_metrics", "load_trained_subject", "make_optimizer", "make_scheduler"]
+
+
+def load_trained_subject(
+    target: str, inputs: list[str] | None, targets: list[str] | None, loss: str | None, *, seed: int, **changes: Any
+) -> Any:
+    """The Subject of a training.
+
+    Args:
+        target, inputs, seed, changes: as for `load_subject`.
+        targets: targets of the loss, as inputs.
+        loss: as for `load_loss`.
+
+    Raises:
+        TargetError, SpecError: as `load_subject`; or there is no loss.
+    """
+    subject = load_subject(target, _with_targets(inputs, targets), seed=seed, loss=load_loss(loss), **changes)
+    if subject.loss is None:
+        raise SpecError(f"{subject.name} has no loss; give --loss cross_entropy, or module:attribute.")
+    return subject
 
 
 def make_optimizer(text: str, subject: Any) -> Any:
@@ -70,6 +89,14 @@ def load_metrics(texts: Sequence[str] | None) -> dict[str, Callable[..., Any]]:
         else:
             raise SpecError(f"--metric {text!r} does not parse; write accuracy, or NAME=module:attribute.")
     return metrics
+
+
+def _with_targets(inputs: list[str] | None, targets: list[str] | None) -> list[str]:
+    """The inputs, and the targets as inputs; a target without a name is `target`, several are `target_0`, ..."""
+    unnamed = [text for text in targets or () if "=" not in text.partition("[")[0]]
+    names = ["target"] if len(unnamed) == 1 else [f"target_{index}" for index in range(len(unnamed))]
+    named = [text for text in targets or () if text not in unnamed]
+    return [*(inputs or ()), *named, *(f"{name}={text}" for name, text in zip(names, unnamed, strict=True))]
 
 
 def _accuracy(result: Any, target: Any) -> Any:
