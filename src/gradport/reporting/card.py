@@ -6,8 +6,9 @@ come from the syntax tree and, for measured Functions, from the Evidence.
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gradport.evidence.evidence import Evidence
@@ -30,8 +31,8 @@ from gradport.reporting.document import (
 from gradport.reporting.measured import gradient_blocks, onnx_blocks, performance_blocks, result_blocks, usage_blocks
 
 __all__ = [
+    "Card",
     "Survey",
-    "card",
     "docs_page",
     "function_section",
     "is_card",
@@ -62,25 +63,45 @@ def is_card(survey: FileSurvey) -> bool:
     return bool(survey.autograd)
 
 
-def card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]) -> Page:
-    """The page of one file.
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """A file with a page of its own: its survey, the other files of the root, and the Evidence of its Functions.
 
-    Args:
-        path: of the file.
-        surveyed: all files.
+    Attributes:
+        path: of the file, relative to the root.
+        surveyed: all files of the root.
         measured: the Evidences of each Function of the file, by the Function's name.
     """
-    survey = surveyed[path]
-    sections = _card(path, surveyed, measured) if is_card(survey) else _short_page(path, surveyed)
-    named = [entry["name"] for entry in (*survey.classes, *survey.functions)]
-    return Page(
-        docs_page(path),
-        posixpath.basename(path),
-        trail_of(path),
-        sections,
-        summary=f"{survey.module}. {opening(survey.docstring)}",
-        words=[path, *named],
-    )
+
+    path: str
+    surveyed: Survey
+    measured: Mapping[str, Sequence[Evidence]]
+
+    @property
+    def survey(self) -> FileSurvey:
+        """The survey of the file."""
+        return self.surveyed[self.path]
+
+    def evidences(self, function: str) -> Sequence[Evidence]:
+        """The Evidences of a Function; empty for one without inputs."""
+        return self.measured.get(function, ())
+
+    def line(self, number: int) -> Link:
+        """A link to a line of the source."""
+        return Link(f"line {number}", docs_page(self.path), line=number)
+
+    def page(self) -> Page:
+        """The page of the file."""
+        survey = self.survey
+        named = [entry["name"] for entry in (*survey.classes, *survey.functions)]
+        return Page(
+            docs_page(self.path),
+            posixpath.basename(self.path),
+            trail_of(self.path),
+            _card(self) if is_card(survey) else _short_page(self),
+            summary=f"{survey.module}. {opening(survey.docstring)}",
+            words=[self.path, *named],
+        )
 
 
 def trail_of(path: str) -> list[Link]:
@@ -103,44 +124,45 @@ def patterns(entry: Mapping[str, Any]) -> list[str]:
     return names + [f"has {name}" for name in entry["has"] if name != "setup_context"]
 
 
-def _card(path: str, surveyed: Survey, measured: Mapping[str, Sequence[Evidence]]) -> list[Section]:
-    survey = surveyed[path]
+def _card(card: Card) -> list[Section]:
+    survey = card.survey
     return [
-        Section("Result", _each(path, survey, measured, lambda path, one: result_blocks(one))),
-        Section("File metadata", [_metadata(path, survey)]),
+        Section("Result", _each(card, lambda path, evidence: result_blocks(evidence))),
+        Section("File metadata", [_metadata(card)]),
         Section("Purpose", [_purpose(survey)]),
         Section("Original source", [Details((f"{survey.lines} lines",), [Listing(survey.text, "python", 1)])]),
-        Section("High-level overview", _overview(path, survey)),
+        Section("High-level overview", _overview(card)),
         Section("Detailed analysis", []),
-        *_functions(path, survey, measured),
+        *_functions(card),
         Section("Role in the architecture", _role(survey)),
         Section("Dependencies", [_imports(survey)]),
         Section("Code patterns", [_patterns(survey)]),
-        Section("Performance", _each(path, survey, measured, performance_blocks)),
-        Section("Security", [_security(path, survey)]),
-        Section("Testing and usage", _testing(path, survey, measured)),
-        Section("Related files", _related_functions(path, surveyed)),
-        Section("Cross-references", [_cross_references(path)]),
+        Section("Performance", _each(card, performance_blocks)),
+        Section("Security", [_security(card)]),
+        Section("Testing and usage", _testing(card)),
+        Section("Related files", _related_functions(card)),
+        Section("Cross-references", [_cross_references(card)]),
     ]
 
 
-def _short_page(path: str, surveyed: Survey) -> list[Section]:
-    survey = surveyed[path]
+def _short_page(card: Card) -> list[Section]:
+    survey = card.survey
     return [
-        Section("File metadata", [_metadata(path, survey)]),
+        Section("File metadata", [_metadata(card)]),
         Section("Purpose", [_purpose(survey)]),
         Section("Classes and functions", _describe(survey)),
         Section("Role in the architecture", _role(survey)),
         Section("Dependencies", [_imports(survey)]),
-        Section("Security", [_security(path, survey)]),
-        Section("Cross-references", [_cross_references(path)]),
+        Section("Security", [_security(card)]),
+        Section("Cross-references", [_cross_references(card)]),
     ]
 
 
-def _metadata(path: str, survey: FileSurvey) -> Table:
+def _metadata(card: Card) -> Table:
+    survey = card.survey
     called = sum(len(places) for places in survey.called_by.values())
     rows: list[tuple[str, Line]] = [
-        ("path", (Code(path),)),
+        ("path", (Code(card.path),)),
         ("module", (Code(survey.module),)),
         ("size", (f"{survey.bytes} bytes, {survey.lines} lines",)),
         ("classes", (str(len(survey.classes)),)),
@@ -160,14 +182,14 @@ def _purpose(survey: FileSurvey) -> Paragraph:
     return Paragraph((survey.docstring or "The file has no docstring.",))
 
 
-def _overview(path: str, survey: FileSurvey) -> list[Block]:
+def _overview(card: Card) -> list[Block]:
     items: list[Line] = []
-    for entry in survey.classes:
+    for entry in card.survey.classes:
         bases = f"({', '.join(entry['bases'])})" if entry["bases"] else ""
-        items.append(("class ", Code(f"{entry['name']}{bases}"), ", ", _at(path, entry["line"]), _says(entry)))
-    for entry in survey.functions:
+        items.append(("class ", Code(f"{entry['name']}{bases}"), ", ", card.line(entry["line"]), _says(entry)))
+    for entry in card.survey.functions:
         code = Code(f"{entry['name']}{entry['signature']}")
-        items.append(("function ", code, ", ", _at(path, entry["line"]), _says(entry)))
+        items.append(("function ", code, ", ", card.line(entry["line"]), _says(entry)))
     return [Bullets(items)] if items else [Paragraph(("No classes and no functions.",))]
 
 
@@ -192,10 +214,6 @@ def _says(entry: Mapping[str, Any]) -> str:
     return f": {opening(entry['docstring'])}" if entry["docstring"] else ""
 
 
-def _at(path: str, line: int) -> Link:
-    return Link(f"line {line}", docs_page(path), line=line)
-
-
 def function_section(function: str, survey: FileSurvey, blocks: Sequence[Block] = ()) -> Section:
     """The heading of a Function's section; distinct from other sections, and from names that differ only in case."""
     title = f"class {function}"
@@ -205,19 +223,20 @@ def function_section(function: str, survey: FileSurvey, blocks: Sequence[Block] 
     return Section(title, blocks, level=3, again=len(same))
 
 
-def _functions(path: str, survey: FileSurvey, measured: Mapping[str, Sequence[Evidence]]) -> Iterator[Section]:
-    for entry in survey.autograd:
-        blocks: list[Block] = [_what_it_is(path, entry)]
-        for evidence in measured.get(entry["name"], ()):
-            blocks += [*gradient_blocks(path, evidence), *onnx_blocks(path, evidence)]
-        if not measured.get(entry["name"]):
+def _functions(card: Card) -> Iterator[Section]:
+    for entry in card.survey.autograd:
+        blocks: list[Block] = [_what_it_is(card, entry)]
+        evidences = card.evidences(entry["name"])
+        for evidence in evidences:
+            blocks += [*gradient_blocks(card.path, evidence), *onnx_blocks(card.path, evidence)]
+        if not evidences:
             blocks.append(Paragraph((NOT_MEASURED,)))
-        yield function_section(entry["name"], survey, blocks)
+        yield function_section(entry["name"], card.survey, blocks)
 
 
-def _what_it_is(path: str, entry: Mapping[str, Any]) -> Table:
+def _what_it_is(card: Card, entry: Mapping[str, Any]) -> Table:
     rows: list[tuple[str, Line]] = [
-        ("forward", (Code(f"{entry['name']}.forward{entry['signature']}"), ", ", _at(path, entry["forward_line"]))),
+        ("forward", (Code(f"{entry['name']}.forward{entry['signature']}"), ", ", card.line(entry["forward_line"]))),
         ("arguments", join_inline([Code(name) for name in entry["arguments"]])),
         ("takes a gradient", _differentiable(entry["differentiable"])),
         ("saved for backward", join_inline([Code(name) for name in entry["saved"]])),
@@ -262,53 +281,55 @@ def _patterns(survey: FileSurvey) -> Bullets:
     return Bullets([(Code(entry["name"]), f": {'; '.join(patterns(entry))}") for entry in survey.autograd])
 
 
-def _security(path: str, survey: FileSurvey) -> Block:
+def _security(card: Card) -> Block:
+    survey = card.survey
     stops = survey.security
     if not stops:
         return Paragraph((f"None of these patterns: {', '.join(survey.security_patterns)}.",))
-    line = (lambda at: _at(path, at)) if is_card(survey) else (lambda at: f"line {at}")
-    return Bullets([(line(stop["line"]), f", {stop['pattern']}: ", Code(stop["code"])) for stop in stops])
+    place = card.line if is_card(survey) else "line {}".format
+    return Bullets([(place(stop["line"]), f", {stop['pattern']}: ", Code(stop["code"])) for stop in stops])
 
 
-def _testing(path: str, survey: FileSurvey, measured: Mapping[str, Sequence[Evidence]]) -> list[Block]:
+def _testing(card: Card) -> list[Block]:
     blocks: list[Block] = []
-    for function, tests in survey.tested_by.items():
+    for function, tests in card.survey.tested_by.items():
         names: list[Inline] = [Code(f"{test['file']}::{test['test']}") for test in tests]
         where: Line = (" is exercised by ", *join_inline(names), ".") if names else (" is in none of the tests.",)
         blocks.append(Paragraph((Code(function), *where)))
-    return blocks + _each(path, survey, measured, usage_blocks)
+    return blocks + _each(card, usage_blocks)
 
 
-def _each(path: str, survey: FileSurvey, measured: Mapping[str, Sequence[Evidence]], blocks_of: Any) -> list[Block]:
+def _each(card: Card, blocks_of: Callable[[str, Evidence], Sequence[Block]]) -> list[Block]:
     """The blocks of every measured Function, and a note for the others."""
     blocks: list[Block] = []
-    for entry in survey.autograd:
-        for evidence in measured.get(entry["name"], ()):
-            blocks += blocks_of(path, evidence)
-        if not measured.get(entry["name"]):
+    for entry in card.survey.autograd:
+        evidences = card.evidences(entry["name"])
+        for evidence in evidences:
+            blocks += blocks_of(card.path, evidence)
+        if not evidences:
             blocks.append(Paragraph((Code(entry["name"]), f": {NOT_MEASURED}")))
     return blocks
 
 
-def _related_functions(path: str, surveyed: Survey) -> list[Block]:
+def _related_functions(card: Card) -> list[Block]:
     blocks: list[Block] = []
-    for function, groups in surveyed[path].related.items():
+    for function, groups in card.survey.related.items():
         for what, places in groups.items():
             if places:
                 links = [Link(place, docs_page(place.rpartition(":")[0])) for place in places]
                 said = "near duplicates of " if what == "near duplicates" else f"{what} as "
                 blocks.append(Paragraph((said, Code(function), ": ", *join_inline(links), ".")))
-    folder = posixpath.dirname(path)
-    neighbours = [other for other in surveyed if posixpath.dirname(other) == folder and other != path]
+    folder = posixpath.dirname(card.path)
+    neighbours = [other for other in card.surveyed if posixpath.dirname(other) == folder and other != card.path]
     blocks.append(Bullets([(Link(other, docs_page(other)),) for other in neighbours]))
     return blocks if neighbours else [*blocks[:-1], Paragraph(("There is no other file in the folder.",))]
 
 
-def _cross_references(path: str) -> Bullets:
-    folder = posixpath.dirname(path)
+def _cross_references(card: Card) -> Bullets:
+    folder = posixpath.dirname(card.path)
     return Bullets(
         [
-            (Link("keywords of this file", kw_page(path)),),
+            (Link("keywords of this file", kw_page(card.path)),),
             (Link("the folder", posixpath.join(folder, "index")),),
             (Link("overview", posixpath.join(folder, "doc")),),
         ]

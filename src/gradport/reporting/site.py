@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gradport.evidence.evidence import Evidence
-from gradport.reporting.card import Survey, card
+from gradport.reporting.card import Card, Survey
 from gradport.reporting.document import Block, Details, Figure, Link, Page
 from gradport.reporting.folder import Measured, folders_of, index, keywords, overview
 from gradport.reporting.html import ASSETS, asset, search_index, site_page
@@ -34,7 +34,7 @@ def pages(surveyed: Survey, measured: Measured) -> list[Page]:
         all_pages += [index(folder, folders, surveyed, measured), overview(folder, surveyed)]
     for path, survey in surveyed.items():
         own = {entry["name"]: measured.get(f"{path}:{entry['name']}", ()) for entry in survey.autograd}
-        all_pages += [card(path, surveyed, own), keywords(path, survey)]
+        all_pages += [Card(path, surveyed, own).page(), keywords(path, survey)]
     require_links(all_pages)
     return all_pages
 
