@@ -38,6 +38,13 @@ def mlp():
     return torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.GELU(), torch.nn.Linear(16, 4))
 
 
+def wide():
+    """A weight of more than 2**19 elements: the optimizer's step updates it in rows."""
+    return torch.nn.Sequential(
+        torch.nn.Linear(6, 1024), torch.nn.Tanh(), torch.nn.Linear(1024, 512), torch.nn.Linear(512, 4)
+    )
+
+
 def cnn():
     return torch.nn.Sequential(
         torch.nn.Conv2d(1, 4, 3),
@@ -93,6 +100,7 @@ class Adapted(torch.nn.Module):
 
 CASES = {
     "MLP": (mlp, (6,), lambda p: torch.optim.AdamW(p, lr=1e-2)),
+    "wide": (wide, (6,), lambda p: torch.optim.AdamW(p, lr=1e-3)),
     "CNN": (cnn, (1, 8, 8), lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
     "GRU": (Recurrent, (5, 3), lambda p: torch.optim.Adam(p, lr=1e-2)),
     "LoRA": (Adapted, None, lambda p: torch.optim.AdamW(p, lr=1e-2)),

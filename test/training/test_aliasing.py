@@ -28,6 +28,8 @@ UNSAFE = {
     "a writer that is not elementwise": "zero = Constant<value_ints = [0]>() s = ReduceSum(p) t = Add(p, s) "
     "new.p = Softmax(t) new.m = Add(m, g)",
     "a view that is read late": "d = Cast<to = 1>(p) new.p = Add(p, g) t = Mul(d, g) new.m = Add(m, t)",
+    "two equal readers": "new.p = Add(p, g) t = Add(p, g) new.m = Mul(t, t)",
+    "two equal results": "new.p = Add(p, p) new.m = Add(p, p)",
     "both read both": "new.p = Add(p, m) new.m = Sub(m, p)",
 }
 

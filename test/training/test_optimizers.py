@@ -6,6 +6,7 @@ import pytest
 import torch
 from gradport_runtime import Trainer
 
+from gradport.eager import rows
 from gradport.lowering.passes.aliasing import unsafe_successors
 from gradport.training.manifest import successors
 
@@ -33,6 +34,9 @@ OPTIMIZERS = {
 LOOSE = {"Muon": 2e-2, "Rprop": 1e-4, "Adafactor": 1e-4}
 """Muon multiplies matrices in bfloat16, Rprop steps by a sign, Adafactor divides by means of squares."""
 
+NOT_IN_ROWS = {"Adafactor", "Muon", "Rprop"}
+"""They look at whole tensors."""
+
 MODES = [
     (level, mode)
     for level in (
@@ -48,15 +52,34 @@ OFTEN = [name if name in ("AdamW", "ASGD") else pytest.param(name, marks=pytest.
 """OPTIMIZERS, of which a usual one and one with unsafe state are tried in each run."""
 
 
+@pytest.fixture(scope="module")
+def tensors(request):
+    """Whether all tensors of more than 8 elements count as large, so that they are updated in rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "in rows":
+            patch.setattr(rows, "_LARGE", 8)
+            patch.setattr(rows, "_COLUMNS", 6)
+        rows.rows_of.cache_clear()
+        yield request.param
+    rows.rows_of.cache_clear()
+
+
 @pytest.fixture(scope="module", params=OFTEN)
-def case(request, tmp_path_factory):
+def case(request, tensors, tmp_path_factory):
     model = mlp()
     training = trained(model, OPTIMIZERS[request.param](list(model.parameters())))
     path = tmp_path_factory.mktemp("training") / "bundle"
     training.save(path)
+    nodes = [node.op_type for node in training.programs["apply"].model.graph]
+    scans = tensors == "in rows" and request.param not in NOT_IN_ROWS
+    assert nodes.count("Scan") == (len(rows.rows_of_large(dict(model.named_parameters()))) if scans else 0)
     return request.param, training, path
 
 
+EITHER = pytest.mark.parametrize("tensors", ["whole", "in rows"], indirect=True, scope="module")
+
+
+@EITHER
 def test_losses_are_those_of_torch(case):
     name, _, path = case
     model = mlp()
@@ -68,6 +91,7 @@ def test_losses_are_those_of_torch(case):
     assert found == pytest.approx(losses, rel=LOOSE.get(name, 1e-5))
 
 
+@EITHER
 def test_new_state_over_old_is_as_good_as_beside_it(case):
     """Bit for bit, at every level of optimization and with operators in parallel."""
     _, training, path = case

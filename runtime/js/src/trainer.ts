@@ -103,7 +103,7 @@ export class Trainer {
   /** The optimizer's step with these gradients, one for each name that `gradients` gives. */
   apply(gradients: Batch, options: { lr?: Rate } = {}): Promise<void> {
     return this.alone(async () => {
-      const ports = this.model("apply").inputs.filter((port) => port.role === "gradient");
+      const ports = this.model("gradients").outputs.filter((port) => port.role === "gradient");
       const renamed = ports.map((port) => ({ ...port, name: port.of }));
       const { feeds } = tensorsOf(this.options.ort, renamed, gradients, "apply");
       this.totals = new Map(Object.entries(feeds));
@@ -217,16 +217,25 @@ export class Trainer {
     const model = this.model("apply");
     const feeds: Record<string, Tensor> = {};
     for (const port of model.inputs) {
-      if (port.role === "gradient") feeds[port.name] = this.totals.get(port.of)!;
-      if (port.role === "state") feeds[port.name] = this.tensors.get(port.of)!;
+      const kept = port.role === "gradient" ? this.totals : this.tensors;
+      if (port.role === "gradient" || port.role === "state") feeds[port.name] = this.shaped(kept.get(port.of)!, port);
       if (port.role === "lr") {
         feeds[port.name] = makeTensor(this.options.ort, port, new Float32Array([this.rate(port.name, lr)]), []);
       }
     }
     const results = await this.runSession(model, feeds);
-    for (const port of model.outputs) this.tensors.set(port.of, results[port.name]!);
+    for (const port of model.outputs) {
+      this.tensors.set(port.of, this.shaped(results[port.name]!, this.bundle.state.get(port.of)!));
+    }
     this.steps += 1;
     this.microBatch = 0;
+  }
+
+  /** A tensor in the shape of a port: the optimizer's step sees large tensors as rows. */
+  private shaped(tensor: Tensor, port: Port): Tensor {
+    const dims = shapeOf(port.shape, new Map());
+    const equal = dims.length === tensor.dims.length && dims.every((size, axis) => size === tensor.dims[axis]);
+    return equal ? tensor : new this.options.ort.Tensor(tensor.type as never, tensor.data as never, dims);
   }
 
   private rate(name: string, lr: Rate | undefined): number {

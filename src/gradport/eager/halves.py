@@ -15,7 +15,9 @@ import torch
 
 from gradport.eager.joint import CallResults, Joint, Slot
 from gradport.eager.loss_scale import LossScale
+from gradport.eager.optimizers import is_elementwise
 from gradport.eager.randomness import Randomness
+from gradport.eager.rows import rows_of_large
 from gradport.eager.trained import Trained
 from gradport.eager.update import Update
 from gradport.subject.ports import Role
@@ -79,7 +81,8 @@ class Gradients(Trained):
 
 
 class Apply(Joint):
-    """The optimizer's step on given gradients.
+    """The optimizer's step on given gradients. Where the optimizer moves each element by itself, large tensors have the
+    shape of their `rows`.
 
     Args:
         gradients: the other half.
@@ -93,8 +96,34 @@ class Apply(Joint):
         self._gradients = {
             Slot(Role.GRADIENT, name): torch.zeros_like(tensor) for name, tensor in gradients.trained.items()
         }
+        self._rows = rows_of_large(gradients.trained) if is_elementwise(gradients.optimizer) else {}
         super().__init__(Subject(_optimizer_step, name=f"the optimizer of {gradients.subject.name}"))
         self.moving = frozenset(self._own)
+
+    @property
+    def updates_in_rows(self) -> list[list[Slot]]:
+        """For each large parameter, the state that has the shape of its rows."""
+        state = self.whole_state()
+        return [[slot for slot, tensor in state.items() if self._has_rows(slot, tensor, name)] for name in self._rows]
+
+    def whole_state(self) -> dict[Slot, torch.Tensor]:
+        """The state in torch's shapes."""
+        scale = {} if self._loss_scale is None else self._loss_scale.state()
+        return self._own | self.update.state | scale
+
+    def in_rows(self, tensors: Mapping[Slot, torch.Tensor]) -> dict[Slot, torch.Tensor]:
+        """Tensors in torch's shapes in those of this step; others stay as they are."""
+        shaped = dict(tensors)
+        for name, shape in self._rows.items():
+            shaped |= {
+                slot: tensor.reshape(shape) for slot, tensor in tensors.items() if self._has_rows(slot, tensor, name)
+            }
+        return shaped
+
+    def _has_rows(self, slot: Slot, tensor: torch.Tensor, parameter: str) -> bool:
+        owner = slot.name.removeprefix("optim.").rpartition(".")[0] if slot.role is Role.STATE else slot.name
+        whole = self._own[Slot(Role.PARAMETER, parameter)]
+        return owner == parameter and tensor.numel() == whole.numel()
 
     def for_trace(self) -> Apply:
         """The step with numbers as tensors, tensor by tensor, without a branch."""
@@ -104,8 +133,7 @@ class Apply(Joint):
 
     def examples(self) -> dict[Slot, torch.Tensor]:
         """Parameters, gradients, optimizer state, learning rates."""
-        scale = {} if self._loss_scale is None else self._loss_scale.state()
-        return self._own | self._gradients | self.update.state | scale | self.update.rates
+        return self.in_rows(self._own | self._gradients | self.whole_state()) | self.update.rates
 
     def __call__(
         self,

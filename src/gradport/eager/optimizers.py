@@ -20,12 +20,23 @@ from torch.overrides import TorchFunctionMode
 from gradport.compat.torch.tensors import version_of
 from gradport.errors import SpecError
 
-__all__ = ["BEGAN", "eager_step", "group_names", "require_exportable_optimizer", "starting_state", "trace_step"]
+__all__ = [
+    "BEGAN",
+    "eager_step",
+    "group_names",
+    "is_elementwise",
+    "require_exportable_optimizer",
+    "starting_state",
+    "trace_step",
+]
 
 _REFUSED = {
     "LBFGS": "its line search evaluates the loss as often as the values require",
     "SparseAdam": "it needs sparse gradients, which ONNX does not have",
 }
+
+_ELEMENTWISE = frozenset({"ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD"})
+"""Without Rprop, whose masked gradient decides on the sum of a whole tensor."""
 
 ParameterState = dict[str, Any]
 
@@ -47,6 +58,12 @@ def require_exportable_optimizer(optimizer: torch.optim.Optimizer) -> None:
             raise SpecError(
                 f"{type(optimizer).__name__} cannot be exported: {_REFUSED[cls.__name__]}; use Adam or AdamW."
             )
+
+
+def is_elementwise(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the step moves each element by its own gradient and state, so that a tensor may have any shape."""
+    cls = type(optimizer)
+    return cls.__name__ in _ELEMENTWISE and cls is getattr(torch.optim, cls.__name__, None)
 
 
 def group_names(optimizer: torch.optim.Optimizer) -> list[str]:

@@ -15,7 +15,8 @@ __all__ = ["Update"]
 
 
 class Update:
-    """One step of an optimizer. Parameters, gradients, optimizer state and learning rates go in; new ones come out.
+    """One step of an optimizer. Parameters, gradients, optimizer state and learning rates go in; new ones come out, in
+    the shapes that went in.
 
     Args:
         optimizer: its class and hyperparameters are used; it stays unchanged.
@@ -72,11 +73,11 @@ class Update:
         rates = [placed[slot] for slot in self.rates]
         stepped = self.take_step(self._optimizer, tensors, state, rates, self._clip)
         new = {Slot(Role.PARAMETER, name): tensors[self._parameters[name]].detach() for name in gradients}
-        for slot, example in self.state.items():
+        for slot in self.state:
             name, key = _split_key(slot.name, gradients)
             if name:
                 value = torch.as_tensor(stepped[self._parameters[name]][key]).detach().to(placed[slot].dtype)
-                new[slot] = value if value.shape == example.shape else value.reshape(example.shape)
+                new[slot] = value if value.shape == placed[slot].shape else value.reshape(placed[slot].shape)
         return new
 
     def _entries(self, name: str, placed: Mapping[Slot, torch.Tensor]) -> dict[str, Any]:

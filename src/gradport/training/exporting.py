@@ -18,6 +18,7 @@ from gradport.errors import SpecError
 from gradport.exporting.export import export_joint
 from gradport.lowering.passes.aliasing import WriteInPlace
 from gradport.lowering.passes.packed_weights import UnpackWeights
+from gradport.lowering.passes.rows import ScanRows
 from gradport.model.program import Program
 from gradport.subject.given import Arguments, Forms, Keywords, Loss, Shapes, Target, Targets
 from gradport.subject.subject import as_subject
@@ -113,9 +114,11 @@ def export_training(
     }
     for program in programs.values():
         UnpackWeights(packed)(program.model)
-    WriteInPlace(successors(programs["apply"]))(programs["apply"].model)
+    next_names = {old: new for old, new in successors(programs["apply"])}
+    ScanRows([[next_names[slot.name] for slot in update] for update in apply.updates_in_rows])(programs["apply"].model)
+    WriteInPlace(list(next_names.items()))(programs["apply"].model)
     inference, data = as_inference(programs["predict"])
-    state = {name: tensor for half in ("gradients", "apply") for name, tensor in programs[half].state().items()}
+    state = programs["gradients"].state() | _in_torchs_shapes(programs["apply"].state(), apply)
     manifest = build_manifest(programs, state, schedule, data, described.name, skips=loss_scale == "dynamic")
     training = Training(programs, inference, manifest, state)
     if verify:
@@ -123,6 +126,12 @@ def export_training(
         dimensions = resolve_dimensions(gradients, gradients.subject.dynamic_shapes)
         prove_training(training, gradients, apply, evaluate, predict, dimensions)
     return training
+
+
+def _in_torchs_shapes(state: Mapping[str, torch.Tensor], apply: Apply) -> dict[str, torch.Tensor]:
+    """State of the optimizer's step, which has rows, in the shapes of parameters and of the optimizer in torch."""
+    shapes = {slot.name: tensor.shape for slot, tensor in apply.whole_state().items()}
+    return {name: tensor.reshape(shapes[name]) for name, tensor in state.items()}
 
 
 def _require_metrics(metrics: Mapping[str, Metric] | None) -> dict[str, Metric]:

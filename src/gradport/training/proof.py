@@ -88,11 +88,14 @@ class _Run:
         rates = {
             slot: torch.tensor(self._rate(slot.name, number - 1), dtype=torch.float32) for slot in apply.update.rates
         }
+        shapes = {
+            slot.name: tensor.shape for slot, tensor in apply.examples().items() if slot.role is not Role.GRADIENT
+        }
         self._hold(
             apply,
-            _placed(apply, after) | given | rates,
+            apply.in_rows(_placed(apply, after) | given) | rates,
             None,
-            {f"new.{name}": value for name, value in stepped.items()},
+            {f"new.{name}": value.reshape(shapes.get(name, value.shape)) for name, value in stepped.items()},
             f"the optimizer's step {number}",
         )
 

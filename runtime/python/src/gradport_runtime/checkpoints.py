@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import safetensors
@@ -21,6 +21,9 @@ from gradport_runtime.errors import CheckpointError, Code
 __all__ = ["Checkpoint", "read_checkpoint", "require_state", "write_checkpoint"]
 
 _MARK = "gradport"
+
+_PART = 64 * 2**20
+"""Bytes that are read before a file is opened again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +56,8 @@ def read_checkpoint(path: str, identity: str, state: Mapping[str, Port]) -> Chec
         raise CheckpointError(Code.FILE_MISSING, f"{path}: file not found.")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: np.array(file.get_tensor(name), order="C") for name in file.keys()}  # noqa: SIM118
+            metadata, names = file.metadata() or {}, list(file.keys())
+        tensors = dict(_read_tensors(path, names))
         step, seed = int(metadata.get("step", 0)), int(metadata.get("seed", 0))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(Code.FILE_DAMAGED, f"{path} is not a whole safetensors file: {error}.") from error
@@ -62,6 +65,19 @@ def read_checkpoint(path: str, identity: str, state: Mapping[str, Port]) -> Chec
         raise CheckpointError(Code.OTHER_BUNDLE, f"{path} is not a checkpoint of this bundle.")
     require_state(path, tensors, state)
     return Checkpoint(tensors, step, seed)
+
+
+def _read_tensors(path: str, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors of a file. It is opened again after each part: what a mapped file has read counts as memory."""
+    waiting = list(reversed(names))
+    while waiting:
+        size = 0
+        with safetensors.safe_open(path, framework="numpy") as file:
+            while waiting and size < _PART:
+                name = waiting.pop()
+                tensor = np.require(file.get_tensor(name), requirements=["C", "W"])
+                size += tensor.nbytes
+                yield name, tensor
 
 
 def require_state(source: str, tensors: Mapping[str, np.ndarray], state: Mapping[str, Port]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ import numpy as np
 from gradport_runtime.bundle import STATE, Bundle, Model, Port, inside
 from gradport_runtime.checkpoints import Checkpoint, read_checkpoint, require_state, write_checkpoint
 from gradport_runtime.draws import Place, draw_inputs
-from gradport_runtime.errors import Code, InputError, TrainingError
+from gradport_runtime.errors import BundleError, Code, InputError, TrainingError
 from gradport_runtime.exports import write_inference
 from gradport_runtime.fitting import Batches, History, fit
 from gradport_runtime.inputs import arrays_of
@@ -101,7 +102,7 @@ class Trainer:
             InputError: a name, dtype or shape does not fit.
             TrainingError: ONNX Runtime fails.
         """
-        ports = {port.of: port for port in self._apply.model.inputs if port.role == "gradient"}
+        ports = {port.of: port for port in self._gradients.model.outputs if port.role == "gradient"}
         arrays = arrays_of([_renamed(port, name) for name, port in ports.items()], gradients, "apply")
         for name, array in arrays.items():
             np.copyto(self._totals[name], array)
@@ -199,18 +200,20 @@ class Trainer:
         self._fresh: dict[str, np.ndarray] = {}
         self._new_buffers = {port.name: port.of for port in gradients.outputs if port.role == "new_state"}
         self._rates = [port.name for port in apply.inputs if port.role == "lr"]
-        self._values = {name: share(array) for name, array in self._state.items()}
-        totals = {of: share(total) for of, total in self._totals.items()}
-        into = {port.name: totals[of] for of, port in outputs.items()}
-        out_of = {port.name: totals[port.of] for port in apply.inputs if port.role == "gradient"}
-        successors = {port.name: self._values[port.of] for port in apply.outputs if port.role == "new_state"}
+        into = {port.name: share(self._totals[of]) for of, port in outputs.items()}
+        out_of = {
+            port.name: _as_shaped(self._totals[port.of], port) for port in apply.inputs if port.role == "gradient"
+        }
+        successors = {
+            port.name: _as_shaped(self._state[port.of], port) for port in apply.outputs if port.role == "new_state"
+        }
         return (
             Engine(gradients, self._options, arena=True, bound=self._state_of(gradients) | into),
             Engine(apply, self._options, arena=False, bound=self._state_of(apply) | out_of | successors),
         )
 
     def _state_of(self, model: Model) -> dict[str, Any]:
-        return {port.name: self._values[port.of] for port in model.inputs if port.role == "state"}
+        return {port.name: _as_shaped(self._state[port.of], port) for port in model.inputs if port.role == "state"}
 
     def _run_gradients(self, inputs: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[str, float]:
         """Loss and metrics; the gradients are added to those since the last step."""
@@ -265,6 +268,15 @@ class Trainer:
 
     def _draws(self, model: Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return draw_inputs(model, arrays, Place(self._seed, self.steps, self._micro_batch, self._rank))
+
+
+def _as_shaped(array: np.ndarray, port: Port) -> Any:
+    """An OrtValue on the memory of an array, in the shape of a port: the optimizer's step has large tensors as rows."""
+    shape = shape_of(port.shape, {})
+    if math.prod(shape) != array.size:
+        text = f"The port {port.name} of {shape} does not fit {port.of!r}, which has shape {array.shape}."
+        raise BundleError(Code.MANIFEST_INVALID, text)
+    return share(array.reshape(shape))
 
 
 def _renamed(port: Port, name: str) -> Port:

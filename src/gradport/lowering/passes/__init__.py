@@ -12,6 +12,8 @@ from gradport.lowering.passes.generators import draw_at_run_time
 from gradport.lowering.passes.masks import SelectByProduct
 from gradport.lowering.passes.narrow import Widen
 from gradport.lowering.passes.pools import PoolNan
+from gradport.lowering.passes.round_trips import RemoveRoundTrips
+from gradport.lowering.passes.scatters import AddByScatter
 
 __all__ = ["draw_at_run_time", "gate_recomputation", "passes", "rewrite", "share"]
 
@@ -27,7 +29,9 @@ def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
         SelectByProduct(finite_math=finite_math),
         *([] if finite_math else [PoolNan()]),
         WriteCasts(),
+        AddByScatter(),
         Widen(),
+        RemoveRoundTrips(),
     ]
 
 

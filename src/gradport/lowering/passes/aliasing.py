@@ -2,8 +2,11 @@
 
 A runtime binds the output `new.x` to the buffer of the input `x`. That is safe where every reader of `x`, or of a view
 of it, is the node that writes `new.x` or an ancestor of it, and that node is elementwise: it reads each element before
-it writes it. Where this does not hold, the pass writes `new.x` by `Where(true, y, y)`, whose condition is computed from
-one element of what each other reader gives: it is true whatever they hold, and no optimizer knows that.
+it writes it. A Scan over rows does the same if its body is safe. Where this does not hold, the pass writes `new.x` by
+`Where(true, y, y)`, whose condition is computed from one element of what each other reader gives: it is true whatever
+they hold, and no optimizer knows that.
+
+Equal nodes are merged before. ONNX Runtime would merge them later, and wait for one of the two only.
 
 https://onnx.ai/onnx/operators/onnx__Where.html
 """
@@ -14,15 +17,31 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass
 
 from gradport.lowering.passes.replacing import Replacement
 from gradport.lowering.passes.waiting import count_nan
 from gradport.model.subgraphs import values_read
 
-__all__ = ["WriteInPlace", "unsafe_successors"]
+__all__ = ["WriteInPlace", "is_elementwise", "unsafe_successors"]
 
 _ELEMENTWISE = frozenset(
-    {"Abs", "Add", "And", "Cast", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "IsNaN", "Less"}
+    {
+        "Abs",
+        "Add",
+        "And",
+        "Cast",
+        "Ceil",
+        "Clip",
+        "Div",
+        "Equal",
+        "Exp",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "IsNaN",
+        "Less",
+    }
     | {"LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Round", "Sigmoid"}
     | {"Sign", "Sqrt", "Sub", "Tanh", "Where", "Xor"}
 )
@@ -42,21 +61,35 @@ class WriteInPlace(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Runs the pass."""
-        unsafe = list(unsafe_successors(model.graph, self._pairs))
-        for old, new in unsafe:
-            _write_last(model.graph, old, new)
-        return ir.passes.PassResult(model, modified=bool(unsafe))
+        modified = CommonSubexpressionEliminationPass(size_limit=64)(model).modified
+        pairs = _values_of(model.graph, self._pairs)
+        places = [(body, inner) for node in model.graph for body, inner in _rows_of(node, pairs)]
+        for graph, own in (*places, (model.graph, pairs)):
+            for old, new in _unsafe(graph, own):
+                _write_last(graph, old, new)
+                modified = True
+        return ir.passes.PassResult(model, modified=modified)
 
 
-def unsafe_successors(graph: ir.Graph, pairs: Sequence[tuple[str, str]]) -> Iterator[Pair]:
+def unsafe_successors(graph: ir.Graph, pairs: Sequence[tuple[str, str]]) -> list[Pair]:
     """The pairs whose output must not be bound to the buffer of its input."""
+    return _unsafe(graph, _values_of(graph, pairs))
+
+
+def is_elementwise(node: ir.Node) -> bool:
+    """Whether each element of the node's output comes from the elements at its place, or from scalars."""
+    return node.domain == "" and node.op_type in _ELEMENTWISE
+
+
+def _values_of(graph: ir.Graph, pairs: Sequence[tuple[str, str]]) -> list[Pair]:
     inputs = {value.name: value for value in graph.inputs}
     outputs = {value.name: value for value in graph.outputs}
+    return [(inputs[old], outputs[new]) for old, new in pairs]
+
+
+def _unsafe(graph: ir.Graph, pairs: Sequence[Pair]) -> list[Pair]:
     readers = _readers(graph)
-    for old_name, new_name in pairs:
-        old, new = inputs[old_name], outputs[new_name]
-        if not _is_safe(old, new, _readers_of(old, readers)):
-            yield old, new
+    return [(old, new) for old, new in pairs if not _is_safe(old, new, _readers_of(old, readers))]
 
 
 def _is_safe(old: ir.Value, new: ir.Value, readers: Sequence[ir.Node]) -> bool:
@@ -64,13 +97,36 @@ def _is_safe(old: ir.Value, new: ir.Value, readers: Sequence[ir.Node]) -> bool:
     if writer is None:
         return False
     others = [node for node in readers if node is not writer]
-    if writer in readers and not (_is_elementwise(writer) and old.shape == new.shape):
+    if writer in readers and not _reads_before_it_writes(writer, old, new):
         return False
-    return not others or (_is_elementwise(writer) and set(others) <= _ancestors(writer))
+    return not others or ((is_elementwise(writer) or _is_scan(writer)) and set(others) <= _ancestors(writer))
 
 
-def _is_elementwise(node: ir.Node) -> bool:
-    return node.domain == "" and node.op_type in _ELEMENTWISE
+def _reads_before_it_writes(writer: ir.Node, old: ir.Value, new: ir.Value) -> bool:
+    """Whether the node reads each element of `old` before it writes the element of `new` at this place."""
+    if is_elementwise(writer):
+        return old.shape == new.shape
+    within = list(_rows_of(writer, [(old, new)]))
+    return bool(within) and not any(_unsafe(body, pairs) for body, pairs in within)
+
+
+def _is_scan(node: ir.Node) -> bool:
+    return node.domain == "" and node.op_type == "Scan"
+
+
+def _rows_of(node: ir.Node, pairs: Sequence[Pair]) -> Iterator[tuple[ir.Graph, list[Pair]]]:
+    """The body of a Scan without carried values, and the rows in it of those pairs that it reads and writes."""
+    if not _is_scan(node) or node.attributes["num_scan_inputs"].as_int() != len(node.inputs):
+        return
+    body = node.attributes["body"].as_graph()
+    inputs = dict(zip(node.inputs, body.inputs, strict=True))
+    outputs = dict(zip(node.outputs, body.outputs, strict=True))
+    implicit = set(list(values_read(node))[len(node.inputs) :])
+    read = [
+        (inputs[old], outputs[new]) for old, new in pairs if old in inputs and new in outputs and old not in implicit
+    ]
+    if read:
+        yield body, read
 
 
 def _readers(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
