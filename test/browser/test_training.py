@@ -150,6 +150,21 @@ def test_a_page_trains_saves_reloads_and_goes_on(page, site):
     assert found["size"] > 0 and found["gone"]
 
 
+def test_a_checkpoint_brings_an_earlier_state_back(page):
+    driver, _ = page
+    found = ask(
+        driver,
+        """const trainer = await start({ seed: 11 });
+        const checkpoint = await trainer.save();
+        const first = await trainer.step(batches[0]);
+        await trainer.restore(checkpoint);
+        const restored = trainer.steps;
+        const again = await trainer.step(batches[0]);
+        return { restored, first: first.loss, again: again.loss };""",
+    )
+    assert found["restored"] == 0 and found["again"] == found["first"]
+
+
 def test_memory_does_not_grow_in_500_steps(page):
     driver, _ = page
     found = ask(

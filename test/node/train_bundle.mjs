@@ -20,6 +20,10 @@ for (const batch of batches.slice(-2)) {
   if (one.loss !== other.loss) throw new Error(`resumed: ${other.loss}, not ${one.loss}`);
   losses.push(one.loss);
 }
+await resumed.restore(checkpoint);
+const again = [];
+for (const batch of batches.slice(-2)) again.push((await resumed.step(batch)).loss);
+if (String(again) !== String(losses.slice(-2))) throw new Error(`restored: ${again}, not ${losses.slice(-2)}`);
 const last = batches.at(-1);
 const evaluated = await trainer.evaluate(last);
 const outputs = await trainer.predict(Object.fromEntries(Object.entries(last).filter(([name]) => name !== "target")));

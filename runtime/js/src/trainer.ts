@@ -40,7 +40,7 @@ export type Rate = number | Record<string, number>;
 
 export class Trainer {
   /** How many steps the optimizer has taken. */
-  steps: number;
+  steps = 0;
   private microBatch = 0;
   private readonly sessions = new Map<string, Promise<Session>>();
   private totals = new Map<string, Tensor>();
@@ -52,23 +52,16 @@ export class Trainer {
     private readonly options: Options,
     private readonly tensors: Map<string, Tensor>,
     private readonly place: { seed: bigint; rank: number },
-    steps: number,
-  ) {
-    this.steps = steps;
-  }
+  ) {}
 
   /** Reads a bundle: from an URL, in Node from a path, or from files by name. */
   static async load(source: Source, options: Options): Promise<Trainer> {
     const files = await filesOf(source);
     const bundle = await readBundle(files);
-    const start = options.resume ?? (await files.read("state.safetensors"));
-    const { tensors, metadata } = readSafetensors(start, options.resume ? "The checkpoint" : "state.safetensors");
-    if (metadata.gradport !== "state" || metadata.bundle !== bundle.identity) {
-      throw new GradportError("other-bundle", "The checkpoint is not one of this bundle.");
-    }
-    const seed = BigInt(options.resume ? metadata.seed ?? 0 : options.seed ?? 0);
-    const trainer = new Trainer(bundle, files, options, new Map(), { seed, rank: options.rank ?? 0 }, Number(metadata.step ?? 0));
-    trainer.takeState(tensors, true);
+    const place = { seed: BigInt(options.seed ?? 0), rank: options.rank ?? 0 };
+    const trainer = new Trainer(bundle, files, options, new Map(), place);
+    if (options.resume) trainer.takeCheckpoint(options.resume);
+    else trainer.takeStart(await files.read("state.safetensors"), "state.safetensors");
     return trainer;
   }
 
@@ -131,7 +124,7 @@ export class Trainer {
     return Object.fromEntries(this.tensors);
   }
 
-  /** Takes over a state, or a part of it; a checkpoint brings its step too. */
+  /** Takes over a state, or a part of it. The step and the seed stay. */
   load(state: Record<string, Tensor>): void {
     const stored = new Map<string, Stored>();
     for (const [name, tensor] of Object.entries(state)) {
@@ -139,6 +132,11 @@ export class Trainer {
       stored.set(name, { dtype: dtype as Stored["dtype"], shape: [...dims], data: data as Values });
     }
     this.takeState(stored, false);
+  }
+
+  /** Goes to a checkpoint of `save`: takes over its state, its step and its seed. */
+  restore(checkpoint: Uint8Array): Promise<void> {
+    return this.alone(async () => this.takeCheckpoint(checkpoint));
   }
 
   /** A checkpoint as the bytes of a safetensors file. */
@@ -305,6 +303,22 @@ export class Trainer {
     const model = this.bundle.models.get(name);
     if (!model) throw new GradportError("model-missing", `The bundle has no model ${name}.`);
     return model;
+  }
+
+  private takeCheckpoint(bytes: Uint8Array): void {
+    this.place.seed = BigInt(this.takeStart(bytes, "The checkpoint").seed ?? 0);
+  }
+
+  /** Takes over the state and the step of a state file, and gives its metadata. */
+  private takeStart(bytes: Uint8Array, source: string): Record<string, string> {
+    const { tensors, metadata } = readSafetensors(bytes, source);
+    if (metadata.gradport !== "state" || metadata.bundle !== this.bundle.identity) {
+      throw new GradportError("other-bundle", "The checkpoint is not one of this bundle.");
+    }
+    this.takeState(tensors, true);
+    this.steps = Number(metadata.step ?? 0);
+    this.microBatch = 0;
+    return metadata;
   }
 
   private takeState(stored: ReadonlyMap<string, Stored>, whole: boolean): void {

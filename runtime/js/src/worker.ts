@@ -65,6 +65,7 @@ export interface RemoteTrainer {
   accumulate(batches: readonly Batch[], options?: { lr?: Rate }): Promise<Results>;
   evaluate(inputs: Batch): Promise<Results>;
   predict(inputs: Batch): Promise<Record<string, Tensor>>;
+  restore(checkpoint: Uint8Array): Promise<void>;
   save(): Promise<Uint8Array>;
   export(): Promise<Exported>;
   dispose(): Promise<void>;
@@ -97,7 +98,7 @@ export async function connect(worker: Worker, source: Source, options: Omit<Opti
       waiting.set(id, { resolve: resolve as (value: never) => void, reject });
       worker.postMessage({ id, method, args });
     });
-  for (const method of ["step", "accumulate", "evaluate", "predict", "save", "export", "dispose"]) {
+  for (const method of ["step", "accumulate", "evaluate", "predict", "restore", "save", "export", "dispose"]) {
     remote[method] = (...args: unknown[]) => ask(method, ...args);
   }
   const place = typeof source === "string" ? new URL(source, location.href).href : source;
