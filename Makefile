@@ -1,6 +1,7 @@
 # make demo   sets up everything and exports four Functions, three of them from PyPI, to ONNX
 # make test   sets up everything and passes lint, types and tests; make test-corpus tries long lists of Functions, operators
 #             and models; make test-browser tries the pages in Chromium; make test-node trains bundles in JavaScript, make test-mpi on MPI
+# make web    builds the page of examples/web, which trains in the browser, and serves it on this machine
 # make docs   builds the docs site in site/; make dist builds wheel and sdist in dist/
 # Both make .venv when it is missing and are fast when it is there.
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/gradport run
 OUT ?= gradport-out
 
-.PHONY: demo test test-corpus test-slow test-browser test-node test-mpi js matrix lint types unit bench pages docs dist clean
+.PHONY: demo test test-corpus test-slow test-browser test-node test-mpi js web matrix lint types unit bench pages docs dist clean
 
 demo: $(VENV)/.demo
 	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
@@ -45,7 +46,7 @@ matrix:
 	$(PYTHON) bench/matrix.py --torch $(TORCH) $(if $(ONNXRUNTIME),--onnxruntime $(ONNXRUNTIME)) $(if $(ONNX),--onnx $(ONNX)) \
 	  $(if $(ONNX_IR),--onnx-ir $(ONNX_IR)) $(if $(CORE),--core)
 
-test-browser: $(VENV)/.browser $(VENV)/.node
+test-browser: $(VENV)/.browser $(VENV)/.node $(VENV)/.web
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/browser
 
 test-node: $(VENV)/.node
@@ -132,6 +133,23 @@ $(VENV)/.node: $(VENV)/.installed $(VENV)/.js test/node/package.json
 	  npm install --silent --no-fund --no-audit --prefix $(VENV)/node
 	@touch $@
 
+# A page that trains in the browser; PORT= chooses another port. $(VENV)/.web builds it into examples/web/dist.
+WEB := examples/web
+PORT ?= 8000
+
+web: $(VENV)/.web
+	@echo "Open http://127.0.0.1:$(PORT)/ in a browser; Ctrl-C ends the server."
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(WEB)/dist
+
+$(VENV)/.web: $(VENV)/.js $(WEB)/public/bundle/training.json $(WEB)/package-lock.json $(WEB)/index.html \
+  $(wildcard $(WEB)/*.json $(WEB)/*.ts $(WEB)/src/*)
+	npm ci --silent --no-fund --no-audit --prefix $(WEB)
+	npm run --silent build --prefix $(WEB)
+	@touch $@
+
+$(WEB)/public/bundle/training.json: $(WEB)/make_bundle.py | $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python $<
+
 $(VENV)/.demo: $(VENV)/.installed bench/demo-requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r bench/demo-requirements.txt
 	@touch $@
@@ -141,4 +159,4 @@ $(VENV)/.bench: $(VENV)/.installed bench/requirements.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) $(PAGES) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .matrix
+	rm -rf $(VENV) $(OUT) $(PAGES) $(WEB)/public $(WEB)/dist $(WEB)/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .matrix
