@@ -206,6 +206,16 @@ def test_a_fault_reaches_the_page_with_its_code(page):
     assert code == "input-missing"
 
 
+def test_a_file_that_comes_late_is_asked_for_again(page, site):
+    """A network may fail for a moment."""
+    folder, (driver, _) = site[0] / "bundle", page
+    (folder / "gradients.onnx").rename(folder / "late.onnx")
+    step = "window.late.step(batches[0]).then(() => 'stepped', (error) => error.code)"
+    first = ask(driver, f"window.late = await start({{}}); return {step};")
+    (folder / "late.onnx").rename(folder / "gradients.onnx")
+    assert (first, ask(driver, f"return {step};")) == ("file-missing", "stepped")
+
+
 def test_nothing_is_asked_of_another_host(page, browser, address):
     driver, reload = page
     browser.requests()

@@ -266,6 +266,7 @@ export class Trainer {
     try {
       return await (await this.session(model)).run(feeds);
     } catch (error) {
+      if (error instanceof GradportError) throw error;
       throw new GradportError("runtime", `${model.file}: ONNX Runtime fails: ${String(error)}`, { cause: error });
     }
   }
@@ -275,6 +276,8 @@ export class Trainer {
     if (!session) {
       session = this.openSession(model);
       this.sessions.set(model.name, session);
+      // A file may come at the next try: a network fails for a moment.
+      session.catch(() => this.sessions.delete(model.name));
     }
     return session;
   }
