@@ -52,7 +52,7 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        self.driver.get(pathlib.Path(path).as_uri())
+        self.driver.get(path if str(path).startswith("http:") else pathlib.Path(path).as_uri())
         # chromedriver has been seen to come back while a long page was still being read
         loaded = "return document.readyState"
         WebDriverWait(self.driver, 300).until(lambda driver: driver.execute_script(loaded) == "complete")

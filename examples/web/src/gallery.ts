@@ -5,8 +5,13 @@ import { type Example, type Examples } from "./examples";
 import { pathOf } from "./ink";
 
 export function showExamples(where: HTMLElement, examples: Examples): void {
+  const focused = [...where.querySelectorAll("button")].findIndex((button) => button === document.activeElement);
   const groups = Array.from({ length: 10 }, (_, digit) => groupOf(digit, examples)).filter((group) => group !== undefined);
   where.replaceChildren(...groups);
+  if (focused < 0) return;
+  // The button with the focus was deleted: its neighbour takes over, so that the keyboard stays where it was.
+  const left = where.querySelectorAll("button");
+  (left[Math.min(focused, left.length - 1)] ?? where).focus();
 }
 
 function groupOf(digit: number, examples: Examples): HTMLElement | undefined {

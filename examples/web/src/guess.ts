@@ -12,14 +12,15 @@ export class Guess {
   private readonly rows: Row[];
 
   constructor(
-    list: HTMLElement,
+    private readonly list: HTMLElement,
     private readonly sentence: HTMLElement,
     chosen: (digit: number) => void,
   ) {
     this.rows = Array.from({ length: 10 }, (_, digit) => {
       const bar = make("span", "bar-fill");
       const percent = make("span", "percent");
-      const button = make("button", "digit", make("b", "", String(digit)), make("span", "bar", bar), percent);
+      const name = [hidden("This is a "), make("b", "", String(digit)), hidden(", guessed with ")];
+      const button = make("button", "digit", ...name, make("span", "bar", bar), percent);
       button.type = "button";
       button.addEventListener("click", () => chosen(digit));
       list.append(make("li", "", button));
@@ -28,8 +29,14 @@ export class Guess {
     this.show(undefined);
   }
 
+  /** Says that the rows are about to change. */
+  wait(): void {
+    this.list.setAttribute("aria-busy", "true");
+  }
+
   /** Shows probabilities; undefined where there is no drawing. */
   show(probabilities: readonly number[] | undefined): void {
+    this.list.setAttribute("aria-busy", "false");
     const most = probabilities ? Math.max(...probabilities) : NaN;
     this.rows.forEach(({ button, bar, percent }, digit) => {
       const probability = probabilities?.[digit] ?? 0;
@@ -37,7 +44,6 @@ export class Guess {
       percent.textContent = probabilities ? percentOf(probability) : "";
       button.classList.toggle("top", probability === most);
       button.disabled = !probabilities;
-      button.setAttribute("aria-label", `This is a ${digit}${probabilities ? `, guessed with ${percentOf(probability)}` : ""}`);
     });
     const text = probabilities
       ? `Looks like a ${probabilities.indexOf(most)} (${percentOf(most)})`
@@ -50,6 +56,11 @@ export class Guess {
   mark(label: number | undefined): void {
     this.rows.forEach(({ button }, digit) => button.setAttribute("aria-pressed", String(digit === label)));
   }
+}
+
+/** Words for screen readers, which do not see the row of the digit. */
+function hidden(text: string): HTMLElement {
+  return make("span", "hidden", text);
 }
 
 export function percentOf(share: number): string {

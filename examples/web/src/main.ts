@@ -62,8 +62,8 @@ const refreshGuess = latestOnly(async () => {
   const { strokes } = drawing;
   const image = strokes.length ? rasterise(strokes) : undefined;
   showPreview(element("preview", HTMLCanvasElement), image);
-  if (!training || !image) return guess.show(undefined);
-  guess.show(await training.guess(image));
+  guess.wait();
+  guess.show(training && image && (await training.guess(image)));
 });
 
 function drawingChanged(): void {
