@@ -1,6 +1,7 @@
 # make demo   sets up everything and exports four Functions, three of them from PyPI, to ONNX
 # make test   sets up everything and passes lint, types and tests; make test-corpus tries long lists of Functions, operators
-#             and models; make test-browser tries the pages in Chromium; make test-node trains bundles in JavaScript, make test-mpi on MPI
+#             and models; make test-browser tries the pages in Chromium; make test-node trains bundles in JavaScript, make test-mpi on MPI,
+#             make test-federated with Flower
 # make web    builds the page of examples/web, which trains in the browser, and serves it on this machine
 # make docs   builds the docs site in site/; make dist builds wheel and sdist in dist/
 # Both make .venv when it is missing and are fast when it is there.
@@ -10,8 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/gradport run
 OUT ?= gradport-out
+FEDERATED ?= gradport-federated
 
-.PHONY: demo test test-corpus test-slow test-browser test-node test-mpi js web matrix lint types unit bench pages docs dist clean
+.PHONY: demo test test-corpus test-slow test-browser test-node test-mpi test-federated federated js web matrix lint types unit bench pages docs dist clean
 
 demo: $(VENV)/.demo
 	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
@@ -31,13 +33,13 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "not slow and not corpus and not browser and not node and not mpi and not release"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "not slow and not corpus and not browser and not node and not mpi and not federated and not release"
 
 test-corpus: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=ci -m "corpus and not slow"
 
 test-slow: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser and not node and not mpi and not release"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not browser and not node and not mpi and not federated and not release"
 
 # make matrix TORCH=2.14.1 runs the tests in an environment of its own; ONNXRUNTIME=, ONNX=, ONNX_IR= and CORE=1 are
 # further choices. The table is docs/compatibility.md.
@@ -54,6 +56,14 @@ test-node: $(VENV)/.node
 
 test-mpi: $(VENV)/.mpi
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/mpi
+
+test-federated: $(VENV)/.federated
+	OMP_NUM_THREADS=1 FEDERATED_PYTHON=$(VENV)/federated/bin/python $(BIN)/python -m pytest -q -n 2 --dist loadgroup test/federated
+
+# A server and two clients on this machine; the data, the logs and the weights go to $(FEDERATED).
+federated: $(VENV)/.federated
+	$(BIN)/python examples/federated/make_bundle.py $(FEDERATED)
+	OMP_NUM_THREADS=1 $(VENV)/federated/bin/python examples/federated/run.py $(FEDERATED)
 
 bench: $(VENV)/.bench
 	$(BIN)/python bench/corpus.py
@@ -72,6 +82,13 @@ pages: $(VENV)/.bench
 # mpi4py and Open MPI, both from PyPI.
 $(VENV)/.mpi: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mpi]'
+	@touch $@
+
+# Flower has an environment of its own, without torch: it needs older versions of rich and typer than gradport.
+$(VENV)/.federated: $(VENV)/.installed examples/federated/requirements.txt
+	test -x $(VENV)/federated/bin/python || $(PYTHON) -m venv $(VENV)/federated
+	$(VENV)/federated/bin/python -m pip install --quiet --disable-pip-version-check -r examples/federated/requirements.txt \
+	  -e ./runtime/python
 	@touch $@
 
 # The wheel and the sdist, in `dist/`: checked, and the wheel tried in an environment of its own.
@@ -159,4 +176,4 @@ $(VENV)/.bench: $(VENV)/.installed bench/requirements.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) $(PAGES) $(WEB)/public $(WEB)/dist $(WEB)/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .matrix
+	rm -rf $(VENV) $(OUT) $(PAGES) $(FEDERATED) $(WEB)/public $(WEB)/dist $(WEB)/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .matrix

@@ -94,7 +94,7 @@ def constrained(text: str, wanted: dict[str, str]) -> str:
 
 def run_tests(python: pathlib.Path, tests: list[str], report: pathlib.Path) -> int:
     """Pytest's exit code."""
-    marks = "not slow and not browser and not node and not mpi and not release"
+    marks = "not slow and not browser and not node and not mpi and not federated and not release"
     command = [
         str(python),
         "-m",

@@ -1,6 +1,6 @@
-"""A client: trains the global weights on its own share of the data and sends back weights, never data.
+"""A client: trains the global weights on its own share of the data; sends weights, a loss and a number of examples.
 
-Runs without torch, in ONNX Runtime. Each message starts a process of its own, so the optimizer starts anew each round.
+Runs in ONNX Runtime, without torch. Flower starts a process for each round, so the optimizer's state starts anew.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     files, partition = Path(str(context.node_config["files"])), int(context.node_config["partition-id"])
-    number, epochs, size = (int(message.content["config"][key]) for key in ("server-round", "local-epochs", "batch-size"))
+    number, epochs, size = (
+        int(message.content["config"][key]) for key in ("server-round", "local-epochs", "batch-size")
+    )
     share = np.load(files / f"share-{partition}.npz")
     images, labels = share["images"], share["labels"]
-    # the seed and the rank give each client other dropout masks in each round
+    # round and client select the random numbers: no two of them share dropout masks
     trainer = Trainer(files / "bundle", seed=number, rank=partition, threads=1)
     load_weights(trainer, {name: array.numpy() for name, array in message.content["arrays"].items()})
 
@@ -45,7 +47,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 def _stop_at(last: int) -> Callable[[int, dict[str, float]], None]:
-    """For trying out a client that dies: stands still after a step, until somebody kills the process."""
+    """Stands still after this step, so that `run.py --kill-client` can kill the process in the middle of a round."""
 
     def stop(step: int, results: dict[str, float]) -> None:
         if step == last:

@@ -23,7 +23,9 @@ MOSTLY = 0.85  # part of a client's favourite digits that it gets
 
 def make_training() -> gradport.Training:
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Dropout(0.1), torch.nn.Linear(64, 10))
+    model = torch.nn.Sequential(
+        torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Dropout(0.1), torch.nn.Linear(64, 10)
+    )
     return gradport.export_training(
         model,
         gradport.tensor("f32[batch,64]"),

@@ -1,4 +1,4 @@
-"""Processes that start and end in groups, and tell line by line what they do."""
+"""Processes that start and end in groups, and report line by line what they do."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 GRACE = 10.0
-"""Seconds that a group has between being asked to end and being killed."""
+"""Seconds between the request to end a group and the kill."""
 
 Events = queue.Queue[tuple["Group", str | None]]
-"""Lines of groups in the order of arrival; None: a process of the group has closed its output."""
+"""Lines of all groups in the order of arrival; None: a process of the group has closed its output."""
 
 
 class Group:
-    """Processes of one machine, so to speak: the first is the leader of a process group, which holds their children too.
+    """The processes of one machine: the first one leads a process group, which holds the children of all of them too.
 
     Attributes:
         name: names the log file.
+        address: where the first process serves; None if it does not serve.
+        log: the file that takes all lines.
         ended: whether `kill` or `end` was called.
     """
 
-    def __init__(self, name: str, events: Events, folder: Path, env: Mapping[str, str]) -> None:
-        self.name, self.ended = name, False
+    def __init__(self, name: str, address: str | None, events: Events, folder: Path, env: Mapping[str, str]) -> None:
+        self.name, self.address, self.log, self.ended = name, address, folder / f"{name}.log", False
         self._events, self._env = events, env
         self._members: list[subprocess.Popen[str]] = []
-        self.log = folder / f"{name}.log"
 
     def start(self, command: Sequence[str]) -> None:
         process = subprocess.Popen(
@@ -47,26 +48,27 @@ class Group:
         threading.Thread(target=self._read, args=(process,), daemon=True).start()
 
     def kill(self) -> None:
-        """Ends all processes of the group at once, as a power cut would."""
+        """Ends all processes at once, as a power cut does."""
         self.ended = True
-        if self._members:
-            self._signal(signal.SIGKILL)
-            for process in self._members:
-                process.wait()
+        self._signal(signal.SIGKILL)
+        for process in self._members:
+            process.wait()
 
     def end(self) -> None:
-        """Asks all processes of the group to end, and kills those that do not."""
-        if self._members and not self.ended:
-            self.ended = True
-            self._signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                for process in self._members:
-                    process.wait(GRACE)
-        self.kill()  # also what the leader left behind
+        """Asks all processes to end, and kills those that do not."""
+        if self.ended:
+            return
+        self.ended = True
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            for process in self._members:
+                process.wait(GRACE)
+        self.kill()  # children may outlive the processes that started them
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._members[0].pid, number)
+            if self._members:
+                os.killpg(self._members[0].pid, number)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
