@@ -58,7 +58,7 @@ test-mpi: $(VENV)/.mpi
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/mpi
 
 test-federated: $(VENV)/.federated
-	OMP_NUM_THREADS=1 FEDERATED_PYTHON=$(VENV)/federated/bin/python $(BIN)/python -m pytest -q -n 2 --dist loadgroup test/federated
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile test/federated
 
 # A server and two clients on this machine; the data, the logs and the weights go to $(FEDERATED).
 federated: $(VENV)/.federated

@@ -170,6 +170,8 @@ def main() -> int:
     given = parser.parse_args()
     if not (given.folder / "server" / "test.npz").exists():
         parser.error(f"{given.folder} has no bundle: run make_bundle.py {given.folder}")
+    if not (BIN / "flower-superlink").exists():
+        parser.error(f"{sys.executable} has no flwr: install {APP / 'requirements.txt'} in an environment of its own")
     signal.signal(signal.SIGTERM, lambda *what: sys.exit(128 + signal.SIGTERM))
     started = time.monotonic()
     try:
