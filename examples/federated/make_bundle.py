@@ -1,4 +1,4 @@
-"""The developer's side, and the only one with torch: exports a classifier of digits as a bundle and deals out the data.
+"""The developer's side, and the only one with torch: exports a classifier of digits as a bundle, splits the data.
 
 Run: python make_bundle.py FOLDER
 
@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 import gradport
 
 TEST = 360  # images that only the server has
-MOSTLY = 0.85  # part of a client's favourite digits that it gets
+MOSTLY = 0.85  # the part of its main digits that a client gets
 
 
 def make_training() -> gradport.Training:

@@ -3,8 +3,9 @@
 Run: python run.py FOLDER [--rounds N] [--kill-client ROUND]
 
 make_bundle.py writes FOLDER. This Python needs flwr and gradport-runtime, and no torch. --kill-client kills the second
-client in the middle of a round and starts it again. Flower's telemetry, its check for updates and its installation of
-dependencies are off. Connections are not encrypted. Works on Linux and macOS.
+client in the middle of a round and starts it again. Nothing leaves this machine: the telemetry of Flower and of ONNX
+Runtime is off, and so are Flower's check for updates and its installation of dependencies. Connections are not
+encrypted. Works on Linux and macOS.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ class Federation:
             "FLWR_HOME": str(self._home(name)),
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "ORT_DISABLE_TELEMETRY": "1",
             "PYTHONUNBUFFERED": "1",
         }
         group = Group(name, address, self._events, self._folder / "logs", env)
