@@ -100,8 +100,9 @@ def main():
         sample[f"{name}.images"] = (images[chosen] * 255).round().to(torch.uint8).numpy()
         sample[f"{name}.labels"] = labels[chosen].to(torch.uint8).numpy()
     save_file(sample, PUBLIC / "digits.safetensors")
-    for file in PUBLIC.rglob("*.safetensors"):
-        file.chmod(0o644)  # safetensors makes files that only their owner reads, and a server may be somebody else
+    (PUBLIC / "digits.safetensors").chmod(
+        0o644
+    )  # safetensors makes a file that only its owner reads, and a server may be somebody else
     print(f"{PUBLIC}: the network knows {share:.0%} of {len(validated)} digits that it has not seen.")
 
 

@@ -17,7 +17,7 @@ from gradport.compat.torch.sizes import expression_of, size_text
 from gradport.compat.torch.trees import tree_leaves
 from gradport.eager.control_flow import bodies
 from gradport.eager.joint import Joint
-from gradport.lowering.lower import BACKWARD, RECOMPUTED, REGION, make_initializer
+from gradport.lowering.lower import BACKWARD, PLACE, RECOMPUTED, REGION, make_initializer
 from gradport.lowering.outline import OutlinedModel
 from gradport.model.program import FORMAT, FORMAT_VERSION, FUNCTIONS, NAMES, PROVENANCE, Program
 from gradport.model.subgraphs import subgraphs
@@ -67,6 +67,7 @@ def assemble(
         _provenance(outlined, options, random), ensure_ascii=False, default=repr
     )
     _write_metadata(model, outlined.opset_version)
+    _shorten_places(model)
     return Program(model, _starting_state(trace.joint, signature, in_names))
 
 
@@ -235,6 +236,16 @@ def _provenance(outlined: OutlinedModel, options: Mapping[str, Any], random: Map
         "references": dict(outlined.trace.references),
         "options": dict(options),
     }
+
+
+def _shorten_places(model: ir.Model) -> None:
+    """In the file a source line is relative to its project or package; only in memory it keeps its whole path."""
+    for graph in model.graphs():
+        for node in graph:
+            place = node.metadata_props.get(PLACE)
+            if place is not None:
+                file, _, line = place.rpartition(":")
+                node.meta[PLACE], node.metadata_props[PLACE] = place, f"{portable(file)}:{line}"
 
 
 def _write_metadata(model: ir.Model, opset_version: int) -> None:

@@ -60,8 +60,8 @@ def export_training(
     """Exports a training as a bundle: a folder that trains on stock ONNX Runtime, without torch.
 
     Args:
-        subject, args, kwargs, loss, targets, functions, fallback, dynamic_shapes, opset_version, input_names,
-            output_names, random, finite_math: as for `export`.
+        subject, args, kwargs, loss, targets, functions, fallback, dynamic_shapes, opset_version, input_names, random,
+            finite_math: as for `export`.
         optimizer: an instance of a `torch.optim` class on the module's parameters, as for `export_step`.
         metrics: `f(result, *targets)` giving a scalar, by name; given with the loss in training and in evaluation.
         scheduler: a `torch.optim.lr_scheduler` on the optimizer; its learning rates are recorded.
@@ -72,6 +72,7 @@ def export_training(
         loss_scale: a number by which the loss is multiplied before the backward pass, or "dynamic": it adapts, and a
             step whose gradients hold inf or nan changes only the scale. For training in float16.
         clip_grad_norm: limit of the norm of all gradients together; acts on accumulated gradients.
+        output_names: names of the predictions, as for `export`.
         verify: whether the bundle is trained for five steps beside torch before it is handed out.
         progress: told the name of each part before it is exported.
 
@@ -93,7 +94,7 @@ def export_training(
     form = parse_frozen(frozen)
     packed = pack_frozen(gradients, form)
     use_unpacked((gradients, evaluate, predict), packed)
-    options = {
+    options: dict[str, Any] = {
         "functions": functions,
         "fallback": fallback,
         "opset_version": require_opset(form, opset_version, default_opset()),
@@ -103,8 +104,11 @@ def export_training(
 
     def export_half(name: str, half: Joint, *, verify: bool) -> Program:
         progress(name)
-        names = {} if name == "apply" else {"input_names": _of(half, input_names), "output_names": output_names}
-        return export_joint(half, **{"input_names": None, "output_names": None, **options, **names}, verify=verify)
+        names: dict[str, Any] = {
+            "input_names": None if name == "apply" else _of(half, input_names),
+            "output_names": output_names if name == "predict" else None,
+        }
+        return export_joint(half, **options, **names, verify=verify)
 
     programs = {
         "gradients": export_half("gradients", gradients, verify=verify),

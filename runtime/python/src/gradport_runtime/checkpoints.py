@@ -5,10 +5,8 @@ Source: https://huggingface.co/docs/safetensors. A file is written beside its pl
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -17,6 +15,7 @@ import safetensors.numpy
 
 from gradport_runtime.bundle import Port
 from gradport_runtime.errors import CheckpointError, Code
+from gradport_runtime.files import replace_file
 
 __all__ = ["Checkpoint", "read_checkpoint", "require_state", "write_checkpoint"]
 
@@ -108,20 +107,10 @@ def write_checkpoint(path: str, checkpoint: Checkpoint, identity: str) -> None:
             Code.OTHER_BUNDLE, f"{path} exists and is not a checkpoint; save under another name, or move that file."
         )
     metadata = {_MARK: "state", "bundle": identity, "step": str(checkpoint.step), "seed": str(checkpoint.seed)}
-    folder = os.path.dirname(os.path.abspath(path))
+    state = {name: np.asarray(tensor, order="C") for name, tensor in checkpoint.state.items()}
     try:
-        descriptor, scratch = tempfile.mkstemp(dir=folder, prefix=".gradport-", suffix=".safetensors")
-        os.close(descriptor)
-        try:
-            state = {name: np.asarray(tensor, order="C") for name, tensor in checkpoint.state.items()}
+        with replace_file(path) as scratch:
             safetensors.numpy.save_file(state, scratch, metadata)
-            with open(scratch, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(scratch, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(scratch)
-            raise
     except OSError as error:
         raise CheckpointError(Code.RUNTIME, f"{path} cannot be written: {error.strerror or error}.") from error
 

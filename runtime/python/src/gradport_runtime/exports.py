@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 
 import numpy as np
 
 from gradport_runtime.bundle import FROZEN, Bundle, inside
 from gradport_runtime.errors import BundleError, Code
+from gradport_runtime.files import replace_file
 
 __all__ = ["PLACEHOLDER", "write_inference"]
 
@@ -54,11 +54,5 @@ def _copy(source: str, path: str) -> None:
 
 
 def _write(path: str, data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=os.path.dirname(os.path.abspath(path)), delete=False) as file:
-        try:
-            file.write(data)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    with replace_file(path) as scratch, open(scratch, "wb") as file:
+        file.write(data)
