@@ -7,7 +7,10 @@ Every name below is imported on first use: `import gradport` loads neither torch
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads it when it is loaded
 
 if TYPE_CHECKING:
     from gradport.checking import check as check

@@ -29,10 +29,25 @@ MODELS = {
         g (int64[n] x, float[n] l) => (float[n] y) {
             y = CastLike(x, l)
         }""",
+    "AddByScatter": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[4, 3] x, int64[2, 1] i, float[2, 3] u) => (float[4, 3] y) {
+            shape = Constant<value = int64[2] {4, 3}>()
+            zeros = ConstantOfShape(shape)
+            filled = ScatterND<reduction = "add">(zeros, i, u)
+            y = Add(x, filled)
+        }""",
     "Widen": """
         <ir_version: 10, opset_import: ["" : 20]>
         g (bool[n] x) => (bool[n] y) {
             y = Add(x, x)
+        }""",
+    "RemoveRoundTrips": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[n] x) => (float[n] y) {
+            wide = Cast<to = 11>(x)
+            back = Cast<to = 1>(wide)
+            y = Relu(back)
         }""",
 }
 

@@ -116,7 +116,7 @@ def test_a_file_that_runs_as_main_gives_the_domain_that_importing_it_gives():
     assert {tuple(entry) for entry in json.loads(printed.splitlines()[-1])} == imported
 
 
-@pytest.mark.parametrize("order", ["helper first", "models first"])
+@pytest.mark.parametrize("order", ["helper first", pytest.param("models first", marks=pytest.mark.corpus)])
 def test_names_are_stable_across_processes_hash_seeds_and_import_orders(order):
     here = sorted((f.domain, f.name, f.uses) for f in functions_of(identity_models.all_twins))
     for seed in ("0", "1234"):

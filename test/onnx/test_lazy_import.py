@@ -1,5 +1,6 @@
 """Importing gradport, asking for help and loading the pytest plugin cost nothing heavy."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -114,3 +115,13 @@ def test_every_public_name_is_there():
 
     for name in gradport.__all__:
         assert getattr(gradport, name) is not None
+
+
+@pytest.mark.parametrize("package", ["gradport", "gradport_runtime"])
+@pytest.mark.parametrize("chosen", [None, "0"])
+def test_the_telemetry_of_onnx_runtime_is_off_unless_a_user_chose(package, chosen):
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {} if chosen is None else {"ORT_DISABLE_TELEMETRY": chosen}
+    code = f"import {package}, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert ran.stdout.strip() == (chosen or "1")

@@ -165,6 +165,7 @@ def test_strict():
 """
 
 
+@pytest.mark.corpus
 def test_a_failing_suite_prints_findings_and_no_stack_of_ours(tmp_path):
     (tmp_path / "test_suite.py").write_text(textwrap.dedent(SUITE))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -199,25 +199,27 @@ class Predict(_InEvalMode):
 
     Args:
         gradients: the training.
+        left_out: keyword arguments that the forward is called without.
     """
 
-    def __init__(self, gradients: Trained) -> None:
+    def __init__(self, gradients: Trained, left_out: frozenset[str] = frozenset()) -> None:
         subject = gradients.subject
-        targets = {name for target in gradients.targets for name in (target.name, target.of)}
+        absent = {name for target in gradients.targets for name in (target.name, target.of)} | left_out
         super().__init__(
             subject.replace(
+                kwargs=_without(subject.kwargs, left_out),
                 wrt=None,
                 loss=None,
                 targets=(),
                 outputs=None,
-                dynamic_shapes=_without(subject.dynamic_shapes, targets),
-                inputs=_without(subject.inputs, targets),
+                dynamic_shapes=_without(subject.dynamic_shapes, absent),
+                inputs=_without(subject.inputs, absent),
             ),
             gradients.moving,
         )
 
 
-def _without(by_name: Any, names: set[str]) -> Any:
+def _without(by_name: Any, names: Collection[str]) -> Any:
     return (
         {name: one for name, one in by_name.items() if name not in names} if isinstance(by_name, Mapping) else by_name
     )

@@ -9,9 +9,10 @@ import torch
 
 from gradport.compat.torch.exporter import default_opset
 from gradport.eager.dimensions import resolve_dimensions
-from gradport.eager.halves import Apply, Evaluate, Gradients, Metric, Predict
+from gradport.eager.halves import Apply, Evaluate, Gradients, Metric
 from gradport.eager.inputs import with_example
 from gradport.eager.joint import Joint
+from gradport.eager.labels import predict_without_labels
 from gradport.eager.loss_scale import parse_loss_scale
 from gradport.eager.step import require_clip
 from gradport.errors import SpecError
@@ -78,7 +79,7 @@ def export_training(
 
     Returns:
         The Training; `save` writes it. Gradients are those of the module's present mode; evaluation and prediction run
-        in eval mode.
+        in eval mode. Prediction is called without labels: keyword arguments that only the loss in the outputs needs.
 
     Raises:
         ExportError: a part cannot be exported, or departs from torch.
@@ -90,7 +91,7 @@ def export_training(
     schedule = record_schedule(optimizer, scheduler, steps)
     gradients = Gradients(with_example(described), optimizer, _require_metrics(metrics), parse_loss_scale(loss_scale))
     apply = Apply(gradients, clip_grad_norm)
-    evaluate, predict = Evaluate(gradients, metrics), Predict(gradients)
+    evaluate, predict = Evaluate(gradients, metrics), predict_without_labels(gradients)
     form = parse_frozen(frozen)
     packed = pack_frozen(gradients, form)
     use_unpacked((gradients, evaluate, predict), packed)
