@@ -1,6 +1,6 @@
 """Training steps of bundles beside eager torch: time and peak memory, each in a process of its own.
 
-    python bench/training.py [--models MLP,CNN,GPT] [--threads 1] [--steps 20] [--markdown]
+    python bench/training.py [--models MLP,CNN,GPT] [--threads 1] [--steps 20] [--onnxruntime-training PYTHON]
 
 Peak is the highest resident memory of a process less that after its imports, before weights are loaded. Times are
 medians; the processes of a model run in turns, three rounds each.
@@ -16,12 +16,14 @@ import sys
 import tempfile
 import time
 
-MODELS = ("MLP", "CNN", "GPT", "GPT-2")
+MODELS = ("MLP", "CNN", "GPT", "GPT-12", "GPT-12 checkpointed", "GPT-2")
 WAYS = ("torch", "torch fused", "bundle")
+OTHER = pathlib.Path(__file__).with_name("onnxruntime_training.py")
 
 
 def model_of(name):
     import torch
+    import torch.utils.checkpoint
 
     class Block(torch.nn.Module):
         def __init__(self, width, heads):
@@ -40,10 +42,11 @@ def model_of(name):
             return x + self.down(torch.nn.functional.gelu(self.up(self.norm2(x)), approximate="tanh"))
 
     class Gpt(torch.nn.Module):
-        """Tied embeddings, learned positions."""
+        """Tied embeddings, learned positions; `checkpointed` computes the blocks again in the backward pass."""
 
-        def __init__(self, layers, width, heads, vocabulary, length):
+        def __init__(self, layers, width, heads, vocabulary, length, checkpointed=False):
             super().__init__()
+            self.checkpointed = checkpointed
             self.tokens, self.places = torch.nn.Embedding(vocabulary, width), torch.nn.Embedding(length, width)
             self.blocks = torch.nn.ModuleList(Block(width, heads) for _ in range(layers))
             self.norm = torch.nn.LayerNorm(width)
@@ -53,7 +56,10 @@ def model_of(name):
         def forward(self, x):
             hidden = self.tokens(x) + self.places.weight[: x.shape[1]]
             for block in self.blocks:
-                hidden = block(hidden)
+                if self.checkpointed:
+                    hidden = torch.utils.checkpoint.checkpoint(block, hidden, use_reentrant=False)
+                else:
+                    hidden = block(hidden)
             return self.norm(hidden) @ self.tokens.weight.T
 
     torch.manual_seed(0)
@@ -72,6 +78,9 @@ def model_of(name):
         return model, (torch.randn(32, 3, 32, 32), torch.randint(0, 10, (32,)))
     if name == "GPT":
         return Gpt(4, 256, 4, 1000, 128), (torch.randint(0, 1000, (16, 128)), torch.randint(0, 1000, (16, 128)))
+    if name.startswith("GPT-12"):
+        model = Gpt(12, 256, 4, 1000, 128, checkpointed=name.endswith("checkpointed"))
+        return model, (torch.randint(0, 1000, (16, 128)), torch.randint(0, 1000, (16, 128)))
     return Gpt(12, 768, 12, 50257, 64), (torch.randint(0, 50257, (2, 64)), torch.randint(0, 50257, (2, 64)))
 
 
@@ -94,6 +103,24 @@ def export(name, folder):
     gradport.export_training(model, x, optimizer=optimizer_of(model), loss=loss_of, targets=y, verify=False).save(
         folder
     )
+
+
+def export_forward(name, path):
+    """The forward alone, whose loss and gradients onnxruntime-training adds."""
+    import torch
+
+    import gradport
+
+    class Flat(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x).flatten(0, -2)
+
+    model, (x, _) = model_of(name)
+    gradport.export(Flat(model), x, opset_version=18, functions="inline", verify=False).save(path)
 
 
 def memory(field):
@@ -136,7 +163,15 @@ def child(way, name, folder, steps, threads):
     print(json.dumps({"ms": 1e3 * statistics.median(times), "peak": memory("VmHWM") - base, "loss": loss}))
 
 
-def measure(name, steps, threads, rounds):
+def run_python(*command, threads=1):
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    if ran.returncode:
+        raise SystemExit(ran.stderr)
+    return ran.stdout
+
+
+def measure(name, steps, threads, rounds, python):
     import numpy as np
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -145,13 +180,17 @@ def measure(name, steps, threads, rounds):
         _, (x, y) = model_of(name)
         np.savez(f"{folder}.npz", **dict(zip(inputs_of(folder), (x.numpy(), y.numpy()), strict=True)))
         size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix == ".onnx")
-        found = {way: [] for way in WAYS}
+        commands = {way: (sys.executable, __file__, "--child", way, name, folder, steps, threads) for way in WAYS}
+        if python:
+            export_forward(name, f"{folder}.onnx")
+            artifacts = f"{folder}-artifacts"
+            run_python(python, OTHER, artifacts, "--forward", f"{folder}.onnx")
+            options = ("--batch", f"{folder}.npz", "--steps", steps, "--threads", threads)
+            commands["onnxruntime-training"] = (python, OTHER, artifacts, *options)
+        found = {way: [] for way in commands}
         for _ in range(rounds):
-            for way in WAYS:
-                command = [sys.executable, __file__, "--child", way, name, str(folder), str(steps), str(threads)]
-                environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-                ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-                found[way].append(json.loads(ran.stdout))
+            for way, command in commands.items():
+                found[way].append(json.loads(run_python(*command, threads=threads)))
     rows = {}
     for way, results in found.items():
         rows[way] = {key: statistics.median(one[key] for one in results) for key in ("ms", "peak", "loss")}
@@ -169,25 +208,28 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--onnxruntime-training", metavar="PYTHON", help="a Python that has onnxruntime-training 1.19.2"
+    )
     parser.add_argument("--child", nargs=5)
     options = parser.parse_args()
     if options.child:
         way, name, folder, steps, threads = options.child
         return child(way, name, folder, int(steps), int(threads))
-    heads = ("model", "torch ms", "fused ms", "bundle ms", "over torch", "torch MiB", "fused MiB", "bundle MiB")
-    print(f"| {' | '.join((*heads, 'over torch', 'size of the models'))} |")
-    print("| --- " * 10 + "|")
+    heads = ("model", "way", "ms a step", "over torch", "peak MiB", "over torch", "loss")
+    print(f"| {' | '.join(heads)} |")
+    print("| --- " * len(heads) + "|")
     for name in options.models.split(","):
-        rows, size = measure(name, options.steps, options.threads, options.rounds)
-        torch_, fused, bundle = (rows[way] for way in WAYS)
-        print(
-            f"| {name} | {torch_['ms']:.1f} | {fused['ms']:.1f} | {bundle['ms']:.1f} "
-            f"| {bundle['ms'] / torch_['ms']:.2f} "
-            f"| {torch_['peak']:.0f} | {fused['peak']:.0f} | {bundle['peak']:.0f} "
-            f"| {bundle['peak'] / torch_['peak']:.2f} "
-            f"| {size / 2**20:.1f} MiB |",
-            flush=True,
-        )
+        rows, size = measure(name, options.steps, options.threads, options.rounds, options.onnxruntime_training)
+        base = rows["torch"]
+        for way, row in rows.items():
+            ratios = row["ms"] / base["ms"], row["peak"] / base["peak"]
+            label = f"{way}, {size / 2**20:.1f} MiB of models" if way == "bundle" else way
+            print(
+                f"| {name} | {label} | {row['ms']:.1f} | {ratios[0]:.2f} | {row['peak']:.0f} | {ratios[1]:.2f} "
+                f"| {row['loss']:.5f} |",
+                flush=True,
+            )
     return None
 
 

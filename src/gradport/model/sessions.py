@@ -21,6 +21,7 @@ __all__ = [
     "PROTOBUF_LIMIT",
     "from_ort_value",
     "new_session",
+    "open_session",
     "run_session",
     "session_options",
     "to_ort_value",
@@ -44,13 +45,20 @@ def new_session(
     Raises:
         ProgramError: ONNX Runtime rejects the model.
     """
+    with _serialise(model) as source:
+        return open_session(source, options, providers)
+
+
+def open_session(
+    source: str | bytes, options: Any = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+) -> onnxruntime.InferenceSession:
+    """A session of ONNX Runtime for a file or the bytes of one; otherwise as `new_session`."""
     import onnxruntime
 
     options = session_options() if options is None else options
     options.log_severity_level = 4
     try:
-        with _serialise(model) as source:
-            return onnxruntime.InferenceSession(source, options, providers=list(providers))
+        return onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:
         raise ProgramError(f"ONNX Runtime rejects this model: {first_line(error, 400)}") from error
 

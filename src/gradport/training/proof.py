@@ -19,6 +19,7 @@ from gradport.eager.inputs import sizes_of
 from gradport.eager.joint import Joint, Slot
 from gradport.eager.randomness import draw_from
 from gradport.errors import Error, ExportError
+from gradport.model.sessions import open_session, run_session
 from gradport.proving.answers import compare_results, grain_of, reference
 from gradport.subject.ports import Role
 from gradport.training.bundle import Training
@@ -51,6 +52,9 @@ def prove_training(
             run.take_step(number, apply)
         for half, results in ((evaluate, trainer.evaluate), (predict, trainer.predict)):
             run.hold_other(half, results)
+        exported = os.path.join(folder, "inference.onnx")
+        trainer.export(exported)
+        run.hold_exported(predict, exported)
 
 
 class _Run:
@@ -111,6 +115,19 @@ class _Run:
         self._hold(
             half, batch | _placed(half, self._trainer.state()), self._random(name, batch), found, f"{name} at the end"
         )
+
+    def hold_exported(self, predict: Predict, path: str) -> None:
+        """The inference model that the Trainer wrote, in a session of its own."""
+        entry = self._trainer.bundle.model("inference")
+        names = [port.name for port in entry.outputs]
+
+        def run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            drawn = draw_inputs(entry, arrays, Place(1, self._trainer.steps))
+            given = {name: torch.from_numpy(array) for name, array in (*arrays.items(), *drawn.items())}
+            results = run_session(open_session(path), given)
+            return {name: results[name].numpy() for name in names}
+
+        self.hold_other(predict, run)
 
     def _batch(self, number: int) -> dict[Slot, torch.Tensor]:
         """The example at first, then moved inputs, every other time at other sizes."""
