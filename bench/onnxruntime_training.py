@@ -4,7 +4,7 @@
     ort/bin/pip install onnxruntime-training==1.19.2 "numpy<2" "onnx<1.17" torch
     python bench/training.py --onnxruntime-training ort/bin/python
 
-That environment runs this file with the forward that `bench/training.py` exported. Its artifacts (gradients, optimizer, a
+That environment runs this file with the forward that `bench/training.py` exported. Its artifacts (gradients, optimizer,
 checkpoint) are built first, in a process of their own, so that the peak is that of training.
 """
 

@@ -1,11 +1,6 @@
 """A bundle trains in a real Chromium, in a worker, from a server that has nothing but files."""
 
-import functools
-import http.server
 import json
-import pathlib
-import shutil
-import threading
 
 import numpy as np
 import pytest
@@ -14,32 +9,9 @@ from gradport_runtime import Trainer
 
 import gradport
 
-ROOT = pathlib.Path(__file__).parents[2]
-ORT = ROOT / ".venv" / "node" / "node_modules" / "onnxruntime-web" / "dist"
+from .pages import ask, open_page, serve, write_page
+
 STEPS = 20
-
-PAGE = """<!doctype html><html lang="en"><title>training</title><script type="module">
-import * as gradport from "./gradport/index.js";
-window.gradport = gradport;
-window.start = async (options) => {
-  const worker = new Worker("worker.js", { type: "module" });
-  return gradport.connect(worker, "bundle/", options);
-};
-window.batches = await (await fetch("batches.json")).json();
-</script>"""
-
-WORKER = """
-const memories = [];
-const Memory = WebAssembly.Memory;
-WebAssembly.Memory = class extends Memory { constructor(how) { super(how); memories.push(this); } };
-const ort = await import("./ort/ort.wasm.min.mjs");
-const { serve } = await import("./gradport/index.js");
-ort.env.wasm.numThreads = 1;
-serve(ort);
-addEventListener("message", ({ data }) => {
-  if (data === "memory") postMessage({ memory: memories.reduce((sum, one) => sum + one.buffer.byteLength, 0) });
-});
-"""
 
 
 class Net(torch.nn.Module):
@@ -76,12 +48,7 @@ def site(tmp_path_factory):
         {"x": {"data": b["x"].ravel().tolist(), "dims": b["x"].shape}, "target": b["target"].tolist()} for b in batches
     ]
     (folder / "batches.json").write_text(json.dumps(said))
-    (folder / "index.html").write_text(PAGE)
-    (folder / "worker.js").write_text(WORKER)
-    shutil.copytree(ROOT / "runtime" / "js" / "dist", folder / "gradport")
-    (folder / "ort").mkdir()
-    for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
-        shutil.copy(ORT / name, folder / "ort")
+    write_page(folder)
     trainer = Trainer(folder / "bundle", seed=11)
     losses = [trainer.step(batch)["loss"] for batch in batches]
     return folder, losses, trainer.predict(x=batches[0]["x"])["output"]
@@ -89,16 +56,8 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(site):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
-
-        def log_message(self, *what):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site[0]))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/index.html"
-    server.shutdown()
+    with serve(site[0]) as address:
+        yield address
 
 
 @pytest.fixture
@@ -106,20 +65,10 @@ def page(browser, address):
     driver = browser.driver
 
     def load():
-        driver.get(address)
-        wait = (
-            "const done = arguments[0]; const wait = () => window.batches ? done(true) : setTimeout(wait, 20); wait()"
-        )
-        assert driver.execute_async_script(wait)
+        open_page(driver, address)
 
     load()
     return driver, load
-
-
-def ask(driver, body):
-    """What an async function of the page gives."""
-    script = f"const done = arguments[0]; (async () => {{ {body} }})().then(done, (error) => done(`error: ${{error}}`))"
-    return driver.execute_async_script(script)
 
 
 def test_a_page_trains_saves_reloads_and_goes_on(page, site):

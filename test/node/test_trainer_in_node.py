@@ -9,19 +9,11 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from gradport_runtime import Trainer
-from gradport_runtime.draws import Place, draw_inputs
-
-import gradport
-from gradport.eager.halves import Gradients
-from gradport.eager.randomness import draw_from
-from gradport.eager.run import ones, run_eager
-from gradport.eager.update import Update
-from gradport.subject.ports import Role, Slot
-from gradport.subject.subject import Subject
+from gradport_runtime.draws import Place
 
 from ..training import models as training_models
+from ..training.cases import CASES, SEED, STEPS, write_case
 from ..training.test_optimizers import LOOSE, OPTIMIZERS
 
 pytestmark = pytest.mark.node
@@ -31,135 +23,12 @@ ROOT = HERE.parents[1]
 MODULES = pathlib.Path(os.environ.get("GRADPORT_NODE_MODULES", ROOT / ".venv" / "node" / "node_modules"))
 PACKAGE = ROOT / "runtime" / "js" / "dist" / "index.js"
 
-STEPS = 20
-
-
-def mlp():
-    return torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.GELU(), torch.nn.Linear(16, 4))
-
-
-def wide():
-    """A weight of more than 2**19 elements: the optimizer's step updates it in rows."""
-    return torch.nn.Sequential(
-        torch.nn.Linear(6, 1024), torch.nn.Tanh(), torch.nn.Linear(1024, 512), torch.nn.Linear(512, 4)
-    )
-
-
-def cnn():
-    return torch.nn.Sequential(
-        torch.nn.Conv2d(1, 4, 3),
-        torch.nn.BatchNorm2d(4),
-        torch.nn.ReLU(),
-        torch.nn.MaxPool2d(2),
-        torch.nn.Dropout(0.25),
-        torch.nn.Flatten(),
-        torch.nn.Linear(36, 4),
-    )
-
-
-class Recurrent(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.gru, self.head = torch.nn.GRU(3, 8, batch_first=True), torch.nn.Linear(8, 4)
-
-    def forward(self, input):
-        return self.head(self.gru(input)[0][:, -1])
-
-
-class LowRank(torch.nn.Module):
-    """A frozen linear layer with a LoRA adapter beside it."""
-
-    def __init__(self, layer, rank=2):
-        super().__init__()
-        self.layer = layer.requires_grad_(False)
-        self.down, self.up = (
-            torch.nn.Linear(layer.in_features, rank, bias=False),
-            torch.nn.Linear(rank, layer.out_features, bias=False),
-        )
-        torch.nn.init.zeros_(self.up.weight)
-
-    def forward(self, x):
-        return self.layer(x) + self.up(self.down(x))
-
-
-class Adapted(torch.nn.Module):
-    """A small transformer, frozen but for its adapters."""
-
-    def __init__(self):
-        super().__init__()
-        self.embedding = torch.nn.Embedding(50, 32).requires_grad_(False)
-        self.norm = torch.nn.RMSNorm(32).requires_grad_(False)
-        self.q, self.v = LowRank(torch.nn.Linear(32, 32)), LowRank(torch.nn.Linear(32, 32))
-        self.head = torch.nn.Linear(32, 4).requires_grad_(False)
-
-    def forward(self, input):
-        x = self.norm(self.embedding(input))
-        y = torch.nn.functional.scaled_dot_product_attention(self.q(x), x, self.v(x))
-        return self.head(x + y).mean(1)
-
-
-CASES = {
-    "MLP": (mlp, (6,), lambda p: torch.optim.AdamW(p, lr=1e-2)),
-    "wide": (wide, (6,), lambda p: torch.optim.AdamW(p, lr=1e-3)),
-    "CNN": (cnn, (1, 8, 8), lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
-    "GRU": (Recurrent, (5, 3), lambda p: torch.optim.Adam(p, lr=1e-2)),
-    "LoRA": (Adapted, None, lambda p: torch.optim.AdamW(p, lr=1e-2)),
-}
-
-
-def batches_of(shape):
-    generator = torch.Generator().manual_seed(0)
-    rows = []
-    for step in range(STEPS):
-        count = 4 + step % 3
-        x = (
-            torch.randint(0, 50, (count, 7), generator=generator)
-            if shape is None
-            else torch.randn(count, *shape, generator=generator)
-        )
-        rows.append((x, torch.randint(0, 4, (count,), generator=generator)))
-    return rows
-
-
-def in_torch(trainer, subject, optimizer, batches):
-    """The losses of torch from the starting state, with the draws of the Trainer."""
-    gradients = Gradients(subject, optimizer)
-    update = Update(optimizer, gradients.trained, None)
-    placed = gradients.examples() | update.state | update.rates
-    losses = []
-    for step, (x, y) in enumerate(batches):
-        batch = {Slot(Role.ARGUMENT, "input"): x, Slot(Role.TARGET, "target"): y}
-        drawn = draw_inputs(
-            trainer.bundle.models["gradients"], {"input": x.numpy(), "target": y.numpy()}, Place(7, step)
-        )
-        random = draw_from({name: torch.from_numpy(value) for name, value in drawn.items()})
-        results = run_eager(gradients, placed | batch, ones, random)
-        found = {slot.name: gradient for slot, gradient in results.gradients.items()}
-        placed |= update(placed, found) | {slot: tensor.detach() for slot, tensor in results.new_state.items()}
-        losses.append(float(results.loss.detach()))
-    return losses
-
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory):
-    make, shape, optimizer_of = CASES[request.param]
-    torch.manual_seed(0)
-    model = make()
-    optimizer = optimizer_of([parameter for parameter in model.parameters() if parameter.requires_grad])
-    batches = batches_of(shape)
-    x, y = batches[0]
-    shapes = {"input": {0: "batch"}, "target": {0: "batch"}}
-    loss = torch.nn.functional.cross_entropy
-    subject = Subject(model, x, loss=loss, targets=y, dynamic_shapes=shapes)
     folder = tmp_path_factory.mktemp("node")
-    gradport.export_training(subject, optimizer=optimizer, loss=loss).save(folder / "bundle")
-    trainer = Trainer(folder / "bundle", seed=7)
-    losses = in_torch(trainer, subject, optimizer, batches)
-    (folder / "batches.json").write_text(
-        json.dumps(
-            [{"input": {"data": x.flatten().tolist(), "dims": list(x.shape)}, "target": y.tolist()} for x, y in batches]
-        )
-    )
+    batches, losses = write_case(request.param, folder)
+    trainer = Trainer(folder / "bundle", seed=SEED)
     found = [trainer.step(input=x.numpy(), target=y.numpy())["loss"] for x, y in batches]
     assert found == pytest.approx(losses, rel=1e-5)
     return folder, losses, trainer, batches[-1]
