@@ -38,6 +38,8 @@ EDITS = {
     "shape": (lambda m: m["state"][0].update(shape=[[1]]), "manifest-invalid"),
     "empty schedule": (lambda m: m.update(schedule={"lr": []}), "manifest-invalid"),
     "state": (lambda m: m["state"].pop(), "state-differs"),
+    "initializers a list": (lambda m: m["models"]["apply"].update(initializers=["w"]), "manifest-invalid"),
+    "a port of another size": (lambda m: m["models"]["apply"]["inputs"][0].update(shape=[1]), "manifest-invalid"),
     "identity": (lambda m: m.update(identity="other"), "other-bundle"),
 }
 

@@ -93,7 +93,7 @@ class Training:
         arrays = {name: tensor.numpy() for name, tensor in self._state.items()}
         write_checkpoint(os.path.join(folder, STATE), Checkpoint(arrays, 0, 0), self.manifest["identity"])
         with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
-            json.dump(_with_frozen(self.manifest, frozen.exported_name), file, indent=1, ensure_ascii=False)
+            json.dump(_with_frozen(self.manifest, models, frozen), file, indent=1, ensure_ascii=False)
 
     def __repr__(self) -> str:
         return f"Training({self.manifest['subject']}, {len(self._state)} state tensors)"
@@ -117,10 +117,15 @@ def load_training(folder: str | os.PathLike[str]) -> Training:
     return Training(programs, inference, bundle.manifest, state)
 
 
-def _with_frozen(manifest: Mapping[str, Any], exported_name: str) -> dict[str, Any]:
-    """The manifest, whose inference model says which frozen weights lie beside it."""
-    inference = {**manifest["models"]["inference"], **({"frozen": exported_name} if exported_name else {})}
-    return {**manifest, "models": {**manifest["models"], "inference": inference}}
+def _with_frozen(manifest: Mapping[str, Any], models: Mapping[str, ir.Model], frozen: FrozenWeights) -> dict[str, Any]:
+    """The manifest with the frozen weights: those that models share, and the file beside an exported model."""
+    entries = dict(manifest["models"])
+    for name, model in models.items():
+        shared = {} if name == "inference" else frozen.initializers(model)
+        entries[name] = {**entries[name], **({"initializers": shared} if shared else {})}
+    if frozen.exported_name:
+        entries["inference"] = {**entries["inference"], "frozen": frozen.exported_name}
+    return {**manifest, "models": entries}
 
 
 def _require_replaceable(folder: str) -> None:

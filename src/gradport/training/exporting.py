@@ -20,6 +20,7 @@ from gradport.exporting.export import export_joint
 from gradport.lowering.passes.aliasing import WriteInPlace
 from gradport.lowering.passes.packed_weights import UnpackWeights
 from gradport.lowering.passes.rows import ScanRows
+from gradport.lowering.passes.shared_weights import ShareWeights
 from gradport.model.program import Program
 from gradport.subject.given import Arguments, Forms, Keywords, Loss, Shapes, Target, Targets
 from gradport.subject.subject import as_subject
@@ -123,6 +124,8 @@ def export_training(
     ScanRows([[next_names[slot.name] for slot in update] for update in apply.updates_in_rows])(programs["apply"].model)
     WriteInPlace(list(next_names.items()))(programs["apply"].model)
     inference, data = as_inference(programs["predict"])
+    for name in ("gradients", "evaluate", "predict"):
+        ShareWeights()(programs[name].model)
     state = programs["gradients"].state() | _in_torchs_shapes(programs["apply"].state(), apply)
     manifest = build_manifest(programs, state, schedule, data, described.name, skips=loss_scale == "dynamic")
     training = Training(programs, inference, manifest, state)

@@ -50,6 +50,11 @@ class FrozenWeights:
         digest = hashlib.sha256("".join(sorted(self._names)).encode()).hexdigest()[:16]
         return f"frozen-{digest}.safetensors" if self._tensors else ""
 
+    def initializers(self, model: ir.Model) -> dict[str, str]:
+        """The name in the file of each large initializer of a model, without those whose dtype numpy does not have."""
+        named = {name: (self._names.get(_digest(tensor)), tensor) for name, tensor in _large(model)}
+        return {name: found for name, (found, tensor) in named.items() if found and not _is_bytes(tensor)}
+
     def refer(self, model: ir.Model, folder: str, location: str = FROZEN) -> ir.Model:
         """A copy of a model whose large initializers are read from the file in `folder`, under the name `location`."""
         if not self._tensors:
@@ -81,9 +86,13 @@ def _large(model: ir.Model) -> list[tuple[str, ir.TensorProtocol]]:
 
 def _as_array(tensor: ir.TensorProtocol) -> np.ndarray:
     """The tensor; as its bytes where safetensors has no such dtype in numpy."""
-    if tensor.dtype in (ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.BFLOAT16):
+    if _is_bytes(tensor):
         return np.frombuffer(tensor.tobytes(), np.uint8)
     return tensor.numpy()
+
+
+def _is_bytes(tensor: ir.TensorProtocol) -> bool:
+    return tensor.dtype in (ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.BFLOAT16)
 
 
 def _digest(tensor: ir.TensorProtocol) -> str:

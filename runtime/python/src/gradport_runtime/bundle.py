@@ -67,12 +67,14 @@ class Model:
         path: of the .onnx file.
         inputs, outputs: in the model's order.
         draws: the random inputs, in order; a draw's number is its place here.
+        frozen: the tensor in `frozen.safetensors` of each initializer that models share, by the initializer's name.
     """
 
     path: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     draws: tuple[Draw, ...]
+    frozen: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +177,8 @@ def _model(folder: str, entry: Mapping[str, Any]) -> Model:
     for draw in draws:
         if draw.name not in known or draw.distribution not in ("uniform", "normal"):
             raise ValueError(f"the draw {draw.name} is not a random input")
-    return Model(inside(folder, entry["file"]), inputs, tuple(_port(port) for port in entry["outputs"]), draws)
+    frozen = {str(name): str(tensor) for name, tensor in entry.get("initializers", {}).items()}
+    return Model(inside(folder, entry["file"]), inputs, tuple(_port(port) for port in entry["outputs"]), draws, frozen)
 
 
 def _port(entry: Mapping[str, Any]) -> Port:

@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from gradport_runtime.bundle import Model
 from gradport_runtime.errors import Code, TrainingError
+from gradport_runtime.frozen import FrozenWeights
 
 __all__ = ["Engine", "Options", "share"]
 
@@ -45,6 +46,7 @@ class Engine:
         options: how it runs.
         arena: whether temporaries come from ONNX Runtime's arena.
         bound: memory that inputs and outputs lie on in every run, by name.
+        frozen: gives the initializers that it shares with other models.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Engine:
         *,
         arena: bool,
         bound: Mapping[str, ort.OrtValue],
+        frozen: FrozenWeights,
     ) -> None:
         self.model = model
+        self._frozen = frozen
         self._threads = options.threads
         self._providers = list(options.providers)
         self._arena = arena
@@ -113,6 +117,8 @@ class Engine:
         options.enable_mem_pattern = False
         options.enable_cpu_mem_arena = self._arena
         options.intra_op_num_threads = self._threads or 0
+        for name, value in self._frozen.initializers(self.model).items():
+            options.add_initializer(name, value)
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")  # float32 activations
         return options
 

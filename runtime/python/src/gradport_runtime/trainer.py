@@ -18,6 +18,7 @@ from gradport_runtime.draws import Place, draw_inputs
 from gradport_runtime.errors import BundleError, Code, InputError, TrainingError
 from gradport_runtime.exports import write_inference
 from gradport_runtime.fitting import Batches, History, fit
+from gradport_runtime.frozen import FrozenWeights
 from gradport_runtime.inputs import arrays_of
 from gradport_runtime.sessions import Engine, Options, share
 from gradport_runtime.shapes import shape_of
@@ -64,6 +65,7 @@ class Trainer:
         self._micro_batch = 0
         self._state = dict(checkpoint.state)
         self._options = Options(threads, tuple(providers or ["CPUExecutionProvider"]))
+        self._frozen = FrozenWeights(self.bundle.folder)
         self._gradients, self._apply = self._training_engines()
         self._others: dict[str, Engine] = {}
 
@@ -208,8 +210,14 @@ class Trainer:
             port.name: _as_shaped(self._state[port.of], port) for port in apply.outputs if port.role == "new_state"
         }
         return (
-            Engine(gradients, self._options, arena=True, bound=self._state_of(gradients) | into),
-            Engine(apply, self._options, arena=False, bound=self._state_of(apply) | out_of | successors),
+            Engine(gradients, self._options, arena=True, bound=self._state_of(gradients) | into, frozen=self._frozen),
+            Engine(
+                apply,
+                self._options,
+                arena=False,
+                bound=self._state_of(apply) | out_of | successors,
+                frozen=self._frozen,
+            ),
         )
 
     def _state_of(self, model: Model) -> dict[str, Any]:
@@ -255,7 +263,9 @@ class Trainer:
     ) -> dict[str, np.ndarray]:
         if name not in self._others:
             model = self.bundle.model(name)
-            self._others[name] = Engine(model, self._options, arena=False, bound=self._state_of(model))
+            self._others[name] = Engine(
+                model, self._options, arena=False, bound=self._state_of(model), frozen=self._frozen
+            )
         return self._run(self._others[name], inputs, named)
 
     def _run(self, engine: Engine, inputs: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[str, np.ndarray]:

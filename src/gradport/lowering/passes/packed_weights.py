@@ -25,16 +25,13 @@ import onnx_ir as ir
 import torch
 
 from gradport.lowering.passes.replacing import Replacement
-from gradport.lowering.passes.waiting import zero_after
+from gradport.lowering.passes.waiting import hold_until, operand_beside
 
 __all__ = ["BLOCK", "Packed", "PackedForm", "UnpackWeights", "pack"]
 
 BLOCK = 32
 
 _LARGEST = {"int8": 127, "int4": 7}
-
-_UNARY = frozenset({"Cast", "Identity", "Reshape", "Transpose", "Unsqueeze"})
-"""Operators between a weight and the consumer whose other operand is waited for."""
 
 
 class PackedForm(enum.StrEnum):
@@ -117,7 +114,7 @@ def _unpack(graph: ir.Graph, value: ir.Value, packed: Packed) -> None:
             unpacked = _gather(replacement, packed, rows or whole, scales, node.inputs[1], node.outputs[0])
             replacement.replace_node(node.graph or graph, unpacked)
             continue
-        node.replace_input_with(index, _whole(replacement, packed, whole, scales, _awaited(node, value), value))
+        node.replace_input_with(index, _whole(replacement, packed, whole, scales, operand_beside(node, value), value))
         (node.graph or graph).insert_before(node, replacement.nodes)
     del graph.initializers[name]
     if not whole.uses():
@@ -134,35 +131,10 @@ def _whole(
 ) -> ir.Value:
     """The weight in float32."""
     if scales is None:
-        late = whole if awaited is None else _after(replacement, whole, awaited)
+        late = whole if awaited is None else hold_until(replacement, whole, awaited)
         return replacement.add("Cast", [late], like=like, to=ir.DataType.FLOAT)
-    late = scales if awaited is None else _after(replacement, scales, awaited)
+    late = scales if awaited is None else hold_until(replacement, scales, awaited)
     return replacement.add("DequantizeLinear", [whole, late], like=like, axis=1, block_size=BLOCK)
-
-
-def _after(replacement: Replacement, value: ir.Value, awaited: ir.Value) -> ir.Value:
-    """The value, on its own memory, once another one is there."""
-    shape = replacement.constant(np.array(value.shape.numpy() if value.shape else (), np.int64))
-    return replacement.add(
-        "Reshape", [value, replacement.add("Add", [shape, zero_after(replacement, [awaited])])], like=value
-    )
-
-
-def _awaited(node: ir.Node, value: ir.Value) -> ir.Value | None:
-    """The other operand of the operator that reads the weight, through transpositions."""
-    others = [
-        other
-        for other in node.inputs
-        if other is not None and other is not value and other.const_value is None and other.dtype is not None
-    ]
-    others = [other for other in others if other.dtype is not None and other.dtype.is_floating_point()]
-    if others:
-        return others[0]
-    if node.domain == "" and node.op_type in _UNARY:
-        readers = {later for later, _ in node.outputs[0].uses()}
-        first = next((later for later in node.graph or () if later in readers), None)  # its operand reads none of them
-        return None if first is None else _awaited(first, node.outputs[0])
-    return None
 
 
 def _gather(

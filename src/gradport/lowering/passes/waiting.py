@@ -12,7 +12,10 @@ import onnx_ir as ir
 
 from gradport.lowering.passes.replacing import Replacement
 
-__all__ = ["count_nan", "zero_after"]
+__all__ = ["count_nan", "hold_until", "operand_beside", "zero_after"]
+
+_UNARY = frozenset({"Cast", "Identity", "Reshape", "Transpose", "Unsqueeze"})
+"""Operators between a weight and the consumer whose other operand is waited for."""
 
 
 def count_nan(replacement: Replacement, values: Iterable[ir.Value]) -> ir.Value:
@@ -24,6 +27,31 @@ def zero_after(replacement: Replacement, values: Iterable[ir.Value]) -> ir.Value
     """0 as int64 `(1,)`, once these values are there."""
     count = replacement.add("ReduceSum", [_nan_as_int(replacement, values)])
     return replacement.add("Mul", [count, replacement.constant(np.array([0], dtype=np.int64))])
+
+
+def hold_until(replacement: Replacement, value: ir.Value, awaited: ir.Value) -> ir.Value:
+    """The value, on its own memory, once another one is there."""
+    shape = replacement.constant(np.array(value.shape.numpy() if value.shape else (), np.int64))
+    return replacement.add(
+        "Reshape", [value, replacement.add("Add", [shape, zero_after(replacement, [awaited])])], like=value
+    )
+
+
+def operand_beside(node: ir.Node, value: ir.Value) -> ir.Value | None:
+    """The other floating-point operand of the operator that reads a weight, through transpositions."""
+    others = [
+        other
+        for other in node.inputs
+        if other is not None and other is not value and other.const_value is None and other.dtype is not None
+    ]
+    others = [other for other in others if other.dtype is not None and other.dtype.is_floating_point()]
+    if others:
+        return others[0]
+    if node.domain == "" and node.op_type in _UNARY:
+        readers = {later for later, _ in node.outputs[0].uses()}
+        first = next((later for later in node.graph or () if later in readers), None)  # its operand reads none of them
+        return None if first is None else operand_beside(first, node.outputs[0])
+    return None
 
 
 def _nan_as_int(replacement: Replacement, values: Iterable[ir.Value]) -> ir.Value:
