@@ -18,6 +18,8 @@ SPECIAL = st.sampled_from([0.0, -0.0, 1.0, -2.5, 3e38, -3e38, 1e-45, np.inf, -np
 MODELS = {
     "kept": "d = Where(m, g, zero)",
     "masked": "d = Where(m, zero, g)",
+    "filled": "s = Shape(g) zeros = Expand(zero, s) d = Where(m, g, zeros)",
+    "filled by shape": "s = Shape(g) zeros = ConstantOfShape(s) d = Where(m, zeros, g)",
 }
 
 
@@ -51,6 +53,17 @@ def test_the_same_numbers(body, data):
     model = rewritten(proto)
     assert [node.op_type for node in model.graph][-1] == "If"
     np.testing.assert_array_equal(run(model, m=mask, g=values), run(proto, m=mask, g=values))
+
+
+def test_zeros_that_give_the_result_its_shape_stay():
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 18]> agraph (bool[1] m, float[1] g, int64[1] s) => (float[N] d) '
+        "{ zeros = ConstantOfShape(s) d = Where(m, g, zeros) }"
+    )
+    model = rewritten(proto)
+    assert "Where" in [node.op_type for node in model.graph]
+    feeds = {"m": np.array([True]), "g": np.array([2.0], np.float32), "s": np.array([3])}
+    np.testing.assert_array_equal(run(model, **feeds), np.full(3, 2.0, np.float32))
 
 
 def test_finite_math_takes_the_product_alone():

@@ -37,6 +37,11 @@ MODELS = {
             filled = ScatterND<reduction = "add">(zeros, i, u)
             y = Add(x, filled)
         }""",
+    "MatchRanks": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[128, 4, 1, 1] x, float s) => (float[128, 4, 1, 1] y) {
+            y = Mul(x, s)
+        }""",
     "Widen": """
         <ir_version: 10, opset_import: ["" : 20]>
         g (bool[n] x) => (bool[n] y) {

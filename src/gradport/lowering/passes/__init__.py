@@ -12,6 +12,7 @@ from gradport.lowering.passes.generators import draw_at_run_time
 from gradport.lowering.passes.masks import SelectByProduct
 from gradport.lowering.passes.narrow import Widen
 from gradport.lowering.passes.pools import PoolNan
+from gradport.lowering.passes.ranks import MatchRanks
 from gradport.lowering.passes.round_trips import RemoveRoundTrips
 from gradport.lowering.passes.scatters import AddByScatter
 
@@ -30,6 +31,7 @@ def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
         *([] if finite_math else [PoolNan()]),
         WriteCasts(),
         AddByScatter(),
+        MatchRanks(),
         Widen(),
         RemoveRoundTrips(),
     ]

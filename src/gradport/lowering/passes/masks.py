@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from gradport.lowering.passes.replacing import Replacement, constant_value
+from gradport.lowering.passes.replacing import Replacement, constant_value, is_zeros
 
 __all__ = ["SelectByProduct"]
 
@@ -38,10 +38,12 @@ class SelectByProduct(ir.passes.InPlacePass):
         modified = False
         for node in list(model.graph):
             mask, one, other = node.inputs if _is_select(node) else (None, None, None)
-            if mask is None or _is_zero(one) == _is_zero(other):
+            if mask is None or is_zeros(one) == is_zeros(other):
                 continue
-            kept = _is_zero(other)
-            values = one if kept else other
+            kept = is_zeros(other)
+            values, zeros = (one, other) if kept else (other, one)
+            if not _is_scalar(zeros) and (values is None or values.shape != node.outputs[0].shape):
+                continue  # the zeros give the result its shape
             _rewrite(model.graph, node, mask, values, kept=kept, finite_math=self._finite_math)
             modified = True
         return ir.passes.PassResult(model, modified=modified)
@@ -56,9 +58,9 @@ def _is_select(node: ir.Node) -> bool:
     return producer is None or producer.op_type != "IsNaN"  # nan is rare: the branch is cheap
 
 
-def _is_zero(value: ir.Value | None) -> bool:
+def _is_scalar(value: ir.Value | None) -> bool:
     constant = constant_value(value)
-    return constant is not None and constant.size == 1 and constant.ndim == 0 and not constant.any()
+    return constant is not None and constant.ndim == 0
 
 
 def _rewrite(
@@ -85,7 +87,9 @@ def _rewrite(
     finite = new.add("Equal", [none, new.add("CastLike", [new.constant(np.float32(0)), none])])
     fast, slow = Replacement(select), Replacement(select)
     fast.set_outputs(product(fast))
-    slow.set_outputs(slow.add("Where", list(select.inputs), like=select.outputs[0]))
+    zero = slow.add("CastLike", [slow.constant(np.float32(0)), values])  # not a tensor that is filled for it
+    chosen_values = [values, zero] if kept else [zero, values]
+    slow.set_outputs(slow.add("Where", [mask, *chosen_values], like=select.outputs[0]))
     chosen = new.add(
         "If", [finite], like=select.outputs[0], then_branch=fast.graph("finite"), else_branch=slow.graph("not_finite")
     )

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["Replacement", "constant_value"]
+__all__ = ["Replacement", "constant_value", "is_zeros"]
 
 _LARGEST = 1024
+
+_KEEP_ZEROS = frozenset({"Cast", "CastLike", "Expand", "Identity", "Reshape"})
 
 
 def constant_value(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
@@ -19,6 +21,20 @@ def constant_value(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
     return tensor.numpy() if tensor is not None and tensor.size <= _LARGEST else None
+
+
+def is_zeros(value: ir.Value | None) -> bool:
+    """Whether all elements of a value are zero: a small constant, or a tensor that is filled with zeros."""
+    constant = constant_value(value)
+    if constant is not None:
+        return not constant.any()
+    node = None if value is None else value.producer()
+    if node is None or node.domain:
+        return False
+    if node.op_type == "ConstantOfShape":
+        filled = node.attributes.get("value")
+        return filled is None or not filled.as_tensor().numpy().any()
+    return node.op_type in _KEEP_ZEROS and is_zeros(node.inputs[0])
 
 
 class Replacement:

@@ -18,11 +18,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from gradport.lowering.lower import REGION
-from gradport.lowering.passes.replacing import Replacement, constant_value
+from gradport.lowering.passes.replacing import Replacement, constant_value, is_zeros
 
 __all__ = ["AddByScatter"]
-
-_KEEP_ZEROS = frozenset({"Cast", "Expand", "Identity", "Reshape"})
 
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 """Without 16-bit dtypes: their sums of duplicates would round in another order."""
@@ -104,20 +102,7 @@ def _scatter(value: ir.Value | None, reader: ir.Node, op_type: str) -> ir.Node |
     if node is None or node.op_type != op_type or node.domain or node.graph is not reader.graph:
         return None
     same = node.metadata_props.get(REGION) == reader.metadata_props.get(REGION)
-    return node if same and _is_zeros(node.inputs[0]) else None
-
-
-def _is_zeros(value: ir.Value | None) -> bool:
-    constant = constant_value(value)
-    if constant is not None:
-        return not constant.any()
-    node = None if value is None else value.producer()
-    if node is None or node.domain:
-        return False
-    if node.op_type == "ConstantOfShape":
-        filled = node.attributes.get("value")
-        return filled is None or not filled.as_tensor().numpy().any()
-    return node.op_type in _KEEP_ZEROS and _is_zeros(node.inputs[0])
+    return node if same and is_zeros(node.inputs[0]) else None
 
 
 def _is_only_use(scatter: ir.Node, reader: ir.Node) -> bool:
