@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import gradport
+from gradport.lowering.lower import BACKWARD
 from gradport.lowering.passes import rewrite
 
 SPECIAL = st.sampled_from([0.0, -0.0, 1.0, -2.5, 3e38, -3e38, 1e-45, np.inf, -np.inf, np.nan])
@@ -18,6 +19,9 @@ SPECIAL = st.sampled_from([0.0, -0.0, 1.0, -2.5, 3e38, -3e38, 1e-45, np.inf, -np
 MODELS = {
     "kept": "d = Where(m, g, zero)",
     "masked": "d = Where(m, zero, g)",
+}
+
+FILLED = {
     "filled": "s = Shape(g) zeros = Expand(zero, s) d = Where(m, g, zeros)",
     "filled by shape": "s = Shape(g) zeros = ConstantOfShape(s) d = Where(m, zeros, g)",
 }
@@ -30,8 +34,10 @@ def model_of(body):
     )
 
 
-def rewritten(proto, finite_math=False):
+def rewritten(proto, finite_math=False, backward=True):
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+    for node in model.graph if backward else ():
+        node.metadata_props[BACKWARD] = "1"
     rewrite(model, finite_math=finite_math)
     return model
 
@@ -43,7 +49,7 @@ def run(model, **feeds):
     return session.run(None, feeds)[0]
 
 
-@pytest.mark.parametrize("body", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("body", [*MODELS.values(), *FILLED.values()], ids=[*MODELS, *FILLED])
 @given(data=st.data())
 def test_the_same_numbers(body, data):
     size = data.draw(st.integers(0, 9))
@@ -53,6 +59,11 @@ def test_the_same_numbers(body, data):
     model = rewritten(proto)
     assert [node.op_type for node in model.graph][-1] == "If"
     np.testing.assert_array_equal(run(model, m=mask, g=values), run(proto, m=mask, g=values))
+
+
+@pytest.mark.parametrize("body", FILLED.values(), ids=FILLED)
+def test_filled_zeros_of_a_forward_stay(body):
+    assert "Where" in [node.op_type for node in rewritten(model_of(body), backward=False).graph]
 
 
 def test_zeros_that_give_the_result_its_shape_stay():

@@ -65,8 +65,9 @@ class WriteInPlace(ir.passes.InPlacePass):
         pairs = _values_of(model.graph, self._pairs)
         places = [(body, inner) for node in model.graph for body, inner in _rows_of(node, pairs)]
         for graph, own in (*places, (model.graph, pairs)):
-            for old, new in _unsafe(graph, own):
-                _write_last(graph, old, new)
+            unsafe = _unsafe(graph, own)
+            if unsafe:
+                _write_last(graph, unsafe)
                 modified = True
         return ir.passes.PassResult(model, modified=modified)
 
@@ -161,17 +162,19 @@ def _ancestors(node: ir.Node) -> set[ir.Node]:
     return ancestors
 
 
-def _write_last(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
-    """Writes `new` with a node that runs after all readers of `old`."""
+def _write_last(graph: ir.Graph, pairs: Sequence[Pair]) -> None:
+    """Writes the new value of each pair with a node that runs after all readers of the old values."""
     last = graph[-1]
     replacement = Replacement(last)
-    read = [node.outputs[0] for node in _readers_of(old, _readers(graph))]
-    count = count_nan(replacement, [*read, new])
+    readers = _readers(graph)
+    read = {node.outputs[0]: None for old, _ in pairs for node in _readers_of(old, readers)}
+    count = count_nan(replacement, [*read, *(new for _, new in pairs if new not in read)])
     true = replacement.add("GreaterOrEqual", [count, replacement.constant(np.array(0, dtype=np.int64))])
-    copy = replacement.add("Where", [true, new, new], like=new)
+    copies = {new: replacement.add("Where", [true, new, new], like=new) for _, new in pairs}
     graph.insert_after(last, replacement.nodes)
-    name = new.name
     for index, value in enumerate(graph.outputs):
-        if value is new:
-            graph.outputs[index] = copy
-    new.name, copy.name = f"{name}.before", name
+        if value in copies:
+            graph.outputs[index] = copies[value]
+    for new, copy in copies.items():
+        name = new.name
+        new.name, copy.name = f"{name}.before", name

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from gradport.lowering.lower import BACKWARD
 from gradport.lowering.passes.replacing import Replacement, constant_value, is_zeros
 
 __all__ = ["SelectByProduct"]
@@ -23,7 +24,8 @@ _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 
 class SelectByProduct(ir.passes.InPlacePass):
-    """Rewrites every `Where(mask, x, 0)` and `Where(mask, 0, x)` of the graph.
+    """Rewrites every `Where(mask, x, 0)` and `Where(mask, 0, x)` of the graph; in the backward pass also those whose
+    zeros are a tensor that was filled.
 
     Args:
         finite_math: ignore inf and nan.
@@ -42,8 +44,8 @@ class SelectByProduct(ir.passes.InPlacePass):
                 continue
             kept = is_zeros(other)
             values, zeros = (one, other) if kept else (other, one)
-            if not _is_scalar(zeros) and (values is None or values.shape != node.outputs[0].shape):
-                continue  # the zeros give the result its shape
+            if not _is_scalar(zeros) and not _is_masked_gradient(node, values):
+                continue
             _rewrite(model.graph, node, mask, values, kept=kept, finite_math=self._finite_math)
             modified = True
         return ir.passes.PassResult(model, modified=modified)
@@ -61,6 +63,14 @@ def _is_select(node: ir.Node) -> bool:
 def _is_scalar(value: ir.Value | None) -> bool:
     constant = constant_value(value)
     return constant is not None and constant.ndim == 0
+
+
+def _is_masked_gradient(select: ir.Node, values: ir.Value | None) -> bool:
+    """Whether a select of the backward pass takes its shape from the values, not from the zeros.
+
+    In the forward the sign of a zero can decide, as in the angle of a complex number.
+    """
+    return BACKWARD in select.metadata_props and values is not None and values.shape == select.outputs[0].shape
 
 
 def _rewrite(
