@@ -48,7 +48,8 @@ def into_zeros(program):
     return [node for node in scatters(program) if (zeros := node.inputs[0].producer()) and zeros.op_type in made]
 
 
-@settings(max_examples=8, deadline=None)
+@pytest.mark.corpus  # each example is an export
+@settings(max_examples=20, deadline=None)
 @given(
     classes=st.integers(3, 9),
     width=st.integers(1, 4),

@@ -137,3 +137,29 @@ def test_a_form_that_does_not_exist_is_refused():
     options["optimizer"] = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(gradport.SpecError, match="no Linear or Embedding"):
         gradport.export_training(model, x, targets=y, frozen="int8", **options)
+
+
+@pytest.mark.parametrize("form", ["float16", *(pytest.param(form, marks=pytest.mark.corpus) for form in FORMS[1:])])
+def test_forward_and_backward_unpack_a_weight_separately(form):
+    """Otherwise the weight in 32 bits would live from one to the other, and all layers' at once."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(*(Adapter(40) for _ in range(3)))
+    training = gradport.export_training(
+        model,
+        torch.randn(2, 40),
+        optimizer=torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1),
+        loss=lambda result: result.square().mean(),
+        frozen=form,
+        verify=False,
+    )
+    graph = training.programs["gradients"].model.graph
+    unpacked = [node for node in graph if node.outputs[0].name and _is_unpacking(node)]
+    assert len(unpacked) == 3 + 2  # the first layer needs no gradient of its input
+    assert all(len(node.outputs[0].uses()) == 1 for node in unpacked)
+
+
+def _is_unpacking(node):
+    if node.op_type == "DequantizeLinear":
+        return True
+    source = node.inputs[0].producer() if node.op_type == "Cast" else None
+    return source is not None and source.inputs[0].name.endswith(".float16")

@@ -25,7 +25,7 @@ import onnx_ir as ir
 import torch
 
 from gradport.lowering.passes.replacing import Replacement
-from gradport.lowering.passes.waiting import hold_until, operand_beside
+from gradport.lowering.passes.waiting import UNARY, hold_until, operand_beside
 
 __all__ = ["BLOCK", "Packed", "PackedForm", "UnpackWeights", "pack"]
 
@@ -97,7 +97,23 @@ class UnpackWeights(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=modified)
 
 
+def _split_readers(graph: ir.Graph, value: ir.Value) -> None:
+    """Gives each reader of a transposed or reshaped weight a node of its own, so that forward and backward unpack it
+    separately and the weight in 32 bits does not live from one to the other."""
+    for node, _ in list(value.uses()):
+        if node.graph is not graph or node.domain or node.op_type not in UNARY:
+            continue
+        _split_readers(graph, node.outputs[0])
+        for number, (reader, index) in enumerate(list(node.outputs[0].uses())[1:]):
+            new = Replacement(node)
+            (twin,) = new.copy(node, node.inputs)
+            new.nodes[0].name = f"{node.name}_reader_{number}"
+            reader.replace_input_with(index, twin)
+            graph.insert_before(node, new.nodes)
+
+
 def _unpack(graph: ir.Graph, value: ir.Value, packed: Packed) -> None:
+    _split_readers(graph, value)
     name = str(value.name)
     if packed.form is PackedForm.INT4:
         nibbles = ir.Tensor(packed.values.astype(ml_dtypes.int4), dtype=ir.DataType.INT4)

@@ -12,9 +12,9 @@ import onnx_ir as ir
 
 from gradport.lowering.passes.replacing import Replacement
 
-__all__ = ["count_nan", "hold_until", "operand_beside", "zero_after"]
+__all__ = ["UNARY", "count_nan", "hold_until", "operand_beside", "zero_after"]
 
-_UNARY = frozenset({"Cast", "Identity", "Reshape", "Transpose", "Unsqueeze"})
+UNARY = frozenset({"Cast", "Identity", "Reshape", "Transpose", "Unsqueeze"})
 """Operators between a weight and the consumer whose other operand is waited for."""
 
 
@@ -47,7 +47,7 @@ def operand_beside(node: ir.Node, value: ir.Value) -> ir.Value | None:
     others = [other for other in others if other.dtype is not None and other.dtype.is_floating_point()]
     if others:
         return others[0]
-    if node.domain == "" and node.op_type in _UNARY:
+    if node.domain == "" and node.op_type in UNARY:
         readers = {later for later, _ in node.outputs[0].uses()}
         first = next((later for later in node.graph or () if later in readers), None)  # its operand reads none of them
         return None if first is None else operand_beside(first, node.outputs[0])
