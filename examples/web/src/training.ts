@@ -76,7 +76,20 @@ export class Training {
   /** Takes steps until all are taken or `stop` is called; `seen` is called after each. */
   async train(examples: readonly Example[], steps: number, seen: (progress: Progress) => void): Promise<void> {
     this.stopping = false;
+    const before = this.trainer.steps;
     await this.remember();
+    try {
+      await this.takeSteps(examples, steps, seen);
+    } finally {
+      if (this.trainer.steps === before) this.levels.pop(); // there is nothing to undo
+    }
+  }
+
+  private async takeSteps(
+    examples: readonly Example[],
+    steps: number,
+    seen: (progress: Progress) => void,
+  ): Promise<void> {
     if (this.history.length === 0) await this.measure(examples);
     const times: number[] = [];
     for (let step = 1; step <= steps && !this.stopping; step++) {
