@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import gradport_runtime
 import numpy as np
 import pytest
 import torch
@@ -26,19 +27,57 @@ class Adapter(torch.nn.Module):
         return torch.tanh(self.layer(x) + self.up(self.down(x)))
 
 
-@pytest.fixture(scope="module")
-def adapted(tmp_path_factory):
+def export(folder, layers=LAYERS, frozen=None):
     torch.manual_seed(0)
-    model = torch.nn.Sequential(*(Adapter() for _ in range(LAYERS)))
-    folder = tmp_path_factory.mktemp("frozen") / "bundle"
+    model = torch.nn.Sequential(*(Adapter() for _ in range(layers)))
     gradport.export_training(
         model,
         torch.randn(4, SIDE),
         optimizer=torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1),
         loss=lambda result: result.square().mean(),
+        frozen=frozen,
         verify=False,
     ).save(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("frozen") / "bundle")
+
+
+@pytest.mark.parametrize("frozen", [None, "float16", "int8", "int4"])
+def test_shared_weights_give_the_numbers_of_external_data(frozen, tmp_path):
+    folder = export(tmp_path / "bundle", 2, frozen)
+    batch = {"input": np.random.default_rng(0).standard_normal((4, SIDE)).astype(np.float32)}
+    shared = [Trainer(folder).step(batch)["loss"], Trainer(folder).evaluate(batch)["loss"]]
+    manifest = json.loads((folder / "training.json").read_text())
+    assert manifest["models"]["gradients"].pop("initializers")
+    assert manifest["models"]["evaluate"].pop("initializers")
+    (folder / "training.json").write_text(json.dumps(manifest))
+    assert [Trainer(folder).step(batch)["loss"], Trainer(folder).evaluate(batch)["loss"]] == shared
+
+
+INT4 = {
+    "a shape that does not fit": '{"NAME": [3, 5]}',
+    "a negative size": '{"NAME": [-512, -512]}',
+    "no numbers": '{"NAME": ["a"]}',
+    "not JSON": "{",
+    "a list": "[]",
+    "no shape": "{}",
+}
+
+
+@pytest.mark.parametrize("text", INT4.values(), ids=INT4)
+def test_damaged_shapes_of_int4_are_refused(text, tmp_path):
+    folder = export(tmp_path / "bundle", 1, "int4")
+    header, data = header_of(folder / "frozen.safetensors")
+    (name,) = json.loads(header["__metadata__"]["int4"])
+    header["__metadata__"]["int4"] = text.replace("NAME", name)
+    write(folder / "frozen.safetensors", header, data)
+    with pytest.raises(gradport_runtime.Error) as refusal:
+        Trainer(folder).step(input=np.zeros((4, SIDE), np.float32))
+    assert refusal.value.code == ("runtime" if text == "{}" else "file-damaged")
 
 
 @pytest.fixture

@@ -23,6 +23,12 @@ _SMALL = 1024
 """Bytes up to which a constant stays inside the model."""
 
 
+_AS_BYTES = frozenset({ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.BFLOAT16})
+"""Types that safetensors does not have in numpy: the file has their bytes."""
+
+_NOT_SHARED = _AS_BYTES - {ir.DataType.INT4}
+
+
 class FrozenWeights:
     """The large initializers of several models, each once by its contents."""
 
@@ -41,7 +47,8 @@ class FrozenWeights:
         """Writes the file; nothing where there is no large weight."""
         if self._tensors:
             arrays = {name: _as_array(tensor) for name, tensor in self._tensors.items()}
-            metadata = {"gradport": "frozen"}
+            int4 = {name: _shape(tensor) for name, tensor in self._tensors.items() if tensor.dtype is ir.DataType.INT4}
+            metadata = {"gradport": "frozen", **({"int4": json.dumps(int4)} if int4 else {})}
             safetensors.numpy.save_file(arrays, os.path.join(folder, FROZEN), metadata)
 
     @property
@@ -51,9 +58,10 @@ class FrozenWeights:
         return f"frozen-{digest}.safetensors" if self._tensors else ""
 
     def initializers(self, model: ir.Model) -> dict[str, str]:
-        """The name in the file of each large initializer of a model, without those whose dtype numpy does not have."""
-        named = {name: (self._names.get(_digest(tensor)), tensor) for name, tensor in _large(model)}
-        return {name: found for name, (found, tensor) in named.items() if found and not _is_bytes(tensor)}
+        """The name in the file of each large initializer of a model, without those that no runtime takes as a value."""
+        shared = [(name, tensor) for name, tensor in _large(model) if tensor.dtype not in _NOT_SHARED]
+        named = {name: self._names.get(_digest(tensor)) for name, tensor in shared}
+        return {name: found for name, found in named.items() if found}
 
     def refer(self, model: ir.Model, folder: str, location: str = FROZEN) -> ir.Model:
         """A copy of a model whose large initializers are read from the file in `folder`, under the name `location`."""
@@ -68,7 +76,7 @@ class FrozenWeights:
                 offset,
                 length,
                 tensor.dtype,
-                shape=ir.Shape([int(size) for size in tensor.numpy().shape]),
+                shape=ir.Shape(_shape(tensor)),
                 name=name,
                 base_dir=folder,
             )
@@ -86,13 +94,13 @@ def _large(model: ir.Model) -> list[tuple[str, ir.TensorProtocol]]:
 
 def _as_array(tensor: ir.TensorProtocol) -> np.ndarray:
     """The tensor; as its bytes where safetensors has no such dtype in numpy."""
-    if _is_bytes(tensor):
+    if tensor.dtype in _AS_BYTES:
         return np.frombuffer(tensor.tobytes(), np.uint8)
     return tensor.numpy()
 
 
-def _is_bytes(tensor: ir.TensorProtocol) -> bool:
-    return tensor.dtype in (ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.BFLOAT16)
+def _shape(tensor: ir.TensorProtocol) -> list[int]:
+    return [int(size) for size in tensor.numpy().shape]
 
 
 def _digest(tensor: ir.TensorProtocol) -> str:

@@ -30,6 +30,9 @@ _DTYPES = {
     "U8": np.uint8,
 }
 
+_INT4 = 22
+"""Number of the type in ONNX."""
+
 
 class FrozenWeights:
     """The tensors of `frozen.safetensors`, mapped when the first model asks for one.
@@ -56,7 +59,8 @@ class FrozenWeights:
             self._map()
         if name not in self._values:
             try:
-                self._values[name] = ort.OrtValue.ortvalue_from_numpy(self._view((self._entries or {})[name]))
+                entry = (self._entries or {})[name]
+                self._values[name] = self._int4(name, entry) if name in self._int4_shapes else self._view(entry)
             except (KeyError, TypeError, ValueError) as error:
                 raise self._damaged(f"the tensor {name!r}") from error
         return self._values[name]
@@ -73,14 +77,37 @@ class FrozenWeights:
             raise self._damaged("its header") from error
         if not isinstance(entries, dict):
             raise self._damaged("its header")
-        self._entries = entries
+        try:
+            shapes = json.loads(entries.get("__metadata__", {}).get("int4", "{}"))
+            self._int4_shapes = {str(name): [int(size) for size in shape] for name, shape in shapes.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise self._damaged("its metadata") from error
+        self._start, self._entries = 8 + size, entries
 
-    def _view(self, entry: Mapping[str, Any]) -> np.ndarray:
+    def _view(self, entry: Mapping[str, Any]) -> Any:
+        """An OrtValue on the mapped file."""
         start, end = entry["data_offsets"]
         dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
         if not 0 <= start <= end <= self._bytes.size or end - start != dtype.itemsize * math.prod(shape):
             raise ValueError("offsets, dtype and shape do not fit")
-        return np.asarray(self._bytes[start:end]).view(dtype).reshape(shape)
+        return ort.OrtValue.ortvalue_from_numpy(np.asarray(self._bytes[start:end]).view(dtype).reshape(shape))
+
+    def _int4(self, name: str, entry: Mapping[str, Any]) -> Any:
+        """An OrtValue of numbers of 4 bits.
+
+        ONNX Runtime wants an array of one byte a number and reads the first half of its bytes. The other half is never
+        touched, so it takes no memory.
+        """
+        start, end = entry["data_offsets"]
+        shape = self._int4_shapes[name]
+        count = math.prod(shape)
+        if not 0 <= start <= end <= self._bytes.size or end - start != (count + 1) // 2 or min(shape, default=0) < 1:
+            raise ValueError("offsets and shape do not fit")
+        numbers = np.zeros(count, np.uint8)
+        with open(self._path, "rb") as file:
+            file.seek(self._start + start)
+            file.readinto(numbers[: end - start].data)
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(numbers.reshape(shape), _INT4)
 
     def _damaged(self, part: str) -> BundleError:
         return BundleError(Code.FILE_DAMAGED, f"{self._path} is not a whole safetensors file: {part} cannot be read.")
