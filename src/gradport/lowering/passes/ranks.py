@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from gradport.lowering.passes.replacing import Replacement
+from gradport.lowering.passes.replacing import Replacement, is_scalar
 
 __all__ = ["MatchRanks"]
 
@@ -31,7 +31,7 @@ class MatchRanks(ir.passes.InPlacePass):
             if rank is None:
                 continue
             for index, value in enumerate(node.inputs):
-                if value is not None and _is_scalar(value):
+                if value is not None and is_scalar(value):
                     if (value, rank) not in reshaped:
                         reshaped[value, rank] = _reshape(model.graph, node, value, rank)
                     node.replace_input_with(index, reshaped[value, rank])
@@ -51,12 +51,6 @@ def _rank_to_match(node: ir.Node) -> int | None:
     for size in sizes:
         elements *= size
     return len(longest) if elements >= _LONG else None
-
-
-def _is_scalar(value: ir.Value) -> bool:
-    constant = ir.convenience.get_const_tensor(value)
-    shape = value.shape if constant is None else constant.shape
-    return shape is not None and len(shape) < 2 and all(size == 1 for size in shape)
 
 
 def _reshape(graph: ir.Graph, node: ir.Node, value: ir.Value, rank: int) -> ir.Value:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["Replacement", "constant_value", "is_zeros"]
+__all__ = ["Replacement", "constant_value", "is_scalar", "is_zeros"]
 
 _LARGEST = 1024
 
@@ -21,6 +21,13 @@ def constant_value(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
     return tensor.numpy() if tensor is not None and tensor.size <= _LARGEST else None
+
+
+def is_scalar(value: ir.Value) -> bool:
+    """Whether a value has one element and at most one dimension."""
+    constant = ir.convenience.get_const_tensor(value)
+    shape = value.shape if constant is None else constant.shape
+    return shape is not None and len(shape) < 2 and all(size == 1 for size in shape)
 
 
 def is_zeros(value: ir.Value | None) -> bool:

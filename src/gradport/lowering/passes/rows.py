@@ -15,6 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import CommonSubexpressionEliminationPass
 
 from gradport.lowering.passes.aliasing import is_elementwise
+from gradport.lowering.passes.replacing import is_scalar
 from gradport.model.subgraphs import values_read
 
 __all__ = ["ScanRows"]
@@ -50,7 +51,7 @@ def _fill_shapes(graph: ir.Graph) -> None:
     """Shapes of elementwise results that the translation left open: those of the operands that are not scalars."""
     for node in graph:
         if is_elementwise(node) and node.outputs[0].shape is None:
-            shapes = [value.shape for value in node.inputs if value is not None and not _is_scalar(value)]
+            shapes = [value.shape for value in node.inputs if value is not None and not is_scalar(value)]
             if shapes and all(shape is not None and shape == shapes[0] for shape in shapes):
                 node.outputs[0].shape = shapes[0]
 
@@ -74,13 +75,7 @@ def _update_of(graph: ir.Graph, outputs: Sequence[ir.Value]) -> list[ir.Node]:
 
 def _fits_rows(node: ir.Node, shape: ir.Shape | None) -> bool:
     """Whether each input is a tensor of this shape or a scalar, so that a row needs a row or the scalar."""
-    return all(value is None or value.shape == shape or _is_scalar(value) for value in node.inputs)
-
-
-def _is_scalar(value: ir.Value) -> bool:
-    constant = ir.convenience.get_const_tensor(value)
-    shape = value.shape if constant is None else constant.shape
-    return shape is not None and len(shape) < 2 and all(size == 1 for size in shape)
+    return all(value is None or value.shape == shape or is_scalar(value) for value in node.inputs)
 
 
 def _count_readers(graph: ir.Graph) -> dict[ir.Value, int]:
