@@ -13,6 +13,8 @@ import torch
 from hypothesis.database import InMemoryExampleDatabase
 
 import gradport
+from gradport.checking import workers
+from gradport.compat.torch import selftest
 
 
 class CrashesOnNothing(torch.autograd.Function):
@@ -343,3 +345,60 @@ class Doubles(torch.autograd.Function):
 @pytest.mark.parametrize("size", [(), (1,), (1, 1)])
 def test_lone_elements_are_checked_too(size):
     assert gradport.check(Doubles, torch.full(size, 0.5)).ok
+
+
+def test_rules_run_in_this_process_when_a_backward_does_not_survive_a_fork(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(
+        workers, "run_in_child", lambda body, seconds: (b"", 0)
+    )  # as torch fails after a fork with CUDA
+    seen = set()
+
+    class NotesItsProcess(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            seen.add(os.getpid())
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2
+
+    assert gradport.check(NotesItsProcess, values(4, 3), only=["layouts"]).ok
+    assert seen == {os.getpid()}
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+
+
+def test_rules_run_in_children_when_the_machine_has_an_accelerator(accelerator):
+    seen = set()
+
+    def forward(x):
+        seen.add(os.getpid())
+        return x * 2
+
+    assert gradport.check(forward, values(4, 3), only=["layouts"]).ok
+    assert not seen
+
+
+def test_a_crash_is_a_finding_when_the_machine_has_an_accelerator(accelerator):
+    test_a_crash_is_a_finding_and_the_other_rules_are_asked()
+
+
+def test_check_runs_no_backward_in_the_parent(monkeypatch):
+    parent, runs = os.getpid(), []
+    own = torch.autograd.graph._engine_run_backward
+
+    def note(*args, **kwargs):
+        if os.getpid() == parent:
+            runs.append(args)
+        return own(*args, **kwargs)
+
+    for module in (torch.autograd, torch.autograd.graph):
+        monkeypatch.setattr(module, "_engine_run_backward", note)
+    selftest.require_hooks.cache_clear()
+    assert gradport.check(Doubles, values(4, 3)).ok
+    assert not runs  # after it, a machine with CUDA could not isolate any later check

@@ -8,7 +8,6 @@ from gradport.checking.probes.expectation import expectations
 from gradport.checking.probes.parts import split_complex
 from gradport.checking.table import RULES, Rule, choose_rules
 from gradport.checking.workers import Examination, RuleResults, examine
-from gradport.compat.torch.selftest import require_hooks
 from gradport.eager.inputs import with_example
 from gradport.eager.joint import Joint, every_gradient
 from gradport.evidence.evidence import Evidence, Finding, Outcome, Severity, environment
@@ -70,7 +69,6 @@ def check(
         TargetError: the subject rejects its own example.
         SpecError: an option is invalid.
     """
-    require_hooks()
     described = with_example(as_subject(subject, args, kwargs, expect=expect, inputs=inputs))
     settings = settings_of(described, Command.CHECK, RULES)
     if described.expect is None and settings.expect is not None:

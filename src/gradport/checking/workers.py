@@ -2,7 +2,8 @@
 
 A worker is a fork of this process: it has all objects, and its changes to them stay in the worker. It runs the rules in
 order and sends the Findings back. If it dies, the parent records the failure and starts a new worker for the remaining
-rules. Without fork, or with CUDA in use (which does not survive a fork), all rules run in this process.
+rules. All rules run in this process without fork, with CUDA in use (which does not survive a fork), and where a child
+cannot run a backward.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import pickle
 import select
 import signal
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
@@ -27,11 +27,12 @@ from gradport.checking.probes.trial import Trial
 from gradport.checking.table import Rule
 from gradport.checking.warm import warm_up
 from gradport.compat.quiet import quiet
+from gradport.compat.torch.selftest import require_hooks
 from gradport.eager.inputs import memory
 from gradport.eager.joint import Joint
-from gradport.errors import Error, TargetError
+from gradport.errors import CompatibilityError, Error, TargetError
 from gradport.evidence.evidence import Finding, Outcome, Severity
-from gradport.isolation.child import Watch, freeze_inherited, limit_processor_time
+from gradport.isolation.child import Watch, fork, freeze_inherited, limit_processor_time, run_in_child
 from gradport.isolation.effort import Deadline, Effort
 from gradport.subject.signature import place_of_gradient
 
@@ -80,6 +81,7 @@ def examine(examination: Examination, rules: Sequence[Rule]) -> RuleResults:
     """Runs the rules, in workers if possible.
 
     Raises:
+        CompatibilityError: gradport does not work with this torch.
         TargetError: the subject rejects its own example.
     """
     results = RuleResults()
@@ -95,7 +97,24 @@ def examine(examination: Examination, rules: Sequence[Rule]) -> RuleResults:
 def _can_fork(joint: Joint) -> bool:
     on_cpu = all(tensor.device.type == "cpu" for tensor in joint.examples().values())
     debugging = os.environ.get("GRADPORT_DEBUG")  # a debugger needs one process
-    return hasattr(os, "fork") and on_cpu and not torch.cuda.is_initialized() and not debugging
+    return (
+        hasattr(os, "fork")
+        and on_cpu
+        and not torch.cuda.is_initialized()
+        and not debugging
+        and (not torch.accelerator.is_available() or _backward_runs_after_fork())
+    )
+
+
+def _backward_runs_after_fork() -> bool:
+    """Whether a child can run a backward; it cannot after a backward here if the system lacks `_Fork`."""
+
+    def run_backward(writing: int) -> None:
+        with contextlib.suppress(RuntimeError):
+            torch.ones(1, requires_grad=True).sum().backward()
+            os.write(writing, b".")
+
+    return run_in_child(run_backward, _GRACE) == (b".", 0)
 
 
 def _share_rules(rules: Sequence[Rule]) -> list[list[Rule]]:
@@ -107,7 +126,7 @@ def _share_rules(rules: Sequence[Rule]) -> list[list[Rule]]:
     return [others, alongside]
 
 
-# --- messages of a worker: ("rejected", text), ("broken", text), ("started", rule, limit),
+# --- messages of a worker: ("incompatible", text), ("rejected", text), ("broken", text), ("started", rule, limit),
 # ("finished", rule, Findings, memories)
 
 Message = tuple[Any, ...]
@@ -115,6 +134,11 @@ Message = tuple[Any, ...]
 
 def _run_rules(examination: Examination, rules: Sequence[Rule], send: Callable[[Message], None]) -> None:
     """Runs the rules in order in this process."""
+    try:
+        require_hooks()  # not in the parent, whose first backward can forbid one in its children
+    except CompatibilityError as error:
+        send(("incompatible", str(error)))
+        return
     try:
         trial = Trial(examination.joint, seed=examination.seed, effort=examination.effort)
         trial.outputs(examination.joint.examples())
@@ -143,9 +167,12 @@ def _store_message(message: Message, into: RuleResults) -> None:
     """Stores a worker's message in the results.
 
     Raises:
+        CompatibilityError: gradport does not work with this torch.
         TargetError: the subject rejects its own example.
     """
     kind, *rest = message
+    if kind == "incompatible":
+        raise CompatibilityError(rest[0])
     if kind == "rejected":
         raise TargetError(rest[0])
     if kind == "broken":
@@ -218,9 +245,7 @@ class _Worker:
         self.running: str | None = None
         self.limit = examination.limit
         self.pipe, child_end = Pipe(duplex=False)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python warns of threads at a fork; a worker uses none of them
-            self._pid = os.fork()
+        self._pid = fork()
         if self._pid == 0:
             _run_worker(examination, rules, child_end)
         child_end.close()

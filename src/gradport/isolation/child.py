@@ -6,6 +6,7 @@ The limits are of processor time, so that results do not depend on other load of
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import select
@@ -14,7 +15,9 @@ import time
 import warnings
 from collections.abc import Callable
 
-__all__ = ["Watch", "freeze_inherited", "limit_processor_time", "run_in_child"]
+import torch
+
+__all__ = ["Watch", "fork", "freeze_inherited", "limit_processor_time", "run_in_child"]
 
 _BLOCKED = 120.0
 """Seconds without processor time after which a child counts as blocked."""
@@ -33,9 +36,7 @@ def run_in_child(body: Callable[[int], None], seconds: float) -> tuple[bytes, in
     if not hasattr(os, "fork"):
         return None
     reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns that threads do not survive a fork; a body needs none
-        child = os.fork()
+    child = fork()
     if child == 0:
         try:
             freeze_inherited()
@@ -61,6 +62,32 @@ def run_in_child(body: Callable[[int], None], seconds: float) -> tuple[bytes, in
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
         return None
     return written, status
+
+
+def fork() -> int:
+    """Forks this process; the parent's threads do not exist in the child.
+
+    With an accelerator on the machine, torch's autograd has threads for it after the first backward, and a handler of
+    torch then forbids every backward in a child, also on the CPU. A backward on the CPU needs none of these threads, so
+    there the fork is POSIX's `_Fork`, which calls no handlers of libraries.
+
+    Returns:
+        The child's process id; 0 in the child.
+
+    https://pubs.opengroup.org/onlinepubs/9799919799/functions/_Fork.html
+    """
+    libc = ctypes.PyDLL(None)  # holds the interpreter's lock, as os.fork does
+    if torch.accelerator.is_available() and hasattr(libc, "_Fork"):
+        ctypes.pythonapi.PyOS_BeforeFork()
+        child = int(libc._Fork())
+        if child == 0:
+            ctypes.pythonapi.PyOS_AfterFork_Child()
+        else:
+            ctypes.pythonapi.PyOS_AfterFork_Parent()
+        return child
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python warns that threads do not survive a fork; a child needs none
+        return os.fork()
 
 
 def freeze_inherited() -> None:

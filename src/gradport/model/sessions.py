@@ -28,19 +28,22 @@ __all__ = [
     "weight",
 ]
 
+Provider = tuple[str, Mapping[str, str]]
+"""An execution provider with its options."""
+
 PROTOBUF_LIMIT = (1 << 31) - (1 << 20)
 """Maximum size of the weights in one protobuf message, with some room for the rest."""
 
 
 def new_session(
-    model: ir.Model, options: Any = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+    model: ir.Model, options: Any = None, providers: Sequence[str | Provider] = ("CPUExecutionProvider",)
 ) -> onnxruntime.InferenceSession:
     """A session of ONNX Runtime.
 
     Args:
         model: the model to run; models above protobuf's limit go through a file.
         options: `onnxruntime.SessionOptions`, or None for those of `session_options`.
-        providers: execution providers in order.
+        providers: execution providers in order, each a name, or a name with its options.
 
     Raises:
         ProgramError: ONNX Runtime rejects the model.
@@ -50,7 +53,7 @@ def new_session(
 
 
 def open_session(
-    source: str | bytes, options: Any = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+    source: str | bytes, options: Any = None, providers: Sequence[str | Provider] = ("CPUExecutionProvider",)
 ) -> onnxruntime.InferenceSession:
     """A session of ONNX Runtime for a file or the bytes of one; otherwise as `new_session`."""
     import onnxruntime

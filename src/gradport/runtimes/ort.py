@@ -49,6 +49,10 @@ def unoptimized(program: Program) -> Runner:
     return make_session_runner(program, "disabled")
 
 
+_CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
+"""By default the provider multiplies float32 matrices in TF32, to 11 bits; torch does so only on request."""
+
+
 def cuda_is_absent() -> str | None:
     """The reason why there is no CUDA provider, or None if there is one."""
     import onnxruntime
@@ -66,9 +70,7 @@ def cuda(program: Program) -> Runner:
             options = session_options()
             options.enable_profiling = True
             options.profile_file_prefix = str(pathlib.Path(folder) / "profile")
-            session = _classify_error(
-                lambda: new_session(program.model, options, ("CUDAExecutionProvider", "CPUExecutionProvider"))
-            )
+            session = _classify_error(lambda: new_session(program.model, options, (_CUDA, "CPUExecutionProvider")))
             results = _runner(program, session)(tensors)
             by_provider = nodes_by_provider(pathlib.Path(session.end_profiling()))
         if not by_provider.get("CUDAExecutionProvider"):
