@@ -400,5 +400,5 @@ def test_check_runs_no_backward_in_the_parent(monkeypatch):
     for module in (torch.autograd, torch.autograd.graph):
         monkeypatch.setattr(module, "_engine_run_backward", note)
     selftest.require_hooks.cache_clear()
-    assert gradport.check(Doubles, values(4, 3)).ok
+    assert gradport.check(Doubles, values(4, 3), only=["layouts", "differences"]).ok
     assert not runs  # after it, a machine with CUDA could not isolate any later check

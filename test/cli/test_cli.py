@@ -143,6 +143,7 @@ def test_inputs_of_every_kind(tmp_path):
     assert [i["name"] for i in printed["export"]["inputs"]] == ["parts.0", "parts.1", "cotangent_output"]
 
 
+@pytest.mark.corpus
 def test_targets_of_every_kind(tmp_path):
     for target, inputs in (
         (f"{TARGETS}:SUBJECT", []),
@@ -265,6 +266,7 @@ def test_no_path_of_the_machine_is_in_what_is_written(tmp_path):
     assert provenance["source"].startswith("package/own.py:")
 
 
+@pytest.mark.corpus
 def test_the_libraries_say_nothing_of_their_own(tmp_path):
     command = [sys.executable, "-m", "gradport", "run", f"{TARGETS}:Swish", X, "--out", str(tmp_path), "--json"]
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TERM": "dumb"})

@@ -168,7 +168,13 @@ print(kib("VmHWM") - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-@pytest.mark.parametrize("level", ["ORT_ENABLE_ALL", "ORT_ENABLE_BASIC", "ORT_DISABLE_ALL"])
+@pytest.mark.parametrize(
+    "level",
+    [
+        "ORT_ENABLE_ALL",
+        *(pytest.param(f"ORT_{name}", marks=pytest.mark.corpus) for name in ("ENABLE_BASIC", "DISABLE_ALL")),
+    ],
+)
 def test_a_run_in_stock_onnx_runtime_needs_less_memory(level, tmp_path):
     """Twelve blocks; in torch the checkpointed net needs about a fifth."""
     peaks = {}

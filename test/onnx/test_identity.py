@@ -103,6 +103,7 @@ def test_a_reloaded_module_with_another_body_is_another_function(tmp_path, monke
     assert torch.equal(program.run(X, torch.ones(6))[0], X * 2 + X * 3)
 
 
+@pytest.mark.corpus
 def test_a_file_that_runs_as_main_gives_the_domain_that_importing_it_gives():
     imported = {(f.domain, f.name) for f in functions_of(autograd_helper.CustomFunction)}
     code = (
@@ -116,7 +117,8 @@ def test_a_file_that_runs_as_main_gives_the_domain_that_importing_it_gives():
     assert {tuple(entry) for entry in json.loads(printed.splitlines()[-1])} == imported
 
 
-@pytest.mark.parametrize("order", ["helper first", pytest.param("models first", marks=pytest.mark.corpus)])
+@pytest.mark.corpus
+@pytest.mark.parametrize("order", ["helper first", "models first"])
 def test_names_are_stable_across_processes_hash_seeds_and_import_orders(order):
     here = sorted((f.domain, f.name, f.uses) for f in functions_of(identity_models.all_twins))
     for seed in ("0", "1234"):
@@ -150,6 +152,7 @@ def test_equal_names_mean_equal_bodies_in_two_files_so_that_they_can_be_united()
     onnx.checker.check_model(united)
 
 
+@pytest.mark.corpus
 def test_without_the_hash_in_the_names_the_twins_collide(monkeypatch):
     """The detector of this module: leave the hash out, and bodies get lost."""
     plain = lambda function, phase, graph: f"{function.__qualname__}.{phase}"

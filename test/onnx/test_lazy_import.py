@@ -105,6 +105,7 @@ def test_a_missing_extra_is_named(lacks, code, extra):
     assert f"need {lacks}, which is not installed" in done.stderr and f"gradport[{extra}]" in done.stderr
 
 
+@pytest.mark.corpus
 def test_an_export_does_not_import_hypothesis():
     code = "import torch, gradport; gradport.export(torch.nn.Tanh(), torch.ones(2), wrt='inputs')"
     assert "hypothesis" not in loaded_after(code)

@@ -3,6 +3,7 @@
 import importlib
 import io
 
+import pytest
 import torch
 
 import gradport
@@ -17,6 +18,7 @@ def cells(evidence):
     return {cell["cell"]: cell["outcome"] for cell in evidence.series["sweep"]}
 
 
+@pytest.mark.corpus
 def test_every_combination_has_a_cell():
     evidence = gradport.sweep(SUBJECT, opsets=(18, 20), functions=("keep", "inline"), dynamic=(True, False), budget=0.1)
     assert len(evidence.series["sweep"]) == len(evidence.findings) == 8

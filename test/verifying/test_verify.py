@@ -60,6 +60,7 @@ def test_a_planted_operator_is_found_in_the_gradient_that_it_spoils(program):
     assert "and eager gives" in next(f.message for f in evidence.findings if f.outcome == "failed")
 
 
+@pytest.mark.corpus
 def test_a_model_that_is_right_at_one_batch_only_is_found():
     class Fixed(torch.autograd.Function):
         @staticmethod

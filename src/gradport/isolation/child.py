@@ -19,6 +19,9 @@ import torch
 
 __all__ = ["Watch", "fork", "freeze_inherited", "limit_processor_time", "run_in_child"]
 
+FORK = "_Fork"
+"""The fork of POSIX.1-2024 without handlers; some systems lack it."""
+
 _BLOCKED = 120.0
 """Seconds without processor time after which a child counts as blocked."""
 
@@ -76,10 +79,11 @@ def fork() -> int:
 
     https://pubs.opengroup.org/onlinepubs/9799919799/functions/_Fork.html
     """
-    libc = ctypes.PyDLL(None)  # holds the interpreter's lock, as os.fork does
-    if torch.accelerator.is_available() and hasattr(libc, "_Fork"):
+    system = ctypes.PyDLL(None)  # holds the interpreter's lock, as os.fork does
+    without_handlers = getattr(system, FORK, None)
+    if torch.accelerator.is_available() and without_handlers is not None:
         ctypes.pythonapi.PyOS_BeforeFork()
-        child = int(libc._Fork())
+        child = int(without_handlers())
         if child == 0:
             ctypes.pythonapi.PyOS_AfterFork_Child()
         else:
