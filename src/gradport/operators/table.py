@@ -60,8 +60,6 @@ _INFERENCE_ONLY = drop_absent(
     _aten.nll_loss2d_forward.default,
     _aten.native_batch_norm.default,
     _aten._native_batch_norm_legit.default,
-    _aten._native_batch_norm_legit.no_stats,
-    _aten._native_batch_norm_legit_functional.default,
     _aten._native_batch_norm_legit_no_training.default,
     _aten.im2col.default,
 )

@@ -1,0 +1,335 @@
+"""Networks in ONNX Runtime beside eager torch and torch.compile: forward and gradients, and whole training steps.
+
+    python bench/networks.py [--only NAME ...] [--threads 1] [--rounds 10] [--no-compile] [--no-step] [--markdown]
+
+Everything runs in one process, in turns, with the same number of threads. A figure is the median of the ratios of all
+rounds, below 1 where ONNX Runtime is faster. "Gradients" is the loss and the gradients of all parameters, which are
+inputs of the graph; "step" is AdamW through `gradport_runtime.Trainer`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from gradport_runtime import Trainer
+from step import GPT, Recurrent, convolutional, perceptron
+from torch import nn
+
+import gradport
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A model and its batch.
+
+    Attributes:
+        build: makes the model.
+        batch: makes inputs and targets.
+    """
+
+    build: Callable[[], nn.Module]
+    batch: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+
+
+class Residual(nn.Module):
+    """A block of two 3 x 3 convolutions with batch normalization."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.second = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.norm1, self.norm2 = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
+        self.short = nn.Sequential()
+        if stride != 1 or before != after:
+            self.short = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm2(self.second(F.relu(self.norm1(self.first(x)))))
+        return F.relu(y + self.short(x))
+
+
+def resnet(widths: tuple[int, ...], blocks: int, stem: nn.Module, classes: int) -> nn.Module:
+    """A residual network of basic blocks."""
+    layers: list[nn.Module] = [stem]
+    before = widths[0]
+    for index, width in enumerate(widths):
+        for block in range(blocks):
+            layers.append(Residual(before, width, 2 if index and not block else 1))
+            before = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
+
+
+def resnet20() -> nn.Module:
+    """The ResNet-20 of CIFAR."""
+    stem = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+    return resnet((16, 32, 64), 3, stem, 10)
+
+
+def resnet18() -> nn.Module:
+    """The ResNet-18 of ImageNet."""
+    stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    return resnet((64, 128, 256, 512), 2, nn.Sequential(*stem), 1000)
+
+
+class Inverted(nn.Module):
+    """An inverted residual with a depthwise convolution."""
+
+    def __init__(self, before: int, after: int, stride: int, factor: int) -> None:
+        super().__init__()
+        inside = before * factor
+        layers = [] if factor == 1 else [nn.Conv2d(before, inside, 1, bias=False), nn.BatchNorm2d(inside), nn.ReLU6()]
+        layers += [nn.Conv2d(inside, inside, 3, stride, 1, groups=inside, bias=False), nn.BatchNorm2d(inside)]
+        layers += [nn.ReLU6(), nn.Conv2d(inside, after, 1, bias=False), nn.BatchNorm2d(after)]
+        self.layers, self.adds = nn.Sequential(*layers), stride == 1 and before == after
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x) if self.adds else self.layers(x)
+
+
+def mobilenet() -> nn.Module:
+    """MobileNetV2."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6()]
+    before = 32
+    for factor, width, count, stride in (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    ):
+        for index in range(count):
+            layers.append(Inverted(before, width, stride if not index else 1, factor))
+            before = width
+    layers += [nn.Conv2d(before, 1280, 1, bias=False), nn.BatchNorm2d(1280), nn.ReLU6()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 1000))
+
+
+class UNet(nn.Module):
+    """Three levels, batch normalization, transposed convolutions upwards."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        sizes = [width, 2 * width, 4 * width]
+        self.down = nn.ModuleList(self.double(a, b) for a, b in zip((3, *sizes), sizes, strict=False))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * a, a, 2, 2) for a in sizes[-2::-1])
+        self.join = nn.ModuleList(self.double(2 * a, a) for a in sizes[-2::-1])
+        self.head = nn.Conv2d(width, 10, 1)
+
+    @staticmethod
+    def double(before: int, after: int) -> nn.Module:
+        """Two convolutions."""
+        layers = []
+        for one in (before, after):
+            layers += [nn.Conv2d(one, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        return nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept = []
+        for index, block in enumerate(self.down):
+            x = block(x if not index else F.max_pool2d(x, 2))
+            kept.append(x)
+        for up, join, side in zip(self.up, self.join, kept[-2::-1], strict=True):
+            x = join(torch.cat((up(x), side), 1))
+        return self.head(x)
+
+
+class TwoWay(nn.Module):
+    """A bidirectional GRU of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(32, 64, 2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(128, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+class Encoder(nn.Module):
+    """Four layers of a transformer encoder over embedded words."""
+
+    def __init__(self, width: int = 256) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(1000, width), nn.Parameter(torch.randn(1, 64, width) * 0.02)
+        self.layers = nn.ModuleList(Layer(width, 4) for _ in range(4))
+        self.head = nn.Linear(width, 1000)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.words(x) + self.places
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x)
+
+
+class Vision(nn.Module):
+    """A small vision transformer: patches of 8, four layers."""
+
+    def __init__(self, width: int = 192) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 8, 8)
+        self.places = nn.Parameter(torch.randn(1, 64, width) * 0.02)
+        self.layers = nn.ModuleList(Layer(width, 3) for _ in range(4))
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.places
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean(1))
+
+
+class Layer(nn.Module):
+    """An encoder layer, normalized before each part."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.heads = nn.LayerNorm(width), nn.LayerNorm(width), heads
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, width = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, length, width))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+def images(batch: int, size: int, classes: int, channels: int = 3) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+    """Images and their classes."""
+    return lambda: (torch.randn(batch, channels, size, size), torch.randint(0, classes, (batch,)))
+
+
+def words(batch: int, length: int, count: int) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+    """Words and a target for each."""
+    return lambda: (torch.randint(0, count, (batch, length)), torch.randint(0, count, (batch, length)))
+
+
+def series(batch: int, length: int) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+    """Sequences and their classes."""
+    return lambda: (torch.randn(batch, length, 32), torch.randint(0, 10, (batch,)))
+
+
+NETWORKS = {
+    "ResNet-20, batch 16": Network(resnet20, images(16, 32, 10)),
+    "MobileNetV2, batch 2, 224 px": Network(mobilenet, images(2, 224, 1000)),
+    "ResNet-18, batch 2, 224 px": Network(resnet18, images(2, 224, 1000)),
+    "U-Net, batch 2, 64 px": Network(UNet, lambda: (torch.randn(2, 3, 64, 64), torch.randint(0, 10, (2, 64, 64)))),
+    "BERT 4 x 256, batch 8 x 64": Network(Encoder, words(8, 64, 1000)),
+    "ViT 4 x 192, batch 8": Network(Vision, images(8, 64, 10)),
+    "bidirectional GRU, 2 layers, 40 steps": Network(TwoWay, series(16, 40)),
+    "LSTM": Network(Recurrent, series(32, 20)),
+    "GPT 2 x 128": Network(lambda: GPT(2, 128), words(8, 64, 512)),
+    "MLP": Network(perceptron, lambda: (torch.randn(64, 784), torch.randint(0, 10, (64,)))),
+    "CNN": Network(convolutional, images(32, 28, 10, 1)),
+}
+
+
+def loss_of(result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Cross entropy: of images, of each pixel, of each word."""
+    of_words = target.dim() == 2
+    return F.cross_entropy(result.flatten(0, 1), target.flatten()) if of_words else F.cross_entropy(result, target)
+
+
+def main() -> int:
+    """Prints one line a network."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=[], help="parts of names")
+    parser.add_argument("--threads", nargs="*", type=int, default=[1])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--no-step", action="store_true", help="leave whole steps out")
+    parser.add_argument("--finite-math", action="store_true")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.ERROR)
+    heads = ("network", "threads", "eager ms", "gradients over eager", "compile over eager", "step over eager")
+    print(f"| {' | '.join(heads)} |\n{'| --- ' * len(heads)}|")
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        for name, network in NETWORKS.items():
+            if not options.only or any(part in name for part in options.only):
+                times = timed(ways(network, threads, options), options.rounds)
+                cells = [name, str(threads), f"{1e3 * statistics.median(times['eager']):.1f}"]
+                cells += [ratio(times, "gradients", "eager"), ratio(times, "compile", "eager")]
+                cells += [ratio(times, "step", "eager step")]
+                print(f"| {' | '.join(cells)} |", flush=True)
+    return 0
+
+
+def ways(network: Network, threads: int, options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
+    """What is measured of one network, by name."""
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    model = network.build().train()
+    x, target = network.batch()
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss_of(model(x), target).backward()
+        optimizer.step()
+
+    training = gradport.export_training(
+        model, x, optimizer=optimizer, loss=loss_of, targets=target, finite_math=options.finite_math, verify=False
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        training.save(pathlib.Path(folder) / "bundle")
+        trainer = Trainer(pathlib.Path(folder) / "bundle", threads=threads)
+        batch = dict(zip(input_names(trainer), (x.numpy(), target.numpy()), strict=True))
+        trainer.step(batch)  # it opens its files at the first step
+    found = {
+        "eager": lambda: torch.autograd.grad(loss_of(model(x), target), parameters),
+        "gradients": lambda: trainer.gradients(batch),
+    }
+    if not options.no_compile:
+        compiled = torch.compile(model)
+        found["compile"] = lambda: torch.autograd.grad(loss_of(compiled(x), target), parameters)
+    if not options.no_step:
+        found |= {"eager step": step, "step": lambda: trainer.step(batch)}
+    return found
+
+
+def input_names(trainer: Trainer) -> list[str]:
+    """The names of the batch and of the targets."""
+    ports = trainer.bundle.models["gradients"].inputs
+    return [port.name for port in ports if port.role in ("argument", "target")]
+
+
+def timed(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call in each round, after a warm-up."""
+    for call in calls.values():
+        call()
+        call()
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            found[name].append(time.perf_counter() - started)
+    return found
+
+
+def ratio(times: dict[str, list[float]], one: str, other: str) -> str:
+    """The median over the rounds, or a dash where one was not measured."""
+    if one not in times or other not in times:
+        return "-"
+    return f"{statistics.median(a / b for a, b in zip(times[one], times[other], strict=True)):.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""Batch normalization with the statistics of the batch, and its gradients, in few passes over the tensor.
+
+The time of ONNX Runtime is that of reading and writing the tensor. BatchNormalization in its inference form computes a
+factor and a summand for each channel in one pass; here it does so in the forward and in the input gradient. Both work on
+x - mean, which they share, so that a large mean costs no digits.
+
+Source: S. Ioffe, C. Szegedy, arXiv:1502.03167, section 3; https://onnx.ai/onnx/operators/onnx__BatchNormalization.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+import torch.nn.functional as F
+
+from gradport.compat.torch.operators import aten as _aten
+from gradport.operators.samples import reals, sample
+from gradport.operators.table import lowering, op
+
+__all__: list[str] = []
+
+_NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+"""Dtypes that are computed in float32, as in torch."""
+
+_TRAINED = sample(
+    lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), reals("n", 3, 4, 4), reals(3), reals(3)
+)
+
+
+@lowering(
+    _aten._native_batch_norm_legit_functional.default,
+    samples=[
+        sample(
+            lambda x, w, b: F.batch_norm(x, w.detach() * 0, b.detach() * 0 + 1, w, b, training=True),
+            reals("n", 3, 4, 4),
+            reals(3),
+            reals(3),
+        )
+    ],
+)
+def batch_norm_with_statistics(
+    input: ir.Value,
+    weight: ir.Value | None,
+    bias: ir.Value | None,
+    running_mean: ir.Value,
+    running_var: ir.Value,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value, ir.Value]:
+    """The result, mean and inverse deviation of the batch, and the new running statistics."""
+    kind = _kind_of(input)
+    if not training:
+        shifted = op.Add(_widen(running_var), _number(eps, kind))
+        result = _apply(_widen(input), weight, bias, _widen(running_mean), shifted, kind)
+        return _narrow(result, input), running_mean, running_var, running_mean, running_var
+    result, mean, deviation, variance = _normalize_batch(input, weight, bias, eps)
+    count = _count(input, mean, kind)
+    unbiased = op.Mul(variance, op.Div(count, op.Sub(count, _number(1.0, kind))))
+    new_mean, new_variance = (
+        op.CastLike(op.Add(op.Mul(_widen(old), _number(1 - momentum, kind)), op.Mul(new, _number(momentum, kind))), old)
+        for old, new in ((running_mean, mean), (running_var, unbiased))
+    )
+    return result, mean, deviation, new_mean, new_variance
+
+
+@lowering(_aten._native_batch_norm_legit.no_stats, samples=[_TRAINED])
+def batch_norm_without_statistics(
+    input: ir.Value, weight: ir.Value | None, bias: ir.Value | None, training: bool, momentum: float, eps: float
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """The result, and mean and inverse deviation of the batch."""
+    return _normalize_batch(input, weight, bias, eps)[:3]
+
+
+@lowering(_aten.native_batch_norm_backward.default, samples=[_TRAINED])
+def native_batch_norm_backward(
+    grad_out: ir.Value,
+    input: ir.Value,
+    weight: ir.Value | None,
+    running_mean: ir.Value | None,
+    running_var: ir.Value | None,
+    save_mean: ir.Value | None,
+    save_invstd: ir.Value | None,
+    train: bool,
+    eps: float,
+    output_mask: Sequence[bool],
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """The gradients of input, weight and bias.
+
+    With d = x - mean, r the inverse deviation, w the weight and n elements in a channel: dw = r sum(g d), db = sum(g),
+    dx = r w g - (r^3 w sum(g d) / n) d - r w sum(g) / n.
+    """
+    kind, axes = _kind_of(input), _axes(input)
+    mean, deviation = (save_mean, save_invstd) if train else (running_mean, None)
+    mean = _widen(mean)
+    if deviation is None:
+        deviation = op.Reciprocal(op.Sqrt(op.Add(_widen(running_var), _number(eps, kind))))
+    g, centered = _widen(grad_out), op.Sub(_widen(input), _spread(mean, axes))
+    total = op.ReduceSum(g, op.Constant(value_ints=axes), keepdims=0)
+    product = op.ReduceSum(op.Mul(g, centered), op.Constant(value_ints=axes), keepdims=0)
+    factor = deviation if weight is None else op.Mul(deviation, _widen(weight))
+    by_input = op.Mul(g, _spread(factor, axes))
+    if train:
+        share = op.Div(op.Neg(factor), _count(input, mean, kind))
+        slope = op.Mul(op.Mul(share, op.Mul(deviation, deviation)), product)
+        nothing, one = _filled(0.0, mean, kind), _filled(1.0, mean, kind)
+        affine = op.BatchNormalization(centered, slope, op.Mul(share, total), nothing, one, epsilon=0.0)
+        by_input = op.Add(by_input, affine)
+    by_weight = op.Mul(product, deviation)
+    return _narrow(by_input, input), _narrow(by_weight, weight), _narrow(total, weight)
+
+
+def _normalize_batch(
+    input: ir.Value, weight: ir.Value | None, bias: ir.Value | None, eps: float
+) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
+    """The result, and mean, inverse deviation and variance of the batch."""
+    kind, axes = _kind_of(input), _axes(input)
+    x = _widen(input)
+    mean = op.ReduceMean(x, op.Constant(value_ints=axes), keepdims=0)
+    centered = op.Sub(x, _spread(mean, axes))
+    variance = op.ReduceMean(op.Mul(centered, centered), op.Constant(value_ints=axes), keepdims=0)
+    shifted = op.Add(variance, _number(eps, kind))
+    result = _apply(centered, weight, bias, _filled(0.0, mean, kind), shifted, kind)
+    return _narrow(result, input), mean, op.Reciprocal(op.Sqrt(shifted)), variance
+
+
+def _apply(
+    x: ir.Value,
+    weight: ir.Value | None,
+    bias: ir.Value | None,
+    mean: ir.Value,
+    shifted: ir.Value,
+    kind: ir.DataType,
+) -> ir.Value:
+    """weight * (x - mean) / sqrt(shifted) + bias. The attribute epsilon holds float32 only, so it is 0."""
+    factor = _filled(1.0, mean, kind) if weight is None else _widen(weight)
+    summand = _filled(0.0, mean, kind) if bias is None else _widen(bias)
+    return op.BatchNormalization(x, factor, summand, mean, shifted, epsilon=0.0)
+
+
+def _axes(x: ir.Value) -> list[int]:
+    """All axes but that of the channels."""
+    return [0, *range(2, len(x.shape or ()))]
+
+
+def _spread(statistic: ir.Value, axes: list[int]) -> ir.Value:
+    """A value of each channel with the rank of the tensor."""
+    return op.Unsqueeze(statistic, op.Constant(value_ints=axes))
+
+
+def _count(x: ir.Value, statistic: ir.Value, kind: ir.DataType) -> ir.Value:
+    """The number of elements in a channel."""
+    return op.Cast(op.Div(op.Size(x), op.Size(statistic)), to=kind)
+
+
+def _number(value: float, kind: ir.DataType) -> ir.Value:
+    return op.Constant(value=ir.tensor(value, dtype=kind))
+
+
+def _filled(value: float, like: ir.Value, kind: ir.DataType) -> ir.Value:
+    return op.Expand(_number(value, kind), op.Shape(like))
+
+
+def _kind_of(x: ir.Value) -> ir.DataType:
+    """The dtype of the computation."""
+    return ir.DataType.DOUBLE if x.dtype is ir.DataType.DOUBLE else ir.DataType.FLOAT
+
+
+def _widen(value: ir.Value | None) -> ir.Value:
+    assert value is not None
+    return op.Cast(value, to=ir.DataType.FLOAT) if value.dtype in _NARROW else value
+
+
+def _narrow(value: ir.Value, like: ir.Value | None) -> ir.Value:
+    """The value in the dtype of `like`, if that is a narrow one."""
+    if like is None or like.dtype not in _NARROW:
+        return value
+    return op.Cast(value, to=like.dtype)

@@ -1,0 +1,235 @@
+"""Forms of the weight gradient of a convolution: a sum of products of the cotangent with the signal at each place.
+
+ONNX has no operator for it. A convolution over the batch is right for all kernels, but its kernel is a whole image,
+which ONNX Runtime runs slowly. The other forms are matrix products or sums; `bench/convolution_forms.py` measures them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import itertools
+import math
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from gradport.operators.table import op
+
+__all__ = ["Convolution", "Form", "choose_form", "differentiate_weight"]
+
+_MOST_PLACES = 27
+"""Largest number of kernel places (3 x 3 x 3) for which the gradient is computed place by place."""
+
+_FEW_CHANNELS = 16
+"""Number of channels below which one product for all places is faster than one for each."""
+
+_SMALL_IMAGE = 256
+"""Elements of an image up to which rows of places in NHWC are fastest (16 x 16); for one place, 196."""
+
+_SMALL_IMAGE_OF_ONE_PLACE = 196
+
+
+class Form(enum.Enum):
+    """The computation of a weight gradient."""
+
+    BATCH = "a convolution over the batch"
+    DEPTHWISE = "sums over positions in NHWC, one for each place"
+    FOLDED = "one matrix product, batch and positions folded together"
+    ROWS = "one matrix product for each row of places, in NHWC"
+    PLACES = "one matrix product for each place"
+    PATCHES = "one matrix product for all places (im2col)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """The attributes of a convolution, one number for each spatial axis."""
+
+    strides: list[int]
+    pads: list[int]
+    dilations: list[int]
+    groups: int
+
+    @property
+    def rank(self) -> int:
+        """The number of spatial axes."""
+        return len(self.strides)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each output has the position of its input: stride 1 and no padding."""
+        return self.groups == 1 and all(stride == 1 for stride in self.strides) and not any(self.pads)
+
+
+def differentiate_weight(
+    signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution, form: Form
+) -> ir.Value:
+    """The gradient of a weight (O, I / groups, *kernel).
+
+    Args:
+        signal: (N, I, *size), what the convolution reads.
+        cotangent: (N, O, *positions), of its result.
+        weight: for its shape.
+        convolution: its attributes.
+        form: a form that `choose_form` returns for these arguments.
+    """
+    if form is Form.BATCH:
+        return _by_batch(signal, cotangent, weight, convolution)
+    if form is Form.DEPTHWISE:
+        return _by_channel(signal, cotangent, weight, convolution)
+    if form is Form.FOLDED:
+        return _reshape_like(op.MatMul(_rows_of(cotangent), _last_channels(signal)), weight)
+    if form is Form.ROWS:
+        return _by_rows(signal, cotangent, weight, convolution)
+    return _by_places(signal, cotangent, weight, convolution, together=form is Form.PATCHES)
+
+
+def choose_form(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> Form:
+    """The fastest form for these shapes; without a static shape a form that is right for all."""
+    kernel = _static(list(weight.shape or ())[2:])
+    if kernel is None or not 0 < math.prod(kernel) <= _MOST_PLACES:
+        return Form.BATCH
+    channels, outputs = signal.shape[1], cotangent.shape[1]  # type: ignore[index]
+    if convolution.groups > 1:
+        return Form.DEPTHWISE if convolution.groups == channels == outputs else Form.BATCH
+    if not isinstance(channels, int):
+        return Form.PLACES
+    positions = _static(list(cotangent.shape or ())[2:])
+    size = math.inf if positions is None else math.prod(positions)
+    if math.prod(kernel) == 1 and convolution.is_plain and size <= _SMALL_IMAGE_OF_ONE_PLACE:
+        return Form.FOLDED
+    if channels < _FEW_CHANNELS:
+        return Form.PATCHES
+    if len(kernel) == 2 and math.prod(kernel) > 1 and size <= _SMALL_IMAGE:
+        return Form.ROWS
+    return Form.PLACES
+
+
+def _static(sizes: Sequence[object]) -> list[int] | None:
+    """The sizes if all are known."""
+    known = [size for size in sizes if isinstance(size, int)]
+    return known if len(known) == len(sizes) else None
+
+
+def _ints(values: Sequence[int]) -> ir.Value:
+    return op.Constant(value_ints=list(values))
+
+
+def _reshape_like(value: ir.Value, weight: ir.Value) -> ir.Value:
+    return op.Reshape(value, op.Shape(weight))
+
+
+def _rows_of(cotangent: ir.Value) -> ir.Value:
+    """(O, N * P): the cotangent of each output channel."""
+    rank = len(cotangent.shape or ())
+    rows = op.Transpose(cotangent, perm=[1, 0, *range(2, rank)])
+    return op.Reshape(rows, op.Concat(op.Shape(rows, end=1), _ints([-1]), axis=0))
+
+
+def _last_channels(signal: ir.Value) -> ir.Value:
+    """(N * P, I): the channels of each position."""
+    rank = len(signal.shape or ())
+    last = op.Transpose(signal, perm=[0, *range(2, rank), 1])
+    return op.Reshape(last, op.Concat(_ints([-1]), op.Shape(last, start=rank - 1), axis=0))
+
+
+def _reach(cotangent: ir.Value, convolution: Convolution) -> ir.Value:
+    """One more than the last position that the first place of the kernel reads, on each spatial axis."""
+    last = op.Sub(op.Shape(cotangent, start=2), _ints([1]))
+    return op.Add(op.Mul(last, _ints(convolution.strides)), _ints([1]))
+
+
+def _by_channel(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
+    """Depthwise: with the channels last, each product and each sum runs along memory."""
+    rank = convolution.rank
+    kernel = [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
+    last = [0, *range(2, rank + 2), 1]
+    x, g = op.Transpose(signal, perm=last), op.Transpose(cotangent, perm=last)
+    if any(convolution.pads):
+        x = op.Pad(x, _ints([0, *convolution.pads, 0] * 2))
+    reach, axes, steps = _reach(cotangent, convolution), _ints(range(1, rank + 1)), _ints(convolution.strides)
+    sums = []
+    for place in itertools.product(*map(range, kernel)):
+        start = _ints([at * dilation for at, dilation in zip(place, convolution.dilations, strict=True)])
+        product = op.Mul(g, op.Slice(x, start, op.Add(start, reach), axes, steps))
+        sums.append(op.Unsqueeze(op.ReduceSum(product, _ints(range(rank + 1)), keepdims=0), _ints([1])))
+    return _reshape_like(op.Concat(*sums, axis=1) if len(sums) > 1 else sums[0], weight)
+
+
+def _by_rows(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
+    """With the channels last, the places of a kernel row stand side by side: one product for each row."""
+    height, width = (int(size) for size in weight.shape[2:])  # type: ignore[index, arg-type]
+    (down, right), (step_down, step_right) = convolution.dilations, convolution.strides
+    x = op.Transpose(signal, perm=[0, 2, 3, 1])
+    if any(convolution.pads):
+        x = op.Pad(x, _ints([0, *convolution.pads, 0] * 2))
+    reach = _reach(cotangent, convolution)
+    tall, wide = op.Slice(reach, _ints([0]), _ints([1])), op.Slice(reach, _ints([1]), _ints([2]))
+    columns = [
+        op.Slice(x, _ints([at * right]), op.Add(_ints([at * right]), wide), _ints([2]), _ints([step_right]))
+        for at in range(width)
+    ]
+    beside = op.Concat(*columns, axis=3) if width > 1 else columns[0]
+    flat = op.Concat(_ints([-1]), op.Shape(beside, start=3), axis=0)
+    g = _rows_of(cotangent)
+    by_row = []
+    for at in range(height):
+        start = _ints([at * down])
+        row = op.Slice(beside, start, op.Add(start, tall), _ints([1]), _ints([step_down]))
+        by_row.append(op.Unsqueeze(op.MatMul(g, op.Reshape(row, flat)), _ints([1])))
+    whole = op.Concat(*by_row, axis=1) if height > 1 else by_row[0]
+    places = op.Concat(op.Shape(weight, end=1), _ints([height * width]), op.Shape(weight, start=1, end=2), axis=0)
+    return _reshape_like(op.Transpose(op.Reshape(whole, places), perm=[0, 2, 1]), weight)
+
+
+def _by_places(
+    signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution, *, together: bool
+) -> ir.Value:
+    """For each kernel place, the product of the cotangent with the part of the signal that the place reads; or one
+    product with all parts."""
+    rank = convolution.rank
+    kernel = [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
+    if any(convolution.pads):
+        signal = op.Pad(signal, _ints([0, 0, *convolution.pads] * 2))
+    flat = op.Concat(_ints([0, 0]), op.ReduceProd(op.Shape(cotangent, start=2), keepdims=1), axis=0)
+    rows = op.Reshape(cotangent, flat)
+    reach, axes, steps = _reach(cotangent, convolution), _ints(range(2, rank + 2)), _ints(convolution.strides)
+    parts = []
+    for place in itertools.product(*map(range, kernel)):
+        start = _ints([at * dilation for at, dilation in zip(place, convolution.dilations, strict=True)])
+        parts.append(op.Reshape(op.Slice(signal, start, op.Add(start, reach), axes, steps), flat))
+    if together:
+        total = _sum_products(rows, op.Concat(*parts, axis=1) if len(parts) > 1 else parts[0])
+        by_place = op.Concat(op.Shape(weight, end=1), _ints([len(parts), -1]), axis=0)
+        return _reshape_like(op.Transpose(op.Reshape(total, by_place), perm=[0, 2, 1]), weight)
+    products = [op.Unsqueeze(_sum_products(rows, part), _ints([2])) for part in parts]
+    return _reshape_like(op.Concat(*products, axis=2) if len(products) > 1 else products[0], weight)
+
+
+def _sum_products(rows: ir.Value, columns: ir.Value) -> ir.Value:
+    """(O, I): the products of rows (N, O, P) and columns (N, I, P), summed over batch and space."""
+    product = op.MatMul(rows, op.Transpose(columns, perm=[0, 2, 1]))
+    return op.ReduceSum(product, _ints([0]), keepdims=0)
+
+
+def _by_batch(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
+    """A convolution with batch and channels exchanged, and stride and dilation: (I/g, g*N, ...) with (O, N, ...)."""
+    rank, groups = convolution.rank, convolution.groups
+    space = list(range(2, rank + 2))
+    rows = op.Transpose(signal, perm=[1, 0, *space])
+    if groups > 1:
+        parts = op.Concat(_ints([groups, -1]), op.Shape(rows, start=1), axis=0)
+        by_group = op.Transpose(op.Reshape(rows, parts), perm=[1, 0, *range(2, rank + 3)])
+        size = op.Concat(op.Shape(by_group, end=1), _ints([-1]), op.Shape(rows, start=2), axis=0)
+        rows = op.Reshape(by_group, size)
+    kernels = op.Transpose(cotangent, perm=[1, 0, *space])
+    gradient = op.Conv(
+        rows,
+        kernels,
+        strides=convolution.dilations,
+        pads=convolution.pads * 2,
+        dilations=convolution.strides,
+        group=groups,
+    )
+    axes = _ints(space)
+    return op.Slice(op.Transpose(gradient, perm=[1, 0, *space]), _ints([0] * rank), op.Shape(weight, start=2), axes)
