@@ -6,6 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradport.operators import convolution, convolution_weights
+from gradport.operators.convolution_weights import Form
+
 from .proving import proved
 
 pytestmark = pytest.mark.corpus
@@ -75,3 +78,27 @@ def test_a_dynamic_image():
 
 def test_a_kernel_of_many_places():
     proved(lambda x, weight: F.conv2d(x, weight, padding=3), (torch.randn(2, 3, 9, 8), torch.randn(2, 3, 7, 7)))
+
+
+@settings(max_examples=12, deadline=None)
+@given(convolutions(), st.sampled_from(list(Form)), st.integers(1, 40))
+def test_every_form_of_the_weight_gradient(settings, form, piece):
+    rank, kernel, stride, padding, dilation, groups, (inside, outside), _ = settings
+    if form is Form.DEPTHWISE:
+        groups, inside, outside = 3, 1, 1
+    elif form is not Form.BATCH:
+        groups = 1
+    if form is Form.ROWS and rank != 2:
+        return
+    if form is Form.FOLDED:
+        kernel, stride, padding = [1] * rank, [1] * rank, [0] * rank
+    x = torch.randn(2, groups * inside, *SIZES[rank])
+    weight = torch.randn(groups * outside, inside, *kernel)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "choose_form", lambda *values: form)
+        patch.setattr(convolution_weights, "_PIECE", piece)
+        proved(
+            lambda x, weight: getattr(F, f"conv{rank}d")(x, weight, None, stride, padding, dilation, groups),
+            (x, weight),
+            None if form is Form.DEPTHWISE else {"x": {0: "batch"}},
+        )

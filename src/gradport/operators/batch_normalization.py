@@ -1,8 +1,8 @@
 """Batch normalization with the statistics of the batch, and its gradients, in few passes over the tensor.
 
-The time of ONNX Runtime is that of reading and writing the tensor. BatchNormalization in its inference form computes a
-factor and a summand for each channel in one pass; here it does so in the forward and in the input gradient. Both work on
-x - mean, which they share, so that a large mean costs no digits.
+The time of ONNX Runtime is that of reading and writing the tensor. BatchNormalization in its inference form computes
+a factor and a summand for each channel in one pass; here it does so in the forward and in the input gradient. Both
+work on x - mean, which they share, so that a large mean costs no digits.
 
 Source: S. Ioffe, C. Szegedy, arXiv:1502.03167, section 3; https://onnx.ai/onnx/operators/onnx__BatchNormalization.html
 """
@@ -62,7 +62,7 @@ def batch_norm_with_statistics(
         op.CastLike(op.Add(op.Mul(_widen(old), _number(1 - momentum, kind)), op.Mul(new, _number(momentum, kind))), old)
         for old, new in ((running_mean, mean), (running_var, unbiased))
     )
-    return result, mean, deviation, new_mean, new_variance
+    return result, _narrow(mean, input), _narrow(deviation, input), new_mean, new_variance
 
 
 @lowering(_aten._native_batch_norm_legit.no_stats, samples=[_TRAINED])
@@ -70,7 +70,8 @@ def batch_norm_without_statistics(
     input: ir.Value, weight: ir.Value | None, bias: ir.Value | None, training: bool, momentum: float, eps: float
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
     """The result, and mean and inverse deviation of the batch."""
-    return _normalize_batch(input, weight, bias, eps)[:3]
+    result, mean, deviation, _ = _normalize_batch(input, weight, bias, eps)
+    return result, _narrow(mean, input), _narrow(deviation, input)
 
 
 @lowering(_aten.native_batch_norm_backward.default, samples=[_TRAINED])
@@ -92,10 +93,10 @@ def native_batch_norm_backward(
     dx = r w g - (r^3 w sum(g d) / n) d - r w sum(g) / n.
     """
     kind, axes = _kind_of(input), _axes(input)
-    mean, deviation = (save_mean, save_invstd) if train else (running_mean, None)
-    mean = _widen(mean)
-    if deviation is None:
-        deviation = op.Reciprocal(op.Sqrt(op.Add(_widen(running_var), _number(eps, kind))))
+    mean = _widen(save_mean if train else running_mean)
+    deviation = (
+        _widen(save_invstd) if train else op.Reciprocal(op.Sqrt(op.Add(_widen(running_var), _number(eps, kind))))
+    )
     g, centered = _widen(grad_out), op.Sub(_widen(input), _spread(mean, axes))
     total = op.ReduceSum(g, op.Constant(value_ints=axes), keepdims=0)
     product = op.ReduceSum(op.Mul(g, centered), op.Constant(value_ints=axes), keepdims=0)
@@ -151,7 +152,8 @@ def _spread(statistic: ir.Value, axes: list[int]) -> ir.Value:
 
 def _count(x: ir.Value, statistic: ir.Value, kind: ir.DataType) -> ir.Value:
     """The number of elements in a channel."""
-    return op.Cast(op.Div(op.Size(x), op.Size(statistic)), to=kind)
+    whole, channels = (op.ReduceProd(op.Shape(value), keepdims=0) for value in (x, statistic))
+    return op.Cast(op.Div(whole, channels), to=kind)
 
 
 def _number(value: float, kind: ir.DataType) -> ir.Value:

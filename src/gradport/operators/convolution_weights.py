@@ -29,6 +29,9 @@ _SMALL_IMAGE = 256
 
 _SMALL_IMAGE_OF_ONE_PLACE = 196
 
+_PIECE = 2**18
+"""Elements of a piece of a depthwise convolution's cotangent."""
+
 
 class Form(enum.Enum):
     """The computation of a weight gradient."""
@@ -133,27 +136,64 @@ def _last_channels(signal: ir.Value) -> ir.Value:
     return op.Reshape(last, op.Concat(_ints([-1]), op.Shape(last, start=rank - 1), axis=0))
 
 
-def _reach(cotangent: ir.Value, convolution: Convolution) -> ir.Value:
-    """One more than the last position that the first place of the kernel reads, on each spatial axis."""
-    last = op.Sub(op.Shape(cotangent, start=2), _ints([1]))
+def _reach(positions: ir.Value, convolution: Convolution) -> ir.Value:
+    """One more than the last position that the first place of the kernel reads, on each spatial axis.
+
+    Args:
+        positions: the spatial sizes of the cotangent.
+        convolution: its strides.
+    """
+    last = op.Sub(positions, _ints([1]))
     return op.Add(op.Mul(last, _ints(convolution.strides)), _ints([1]))
 
 
 def _by_channel(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
-    """Depthwise: with the channels last, each product and each sum runs along memory."""
+    """Depthwise: with the channels last, each product and each sum runs along memory; a large tensor is cut into pieces
+    that stay in the cache between its places."""
     rank = convolution.rank
-    kernel = [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
     last = [0, *range(2, rank + 2), 1]
     x, g = op.Transpose(signal, perm=last), op.Transpose(cotangent, perm=last)
     if any(convolution.pads):
         x = op.Pad(x, _ints([0, *convolution.pads, 0] * 2))
-    reach, axes, steps = _reach(cotangent, convolution), _ints(range(1, rank + 1)), _ints(convolution.strides)
+    cuts = _cuts(cotangent)
+    if len(cuts) == 2:
+        return _reshape_like(_sum_by_channel(x, g, weight, convolution), weight)
+    stride, first = convolution.strides[0], _ints([1])
+    more = convolution.dilations[0] * (int(weight.shape[2]) - 1) + 1  # type: ignore[index, arg-type]
+    total: ir.Value | None = None
+    for start, end in itertools.pairwise(cuts):
+        piece = op.Slice(g, _ints([start]), _ints([end]), first)
+        seen = op.Slice(x, _ints([start * stride]), _ints([(end - 1) * stride + more]), first)
+        part = _sum_by_channel(seen, piece, weight, convolution)
+        total = part if total is None else op.Add(total, part)
+    assert total is not None
+    return _reshape_like(total, weight)
+
+
+def _cuts(cotangent: ir.Value) -> list[int]:
+    """The first and the last rows of the pieces of a large tensor."""
+    sizes = _static(list(cotangent.shape or ()))
+    if sizes is None:
+        return [0, 0]
+    pieces = min(max(round(math.prod(sizes) / _PIECE), 1), sizes[2])
+    return [sizes[2] * index // pieces for index in range(pieces + 1)]
+
+
+def _sum_by_channel(x: ir.Value, g: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
+    """(C, places): the sums of the products with channels last."""
+    rank = convolution.rank
+    kernel = [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
+    reach, axes, steps = (
+        _reach(op.Shape(g, start=1, end=rank + 1), convolution),
+        _ints(range(1, rank + 1)),
+        _ints(convolution.strides),
+    )
     sums = []
     for place in itertools.product(*map(range, kernel)):
         start = _ints([at * dilation for at, dilation in zip(place, convolution.dilations, strict=True)])
         product = op.Mul(g, op.Slice(x, start, op.Add(start, reach), axes, steps))
         sums.append(op.Unsqueeze(op.ReduceSum(product, _ints(range(rank + 1)), keepdims=0), _ints([1])))
-    return _reshape_like(op.Concat(*sums, axis=1) if len(sums) > 1 else sums[0], weight)
+    return op.Concat(*sums, axis=1) if len(sums) > 1 else sums[0]
 
 
 def _by_rows(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
@@ -163,7 +203,7 @@ def _by_rows(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolutio
     x = op.Transpose(signal, perm=[0, 2, 3, 1])
     if any(convolution.pads):
         x = op.Pad(x, _ints([0, *convolution.pads, 0] * 2))
-    reach = _reach(cotangent, convolution)
+    reach = _reach(op.Shape(cotangent, start=2), convolution)
     tall, wide = op.Slice(reach, _ints([0]), _ints([1])), op.Slice(reach, _ints([1]), _ints([2]))
     columns = [
         op.Slice(x, _ints([at * right]), op.Add(_ints([at * right]), wide), _ints([2]), _ints([step_right]))
@@ -193,7 +233,11 @@ def _by_places(
         signal = op.Pad(signal, _ints([0, 0, *convolution.pads] * 2))
     flat = op.Concat(_ints([0, 0]), op.ReduceProd(op.Shape(cotangent, start=2), keepdims=1), axis=0)
     rows = op.Reshape(cotangent, flat)
-    reach, axes, steps = _reach(cotangent, convolution), _ints(range(2, rank + 2)), _ints(convolution.strides)
+    reach, axes, steps = (
+        _reach(op.Shape(cotangent, start=2), convolution),
+        _ints(range(2, rank + 2)),
+        _ints(convolution.strides),
+    )
     parts = []
     for place in itertools.product(*map(range, kernel)):
         start = _ints([at * dilation for at, dilation in zip(place, convolution.dilations, strict=True)])
