@@ -40,8 +40,8 @@ it merges their slices into a Split that fails on an empty one.
 
 On a machine with an NVIDIA H100 (torch 2.11.0 with CUDA 13, Python 3.12, ONNX Runtime 1.30, 2026-11-26):
 `test/onnx/test_pytorch_onnx_onnxruntime_cuda.py` passes in the CUDA provider of onnxruntime-gpu 1.30 (16 tests). Of the
-fast tests, 1,564 passed, 90 were skipped and 10 failed. Two of the ten are the operators above; two fail by the setup of
-that machine (no installed gradport, an onnx newer than its ONNX Runtime); a process ended in the test that asks for
+fast tests, 1,564 passed, 90 were skipped and 10 failed. Two of the ten are the operators above; two fail by the setup
+of that machine (no installed gradport, an onnx newer than its ONNX Runtime); a process ended in the test that asks for
 more memory than a machine has; one test asks for a machine without CUDA; one random number differs in its last digit;
 the other three found that a child process could not run a backward, which is mended (33 of 34 tests of workers and
 transforms passed afterwards; torch 2.11 refuses what the other test expects to run).
