@@ -118,6 +118,11 @@ def test_a_state_file_of_another_model_or_a_damaged_one_is_refused(step, tmp_pat
             gradport.load(tmp_path / "step.onnx")
 
 
+SIGN_OF_NOISE = {("step", "new.linear.bias"), ("step_external", "new.linear.bias")}
+"""Adam moves a bias by the sign of its gradient, which is zero by theory before batch normalization: rounding decides.
+The moments of this bias, which hold the gradient, are compared."""
+
+
 @pytest.mark.parametrize("kind", source.KINDS)
 def test_files_of_the_first_format_load_and_give_what_a_new_export_gives(kind, tmp_path):
     for path in FORMAT_1.glob(f"{kind}.onnx*"):
@@ -137,8 +142,11 @@ def test_files_of_the_first_format_load_and_give_what_a_new_export_gives(kind, t
         for spec in old.inputs
         if spec.role != "state"
     }
+    found = new.run_named(feeds)
     for name, value in old.run_named(feeds).items():
-        torch.testing.assert_close(new.run_named(feeds)[name], value, rtol=1e-4, atol=1e-6)
+        if (kind, name) in SIGN_OF_NOISE:
+            continue
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_a_step_of_the_first_format_is_written_in_the_second(tmp_path):
