@@ -142,7 +142,8 @@ def _apply(
 
 def _axes(x: ir.Value) -> list[int]:
     """All axes but that of the channels."""
-    return [0, *range(2, len(x.shape or ()))]
+    assert x.shape is not None
+    return [0, *range(2, len(x.shape))]
 
 
 def _spread(statistic: ir.Value, axes: list[int]) -> ir.Value:

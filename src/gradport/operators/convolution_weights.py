@@ -92,12 +92,13 @@ def choose_form(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolu
     kernel = _static(list(weight.shape or ())[2:])
     if kernel is None or not 0 < math.prod(kernel) <= _MOST_PLACES:
         return Form.BATCH
-    channels, outputs = signal.shape[1], cotangent.shape[1]  # type: ignore[index]
+    assert signal.shape is not None and cotangent.shape is not None
+    channels, outputs = signal.shape[1], cotangent.shape[1]
     if convolution.groups > 1:
         return Form.DEPTHWISE if convolution.groups == channels == outputs else Form.BATCH
     if not isinstance(channels, int):
         return Form.PLACES
-    positions = _static(list(cotangent.shape or ())[2:])
+    positions = _static(list(cotangent.shape)[2:])
     size = math.inf if positions is None else math.prod(positions)
     if math.prod(kernel) == 1 and convolution.is_plain and size <= _SMALL_IMAGE_OF_ONE_PLACE:
         return Form.FOLDED
