@@ -234,10 +234,7 @@ def test_threads_and_children_are_as_before(monkeypatch):
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_where_a_debugger_looks_everything_runs_in_this_process(monkeypatch):
-    monkeypatch.setenv("GRADPORT_DEBUG", "1")
-    seen = set()
-
+def notes_its_process(seen):
     class NotesItsProcess(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -248,7 +245,14 @@ def test_where_a_debugger_looks_everything_runs_in_this_process(monkeypatch):
         def backward(ctx, g):
             return g * 2
 
-    assert gradport.check(NotesItsProcess, values(4, 3), only=["layouts"]).ok
+    return NotesItsProcess
+
+
+def test_where_a_debugger_looks_everything_runs_in_this_process(monkeypatch):
+    monkeypatch.setenv("GRADPORT_DEBUG", "1")
+    seen = set()
+
+    assert gradport.check(notes_its_process(seen), values(4, 3), only=["layouts"]).ok
     assert seen == {os.getpid()}
 
 
@@ -354,17 +358,7 @@ def test_rules_run_in_this_process_when_a_backward_does_not_survive_a_fork(monke
     )  # as torch fails after a fork with CUDA
     seen = set()
 
-    class NotesItsProcess(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            seen.add(os.getpid())
-            return x * 2
-
-        @staticmethod
-        def backward(ctx, g):
-            return g * 2
-
-    assert gradport.check(NotesItsProcess, values(4, 3), only=["layouts"]).ok
+    assert gradport.check(notes_its_process(seen), values(4, 3), only=["layouts"]).ok
     assert seen == {os.getpid()}
 
 

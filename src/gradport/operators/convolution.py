@@ -64,28 +64,13 @@ def _differentiate_input(cotangent: ir.Value, x: ir.Value, weight: ir.Value, con
         return op.Conv(cotangent, op.Transpose(weight, perm=[1, 0, *range(2, len(kernel) + 2)]))
     missing = _missing(cotangent, x, weight, convolution)
     more = [stride - 1 for stride in convolution.strides] if missing is None else missing
-    moved = op.ConvTranspose(
-        cotangent,
-        weight,
-        strides=convolution.strides,
-        pads=convolution.pads * 2,
-        dilations=convolution.dilations,
-        group=convolution.groups,
-        output_padding=more,
-    )
+    moved = op.ConvTranspose(cotangent, weight, **convolution.attributes, output_padding=more)
     return _fit(moved, x, convolution.rank) if missing is None else moved
 
 
 def _differentiate_transposed(cotangent: ir.Value, x: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
     """The input gradient of a transposed convolution: the convolution."""
-    moved = op.Conv(
-        cotangent,
-        weight,
-        strides=convolution.strides,
-        pads=convolution.pads * 2,
-        dilations=convolution.dilations,
-        group=convolution.groups,
-    )
+    moved = op.Conv(cotangent, weight, **convolution.attributes)
     return _fit(moved, x, convolution.rank)
 
 

@@ -11,6 +11,7 @@ import enum
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import onnx_ir as ir
 
@@ -57,6 +58,12 @@ class Convolution:
     def rank(self) -> int:
         """The number of spatial axes."""
         return len(self.strides)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of ONNX's Conv and ConvTranspose."""
+        pads = self.pads * 2  # at the start and at the end of each axis
+        return {"strides": self.strides, "pads": pads, "dilations": self.dilations, "group": self.groups}
 
     @property
     def is_plain(self) -> bool:
@@ -268,13 +275,7 @@ def _by_batch(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convoluti
         size = op.Concat(op.Shape(by_group, end=1), _ints([-1]), op.Shape(rows, start=2), axis=0)
         rows = op.Reshape(by_group, size)
     kernels = op.Transpose(cotangent, perm=[1, 0, *space])
-    gradient = op.Conv(
-        rows,
-        kernels,
-        strides=convolution.dilations,
-        pads=convolution.pads * 2,
-        dilations=convolution.strides,
-        group=groups,
-    )
+    exchanged = dataclasses.replace(convolution, strides=convolution.dilations, dilations=convolution.strides)
+    gradient = op.Conv(rows, kernels, **exchanged.attributes)
     axes = _ints(space)
     return op.Slice(op.Transpose(gradient, perm=[1, 0, *space]), _ints([0] * rank), op.Shape(weight, start=2), axes)
