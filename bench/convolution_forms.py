@@ -2,20 +2,20 @@
 
     python bench/convolution_forms.py [--rounds 15]
 
-One thread, static shapes, forms in turns. The rules of `choose_form` come from this table; the fastest form is marked,
-and the chosen one stands in brackets.
+One thread, static shapes, forms in turns. The rules of `choose_form` come from this table. The fastest form is bold;
+the form that `choose_form` chooses is in brackets.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 
 import onnx_ir as ir
 import onnxruntime
 import torch
 import torch.nn.functional as F
+from step import ratio, timed
 
 import gradport
 from gradport.operators import convolution
@@ -87,23 +87,13 @@ def row(shape: tuple[int, ...], rounds: int) -> None:
         finally:
             convolution.choose_form = own
         calls[form.name] = session_call(program, w, x, g)
-    times = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - started)
-    ratios = {
-        name: statistics.median(a / b for a, b in zip(each, times["torch"], strict=True))
-        for name, each in times.items()
-    }
-    del ratios["torch"]
+    times = timed(calls, rounds)
+    ratios = {name: ratio(times, name, "torch") for name in calls if name != "torch"}
+    fastest = min(ratios.values(), key=float)
     cells = []
     for form in Form:
-        text = f"{ratios[form.name]:.2f}" if form.name in ratios else ""
-        text = f"**{text}**" if text and ratios[form.name] == min(ratios.values()) else text
+        text = ratios.get(form.name, "")
+        text = f"**{text}**" if text == fastest else text
         cells.append(f"({text})" if form is chosen[0] else text)
     print(
         f"| {', '.join(map(str, shape))} | {1e3 * statistics.median(times['torch']):.2f} | {' | '.join(cells)} |",

@@ -1,6 +1,6 @@
 """Networks in ONNX Runtime beside eager torch and torch.compile: forward and gradients, and whole training steps.
 
-    python bench/networks.py [--only NAME ...] [--threads 1] [--rounds 10] [--no-compile] [--no-step] [--markdown]
+    python bench/networks.py [--only NAME ...] [--threads 1] [--rounds 10] [--no-compile] [--no-step] [--finite-math]
 
 Everything runs in one process, in turns, with the same number of threads. A figure is the median of the ratios of all
 rounds, below 1 where ONNX Runtime is faster. "Gradients" is the loss and the gradients of all parameters, which are
@@ -16,7 +16,6 @@ import pathlib
 import statistics
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from gradport_runtime import Trainer
-from step import GPT, Recurrent, convolutional, perceptron
+from step import GPT, Recurrent, convolutional, perceptron, ratio, timed
 from torch import nn
 
 import gradport
@@ -271,7 +270,7 @@ def main() -> int:
 
 
 def ways(network: Network, threads: int, options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
-    """What is measured of one network, by name."""
+    """The calls to time for one network, by name."""
     torch.manual_seed(0)
     torch._dynamo.reset()
     model = network.build().train()
@@ -308,27 +307,6 @@ def input_names(trainer: Trainer) -> list[str]:
     """The names of the batch and of the targets."""
     ports = trainer.bundle.models["gradients"].inputs
     return [port.name for port in ports if port.role in ("argument", "target")]
-
-
-def timed(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call in each round, after a warm-up."""
-    for call in calls.values():
-        call()
-        call()
-    found: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            found[name].append(time.perf_counter() - started)
-    return found
-
-
-def ratio(times: dict[str, list[float]], one: str, other: str) -> str:
-    """The median over the rounds, or a dash where one was not measured."""
-    if one not in times or other not in times:
-        return "-"
-    return f"{statistics.median(a / b for a, b in zip(times[one], times[other], strict=True)):.2f}"
 
 
 if __name__ == "__main__":

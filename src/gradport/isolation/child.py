@@ -19,7 +19,7 @@ import torch
 
 __all__ = ["Watch", "fork", "freeze_inherited", "limit_processor_time", "run_in_child"]
 
-FORK = "_Fork"
+_FORK = "_Fork"
 """The fork of POSIX.1-2024 without handlers; some systems lack it."""
 
 _BLOCKED = 120.0
@@ -80,7 +80,7 @@ def fork() -> int:
     https://pubs.opengroup.org/onlinepubs/9799919799/functions/_Fork.html
     """
     system = ctypes.PyDLL(None)  # holds the interpreter's lock, as os.fork does
-    without_handlers = getattr(system, FORK, None)
+    without_handlers = getattr(system, _FORK, None)
     if torch.accelerator.is_available() and without_handlers is not None:
         ctypes.pythonapi.PyOS_BeforeFork()
         child = int(without_handlers())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -163,39 +164,42 @@ def _by_channel(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolu
     x, g = op.Transpose(signal, perm=last), op.Transpose(cotangent, perm=last)
     if any(convolution.pads):
         x = op.Pad(x, _ints([0, *convolution.pads, 0] * 2))
-    cuts = _cuts(cotangent)
-    if len(cuts) == 2:
-        return _reshape_like(_sum_by_channel(x, g, weight, convolution), weight)
-    stride, first = convolution.strides[0], _ints([1])
-    more = convolution.dilations[0] * (int(weight.shape[2]) - 1) + 1  # type: ignore[index, arg-type]
-    total: ir.Value | None = None
-    for start, end in itertools.pairwise(cuts):
-        piece = op.Slice(g, _ints([start]), _ints([end]), first)
-        seen = op.Slice(x, _ints([start * stride]), _ints([(end - 1) * stride + more]), first)
-        part = _sum_by_channel(seen, piece, weight, convolution)
-        total = part if total is None else op.Add(total, part)
-    assert total is not None
-    return _reshape_like(total, weight)
+    sums = (
+        _sum_by_channel(*piece, weight, convolution) for piece in _pieces(x, g, weight, convolution, _cuts(cotangent))
+    )
+    return _reshape_like(functools.reduce(op.Add, sums), weight)
 
 
 def _cuts(cotangent: ir.Value) -> list[int]:
-    """The first and the last rows of the pieces of a large tensor."""
+    """The rows at which the pieces of a large tensor begin, and its last row; empty if it stays whole."""
     sizes = _static(list(cotangent.shape or ()))
-    if sizes is None:
-        return [0, 0]
-    pieces = min(max(round(math.prod(sizes) / _PIECE), 1), sizes[2])
-    return [sizes[2] * index // pieces for index in range(pieces + 1)]
+    pieces = 1 if sizes is None else min(round(math.prod(sizes) / _PIECE), sizes[2])
+    return [sizes[2] * index // pieces for index in range(pieces + 1)] if sizes and pieces > 1 else []
+
+
+def _pieces(
+    x: ir.Value, g: ir.Value, weight: ir.Value, convolution: Convolution, cuts: list[int]
+) -> list[tuple[ir.Value, ir.Value]]:
+    """Rows of the cotangent with the rows of the signal that they read."""
+    if not cuts:
+        return [(x, g)]
+    stride, rows = convolution.strides[0], _ints([1])
+    more = convolution.dilations[0] * (int(weight.shape[2]) - 1) + 1  # type: ignore[index, arg-type]
+    return [
+        (
+            op.Slice(x, _ints([start * stride]), _ints([(end - 1) * stride + more]), rows),
+            op.Slice(g, _ints([start]), _ints([end]), rows),
+        )
+        for start, end in itertools.pairwise(cuts)
+    ]
 
 
 def _sum_by_channel(x: ir.Value, g: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
     """(C, places): the sums of the products with channels last."""
     rank = convolution.rank
     kernel = [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
-    reach, axes, steps = (
-        _reach(op.Shape(g, start=1, end=rank + 1), convolution),
-        _ints(range(1, rank + 1)),
-        _ints(convolution.strides),
-    )
+    reach = _reach(op.Shape(g, start=1, end=rank + 1), convolution)
+    axes, steps = _ints(range(1, rank + 1)), _ints(convolution.strides)
     sums = []
     for place in itertools.product(*map(range, kernel)):
         start = _ints([at * dilation for at, dilation in zip(place, convolution.dilations, strict=True)])
@@ -241,11 +245,8 @@ def _by_places(
         signal = op.Pad(signal, _ints([0, 0, *convolution.pads] * 2))
     flat = op.Concat(_ints([0, 0]), op.ReduceProd(op.Shape(cotangent, start=2), keepdims=1), axis=0)
     rows = op.Reshape(cotangent, flat)
-    reach, axes, steps = (
-        _reach(op.Shape(cotangent, start=2), convolution),
-        _ints(range(2, rank + 2)),
-        _ints(convolution.strides),
-    )
+    reach = _reach(op.Shape(cotangent, start=2), convolution)
+    axes, steps = _ints(range(2, rank + 2)), _ints(convolution.strides)
     parts = []
     for place in itertools.product(*map(range, kernel)):
         start = _ints([at * dilation for at, dilation in zip(place, convolution.dilations, strict=True)])

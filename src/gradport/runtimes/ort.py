@@ -20,6 +20,9 @@ LEVELS = {"disabled": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended"
 """Names of the levels below the default level of sessions (https://onnxruntime.ai/docs/performance/
 model-optimizations/graph-optimizations.html)."""
 
+_CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
+"""By default the provider multiplies float32 matrices in TF32, to 11 bits; torch does so only on request."""
+
 Runner = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
 
 
@@ -47,10 +50,6 @@ def make_session_runner(program: Program, level: str) -> Runner:
 def unoptimized(program: Program) -> Runner:
     """ONNX Runtime's CPU provider without graph optimizations."""
     return make_session_runner(program, "disabled")
-
-
-_CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
-"""By default the provider multiplies float32 matrices in TF32, to 11 bits; torch does so only on request."""
 
 
 def cuda_is_absent() -> str | None:
