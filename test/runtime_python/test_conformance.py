@@ -33,7 +33,10 @@ def test_draws(one):
     said = DRAWS["place"]
     place = Place(int(said["seed"]), said["step"], said["micro_batch"], said["rank"])
     found = draw(one["distribution"], (len(one["values"]),), np.dtype(one["dtype"]), one["number"], place)
-    assert found.tolist() == one["values"]
+    if one["distribution"] == "uniform":
+        assert found.tolist() == one["values"]
+    else:  # processors round logarithm, cosine and sine differently
+        np.testing.assert_array_max_ulp(found, np.array(one["values"], found.dtype), maxulp=4)
 
 
 def spoil(folder, change):
