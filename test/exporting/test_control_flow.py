@@ -130,6 +130,31 @@ def test_scan_in_reverse():
     assert gradport.verify(gradport.export(subject), subject, only=["agrees-with-eager"], budget=0.05).ok
 
 
+def test_scan_with_a_tree_of_states():
+    """Both states begin as the same zeros, and the body splits a row: its gradient has copies in place of views."""
+
+    def running(x):
+        def step(carry, rows):
+            left, right = rows["both"].split(2, -1)
+            after = {"sum": carry["sum"] * right.tanh() + left, "other": carry["other"] + left * rows["both"][..., 1:3]}
+            return after, (carry["sum"] * 2, (carry["other"] * right).sin())
+
+        zeros = x.new_zeros(3, 2)
+        return scan(step, {"sum": zeros, "other": zeros.clone()}, {"both": x})
+
+    subject = gradport.Subject(running, (torch.randn(4, 3, 4),), wrt="inputs")
+    assert gradport.verify(gradport.export(subject), subject, only=["agrees-with-eager"], budget=0.05).ok
+
+
+def test_a_loop_that_begins_with_one_tensor_twice():
+    def doubled(x):
+        return while_loop(lambda a, b: a.sum() < 40, lambda a, b: (a + b, b * 2), (x, x.clone()))
+
+    program = gradport.export(doubled, torch.ones(3))
+    first, second = program.run(torch.ones(3))
+    assert torch.equal(first, torch.full((3,), 16.0)) and torch.equal(second, torch.full((3,), 16.0))
+
+
 @pytest.mark.slow
 def test_edge_values_in_a_scan():
     subject = gradport.Subject(Cell(), torch.randn(2, 5, 3), wrt="all")

@@ -1,5 +1,7 @@
-"""Recurrent layers: a fixed length, sequences packed by constant lengths, and a dynamic length refused by name."""
+"""Recurrent layers: a fixed and a dynamic length, sequences packed by constant lengths, and refusals by name."""
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -70,18 +72,65 @@ def test_lengths_that_are_data_are_refused():
         gradport.export(ByData(), (torch.randn(2, 5, 3), torch.tensor([5, 3])), wrt="x")
 
 
-@pytest.mark.parametrize("name", OFTEN)
-def test_a_dynamic_length_is_refused_with_its_line(name):
-    class Called(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = LAYERS[name]()
+class Called(torch.nn.Module):
+    """A layer's output and its last state."""
 
-        def forward(self, x):
-            return self.layer(x)[0]
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
 
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("wrt", [None, "all"])
+@pytest.mark.parametrize("name", [name for name in LAYERS if "projected" not in name])
+def test_dynamic_length_and_batch(name, wrt):
+    torch.manual_seed(0)
+    shapes = {"x": {0: "batch", 1: "time"}}
+    subject = gradport.Subject(Called(LAYERS[name]()), torch.randn(2, 5, 3), wrt=wrt, dynamic_shapes=shapes)
+    program = gradport.export(subject)
+    assert "Scan" in {node.op_type for node in program.model.graph}
+    sizes = {"batch": (1, 4), "time": (1, 2, 9)}
+    assert gradport.verify(program, subject, sizes=sizes, budget=0.2).ok
+
+
+def test_a_projection_fixes_the_length():
+    layer = Called(LAYERS["LSTM, both ways, projected"]())
     with pytest.raises(gradport.ExportError, match=r"fixes the dynamic dimension 'time' at 5.*test_recurrent\.py"):
-        gradport.export(Called(), torch.randn(2, 5, 3), wrt="parameters", dynamic_shapes={"x": {1: "time"}})
+        gradport.export(layer, torch.randn(2, 5, 3), wrt="parameters", dynamic_shapes={"x": {1: "time"}})
+
+
+@hypothesis.settings(max_examples=12, deadline=None)
+@hypothesis.given(
+    kind=st.sampled_from([torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN]),
+    layers=st.integers(1, 2),
+    both_ways=st.booleans(),
+    bias=st.booleans(),
+    batch_first=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    sizes=st.tuples(*[st.integers(1, 4)] * 4),
+    state=st.booleans(),
+)
+def test_any_layer(kind, layers, both_ways, bias, batch_first, dtype, sizes, state):
+    """The proof of `export` compares outputs and gradients with eager on inputs and weights of its own."""
+    length, batch, features, hidden = sizes
+    torch.manual_seed(0)
+    layer = kind(features, hidden, layers, bias=bias, batch_first=batch_first, bidirectional=both_ways, dtype=dtype)
+    x = torch.randn(*((batch, length) if batch_first else (length, batch)), features, dtype=dtype)
+    first = torch.randn(layers * (1 + both_ways), batch, hidden, dtype=dtype)
+    first = (first, first * 2) if kind is torch.nn.LSTM else first
+    gradport.export(layer, (x, first) if state else (x,), wrt="all", functions="inline")
+
+
+def test_a_long_sequence_is_a_short_graph():
+    """One Scan a direction forward and one backward, whatever the length."""
+    short, long = (
+        gradport.export(LAYERS["GRU"](), torch.randn(2, length, 3), wrt="all", verify=False) for length in (30, 300)
+    )
+    nodes = [sum(1 for _ in program.model.graph.all_nodes()) for program in (short, long)]
+    assert nodes[0] == nodes[1]
+    assert sum(node.op_type == "Scan" for node in long.model.graph) == 4
 
 
 @pytest.mark.parametrize("name", OFTEN)

@@ -177,6 +177,21 @@ def test_the_proof_catches_a_planted_wrong_lowering(monkeypatch):
     assert {f.outcome for f in evidence.findings if f.rule == "agrees-with-eager"} == {"failed"}
 
 
+def test_the_proof_catches_a_planted_lost_gradient(monkeypatch):
+    """A replacement without a gradient: eager has one."""
+    monkeypatch.setattr(table, "_ROWS", list(table._ROWS))
+
+    @table.replacement(torch.hypot)
+    def lost(self, other):
+        return (self.detach().square() + other.square()).sqrt()
+
+    def length(x, y):
+        return torch.hypot(x, y)
+
+    with pytest.raises(gradport.ExportError, match=r"eager has the gradient 'grad_x', and torch's trace has none"):
+        gradport.export(length, (torch.rand(3), torch.rand(3)), wrt="inputs")
+
+
 def test_values_that_leave_torch_through_a_list_never_become_constants():
     def forward(ctx, x):
         return x * torch.tensor(x.detach().tolist())

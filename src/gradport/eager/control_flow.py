@@ -56,12 +56,13 @@ def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any) -> Any:
 def _scan(combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> Any:
     body = _Body(combine_fn)
     read = _tensors_read_by([(body, (*init, *(x[0] for x in xs), *additional_inputs))])
-    return _hop.scan(
+    results = _hop.scan(
         body.bind(read),
         list(init),
         list(xs),
         (*additional_inputs, *_copy_operands(read, (*init, *xs, *additional_inputs))),
     )
+    return tree_unflatten(results, body.spec)  # torch's compiler gives the carry and the rows their structure
 
 
 def _while_loop(cond_fn: Any, body_fn: Any, carried_inputs: Any, additional_inputs: Any = ()) -> Any:

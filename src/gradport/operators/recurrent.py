@@ -1,15 +1,15 @@
-"""LSTM layers, whose backward computes everything that does not depend on the previous step over the whole sequence.
+"""Recurrent layers: LSTM, GRU and RNN, one direction of a layer after the other, and packed sequences.
 
-torch's decomposition computes one product per step for the weight gradient, and sums them. Here the weight gradient is
-one product over all steps.
+torch's decomposition unrolls the sequence, which fixes its length and computes one product per step for the weight
+gradient. Here a direction is a Scan forward and a Scan backward (`recurrent_cells`).
 
-Source: S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", 1997;
-https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
+Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch.nn.utils import rnn
 
 from gradport.compat.torch import sequences
+from gradport.operators.recurrent_cells import GRU, LSTM, RNN
 from gradport.operators.samples import reals, sample
-from gradport.operators.table import OwnBackward, replacement
+from gradport.operators.table import replacement
 
 __all__: list[str] = []
 
@@ -27,7 +28,9 @@ _PACKED = sample(
     reals(2, 3, "n"),
 )
 
-_Step = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Direction = Callable[..., tuple[torch.Tensor, tuple[torch.Tensor, ...]]]
+"""One direction of a layer: takes whether the last row comes first, the input, (T, B, I), the first state, each (B, H),
+and the weights; returns the hidden states, (T, B, H), and the last state."""
 
 
 @replacement(
@@ -43,19 +46,86 @@ _Step = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tens
         )
     ],
 )
-def lstm(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def lstm(*arguments: Any) -> tuple[torch.Tensor, ...]:
     """The LSTM, layer by layer; packed sequences and projections use torch's decomposition."""
-    if not isinstance(arguments[2], (tuple, list)) or _is_projected(*arguments[1:3]):
-        result: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = torch.lstm(*arguments)
+    if _is_packed(arguments) or _is_projected(*arguments[1:3]):
+        result: tuple[torch.Tensor, ...] = torch.lstm(*arguments)
         return result
-    return _layers(*arguments)
+    return _layers(_lstm_direction, *arguments)
+
+
+def _is_packed(arguments: Sequence[Any]) -> bool:
+    """Whether the arguments are data, batch sizes, state, weights; otherwise input, state, weights."""
+    return not isinstance(arguments[2], (tuple, list))
 
 
 def _is_projected(state: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> bool:
     return weights[1].shape[0] != 4 * weights[1].shape[1] or state[0].shape[-1] != state[1].shape[-1]
 
 
+@replacement(
+    torch.gru,
+    samples=[
+        sample(
+            lambda x, h, w, u, b: torch.gru(x, h, (w, u, b, b + 1), True, 1, 0.0, False, False, True),
+            reals("n", 3, 2),
+            reals(1, "n", 2),
+            reals(6, 2),
+            reals(6, 2),
+            reals(6),
+        )
+    ],
+)
+def gru(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    """The GRU, layer by layer; packed sequences use torch's decomposition."""
+    if _is_packed(arguments):
+        result: tuple[torch.Tensor, ...] = torch.gru(*arguments)
+        return result
+    return _layers(_gru_direction, arguments[0], (arguments[1],), *arguments[2:])
+
+
+@replacement(
+    torch.rnn_tanh,
+    samples=[
+        sample(
+            lambda x, h, w, u: torch.rnn_tanh(x, h, (w, u), False, 1, 0.0, False, False, True),
+            reals("n", 3, 2, low=-1, high=1),
+            reals(1, "n", 2, low=-1, high=1),
+            reals(2, 2, low=-1, high=1),
+            reals(2, 2, low=-1, high=1),
+        )
+    ],
+)
+def rnn_tanh(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    """The recurrent layer with tanh; packed sequences use torch's decomposition."""
+    if _is_packed(arguments):
+        result: tuple[torch.Tensor, ...] = torch.rnn_tanh(*arguments)
+        return result
+    return _layers(functools.partial(_rnn_direction, False), arguments[0], (arguments[1],), *arguments[2:])
+
+
+@replacement(
+    torch.rnn_relu,
+    samples=[
+        sample(
+            lambda x, h, w, u: torch.rnn_relu(x, h, (w, u), False, 1, 0.0, False, False, True),
+            reals("n", 3, 2),
+            reals(1, "n", 2),
+            reals(2, 2),
+            reals(2, 2),
+        )
+    ],
+)
+def rnn_relu(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    """The recurrent layer with relu; packed sequences use torch's decomposition."""
+    if _is_packed(arguments):
+        result: tuple[torch.Tensor, ...] = torch.rnn_relu(*arguments)
+        return result
+    return _layers(functools.partial(_rnn_direction, True), arguments[0], (arguments[1],), *arguments[2:])
+
+
 def _layers(
+    direction: Direction,
     input: torch.Tensor,
     state: Sequence[torch.Tensor],
     weights: Sequence[torch.Tensor],
@@ -65,120 +135,72 @@ def _layers(
     train: bool,
     bidirectional: bool,
     batch_first: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
+    """The output, and each tensor of the last state."""
     x = input.transpose(0, 1) if batch_first else input
     ways, each = (2 if bidirectional else 1), (4 if has_biases else 2)
-    hidden, cells = [], []
+    states = []
     for layer in range(num_layers):
         outputs = []
         for way in range(ways):
             at = layer * ways + way
             own = weights[at * each : (at + 1) * each]
-            result, last = _one_way(x.flip(0) if way else x, state[0][at], state[1][at], *own)
-            hidden.append(result[-1])
-            cells.append(last)
-            outputs.append(result.flip(0) if way else result)
+            result, last = direction(bool(way), x, [tensor[at] for tensor in state], *own)
+            states.append(last)
+            outputs.append(result)
         x = torch.cat(outputs, -1) if bidirectional else outputs[0]
         if dropout and train and layer < num_layers - 1:
             x = F.dropout(x, dropout)
-    return x.transpose(0, 1) if batch_first else x, torch.stack(hidden), torch.stack(cells)
+    return x.transpose(0, 1) if batch_first else x, *(torch.stack(part) for part in zip(*states, strict=True))
 
 
-def _one_way(
+def _lstm_direction(
+    reverse: bool,
     x: torch.Tensor,
-    h: torch.Tensor,
-    c: torch.Tensor,
+    state: Sequence[torch.Tensor],
     by_input: torch.Tensor,
     by_hidden: torch.Tensor,
     *biases: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states (T, B, H) and the last cells. Gate order: input, forget, output, cell; three share a sigmoid."""
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     bias = _reorder(biases[0] + biases[1]) if biases else None
     gates = F.linear(x, _reorder(by_input), bias)
-    y, last = _Recurrence.apply(gates, _reorder(by_hidden), h, c)
-    return y, last
+    hidden, cells = LSTM.apply(reverse, gates, _reorder(by_hidden), *state)
+    return hidden, (hidden[0 if reverse else -1], cells)
 
 
 def _reorder(rows: torch.Tensor) -> torch.Tensor:
+    """Input, forget, cell, output becomes input, forget, output, cell: three gates share a sigmoid."""
     first, cell, output = rows.split([rows.shape[0] // 2, rows.shape[0] // 4, rows.shape[0] // 4])
     return torch.cat([first, output, cell])
 
 
-class _Recurrence(OwnBackward):
-    """Computes all hidden states (T, B, H) and the last cells (B, H) from the input's part of the gates (T, B, 4H), the
-    hidden weight (4H, H) and the first state."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, gates: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        steps = _run(gates, weight, h, c)
-        before = torch.cat([h, *(step[0] for step in steps[:-1])]), torch.cat([c, *(step[1] for step in steps[:-1])])
-        activations = [torch.cat([step[part] for step in steps]) for part in (2, 3, 4)]
-        ctx.save_for_backward(gates, weight, h, c, *before, *activations)
-        return _results(steps, gates)
-
-    @staticmethod
-    def backward(ctx: Any, dy: torch.Tensor, dc: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        gates, weight, h, c, hidden, cells, sigmoids, inner, squashed = ctx.saved_tensors
-        if torch.is_grad_enabled():  # second derivative: the saved tensors have no graph
-            return _differentiable((gates, weight, h, c), (dy, dc))
-        length, batch, size = gates.shape[0], gates.shape[1], weight.shape[1]
-        let_in, forget, let_out = sigmoids.split([size] * 3, 1)
-        slopes_in, slopes_forget, slopes_out = (sigmoids * (1 - sigmoids)).split([size] * 3, 1)
-        by_step = [
-            let_out * (1 - squashed * squashed),
-            forget,
-            inner * slopes_in,
-            cells * slopes_forget,
-            squashed * slopes_out,
-            let_in * (1 - inner * inner),
-            dy.reshape(-1, size),
-        ]
-        parts = zip(*(whole.split([batch] * length) for whole in by_step), strict=True)
-        dh: torch.Tensor | None = None
-        gate_gradients = []
-        for to_cell, keep, to_in, to_forget, to_out, to_inner, cotangent in reversed(list(parts)):
-            dh = cotangent if dh is None else cotangent + dh
-            dc = dh * to_cell + dc
-            gate_gradients.append(torch.cat([dc * to_in, dc * to_forget, dh * to_out, dc * to_inner], 1))
-            dh, dc = gate_gradients[-1] @ weight, dc * keep
-        assert dh is not None
-        every = torch.cat(gate_gradients[::-1])
-        return every.view(gates.shape), every.t() @ hidden, dh, dc
+def _gru_direction(
+    reverse: bool,
+    x: torch.Tensor,
+    state: Sequence[torch.Tensor],
+    by_input: torch.Tensor,
+    by_hidden: torch.Tensor,
+    *biases: torch.Tensor,
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    size = by_hidden.shape[1]
+    bias = biases[1] if biases else by_hidden.new_zeros(3 * size)
+    gates, new = F.linear(x, by_input, biases[0] if biases else None).split([2 * size, size], 2)
+    hidden = GRU.apply(reverse, gates, new, by_hidden, bias, *state)
+    return hidden, (hidden[0 if reverse else -1],)
 
 
-def _run(gates: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> list[_Step]:
-    """For each step: hidden state, cells, the three sigmoids, the cell gate, and the tanh of the cells."""
-    steps = []
-    length, batch, size = gates.shape[0], gates.shape[1], weight.shape[1]
-    turned = weight.t()
-    for own in gates.reshape(-1, 4 * size).split([batch] * length):
-        whole = torch.addmm(own, h, turned)
-        three, inner = whole.split([3 * size, size], 1)
-        sigmoids, inner = torch.sigmoid(three), torch.tanh(inner)
-        let_in, forget, let_out = sigmoids.split([size] * 3, 1)
-        c = forget * c + let_in * inner
-        squashed = torch.tanh(c)
-        h = let_out * squashed
-        steps.append((h, c, sigmoids, inner, squashed))
-    return steps
-
-
-def _results(steps: list[_Step], gates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every hidden state, (T, B, H), and the last cells."""
-    last = steps[-1]
-    return torch.cat([step[0] for step in steps]).view(*gates.shape[:2], last[0].shape[1]), last[1]
-
-
-def _differentiable(
-    inputs: tuple[torch.Tensor, ...], cotangents: tuple[torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, ...]:
-    gates, weight, h, c = inputs
-    results = _results(_run(gates, weight, h, c), gates)
-    wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    gradients = iter(torch.autograd.grad(results, wanted, cotangents, create_graph=True))
-    return tuple(next(gradients) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in inputs)
+def _rnn_direction(
+    relu: bool,
+    reverse: bool,
+    x: torch.Tensor,
+    state: Sequence[torch.Tensor],
+    by_input: torch.Tensor,
+    by_hidden: torch.Tensor,
+    *biases: torch.Tensor,
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    bias = biases[0] + biases[1] if biases else None
+    hidden = RNN.apply(relu, reverse, F.linear(x, by_input, bias), by_hidden, *state)
+    return hidden, (hidden[0 if reverse else -1],)
 
 
 @replacement(

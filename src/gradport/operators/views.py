@@ -103,6 +103,46 @@ def diagonal_copy(self: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int 
     return torch.diagonal(self, offset, dim1, dim2).clone()
 
 
+@decomposition(_aten.split_copy.Tensor, samples=[sample(lambda x: _aten.split_copy.Tensor(x, 3, 1), reals("n", 7))])
+def split_copy(self: torch.Tensor, split_size: int, dim: int = 0) -> list[torch.Tensor]:
+    """Pieces of `split_size`, the last one may be smaller; the body of a scan has copies in place of views.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.split.html
+    """
+    return [piece.clone() for piece in torch.split(self, split_size, dim)]
+
+
+@decomposition(_aten.select_copy.int, samples=[sample(lambda x: _aten.select_copy.int(x, 1, 2), reals("n", 4))])
+def select_copy(self: torch.Tensor, dim: int, index: int) -> torch.Tensor:
+    """One place of a dimension.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.select.html
+    """
+    return self.select(dim, index).clone()
+
+
+@decomposition(
+    _aten.slice_copy.Tensor, samples=[sample(lambda x: _aten.slice_copy.Tensor(x, 1, 1, 6, 2), reals("n", 7))]
+)
+def slice_copy(
+    self: torch.Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> torch.Tensor:
+    """Every `step`-th place of a dimension.
+
+    Source: https://numpy.org/doc/stable/user/basics.indexing.html#slicing-and-striding
+    """
+    return _aten.slice.Tensor(self, dim, start, end, step).clone()
+
+
+@decomposition(_aten._neg_view_copy.default, samples=[sample(_aten._neg_view_copy.default, reals("n", 4))])
+def neg_view_copy(self: torch.Tensor) -> torch.Tensor:
+    """The negative.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.neg.html
+    """
+    return -self
+
+
 def _places(size: Sequence[int], stride: Sequence[int], offset: int, device: torch.device) -> torch.Tensor:
     """The flat place of every element of a strided view."""
     place = torch.full((), offset, dtype=torch.int64, device=device)

@@ -14,7 +14,7 @@ from gradport.compat.torch.operators import aten, drop_absent
 from gradport.operators.markers import mark
 from gradport.tracing.regions import region_of
 
-__all__ = ["drop_identities", "make_results_distinct"]
+__all__ = ["drop_identities", "make_operands_distinct", "make_results_distinct"]
 
 _IDENTITIES = drop_absent(
     aten.alias.default,
@@ -66,6 +66,36 @@ def _source(node: torch.fx.Node) -> torch.fx.Node | None:
     return None
 
 
+def make_operands_distinct(body: torch.fx.GraphModule) -> None:
+    """Makes the operands of each loop in a graph distinct, in place: the exporter names the inputs of a loop's body
+    after the operands."""
+    for node in list(body.graph.nodes):
+        if node.target in _LOOPS:
+            first, last = _LOOPS[node.target]
+            seen: set[torch.fx.Node] = set()
+            operands = [[_copy_if_seen(one, seen, node) for one in group] for group in node.args[first:last]]
+            node.args = (*node.args[:first], *operands, *node.args[last:])
+
+
+_LOOPS = {torch.ops.higher_order.scan: (1, 3), torch.ops.higher_order.while_loop: (2, 3)}
+"""Where the operands stand that become inputs of the body: of scan the carry and the rows, of while_loop the carry."""
+
+
+def _copy_if_seen(operand: Any, seen: set[torch.fx.Node], before: torch.fx.Node) -> Any:
+    if operand in seen:
+        operand = _insert_copy(operand, before)
+    if isinstance(operand, torch.fx.Node):
+        seen.add(operand)
+    return operand
+
+
+def _insert_copy(node: torch.fx.Node, before: torch.fx.Node) -> torch.fx.Node:
+    with before.graph.inserting_before(before):
+        copy = before.graph.call_function(torch.ops.aten.clone.default, (node,))
+    copy.meta.update(node.meta)
+    return copy
+
+
 def make_results_distinct(body: torch.fx.GraphModule) -> None:
     """Makes all results of an operator's body distinct, in place: ONNX Runtime's Scan fills only one of two equal
     results."""
@@ -77,9 +107,7 @@ def make_results_distinct(body: torch.fx.GraphModule) -> None:
     results = []
     for result in output.args[0]:  # type: ignore[union-attr]
         if isinstance(result, torch.fx.Node) and result in seen:
-            with graph.inserting_before(output):
-                result = graph.call_function(torch.ops.aten.clone.default, (result,))
-            result.meta.update(result.args[0].meta)  # type: ignore[union-attr]
+            result = _insert_copy(result, output)
         seen.add(result)
         results.append(result)
     output.args = (tuple(results),)

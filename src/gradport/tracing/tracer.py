@@ -31,7 +31,7 @@ from gradport.subject.user_code import here
 from gradport.tracing.complex_numbers import write_complex_as_pairs
 from gradport.tracing.constants import KnownConstants
 from gradport.tracing.guards import SizeRefusal, SpecialSize, require_free_dimensions
-from gradport.tracing.identities import drop_identities, make_results_distinct
+from gradport.tracing.identities import drop_identities, make_operands_distinct, make_results_distinct
 from gradport.tracing.indexing import IndexByTensor
 from gradport.tracing.python_numbers import symbolic_numbers
 from gradport.tracing.refusals import refuse_random_numbers, trace_refusal
@@ -183,6 +183,7 @@ def _trace(
     for body in bodies(graph_module):
         promote_types(body)  # before dropping copies: promotion runs nodes, and views depend on strides
         drop_identities(body)
+        make_operands_distinct(body)
         if body is not graph_module:
             make_results_distinct(body)
     keep_sizes_local(graph_module, tracing.regions.by_key)

@@ -13,6 +13,7 @@ from gradport.lowering.passes.masks import SelectByProduct
 from gradport.lowering.passes.narrow import Widen
 from gradport.lowering.passes.pools import PoolNan
 from gradport.lowering.passes.ranks import MatchRanks
+from gradport.lowering.passes.reversed_scans import ReverseScans
 from gradport.lowering.passes.round_trips import RemoveRoundTrips
 from gradport.lowering.passes.scatters import AddByScatter
 
@@ -31,6 +32,7 @@ def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
         *([] if finite_math else [PoolNan()]),
         WriteCasts(),
         AddByScatter(),
+        ReverseScans(),
         MatchRanks(),
         Widen(),
         RemoveRoundTrips(),
