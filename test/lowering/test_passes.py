@@ -37,6 +37,19 @@ MODELS = {
             filled = ScatterND<reduction = "add">(zeros, i, u)
             y = Add(x, filled)
         }""",
+    "ReverseScans": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[3] a, float[4, 3] x) => (float[3] last, float[4, 3] y) {
+            first = Constant<value = int64[1] {0}>()
+            minus = Constant<value = int64[1] {-1}>()
+            least = Constant<value = int64[1] {-9223372036854775808}>()
+            turned = Slice(x, minus, least, first, minus)
+            last, rows = Scan<num_scan_inputs = 1, body = step (float[3] b, float[3] row) => (float[3] c, float[3] d) {
+                c = Add(b, row)
+                d = Mul(b, row)
+            }>(a, turned)
+            y = Relu(rows)
+        }""",
     "MatchRanks": """
         <ir_version: 10, opset_import: ["" : 20]>
         g (float[128, 4, 1, 1] x, float s) => (float[128, 4, 1, 1] y) {
