@@ -19,6 +19,17 @@ MODELS = {
             zero = Constant <value = float {0.0}> ()
             y = Where(m, x, zero)
         }""",
+    "UnpoolByMask": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[2, 1, 4, 4] x, float[2, 1, 4] c, int64[2, 1, 1, 1] b) => (float[2, 1, 2, 2] y, float[2, 1, 16] d) {
+            y, i = MaxPool <kernel_shape = [2, 2], strides = [2, 2], pads = [0, 0, 0, 0], dilations = [1, 1]> (x)
+            place = Sub(i, b)
+            flat = Constant<value = int64[3] {2, 1, 4}>()
+            places = Reshape(place, flat)
+            shape = Constant<value = int64[3] {2, 1, 16}>()
+            zeros = ConstantOfShape(shape)
+            d = ScatterElements<axis = -1, reduction = "add">(zeros, places, c)
+        }""",
     "PoolNan": """
         <ir_version: 10, opset_import: ["" : 20]>
         g (float[1, 1, 4, 4] x) => (float[1, 1, 2, 2] y, int64[1, 1, 2, 2] i) {

@@ -1,4 +1,5 @@
-"""Max pooling over nan: values and places as torch has them, and the MaxPool alone where nothing is nan."""
+"""Max pooling over nan: values and places as torch has them, and the MaxPool alone where nothing is nan; gradients by
+masks where windows are disjoint."""
 
 import pytest
 import torch
@@ -47,10 +48,68 @@ def test_the_forward_alone_keeps_its_max_pool():
 
 
 def test_the_branches_hold_the_same_pool():
-    program, _, _ = pooled("2d")
+    program, _, _ = pooled("3d")
     (choice,) = [node for node in program.model.graph if node.op_type == "If"]
     counts = {
         name: sum(node.op_type == "MaxPool" for node in choice.attributes[name].as_graph())
         for name in ("then_branch", "else_branch")
     }
     assert counts == {"then_branch": 2, "else_branch": 1}
+
+
+KERNELS = [(2, 2), (1, 3), (3, 2), (3, 3)]
+
+
+@pytest.fixture(scope="module", params=[(kernel, dtype) for kernel in KERNELS for dtype in (torch.float32, torch.float64)])
+def disjoint(request):
+    kernel, dtype = request.param
+    x = torch.randn(2, 3, 6, 6, dtype=dtype)
+    subject = gradport.Subject(lambda x: F.max_pool2d(x, kernel), x, wrt="inputs", dynamic_shapes={"x": {0: "batch"}})
+    return gradport.export(subject, functions="inline"), kernel, dtype
+
+
+@given(data=st.data())
+def test_masks_give_the_gradient_of_torch(disjoint, data):
+    """Few distinct values, so that windows have equal maxima; special values in the images and in the cotangents."""
+    program, kernel, dtype = disjoint
+    seeds = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    x = torch.randint(-1, 2, (data.draw(st.integers(1, 3)), 3, 6, 6), generator=seeds).to(dtype)
+    leaf = x.requires_grad_()
+    special = st.lists(
+        st.tuples(st.integers(0, 26), st.sampled_from([float("inf"), float("-inf"), float("nan"), -0.0])), max_size=3
+    )
+    with torch.no_grad():
+        for place, value in data.draw(special):
+            x.view(-1)[place] = value
+    expected = F.max_pool2d(leaf, kernel)
+    cotangent = torch.randn(expected.shape, generator=seeds, dtype=dtype)
+    for place, value in data.draw(special):
+        cotangent.view(-1)[place % cotangent.numel()] = value
+    expected.backward(cotangent)
+    output, gradient = program.run(x.detach(), cotangent)
+    torch.testing.assert_close(output, expected.detach(), equal_nan=True, rtol=0, atol=0)
+    torch.testing.assert_close(gradient, leaf.grad, equal_nan=True, rtol=0, atol=0)
+
+
+def test_no_index_is_computed_where_windows_are_disjoint():
+    """The MaxPool with indices stands in the branches for nan only; with finite_math nowhere."""
+    x = torch.randn(2, 3, 6, 6)
+    for finite_math in (False, True):
+        program = gradport.export(
+            lambda x: F.max_pool2d(x, 2), x, wrt="inputs", functions="inline", finite_math=finite_math
+        )
+        plain = list(program.model.graph)
+        for node in program.model.graph:
+            if node.op_type == "If":
+                plain += node.attributes["else_branch"].as_graph()
+        assert {len(node.outputs) for node in plain if node.op_type == "MaxPool"} == {1}
+        assert not any(node.op_type == "ScatterElements" for node in plain)
+        assert any(node.op_type == "If" for node in plain) is not finite_math
+
+
+@pytest.mark.parametrize("options", [{"stride": 1}, {"padding": 1}, {"kernel_size": 4}], ids=str)
+def test_other_windows_keep_their_indices(options):
+    program = gradport.export(
+        lambda x: F.max_pool2d(x, **{"kernel_size": 2, **options}), torch.randn(2, 3, 6, 6), wrt="inputs"
+    )
+    assert any(node.op_type == "ScatterElements" for node in program.model.graph.all_nodes())

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from gradport.lowering.passes.replacing import Replacement
 
-__all__ = ["PoolNan"]
+__all__ = ["PoolNan", "pool_nan", "propagate_nan"]
 
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
@@ -55,19 +55,37 @@ def _places_of_nan(new: Replacement, pooled: ir.Value) -> ir.Value:
     return masked
 
 
+def pool_nan(new: Replacement, node: ir.Node, pooled: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Adds max pooling over values that may be nan; returns the maxima and their indices over the whole batch."""
+    maxima, places = new.copy(node, [pooled])
+    last_nan, where = new.copy(node, [_places_of_nan(new, pooled)])
+    last_nan.type = ir.TensorType(ir.DataType.FLOAT)
+    holds = new.add("Greater", [last_nan, new.constant(np.float32(0))])
+    nan = new.add("CastLike", [new.constant(np.float32(np.nan)), maxima])
+    return (
+        new.add("Where", [holds, nan, maxima], like=node.outputs[0]),
+        new.add("Where", [holds, where, places], like=node.outputs[1]),
+    )
+
+
+def propagate_nan(graph: ir.Graph, node: ir.Node) -> None:
+    """Rewrites a MaxPool whose indices nothing reads: the maximum of a window with a nan is nan."""
+    pooled = node.inputs[0]
+    assert pooled is not None
+    new, plain, careful = Replacement(node), Replacement(node), Replacement(node)
+    any_nan = new.add("IsNaN", [new.add("ReduceSum", [pooled], keepdims=0)])
+    plain.set_outputs(plain.copy_one(node, [pooled]))
+    careful.set_outputs(pool_nan(careful, node, pooled)[0])
+    result = new.choose(any_nan, careful.graph("nan"), plain.graph("plain"), like=node.outputs[0])
+    node.outputs[0].replace_all_uses_with(result, replace_graph_outputs=True)
+    graph.insert_before(node, new.nodes)
+
+
 def _rewrite(graph: ir.Graph, node: ir.Node, pooled: ir.Value) -> None:
     new, plain, careful = Replacement(node), Replacement(node), Replacement(node)
     any_nan = new.add("IsNaN", [new.add("ReduceSum", [pooled], keepdims=0)])
     plain.set_outputs(*plain.copy(node, [pooled]))
-    maxima, places = careful.copy(node, [pooled])
-    last_nan, where = careful.copy(node, [_places_of_nan(careful, pooled)])
-    last_nan.type = ir.TensorType(ir.DataType.FLOAT)
-    holds = careful.add("Greater", [last_nan, careful.constant(np.float32(0))])
-    nan = careful.add("CastLike", [careful.constant(np.float32(np.nan)), maxima])
-    careful.set_outputs(
-        careful.add("Where", [holds, nan, maxima], like=node.outputs[0]),
-        careful.add("Where", [holds, where, places], like=node.outputs[1]),
-    )
+    careful.set_outputs(*pool_nan(careful, node, pooled))
     chosen = ir.node(
         "If",
         [any_nan],

@@ -74,6 +74,19 @@ class Replacement:
         self.nodes.append(twin)
         return twin.outputs
 
+    def copy_one(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Value:
+        """Adds a copy of a node with other inputs and its first output only."""
+        twin = ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), num_outputs=1)
+        twin.name = f"{node.name}_{len(self.nodes)}"
+        twin.metadata_props.update(node.metadata_props)
+        twin.outputs[0].shape, twin.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
+        self.nodes.append(twin)
+        return twin.outputs[0]
+
+    def choose(self, condition: ir.Value, then_branch: ir.Graph, else_branch: ir.Graph, *, like: ir.Value) -> ir.Value:
+        """Adds an If with one output."""
+        return self.add("If", [condition], like=like, then_branch=then_branch, else_branch=else_branch)
+
     def constant(self, value: Any) -> ir.Value:
         """Adds a constant."""
         return self.add("Constant", [], value=ir.tensor(np.asarray(value)))
