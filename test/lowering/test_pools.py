@@ -1,6 +1,8 @@
 """Max pooling over nan: values and places as torch has them, and the MaxPool alone where nothing is nan; gradients by
 masks where windows are disjoint."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -60,7 +62,7 @@ def test_the_branches_hold_the_same_pool():
 KERNELS = [(2, 2), (1, 3), (3, 2), (3, 3)]
 
 
-@pytest.fixture(scope="module", params=[(kernel, dtype) for kernel in KERNELS for dtype in (torch.float32, torch.float64)])
+@pytest.fixture(scope="module", params=itertools.product(KERNELS, (torch.float32, torch.float64)))
 def disjoint(request):
     kernel, dtype = request.param
     x = torch.randn(2, 3, 6, 6, dtype=dtype)

@@ -77,8 +77,8 @@ class UnpoolByMask(ir.passes.InPlacePass):
 
 
 def _match(scatter: ir.Node) -> _Unpool | None:
-    """The pooling behind a scatter: the operator's lowering subtracts each image's first place from the indices, and the
-    gradient's decomposition flattens them."""
+    """The pooling behind a scatter: the lowering of the operator subtracts each image's first place from the indices,
+    and the decomposition of its gradient flattens them."""
     if scatter.op_type != "ScatterElements" or scatter.domain or not _adds(scatter):
         return None
     flat = _only_producer(scatter.inputs[1], "Reshape")
