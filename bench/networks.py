@@ -1,16 +1,21 @@
-"""Networks in ONNX Runtime beside eager torch and torch.compile: forward and gradients, and whole training steps.
+"""Networks in ONNX Runtime beside eager torch and torch.compile: forward and gradients, whole training steps, memory.
 
-    python bench/networks.py [--only NAME ...] [--threads 1] [--rounds 10] [--no-compile] [--no-step] [--finite-math]
+    python bench/networks.py [--only NAME ...] [--threads 1 2] [--rounds 10] [--no-compile] [--no-step] [--memory]
+                             [--finite-math] [--write FILE]
 
-Everything runs in one process, in turns, with the same number of threads. A figure is the median of the ratios of all
+Times are taken in one process, in turns, with the same number of threads. A figure is the median of the ratios of all
 rounds, below 1 where ONNX Runtime is faster. "Gradients" is the loss and the gradients of all parameters, which are
-inputs of the graph; "step" is AdamW through `gradport_runtime.Trainer`.
+inputs of the graph; "step" is AdamW through `gradport_runtime.Trainer`. Peaks are those of `bench/training.py`, of a
+process each. "Products" is the time of all matrix products and convolutions at this machine's peak over the time of
+our gradients, and "bytes" that of weights and saved tensors at copy speed (`bench/limits.py`). `--write` puts the table
+between the marks `<!-- networks -->` and `<!-- end -->` of a file.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import logging
 import pathlib
 import statistics
@@ -23,8 +28,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from gradport_runtime import Trainer
+from limits import Machine, measure_machine, work_of
 from step import GPT, Recurrent, convolutional, perceptron, ratio, timed
 from torch import nn
+from training import gpt2, peaks
 
 import gradport
 
@@ -232,8 +239,9 @@ NETWORKS = {
     "bidirectional GRU, 2 layers, 40 steps": Network(TwoWay, series(16, 40)),
     "LSTM": Network(Recurrent, series(32, 20)),
     "GPT 2 x 128": Network(lambda: GPT(2, 128), words(8, 64, 512)),
-    "MLP": Network(perceptron, lambda: (torch.randn(64, 784), torch.randint(0, 10, (64,)))),
-    "CNN": Network(convolutional, images(32, 28, 10, 1)),
+    "GPT-2, 124 M, batch 2 x 64": Network(gpt2, words(2, 64, 50257)),
+    "MLP, 784-256-10": Network(perceptron, lambda: (torch.randn(64, 784), torch.randint(0, 10, (64,)))),
+    "CNN, two layers": Network(convolutional, images(32, 28, 10, 1)),
 }
 
 
@@ -243,63 +251,115 @@ def loss_of(result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(result.flatten(0, 1), target.flatten()) if of_words else F.cross_entropy(result, target)
 
 
+HEADS = ("network", "threads", "eager ms", "gradients", "compile", "step", "compiled step", "products", "bytes")
+MEMORY = ("eager MiB", "peak over eager")
+MARKS = ("<!-- networks -->", "<!-- end -->")
+
+
 def main() -> int:
-    """Prints one line a network."""
+    """Prints one line a network, and the geometric means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[], help="parts of names")
     parser.add_argument("--threads", nargs="*", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--no-step", action="store_true", help="leave whole steps out")
+    parser.add_argument("--memory", action="store_true", help="measure peaks too")
     parser.add_argument("--finite-math", action="store_true")
+    parser.add_argument("--write", type=pathlib.Path, metavar="FILE")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.ERROR)
-    heads = ("network", "threads", "eager ms", "gradients over eager", "compile over eager", "step over eager")
-    print(f"| {' | '.join(heads)} |\n{'| --- ' * len(heads)}|")
+    heads = HEADS + (MEMORY if options.memory else ())
+    lines: list[str] = []
+    say(lines, f"| {' | '.join(heads)} |\n{'| --- ' * len(heads)}|")
     for threads in options.threads:
         torch.set_num_threads(threads)
-        for name, network in NETWORKS.items():
-            if not options.only or any(part in name for part in options.only):
-                times = timed(ways(network, threads, options), options.rounds)
-                cells = [name, str(threads), f"{1e3 * statistics.median(times['eager']):.1f}"]
-                cells += [ratio(times, "gradients", "eager"), ratio(times, "compile", "eager")]
-                cells += [ratio(times, "step", "eager step")]
-                print(f"| {' | '.join(cells)} |", flush=True)
+        machine = measure_machine()
+        chosen = [name for name in NETWORKS if not options.only or any(part in name for part in options.only)]
+        rows = []
+        for name in chosen:
+            rows.append(measure(name, threads, machine, options))
+            say(lines, f"| {name} | {threads} | {' | '.join(rows[-1])} |")
+        means = [geometric_mean(column) for column in zip(*rows, strict=True)]
+        say(lines, f"| geometric mean | {threads} | | {' | '.join(means[1:5])} {'| ' * (len(heads) - 7)}|")
+        speeds = f"{machine.products / 1e9:.0f} GFLOP/s, copies {machine.bandwidth / 1e9:.0f} GB/s"
+        print(f"\n{threads} thread(s): products {speeds}", file=sys.stderr)
+    if options.write:
+        before, _, rest = options.write.read_text().partition(MARKS[0])
+        table = "\n".join(lines)
+        options.write.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
     return 0
 
 
-def ways(network: Network, threads: int, options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
-    """The calls to time for one network, by name."""
+def say(lines: list[str], line: str) -> None:
+    """Prints a line at once, and keeps it."""
+    print(line, flush=True)
+    lines.append(line)
+
+
+def geometric_mean(column: tuple[str, ...]) -> str:
+    """Of the ratios in a column; empty if one is missing."""
+    values = [float(cell) for cell in column if cell not in ("-", "")]
+    return f"{statistics.geometric_mean(values):.2f}" if len(values) == len(column) else "-"
+
+
+def measure(name: str, threads: int, machine: Machine, options: argparse.Namespace) -> list[str]:
+    """The cells of one network: those of HEADS after the threads, then those of MEMORY."""
+    network = NETWORKS[name]
     torch.manual_seed(0)
-    torch._dynamo.reset()
     model = network.build().train()
     x, target = network.batch()
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = pathlib.Path(folder) / "bundle"
+        export(model, x, target, bundle, finite_math=options.finite_math)
+        times = timed(ways(model, x, target, Trainer(bundle, threads=threads), options), options.rounds)
+        highest = peaks(name, bundle, threads) if options.memory else None
+    milliseconds = 1e3 * statistics.median(times["gradients"])
+    limits = work_of(model, lambda: loss_of(model(x), target)).milliseconds(machine)
+    return [
+        f"{1e3 * statistics.median(times['eager']):.1f}",
+        *(ratio(times, way, "eager") for way in ("gradients", "compile")),
+        *(ratio(times, way, "eager step") for way in ("step", "compiled step")),
+        *(f"{limit / milliseconds:.2f}" for limit in limits),
+        *([] if highest is None else [f"{highest['torch']:.0f}", f"{highest['bundle'] / highest['torch']:.2f}"]),
+    ]
+
+
+def export(model: nn.Module, x: torch.Tensor, target: torch.Tensor, bundle: pathlib.Path, **options: Any) -> None:
+    """Writes the bundle of an AdamW step."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    gradport.export_training(model, x, optimizer=optimizer, loss=loss_of, targets=target, verify=False, **options).save(
+        bundle
+    )
+
+
+def ways(
+    model: nn.Module, x: torch.Tensor, target: torch.Tensor, trainer: Trainer, options: argparse.Namespace
+) -> dict[str, Callable[[], Any]]:
+    """The calls to time for one network, by name."""
+    torch._dynamo.reset()
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters)
 
-    def step() -> None:
+    def step(forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
         optimizer.zero_grad()
-        loss_of(model(x), target).backward()
+        loss_of(forward(x), target).backward()
         optimizer.step()
 
-    training = gradport.export_training(
-        model, x, optimizer=optimizer, loss=loss_of, targets=target, finite_math=options.finite_math, verify=False
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        training.save(pathlib.Path(folder) / "bundle")
-        trainer = Trainer(pathlib.Path(folder) / "bundle", threads=threads)
-        batch = dict(zip(input_names(trainer), (x.numpy(), target.numpy()), strict=True))
-        trainer.step(batch)  # it opens its files at the first step
-    found = {
+    batch = dict(zip(input_names(trainer), (x.numpy(), target.numpy()), strict=True))
+    trainer.step(batch)  # it opens its files at the first step
+    found: dict[str, Callable[[], Any]] = {
         "eager": lambda: torch.autograd.grad(loss_of(model(x), target), parameters),
         "gradients": lambda: trainer.gradients(batch),
     }
-    if not options.no_compile:
-        compiled = torch.compile(model)
+    compiled = None if options.no_compile else torch.compile(model)
+    if compiled is not None:
         found["compile"] = lambda: torch.autograd.grad(loss_of(compiled(x), target), parameters)
     if not options.no_step:
-        found |= {"eager step": step, "step": lambda: trainer.step(batch)}
+        found |= {"eager step": functools.partial(step, model), "step": lambda: trainer.step(batch)}
+        if compiled is not None:
+            found["compiled step"] = functools.partial(step, compiled)
     return found
 
 

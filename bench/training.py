@@ -22,8 +22,15 @@ OTHER = pathlib.Path(__file__).with_name("onnxruntime_training.py")
 
 
 def model_of(name):
+    """A model and a batch: those of MODELS, or those of a network of `networks.py`."""
     import torch
     import torch.utils.checkpoint
+
+    if name not in MODELS:
+        import networks
+
+        torch.manual_seed(0)
+        return networks.NETWORKS[name].build().train(), networks.NETWORKS[name].batch()
 
     class Block(torch.nn.Module):
         def __init__(self, width, heads):
@@ -84,10 +91,18 @@ def model_of(name):
     return Gpt(12, 768, 12, 50257, 64), (torch.randint(0, 50257, (2, 64)), torch.randint(0, 50257, (2, 64)))
 
 
+def gpt2():
+    """GPT-2 with 124 million parameters."""
+    return model_of("GPT-2")[0]
+
+
 def loss_of(result, target):
+    """Cross entropy of images, of each word, of each pixel."""
     import torch
 
-    return torch.nn.functional.cross_entropy(result.flatten(0, -2), target.flatten())
+    if target.dim() == 2:
+        result, target = result.flatten(0, 1), target.flatten()
+    return torch.nn.functional.cross_entropy(result, target)
 
 
 def optimizer_of(model, **options):
@@ -143,6 +158,8 @@ def child(way, name, folder, steps, threads):
         import torch
 
         torch.set_num_threads(threads)
+        if name not in MODELS:
+            import networks  # noqa: F401
         base = memory("VmRSS")
         model, (x, y) = model_of(name)
         optimizer = optimizer_of(model, fused=way.endswith("fused"))
@@ -198,6 +215,18 @@ def measure(name, steps, threads, rounds, python):
     for way, results in found.items():
         rows[way] = {key: statistics.median(one[key] for one in results) for key in ("ms", "peak", "loss")}
     return rows, size
+
+
+def peaks(name, bundle, threads, steps=5):
+    """The peak MiB of a few steps in torch and of a bundle, of a process each."""
+    import numpy as np
+
+    _, (x, y) = model_of(name)
+    np.savez(f"{bundle}.npz", **dict(zip(inputs_of(bundle), (x.numpy(), y.numpy()), strict=True)))
+    return {
+        way: json.loads(run_python(sys.executable, __file__, "--child", way, name, bundle, steps, threads))["peak"]
+        for way in ("torch", "bundle")
+    }
 
 
 def inputs_of(folder):

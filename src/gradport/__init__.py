@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gradport.exporting.export import export as export
     from gradport.exporting.export_step import export_step as export_step
     from gradport.exporting.export_step import write_back as write_back
+    from gradport.importing import from_onnx as from_onnx
     from gradport.model.loading import load as load
     from gradport.model.program import Program as Program
     from gradport.subject.spec import tensor as tensor
@@ -62,6 +63,7 @@ _HOMES = {
     "export": "gradport.exporting.export",
     "export_step": "gradport.exporting.export_step",
     "export_training": "gradport.training",
+    "from_onnx": "gradport.importing",
     "load": "gradport.model.loading",
     "load_training": "gradport.training",
     "reference": "gradport.eager.references",

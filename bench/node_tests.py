@@ -1,0 +1,153 @@
+"""from_onnx on the node tests of the onnx package: right, wrong, refused, by operator; peers beside it if installed.
+
+    python bench/node_tests.py [--only NAME] [--peer onnx2torch|onnx2pytorch] [--list]
+
+Each test is a model of one operator, at the opset at which it was last changed, with inputs and outputs. Left out are
+tests of sequences, optionals, strings, opsets above 25, training operators and ai.onnx.ml. Outputs must agree to the
+test's own tolerance, those in bfloat16, float16 and float8 to 1 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import io
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.backend.test.case.node
+import torch
+from onnx import numpy_helper
+
+NEWEST = 25
+"""The last opset that counts."""
+
+
+def cases(only: str = "") -> Iterator[Any]:
+    """The node tests, which the onnx package generates."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = onnx.backend.test.case.node.collect_testcases(None)
+    yield from (case for case in found if only in case.name)
+
+
+def is_in_scope(model: onnx.ModelProto) -> bool:
+    """Whether a test is about inference on tensors with operators of ai.onnx."""
+    kinds = {value.type.WhichOneof("value") for value in (*model.graph.input, *model.graph.output)}
+    types = {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+    domains = {node.domain for node in model.graph.node}
+    if any(one.version > NEWEST for one in model.opset_import if one.domain in ("", "ai.onnx")):
+        return False
+    return kinds == {"tensor_type"} and onnx.TensorProto.STRING not in types and domains <= {"", "ai.onnx"}
+
+
+def by_gradport(model: onnx.ModelProto) -> Callable[..., Any]:
+    """The imported module."""
+    import gradport
+
+    return gradport.from_onnx(model)
+
+
+def by_onnx2torch(model: onnx.ModelProto) -> Callable[..., Any]:
+    """onnx2torch."""
+    import onnx2torch
+
+    return onnx2torch.convert(model)
+
+
+def by_onnx2pytorch(model: onnx.ModelProto) -> Callable[..., Any]:
+    """onnx2pytorch."""
+    import onnx2pytorch
+
+    return onnx2pytorch.ConvertModel(model, experimental=True)
+
+
+PEERS = {"gradport": by_gradport, "onnx2torch": by_onnx2torch, "onnx2pytorch": by_onnx2pytorch}
+
+
+def outcome(case: Any, convert: Callable[[onnx.ModelProto], Callable[..., Any]]) -> tuple[str, str]:
+    """right, wrong, refused or outside, and why."""
+    model, sets = case.model, case.data_sets
+    if model is None or not is_in_scope(model):
+        return "outside", "no inference on tensors"
+    signal.alarm(60)
+    try:
+        module = convert(model)
+        for inputs, expected in sets:
+            tensors = [_tensor(_array(one)) for one in inputs]
+            with torch.no_grad():
+                found = module(*tensors)
+            found = list(found.values()) if isinstance(found, dict) else found
+            found = list(found) if isinstance(found, (tuple, list)) else [found]
+            reason = differ(found, [_array(one) for one in expected], case)
+            if reason:
+                return "wrong", reason
+    except Exception as error:
+        return "refused", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
+    finally:
+        signal.alarm(0)
+    return "right", ""
+
+
+def _array(value: Any) -> np.ndarray:
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    if array.dtype.name == "bfloat16" or array.dtype.name.startswith("float8"):
+        return torch.from_numpy(array.astype(np.float32)).to(getattr(torch, array.dtype.name))
+    return torch.from_numpy(np.array(array, copy=True))
+
+
+def differ(found: list[Any], expected: list[np.ndarray], case: Any) -> str:
+    """Why outputs differ; empty if they agree. Random operators agree if shape and dtype do."""
+    for one, other in zip(found, expected, strict=True):
+        if one is None:
+            return "an output is missing"
+        array = one.detach().float().numpy() if one.dtype in LOW else one.detach().numpy()
+        other = other.astype(np.float32) if array.dtype != other.dtype and one.dtype in LOW else other
+        if array.dtype != other.dtype or array.shape != other.shape:
+            return f"{array.dtype}{array.shape} is not {other.dtype}{other.shape}"
+        rtol = max(case.rtol, 1e-2 if one.dtype in LOW or other.dtype == np.float16 else 0)
+        atol = max(case.atol, 1e-2 if one.dtype in LOW else 1e-6)
+        if not np.allclose(array, other, rtol=rtol, atol=atol, equal_nan=True):
+            return f"differs by {np.nanmax(np.abs(array.astype(float) - other.astype(float))):.2g}"
+    return ""
+
+
+LOW = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
+
+
+def main() -> int:
+    """Prints counts, and each test that is not right."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--peer", default="gradport", choices=PEERS)
+    parser.add_argument("--list", action="store_true", help="name each test that is not right")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("60 s")))
+    torch.set_num_threads(1)
+    counts: collections.Counter[str] = collections.Counter()
+    by_opset: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for case in cases(options.only):
+        result, reason = outcome(case, PEERS[options.peer])
+        counts[result] += 1
+        if result != "outside":
+            by_opset[case.model.opset_import[0].version][result] += 1
+        if options.list and result in ("wrong", "refused"):
+            print(f"{result:8} {case.name}: {reason}", flush=True)
+    for opset, own in sorted(by_opset.items()):
+        print(f"opset {opset:2}: {own['right']:4} right {own['wrong']:3} wrong {own['refused']:3} refused")
+    total = counts["right"] + counts["wrong"] + counts["refused"]
+    print(f"{options.peer}: {counts['right']} of {total} right, {counts['wrong']} wrong, {counts['refused']} refused")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""The module of an imported graph: runs its nodes one after the other."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from gradport.errors import ExportError
+from gradport.importing.control_flow import run_if, run_loop, run_scan
+from gradport.importing.plan import Plan, Step, Subgraph, identifier
+from gradport.importing.quantized import fake_quantize
+from gradport.importing.sizes import LARGEST, Sizes, numbers_of, to_tensor
+from gradport.importing.table import find_on_sizes
+
+__all__ = ["ImportedModule"]
+
+Value = Any
+"""A tensor, Sizes, or None."""
+
+
+class ImportedModule(torch.nn.Module):
+    """An ONNX graph as a torch module.
+
+    Attributes:
+        input_names: of the graph, in order; `forward` takes them by position, or by keyword where they are identifiers.
+        output_names: of the graph, in order.
+    """
+
+    def __init__(self, plan: Plan, trained: set[str], *, derive: bool) -> None:
+        super().__init__()
+        self._plan = plan
+        self._derive = derive
+        self.input_names, self.output_names = plan.graph.inputs, plan.graph.outputs
+        for name, tensor in plan.initializers.items():
+            owner, leaf = _owner(self, name)
+            if name in plan.parameters:
+                parameter = torch.nn.Parameter(tensor, requires_grad=name in trained)
+                owner._parameters[leaf] = parameter
+            else:
+                owner._buffers[leaf] = tensor
+        self.forward = _with_names(self._run, self.input_names)  # type: ignore[method-assign]
+
+    def _run(self, *inputs: torch.Tensor) -> Any:
+        values: dict[str, Value] = {name: _initializer(self, name) for name in self._plan.initializers}
+        values |= self._plan.known
+        values |= dict(zip(self.input_names, inputs, strict=True))
+        tensors = {name: _initializer(self, name) for name in self._plan.initializers}
+        runner = _Runner(tensors, derive=self._derive)
+        results = [as_tensor(value) for value in runner.run(self._plan.graph, values)]
+        return results[0] if len(results) == 1 else dict(zip(self.output_names, results, strict=True))
+
+    def extra_repr(self) -> str:
+        """The inputs and outputs."""
+        return f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}"
+
+
+def as_tensor(value: Value) -> torch.Tensor:
+    """A value as a tensor."""
+    return to_tensor(value) if isinstance(value, Sizes) else value
+
+
+def _owner(module: torch.nn.Module, name: str) -> tuple[torch.nn.Module, str]:
+    """The submodule of a dotted name, and the last part."""
+    *path, leaf = name.split(".") if all(name.split(".")) else [name]
+    for part in path:
+        if part not in module._modules:
+            module._modules[part] = torch.nn.Module()
+        inner = module._modules[part]
+        assert inner is not None
+        module = inner
+    return module, leaf
+
+
+def _initializer(module: torch.nn.Module, name: str) -> torch.Tensor:
+    owner, leaf = _owner(module, name)
+    found = owner._parameters.get(leaf)
+    tensor = found if found is not None else owner._buffers[leaf]
+    assert tensor is not None
+    return tensor
+
+
+def _with_names(run: Any, names: Sequence[str]) -> Any:
+    """`run` with the parameters of the graph's inputs."""
+    chosen: list[str] = []
+    for name in names:
+        own = identifier(name)
+        while own in chosen:
+            own += "_"
+        chosen.append(own)
+    signature = inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in chosen])
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return run(*signature.bind(*args, **kwargs).args)
+
+    forward.__signature__ = signature  # type: ignore[attr-defined]
+    return forward
+
+
+class _Runner:
+    """Runs plans.
+
+    Args:
+        tensors: the initializers: a value whose numbers are known is also a tensor.
+        derive: differentiate the forward of a custom Function whose backward is not known.
+    """
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], *, derive: bool) -> None:
+        self._tensors = tensors
+        self._derive = derive
+
+    def run(self, graph: Subgraph, values: dict[str, Value]) -> list[Value]:
+        """The outputs of a graph."""
+        values |= {name: self._with_numbers(tensor) for name, tensor in graph.constants.items()}
+        for step in graph.steps:
+            results = self._results(step, values)
+            values |= {name: result for name, result in zip(step.outputs, results, strict=False) if name}
+        return [self._tensors.get(name, values[name]) for name in graph.outputs]
+
+    @staticmethod
+    def _with_numbers(tensor: torch.Tensor) -> Value:
+        return numbers_of(tensor) if tensor.numel() <= LARGEST and not tensor.is_floating_point() else tensor
+
+    def _results(self, step: Step, values: dict[str, Value]) -> Sequence[Value]:
+        inputs = [None if name is None else values[name] for name in step.inputs]
+        if step.op_type == "Constant":
+            tensor = step.attributes["value"]
+            return [numbers_of(tensor) if tensor.numel() <= LARGEST else tensor]
+        if step.call is not None:
+            return self._call(step, inputs)
+        if step.op_type == "If":
+            return run_if(self.run, step, inputs[0], values)
+        if step.op_type == "Loop":
+            return run_loop(self.run, step, inputs, values)
+        if step.op_type == "Scan":
+            return run_scan(self.run, step, inputs, values)
+        return self._operator(step, inputs, values)
+
+    def _operator(self, step: Step, inputs: Sequence[Value], values: dict[str, Value]) -> Sequence[Value]:
+        attributes = dict(step.attributes)
+        if step.op_type == "Split" and "num_outputs" not in attributes:
+            attributes["num_outputs"] = len(step.outputs)
+        if not step.domain and inputs and all(one is None or isinstance(one, Sizes) for one in inputs):
+            on_sizes = find_on_sizes(step.op_type)
+            computed = NotImplemented if on_sizes is None else on_sizes(*inputs, **attributes)
+            if computed is not NotImplemented:
+                return computed if isinstance(computed, tuple) else [computed]
+        row = step.row
+        assert row is not None
+        pairs = enumerate(zip(inputs, step.inputs, strict=True))
+        arguments = [self._argument(value, name, at, step) for at, (value, name) in pairs]
+        result = row.function(*arguments, **attributes)
+        if step.quantizes is not None:
+            places = attributes.get("axis", 1), attributes.get("block_size", 0)
+            zero_point = arguments[2] if len(arguments) > 2 else None
+            result = fake_quantize(
+                as_tensor(values[step.quantizes]), arguments[0], result, arguments[1], zero_point, *places
+            )
+        return result if isinstance(result, (tuple, list)) else [result]
+
+    def _argument(self, value: Value, name: str | None, at: int, step: Step) -> Value:
+        assert step.row is not None
+        reads = step.row.reads_sizes
+        if at < len(reads) and reads[at]:
+            return numbers_of(value) if isinstance(value, torch.Tensor) else value
+        if isinstance(value, Sizes):
+            known = None if name is None else self._tensors.get(name)
+            return to_tensor(value) if known is None else known
+        return value
+
+    def _call(self, step: Step, inputs: Sequence[Value]) -> Sequence[Value]:
+        """A custom Function: without its backward in the file its gradient is refused, or that of its forward."""
+        call = step.call
+        assert call is not None
+        tensors = [None if one is None else as_tensor(one) for one in inputs]
+        results = self.run(call.body, dict(zip(call.body.inputs, tensors, strict=False)))
+        if self._derive or not call.is_forward:
+            return results
+        return _Refused.apply(call.label, *(as_tensor(one) for one in results))
+
+
+class _Refused(torch.autograd.Function):
+    """The identity; its gradient is refused."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ctx.name = name
+        return tuple(tensor.view_as(tensor) for tensor in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:  # type: ignore[override]
+        raise ExportError(
+            f"The file has the forward of {ctx.name} and not the backward that its author wrote; "
+            "backward='derivative' takes the derivative of its forward."
+        )

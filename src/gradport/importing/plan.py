@@ -1,0 +1,240 @@
+"""The plan of an imported graph: its nodes with their rows and attributes, made once when a file is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.tensor_adapters
+import torch
+
+from gradport.errors import ExportError
+from gradport.importing.functions import Call, ours
+from gradport.importing.sizes import LARGEST, Sizes
+from gradport.importing.table import Row, find_row
+
+__all__ = ["Plan", "Step", "Subgraph", "plan_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One node.
+
+    Attributes:
+        op_type, domain, name: of the node.
+        inputs: names of values; None where an input is absent.
+        outputs: names of values; empty where nobody reads an output.
+        row: its row; None for control flow and calls of Functions.
+        attributes: in Python's types; graphs are Subgraphs.
+        call: the Function that the node calls.
+        quantizes: of a DequantizeLinear: the value that a QuantizeLinear with the same scale read.
+    """
+
+    op_type: str
+    domain: str
+    name: str
+    inputs: tuple[str | None, ...]
+    outputs: tuple[str, ...]
+    row: Row | None
+    attributes: Mapping[str, Any]
+    call: Call | None = None
+    quantizes: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Subgraph:
+    """A graph in an attribute, or a whole graph.
+
+    Attributes:
+        inputs, outputs: names of values.
+        steps: its nodes in order.
+        constants: its initializers.
+        reads: values of outer graphs that it reads.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+    constants: Mapping[str, torch.Tensor]
+    reads: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """An imported model.
+
+    Attributes:
+        name: of the graph.
+        graph: its nodes.
+        initializers: all initializers by name, in order.
+        parameters: names of those that become parameters.
+        known: the numbers of small constants and initializers that shapes may read.
+    """
+
+    name: str
+    graph: Subgraph
+    initializers: Mapping[str, torch.Tensor]
+    parameters: tuple[str, ...]
+    known: Mapping[str, Sizes]
+
+
+def plan_of(model: ir.Model) -> Plan:
+    """The plan of a model without calls of functions, except gradport's own.
+
+    Raises:
+        ExportError: an operator, an attribute or a dtype has no form in torch; the message has all of them.
+    """
+    planner = _Planner(model)
+    initializers = {name: _tensor(value.const_value) for name, value in model.graph.initializers.items()}
+    inputs = [value.name for value in model.graph.inputs if value.name not in initializers]
+    graph = planner.subgraph(model.graph, inputs)
+    if planner.problems:
+        raise ExportError(
+            f"{model.graph.name or 'The graph'} was not imported: "
+            + "; ".join(dict.fromkeys(planner.problems))
+            + ". Replace these nodes in the file, or register a row with gradport.importing.table.translation."
+        )
+    numbers = _read_as_numbers(graph)
+    floating = [name for name, tensor in initializers.items() if tensor.is_floating_point()]
+    known = {
+        name: _known(tensor)
+        for name, tensor in initializers.items()
+        if tensor.numel() <= LARGEST and (name in numbers or not tensor.is_floating_point())
+    }
+    parameters = tuple(name for name in floating if name not in numbers)
+    return Plan(model.graph.name or "imported", graph, initializers, parameters, known)
+
+
+class _Planner:
+    """Collects what has no form in torch while it plans."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._main = model.graph
+        self._opsets = dict(model.opset_imports)
+        self._functions = {(function.domain, function.name): function for function in model.functions.values()}
+        self.problems: list[str] = []
+
+    def subgraph(self, graph: ir.Graph | ir.Function, inputs: Sequence[str | None]) -> Subgraph:
+        constants = {}
+        if isinstance(graph, ir.Graph) and graph is not self._main:
+            constants = {name: _tensor(value.const_value) for name, value in graph.initializers.items()}
+        steps = tuple(self._step(node) for node in graph)
+        own = {*inputs, *constants, *(name for step in steps for name in step.outputs)}
+        reads: dict[str, None] = {}
+        for step in steps:
+            nested = [one for value in step.attributes.values() if isinstance(value, Subgraph) for one in value.reads]
+            reads |= dict.fromkeys(name for name in (*step.inputs, *nested) if name is not None and name not in own)
+        outputs = tuple(value.name or "" for value in graph.outputs)
+        reads |= dict.fromkeys(name for name in outputs if name not in own)
+        return Subgraph(tuple(name or "" for name in inputs), outputs, steps, constants, tuple(reads))
+
+    def _step(self, node: ir.Node) -> Step:
+        inputs = tuple(None if value is None else value.name for value in node.inputs)
+        outputs = tuple(value.name or "" for value in node.outputs)
+        attributes = {name: self._attribute(attribute) for name, attribute in node.attributes.items()}
+        call = self._call(node)
+        row = None
+        if call is None and node.op_type not in ("If", "Loop", "Scan", "Constant"):
+            row = self._row(node, attributes)
+        if node.op_type == "Constant":
+            attributes = {"value": _constant(attributes)}
+        return Step(
+            node.op_type, node.domain, node.name or "", inputs, outputs, row, attributes, call, _quantized(node)
+        )
+
+    def _row(self, node: ir.Node, attributes: Mapping[str, Any]) -> Row | None:
+        opset = self._opsets.get(node.domain, self._opsets.get("", 1))
+        row = find_row(node.domain, node.op_type, opset)
+        label = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        if row is None:
+            self.problems.append(f"the operator {label} (opset {opset}) has no row")
+            return None
+        unknown = [name for name in attributes if not row.takes(name)]
+        if unknown:
+            self.problems.append(f"the attribute {unknown[0]!r} of {label} is not carried")
+        return row
+
+    def _attribute(self, attribute: ir.Attr) -> Any:
+        kind, value = attribute.type, attribute.value
+        if kind is ir.AttributeType.GRAPH:
+            return self.subgraph(value, [one.name for one in value.inputs])
+        if kind is ir.AttributeType.TENSOR:
+            return _tensor(value)
+        if attribute.name in ("to", "dtype", "output_dtype") and kind is ir.AttributeType.INT:
+            return self._dtype(value)
+        return list(value) if isinstance(value, (tuple, list)) else value
+
+    def _dtype(self, number: int) -> torch.dtype | None:
+        if not number:
+            return None
+        try:
+            return ir.tensor_adapters.to_torch_dtype(ir.DataType(number))
+        except (TypeError, KeyError, ValueError):
+            self.problems.append(f"torch has no dtype {ir.DataType(number).name}")
+            return None
+
+    def _call(self, node: ir.Node) -> Call | None:
+        function = self._functions.get((node.domain, node.op_type))
+        if function is None or not ours(function.name):
+            return None
+        return Call(function.name, self.subgraph(function, [value.name for value in function.inputs]))
+
+
+def _quantized(node: ir.Node) -> str | None:
+    """What a pair of QuantizeLinear and DequantizeLinear rounds."""
+    source = None if node.op_type != "DequantizeLinear" or node.inputs[0] is None else node.inputs[0].producer()
+    if source is None or source.op_type != "QuantizeLinear" or source.inputs[1:] != node.inputs[1:]:
+        return None
+    return None if source.inputs[0] is None else source.inputs[0].name
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    if value.dtype in (ir.DataType.INT4, ir.DataType.UINT4):  # torch has none; DequantizeLinear reads the numbers
+        narrow = torch.int8 if value.dtype is ir.DataType.INT4 else torch.uint8
+        return torch.from_numpy(value.numpy().astype(np.int8 if narrow is torch.int8 else np.uint8))
+    try:
+        dtype = ir.tensor_adapters.to_torch_dtype(value.dtype)
+    except (TypeError, KeyError, ValueError) as error:
+        raise ExportError(f"The tensor {value.name!r} has the dtype {value.dtype.name}, which torch lacks.") from error
+    array = value.numpy()
+    if dtype == torch.bfloat16 or str(dtype).startswith("torch.float8"):
+        return torch.from_numpy(array.astype(np.float32)).to(dtype)
+    return torch.from_numpy(np.array(array, copy=True)).to(dtype)
+
+
+def _constant(attributes: Mapping[str, Any]) -> torch.Tensor:
+    """The value of a Constant, which has one of several attributes."""
+    ((name, value),) = attributes.items()
+    if name in ("value_float", "value_floats"):
+        return torch.tensor(value, dtype=torch.float32)
+    if name in ("value_int", "value_ints"):
+        return torch.tensor(value, dtype=torch.int64)
+    if name != "value" or not isinstance(value, torch.Tensor):
+        raise ExportError(f"A Constant has the attribute {name!r}, which torch has no tensor for.")
+    return value
+
+
+def _known(tensor: torch.Tensor) -> Sizes:
+    return Sizes.of(np.array(tensor.tolist(), dtype=object), tensor.dtype)
+
+
+def _read_as_numbers(graph: Subgraph) -> set[str]:
+    """Values that an operator reads as numbers: a shape, scales, an axis."""
+    found = set()
+    for step in graph.steps:
+        if step.row is not None:
+            found |= {name for name, reads in zip(step.inputs, step.row.reads_sizes, strict=False) if reads and name}
+        for value in step.attributes.values():
+            if isinstance(value, Subgraph):
+                found |= _read_as_numbers(value)
+    return found
+
+
+def identifier(name: str) -> str:
+    """A Python name for a value."""
+    cleaned = re.sub(r"\W", "_", name)
+    return cleaned if cleaned and not cleaned[0].isdigit() else f"x_{cleaned}"

@@ -1,0 +1,41 @@
+"""One function an ONNX operator, by family; a family's file registers its rows when it is imported."""
+
+from gradport.importing.rows import (
+    attention,
+    boxes,
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    logic,
+    microsoft,
+    normalization,
+    pooling,
+    quantization,
+    recurrent,
+    reductions,
+    resizing,
+    shapes,
+    signals,
+    sizes,
+)
+
+__all__ = [
+    "attention",
+    "boxes",
+    "convolution",
+    "elementwise",
+    "indexing",
+    "linear",
+    "logic",
+    "microsoft",
+    "normalization",
+    "pooling",
+    "quantization",
+    "recurrent",
+    "reductions",
+    "resizing",
+    "shapes",
+    "signals",
+    "sizes",
+]
