@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from gradport.errors import ExportError
 from gradport.importing.control_flow import run_if, run_loop, run_scan
+from gradport.importing.functions import call_function
 from gradport.importing.plan import Plan, Step, Subgraph, identifier
 from gradport.importing.quantized import fake_quantize
 from gradport.importing.sizes import LARGEST, Sizes, numbers_of, to_tensor
@@ -171,27 +171,7 @@ class _Runner:
         return value
 
     def _call(self, step: Step, inputs: Sequence[Value]) -> Sequence[Value]:
-        """A custom Function: without its backward in the file its gradient is refused, or that of its forward."""
         call = step.call
         assert call is not None
         tensors = [None if one is None else as_tensor(one) for one in inputs]
-        results = self.run(call.body, dict(zip(call.body.inputs, tensors, strict=False)))
-        if self._derive or not call.is_forward:
-            return results
-        return _Refused.apply(call.label, *(as_tensor(one) for one in results))
-
-
-class _Refused(torch.autograd.Function):
-    """The identity; its gradient is refused."""
-
-    @staticmethod
-    def forward(ctx: Any, name: str, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        ctx.name = name
-        return tuple(tensor.view_as(tensor) for tensor in tensors)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:  # type: ignore[override]
-        raise ExportError(
-            f"The file has the forward of {ctx.name} and not the backward that its author wrote; "
-            "backward='derivative' takes the derivative of its forward."
-        )
+        return call_function(call, self.run, tensors, derive=self._derive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,9 +14,10 @@ import onnx_ir.tensor_adapters
 import torch
 
 from gradport.errors import ExportError
-from gradport.importing.functions import Call, ours
+from gradport.importing.functions import Call, ours, pair
 from gradport.importing.sizes import LARGEST, Sizes
 from gradport.importing.table import Row, find_row
+from gradport.subject.ports import Role
 
 __all__ = ["Plan", "Step", "Subgraph", "plan_of"]
 
@@ -91,7 +93,7 @@ def plan_of(model: ir.Model) -> Plan:
     planner = _Planner(model)
     initializers = {name: _tensor(value.const_value) for name, value in model.graph.initializers.items()}
     inputs = [value.name for value in model.graph.inputs if value.name not in initializers]
-    graph = planner.subgraph(model.graph, inputs)
+    graph = _forward_alone(planner.subgraph(model.graph, inputs), _roles(model))
     if planner.problems:
         raise ExportError(
             f"{model.graph.name or 'The graph'} was not imported: "
@@ -107,6 +109,38 @@ def plan_of(model: ir.Model) -> Plan:
     }
     parameters = tuple(name for name in floating if name not in numbers)
     return Plan(model.graph.name or "imported", graph, initializers, parameters, known)
+
+
+def _roles(model: ir.Model) -> dict[str, Role]:
+    """The roles of inputs and outputs in a file that gradport wrote."""
+    try:
+        listed = json.loads(model.metadata_props.get("gradport.names", "[]"))
+        return {one["name"]: Role(one["role"]) for one in listed}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _forward_alone(graph: Subgraph, roles: Mapping[str, Role]) -> Subgraph:
+    """The graph without cotangents and gradients: in a file of gradport the module's own backward takes their place.
+
+    Raises:
+        ExportError: the file is a training step.
+    """
+    state = [name for name in graph.inputs if roles.get(name) is Role.STATE]
+    if state:
+        raise ExportError(
+            f"The graph is a training step with the state {state[0]!r}; import the model that it trains "
+            "(`inference.onnx` of a bundle)."
+        )
+    outputs = tuple(name for name in graph.outputs if roles.get(name) is not Role.GRADIENT)
+    inputs = tuple(name for name in graph.inputs if roles.get(name) is not Role.COTANGENT)
+    needed, steps = set(outputs), []
+    for step in reversed(pair(graph.steps)):
+        if needed.intersection(step.outputs):
+            steps.append(step)
+            nested = [one for value in step.attributes.values() if isinstance(value, Subgraph) for one in value.reads]
+            needed.update(name for name in (*step.inputs, *nested) if name is not None)
+    return dataclasses.replace(graph, inputs=inputs, outputs=outputs, steps=tuple(reversed(steps)))
 
 
 class _Planner:
@@ -181,7 +215,7 @@ class _Planner:
         function = self._functions.get((node.domain, node.op_type))
         if function is None or not ours(function.name):
             return None
-        return Call(function.name, self.subgraph(function, [value.name for value in function.inputs]))
+        return Call(function.domain, function.name, self.subgraph(function, [value.name for value in function.inputs]))
 
 
 def _quantized(node: ir.Node) -> str | None:

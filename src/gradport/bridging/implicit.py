@@ -1,0 +1,1 @@
+"""implicit: the gradient of a solution, whatever found it."""
