@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads it when it is loaded
 
 if TYPE_CHECKING:
+    from gradport.bridging import as_function as as_function
+    from gradport.bridging import as_module as as_module
+    from gradport.bridging import implicit as implicit
     from gradport.checking import check as check
     from gradport.checking import conservative as conservative
     from gradport.checking import equivalent as equivalent
@@ -63,7 +66,10 @@ _HOMES = {
     "export": "gradport.exporting.export",
     "export_step": "gradport.exporting.export_step",
     "export_training": "gradport.training",
+    "as_function": "gradport.bridging",
+    "as_module": "gradport.bridging",
     "from_onnx": "gradport.importing",
+    "implicit": "gradport.bridging",
     "load": "gradport.model.loading",
     "load_training": "gradport.training",
     "reference": "gradport.eager.references",

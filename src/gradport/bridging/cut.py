@@ -23,8 +23,8 @@ class Cut:
 
     Attributes:
         forward: gives the outputs, then the saved values.
-        backward: takes what it reads of the inputs, the saved values and the cotangents; gives the wanted gradients. None
-            if none is wanted.
+        backward: takes inputs, saved values and cotangents, as far as it reads them; gives the wanted gradients.
+            None if none is wanted.
         outputs: names of the outputs, in order.
         saved: names of the saved values, in order.
         reads: names of all inputs of the backward model.
@@ -91,7 +91,7 @@ def _needed(values: Iterable[ir.Value]) -> list[ir.Node]:
 
 
 def _part(model: ir.Model, *, outputs: Collection[str], inputs: Sequence[str] | None) -> ir.Model:
-    """A copy of the model that computes `outputs`, from `inputs` where these are given, without what it does not need."""
+    """A copy of the model that computes `outputs`, from `inputs` where these are given, and nothing else."""
     part = model.clone()
     common.InlinePass()(part)
     graph = part.graph

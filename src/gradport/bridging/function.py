@@ -24,9 +24,9 @@ def as_function(program: Program) -> Callable[..., Any]:
         program: with the gradients that are wanted (`wrt` of `export`); with a loss, or with cotangents.
 
     Returns:
-        A function of the Program's arguments and targets, in their order, by position or by name. It returns the output,
-        or a tuple of the outputs (with a loss: the loss first). Weights are constants; `as_module` trains them. Random
-        inputs are drawn anew in each call, from torch's generator.
+        A function of the Program's arguments and targets, by position or by name. It returns the output, or a tuple of
+        the outputs (with a loss: the loss first). Weights are constants; `as_module` trains them. Random inputs are
+        drawn anew in each call, from torch's generator.
 
     Raises:
         SpecError: the Program has no gradient, or is a training step.
@@ -60,7 +60,7 @@ class Bridge:
         self.gradients = {spec.of: spec.name for spec in program.outputs if spec.role is Role.GRADIENT}
         self.cotangents = {spec.of: spec.name for spec in specs if spec.role is Role.COTANGENT}
         if not self.gradients:
-            raise SpecError("The Program has no gradients; export it with wrt= and without it nothing is differentiable.")
+            raise SpecError("The Program has no gradients: export it with wrt=.")
         self._program = program
         self._shapes = {spec.name: spec.shape for spec in specs}
         self._model = program.model.clone()
@@ -129,17 +129,18 @@ class _Call(torch.autograd.Function):
         outputs = tuple(results[name] for name in found.outputs)
         kept = {name: {**feeds, **results}[name] for name in found.reads if name in feeds or name in results}
         ctx.bridge, ctx.found, ctx.model, ctx.names, ctx.kept = bridge, found, backward, names, tuple(kept)
-        ctx.save_for_backward(*kept.values())
+        differentiated = [one for one, needed in zip(tensors, ctx.needs_input_grad[2:], strict=True) if needed]
+        ctx.save_for_backward(*kept.values(), *differentiated)
         ctx.mark_non_differentiable(*(one for one in outputs if not one.is_floating_point()))
         ctx.set_materialize_grads(True)
         return outputs
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:  # type: ignore[override]
         """The wanted gradients; with a loss its cotangent is a factor."""
         bridge, found = ctx.bridge, ctx.found
-        feeds = dict(zip(ctx.kept, ctx.saved_tensors, strict=True))
+        count = len(ctx.kept)
+        feeds = dict(zip(ctx.kept, ctx.saved_tensors[:count], strict=True))
         given = dict(zip(found.outputs, cotangents, strict=True))
         feeds |= {name: given[of] for of, name in bridge.cotangents.items() if name in found.reads}
         results = {} if ctx.model is None else ctx.model.run(feeds)
@@ -148,4 +149,24 @@ class _Call(torch.autograd.Function):
         for name in ctx.names:
             gradient = results.get(bridge.gradients.get(name, ""))
             gradients.append(gradient if gradient is None or factor is None else gradient * factor)
+        if torch.is_grad_enabled():
+            anchors = [one for one in (*ctx.saved_tensors[count:], *cotangents) if one.requires_grad]
+            gradients = [None if one is None else _FirstDerivative.apply(one, *anchors) for one in gradients]
         return None, None, *gradients
+
+
+class _FirstDerivative(torch.autograd.Function):
+    """The identity of a gradient, which depends on the anchors; its own derivative is refused, not zero."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: torch.Tensor, *anchors: torch.Tensor) -> torch.Tensor:
+        """Returns the gradient."""
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: torch.Tensor) -> Any:  # type: ignore[override]
+        """Refuses."""
+        raise SpecError(
+            "The Program has no second derivative: its backward is once_differentiable. Export a model whose forward "
+            "computes the first derivative with torch.autograd.grad(..., create_graph=True)."
+        )

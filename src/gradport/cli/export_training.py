@@ -33,6 +33,10 @@ def export_training(
     optimizer: Optimizer = "AdamW",
     loss: TrainingLoss = None,
     targets: Targets = None,
+    train: Annotated[
+        list[str] | None,
+        typer.Option(help="Of an ONNX file: the initializers that train, as names or patterns: 'classifier.*'."),
+    ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="accuracy, or NAME=module:attribute.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="A scheduler of torch.optim.lr_scheduler: LinearLR:total_iters=10.")
@@ -55,7 +59,7 @@ def export_training(
         require_writable(out)
         with current.step("importing"):
             from gradport.training import export_training as run_export
-        subject = load_trained_subject(target, inputs, targets, loss, seed=seed)
+        subject = load_trained_subject(target, inputs, targets, loss, seed=seed, train=train)
         made = make_optimizer(optimizer, subject)
         with current.step(f"exporting {subject.name}"):
             training = run_export(

@@ -43,7 +43,9 @@ __all__ = [
     "split_list",
 ]
 
-Target = Annotated[str, typer.Argument(help="module:attribute or path/file.py:attribute", show_default=False)]
+Target = Annotated[
+    str, typer.Argument(help="module:attribute, path/file.py:attribute, or an ONNX file", show_default=False)
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(

@@ -21,15 +21,24 @@ from gradport.subject.spec import looks_like_spec, parse_spec
 __all__ = ["load_attribute", "load_subject", "load_subjects"]
 
 
-def load_subject(target: str, inputs: Sequence[str], *, loss: Any = None, seed: int = 0, **changes: Any) -> Any:
+def load_subject(
+    target: str,
+    inputs: Sequence[str],
+    *,
+    loss: Any = None,
+    seed: int = 0,
+    train: Sequence[str] | None = None,
+    **changes: Any,
+) -> Any:
     """The Subject of a TARGET and its INPUTs.
 
     Args:
         target: `module:attribute` or `path/file.py:attribute`; a Subject, a Function, a callable, a Module, or a Module
-            class without required arguments.
+            class without required arguments. Or an ONNX file, which is imported.
         inputs: `NAME=VALUE`, named as in the graph; with a loss, names that are not arguments are targets.
         loss: a function, `module:attribute`, or the name of a scalar output.
         seed: of the weights of a Module that is created here or by importing its file.
+        train: of an ONNX file: names or patterns of the initializers that train; None: all.
         changes: fields of the Subject to replace.
 
     Raises:
@@ -41,7 +50,7 @@ def load_subject(target: str, inputs: Sequence[str], *, loss: Any = None, seed: 
     from gradport.subject.subject import Subject, as_function
 
     torch.manual_seed(seed)
-    attribute = load_attribute(target)
+    attribute = _imported(target, train) if target.endswith(".onnx") else load_attribute(target)
     fields = {key: value for key, value in changes.items() if value is not None}
     if loss is not None:
         fields["loss"] = load_attribute(loss) if isinstance(loss, str) and ":" in loss else loss
@@ -52,6 +61,12 @@ def load_subject(target: str, inputs: Sequence[str], *, loss: Any = None, seed: 
     torch.manual_seed(seed)  # a file that is already imported does not draw
     attribute = _instance(as_function(attribute), target)
     return _bind(attribute, values, Subject(attribute, **fields))
+
+
+def _imported(path: str, train: Sequence[str] | None) -> Any:
+    from gradport.importing import from_onnx
+
+    return from_onnx(path, train=train)
 
 
 def load_subjects(path: str) -> list[Any]:

@@ -10,6 +10,7 @@ Source: https://docs.pytorch.org/docs/stable/cond.html
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,9 +18,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from gradport.compat.torch.control_flow import skip_compilation
+from gradport.compat.torch.pullbacks import forward_and_backward
 from gradport.compat.torch.trees import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
-__all__ = ["Lifting", "bodies", "control_flow", "in_body"]
+__all__ = ["Lifting", "Vjp", "bodies", "control_flow", "in_body", "vjp_of"]
 
 
 @contextlib.contextmanager
@@ -75,6 +77,58 @@ def _while_loop(cond_fn: Any, body_fn: Any, carried_inputs: Any, additional_inpu
 
 _hop = torch.ops.higher_order
 _RULES: dict[Any, Callable[..., Any]] = {_hop.cond: _cond, _hop.scan: _scan, _hop.while_loop: _while_loop}
+
+
+def vjp_of(function: Callable[..., torch.Tensor], example: Sequence[torch.Tensor]) -> Vjp:
+    """The value of a function and its vector-Jacobian product, also for the body of a loop.
+
+    torch traces a body below autograd, so in a trace both are graphs of their own. Tensors in the function's closure
+    are constants.
+
+    Args:
+        function: of tensors; returns a tensor.
+        example: tensors with the shapes and dtypes of its arguments.
+    """
+    if not torch.compiler.is_compiling():
+        return _eager_vjp(function)
+    body = _Body(lambda *arguments: (function(*arguments),))
+    read = _tensors_read_by([(body, tuple(example))])
+    forward, backward = forward_and_backward(body.bind(read), (*example, *read), len(example))
+
+    def value_and_saved(*arguments: torch.Tensor) -> tuple[torch.Tensor, tuple[Any, ...]]:
+        value, *saved = forward(*arguments, *read)
+        return value, tuple(saved)
+
+    return Vjp(value_and_saved, lambda saved, cotangent: tuple(backward(*saved, cotangent)[: len(example)]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Vjp:
+    """A function in two parts.
+
+    Attributes:
+        forward: `(*arguments) -> (value, saved)`.
+        backward: `(saved, cotangent) -> gradients of the arguments`.
+    """
+
+    forward: Callable[..., tuple[torch.Tensor, tuple[Any, ...]]]
+    backward: Callable[[tuple[Any, ...], torch.Tensor], tuple[torch.Tensor, ...]]
+
+
+def _eager_vjp(function: Callable[..., torch.Tensor]) -> Vjp:
+    def forward(*arguments: torch.Tensor) -> tuple[torch.Tensor, tuple[Any, ...]]:
+        with torch.enable_grad():
+            leaves = [one.detach().requires_grad_() for one in arguments]
+            value = function(*leaves)
+        return value.detach(), (value, *leaves)
+
+    def backward(saved: tuple[Any, ...], cotangent: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        value, *leaves = saved
+        found = torch.autograd.grad(value, leaves, cotangent, retain_graph=True, allow_unused=True)
+        return tuple(torch.zeros_like(leaf) if one is None else one for one, leaf in zip(found, leaves, strict=True))
+
+    return Vjp(forward, backward)
+
 
 _depth = 0
 

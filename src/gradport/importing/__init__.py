@@ -1,7 +1,8 @@
-"""From ONNX to torch: a file comes in, a module whose forward computes the same comes out.
+"""An ONNX file as a torch module.
 
-Operators are rows of a table, one function each; shapes that a graph computes are numbers, symbolic ones in a trace.
-Nothing here runs ONNX Runtime, writes a file, or changes the given model.
+Input: an ONNX file or model. Output: a module whose forward computes the same. Operators are rows of a table, one
+function each; shapes that a graph computes are numbers, symbolic ones in a trace. Never runs ONNX Runtime, never changes
+the model.
 """
 
 from gradport.importing.files import from_onnx

@@ -42,7 +42,8 @@ def from_onnx(
             somebody asks for it; "derivative": that of its forward.
 
     Returns:
-        The module. Its parameters are the floating-point initializers, its buffers the others, under their names.
+        The module. Its parameters are the floating-point initializers, its buffers the others, under their names; means
+        and variances of batch normalization, and numbers such as scales of a Resize, are buffers too.
         `forward` takes the graph's inputs in their order; it returns the output, or a dict of the outputs by name.
 
     Raises:

@@ -1,8 +1,8 @@
 """Custom Functions in a file that gradport wrote: `<name>.forward.<hash>` and `<name>.backward.<hash>`.
 
 A call of the forward and the call of its backward become one autograd.Function. The file names the parameters of both
-(docs/format.md): the backward takes `cotangent_<output>` and the saved values, and gives `grad_<input>`. Saved values are
-inputs and outputs of the forward's call, so a backward belongs to the call whose values it reads.
+(docs/format.md): the backward takes `cotangent_<output>` and the saved values, and gives `grad_<input>`. Saved values
+are inputs and outputs of the forward's call, so a backward belongs to the call whose values it reads.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def call_function(call: Call, run: Run, inputs: Sequence[torch.Tensor | None], *
     """
     if call.backward is None and derive:
         return run(call.body, dict(zip(call.body.inputs, inputs, strict=True)))
-    function = type(call.label.rpartition(".")[2], (_Imported,), {"__module__": call.domain})
+    function: Any = type(call.label.rpartition(".")[2], (_Imported,), {"__module__": call.domain})
     results = function.apply(call, run, *inputs)
     return results if isinstance(results, tuple) else (results,)
 

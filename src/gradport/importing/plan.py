@@ -100,14 +100,14 @@ def plan_of(model: ir.Model) -> Plan:
             + "; ".join(dict.fromkeys(planner.problems))
             + ". Replace these nodes in the file, or register a row with gradport.importing.table.translation."
         )
-    numbers = _read_as_numbers(graph)
+    numbers, statistics = _read_as_numbers(graph), _statistics(graph)
     floating = [name for name, tensor in initializers.items() if tensor.is_floating_point()]
     known = {
         name: _known(tensor)
         for name, tensor in initializers.items()
         if tensor.numel() <= LARGEST and (name in numbers or not tensor.is_floating_point())
     }
-    parameters = tuple(name for name in floating if name not in numbers)
+    parameters = tuple(name for name in floating if name not in numbers and name not in statistics)
     return Plan(model.graph.name or "imported", graph, initializers, parameters, known)
 
 
@@ -266,6 +266,12 @@ def _read_as_numbers(graph: Subgraph) -> set[str]:
             if isinstance(value, Subgraph):
                 found |= _read_as_numbers(value)
     return found
+
+
+def _statistics(graph: Subgraph) -> set[str]:
+    """Means and variances of batch normalization: buffers, as in torch."""
+    steps = [step for step in graph.steps if step.op_type == "BatchNormalization"]
+    return {name for step in steps for name in step.inputs[3:5] if name is not None}
 
 
 def identifier(name: str) -> str:

@@ -31,6 +31,9 @@ def batch_normalization(
     training_mode: int = 0,
 ) -> Tensor | tuple[Tensor, ...]:
     """With the given statistics; in training mode with those of the batch, and running statistics beside the result."""
+    if not training_mode and (mean.requires_grad or variance.requires_grad):
+        inverse = torch.rsqrt(_channels(x, variance) + epsilon)
+        return (x - _channels(x, mean)) * inverse * _channels(x, scale) + _channels(x, bias)
     if not training_mode:
         return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
     axes = [axis for axis in range(x.dim()) if axis != 1]
