@@ -129,6 +129,101 @@ def test_a_head_trains_from_the_file_alone(tmp_path):
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+class LoRA(torch.nn.Module):
+    """A weight and a product of two thin matrices."""
+
+    def __init__(self, weight):
+        super().__init__()
+        rows, columns = weight.shape
+        self.down = torch.nn.Parameter(torch.linspace(-1, 1, 2 * columns).reshape(2, columns) * 0.1)
+        self.up = torch.nn.Parameter(torch.zeros(rows, 2))
+
+    def forward(self, weight):
+        return weight + self.up @ self.down
+
+
+def add_lora(owner, name):
+    weight = getattr(owner, name)
+    weight.requires_grad_(False)
+    torch.nn.utils.parametrize.register_parametrization(owner, name, LoRA(weight))
+
+
+def trained_alike(source, module, x, y, tmp_path):
+    """The losses of 20 steps of a bundle of the imported module, and of torch on the source."""
+    from gradport_runtime import Trainer
+
+    found = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(found, lr=0.01)
+    training = gradport.export_training(module, x, optimizer=optimizer, loss=F.cross_entropy, targets=y)
+    training.save(tmp_path / "bundle")
+    trainer = Trainer(tmp_path / "bundle")
+    batch = {module.input_names[0]: x.numpy(), "target": y.numpy()}
+    ours = [trainer.step(batch)["loss"] for _ in range(20)]
+    optimizer = torch.optim.AdamW([one for one in source.parameters() if one.requires_grad], lr=0.01)
+    theirs = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(source(x), y)
+        loss.backward()
+        optimizer.step()
+        theirs.append(float(loss))
+    return ours, theirs
+
+
+class Tokens(torch.nn.Module):
+    """Attention with a product for each projection, without biases."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = torch.nn.Embedding(20, 8)
+        self.query, self.key, self.value = (torch.nn.Linear(8, 8, bias=False) for _ in range(3))
+        self.head = torch.nn.Linear(8, 3)
+
+    def forward(self, x):
+        hidden = self.words(x)
+        mixed = F.scaled_dot_product_attention(self.query(hidden), self.key(hidden), self.value(hidden))
+        return self.head(mixed.mean(1))
+
+
+def test_a_lora_on_products_trains_from_the_file_alone(tmp_path):
+    """torch.nn.utils.parametrize puts it on an initializer; in the file a weight is the right operand of a MatMul."""
+    source, x, y = Tokens().eval(), torch.randint(0, 20, (4, 6)), torch.tensor([0, 1, 2, 1])
+    gradport.export(source, x).save(tmp_path / "model.onnx")
+    module = gradport.from_onnx(tmp_path / "model.onnx").requires_grad_(False)
+    source.requires_grad_(False)
+    for name in ("query", "value"):
+        add_lora(getattr(module, name), "weight")
+        add_lora(getattr(source, name), "weight")
+    ours, theirs = trained_alike(source, module, x, y, tmp_path)
+    assert ours == pytest.approx(theirs, rel=1e-4) and ours[-1] < ours[0]
+
+
+class Folded(torch.nn.Module):
+    """What a classifier is after its normalization went into the convolution."""
+
+    def __init__(self, model):
+        super().__init__()
+        conv, norm = model.body[0], model.body[1]
+        self.conv = torch.nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
+        self.head = model.head
+
+    def forward(self, x):
+        return self.head(F.max_pool2d(torch.relu(self.conv(x)), 2).flatten(1))
+
+
+def test_a_network_with_folded_normalization_trains_from_the_file_alone(tmp_path):
+    """torch's exporter folds the normalization; training the file is training the folded weights."""
+    model, x, y = Classifier().eval(), torch.randn(4, 3, 8, 8), torch.randint(0, 5, (4,))
+    with torch.no_grad():
+        model.body[1].running_var.uniform_(0.5, 2)
+        model.body[1].weight.uniform_(0.5, 2)
+    module = gradport.from_onnx(by_torch(model, x, tmp_path / "model.onnx"))
+    assert not any("running" in name for name, _ in module.named_buffers())
+    ours, theirs = trained_alike(Folded(model), module, x, y, tmp_path)
+    assert ours == pytest.approx(theirs, rel=1e-3)
+
+
 def test_the_command_line_trains_a_file(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 

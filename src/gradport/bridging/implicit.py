@@ -71,7 +71,6 @@ def iterate(
         iterations: the most steps.
     """
     if torch.compiler.is_compiling():
-        from torch._higher_order_ops.while_loop import while_loop
 
         def goes_on(count: torch.Tensor, *state: torch.Tensor) -> torch.Tensor:
             return (count < iterations) & condition(*state).reshape(())
@@ -79,7 +78,8 @@ def iterate(
         def count_step(count: torch.Tensor, *state: torch.Tensor) -> Tensors:
             return count + 1, *(one.clone() for one in step(*state))
 
-        return tuple(while_loop(goes_on, count_step, (torch.zeros((), dtype=torch.int64), *state))[1:])
+        start = (torch.zeros((), dtype=torch.int64), *state)
+        return tuple(torch.ops.higher_order.while_loop(goes_on, count_step, start, ())[1:])
     for _ in range(iterations):
         if not bool(condition(*state)):
             break

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from gradport.bridging.function import Bridge
+from gradport.compat.torch.modules import get_tensor, set_tensor
 from gradport.model.program import Program
 from gradport.subject.ports import Role
 
@@ -46,8 +47,7 @@ class RuntimeModule(torch.nn.Module):
         for name in trained:
             value = initializers[name].const_value
             assert value is not None
-            owner, leaf = _owner(self, name)
-            owner._parameters[leaf] = torch.nn.Parameter(torch.from_numpy(value.numpy().copy()))
+            set_tensor(self, name, torch.nn.Parameter(torch.from_numpy(value.numpy().copy())))
         self._bridge = Bridge(program, trained)
         self.input_names, self.output_names = self._bridge.arguments, self._bridge.outputs
 
@@ -57,20 +57,8 @@ class RuntimeModule(torch.nn.Module):
         Raises:
             SpecError: an argument is missing or unknown.
         """
-        own = dict(self.named_parameters())
-        return self._bridge(args, kwargs, {name: own[name] for name in self._bridge.parameters})
+        return self._bridge(args, kwargs, {name: get_tensor(self, name) for name in self._bridge.parameters})
 
     def extra_repr(self) -> str:
         """The inputs and outputs."""
         return f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}"
-
-
-def _owner(module: torch.nn.Module, name: str) -> tuple[torch.nn.Module, str]:
-    *path, leaf = name.split(".")
-    for part in path:
-        if part not in module._modules:
-            module._modules[part] = torch.nn.Module()
-        inner = module._modules[part]
-        assert inner is not None
-        module = inner
-    return module, leaf

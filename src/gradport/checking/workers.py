@@ -44,6 +44,9 @@ _SLOW_RULE = 3000.0
 _GRACE = 5.0
 """Seconds of processor time beyond a rule's limit, after which the worker is killed: it hangs in compiled code."""
 
+_PATIENCE = 60.0
+"""Seconds until a child that computes nothing is taken for one that hangs, also on a busy machine."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Examination:
@@ -114,7 +117,7 @@ def _backward_runs_after_fork() -> bool:
             torch.ones(1, requires_grad=True).sum().backward()
             os.write(writing, b".")
 
-    return run_in_child(run_backward, _GRACE) == (b".", 0)
+    return run_in_child(run_backward, _PATIENCE) == (b".", 0)
 
 
 def _share_rules(rules: Sequence[Rule]) -> list[list[Rule]]:

@@ -73,16 +73,15 @@ def run_scan(run: Run, step: Step, inputs: Sequence[Any], values: dict[str, Any]
     moved = [row.movedim(axis, 0) for row, axis in zip(rows, axes, strict=True)]
     moved = [row.flip(0) if turn else row for row, turn in zip(moved, turns, strict=True)]
 
-    def combine(carry: list[torch.Tensor], row: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        found = [_tensor(one) for one in run(body, {**values, **dict(zip(body.inputs, (*carry, *row), strict=True))})]
-        return found[: len(state)], [one.clone() for one in found[len(state) :]]
+    def combine(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        found = [_tensor(one) for one in run(body, {**values, **dict(zip(body.inputs, tensors, strict=True))})]
+        return [*found[: len(state)], *(one.clone() for one in found[len(state) :])]
 
     if all(type(one) in (torch.Tensor, torch.nn.Parameter) for one in tensors) or not state:
         last, collected = _python_scan(combine, state, moved)
     else:
-        from torch._higher_order_ops.scan import scan
-
-        last, collected = scan(combine, [one.clone() for one in state], moved)
+        results = list(torch.ops.higher_order.scan(combine, [one.clone() for one in state], moved, ()))
+        last, collected = results[: len(state)], results[len(state) :]
     outputs = len(collected)
     axes = step.attributes.get("scan_output_axes") or [0] * outputs
     turns = step.attributes.get("scan_output_directions") or [0] * outputs
@@ -93,6 +92,7 @@ def run_scan(run: Run, step: Step, inputs: Sequence[Any], values: dict[str, Any]
 def _python_scan(combine: Any, state: list[torch.Tensor], rows: list[torch.Tensor]) -> tuple[list[Any], list[Any]]:
     collected: list[Any] = []
     for time in range(rows[0].shape[0]):
-        state, found = combine(state, [row[time] for row in rows])
-        collected.append(found)
+        found = combine(*state, *(row[time] for row in rows))
+        state = found[: len(state)]
+        collected.append(found[len(state) :])
     return state, [torch.stack(column) for column in zip(*collected, strict=True)]

@@ -18,7 +18,7 @@ import gradport.importing.rows  # noqa: F401
 from gradport.errors import SpecError, first_line
 from gradport.importing.functions import ours
 from gradport.importing.module import ImportedModule
-from gradport.importing.plan import plan_of
+from gradport.importing.plan import Plan, plan_of
 from gradport.importing.table import rows
 
 __all__ = ["from_onnx"]
@@ -37,7 +37,7 @@ def from_onnx(
     Args:
         path_or_model: a file, or a model in memory.
         train: names or patterns (`"classifier.*"`) of the initializers that require a gradient; None: all that are
-            floating-point.
+            floating-point and have a dimension (numbers of formulas have none).
         backward: the gradient of a custom Function whose backward the file does not contain: None: it is refused when
             somebody asks for it; "derivative": that of its forward.
 
@@ -54,7 +54,7 @@ def from_onnx(
         raise SpecError(f"backward={backward!r} is not valid; give None or 'derivative'.")
     model = _inlined(_read(path_or_model))
     plan = plan_of(model)
-    trained = _trained(plan.parameters, train)
+    trained = _trained(plan, train)
     return ImportedModule(plan, trained, derive=backward == "derivative")
 
 
@@ -84,9 +84,10 @@ def _inlined(proto: onnx.ModelProto) -> ir.Model:
     return ir.from_proto(inlined)
 
 
-def _trained(names: Sequence[str], wanted: str | Sequence[str] | None) -> set[str]:
+def _trained(plan: Plan, wanted: str | Sequence[str] | None) -> set[str]:
+    names = plan.parameters
     if wanted is None:
-        return set(names)
+        return {name for name in names if plan.initializers[name].dim()}
     patterns = [wanted] if isinstance(wanted, str) else list(wanted)
     found = {pattern: fnmatch.filter(names, pattern) for pattern in patterns}
     missing = [pattern for pattern, matches in found.items() if not matches]

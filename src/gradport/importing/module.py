@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gradport.compat.torch.modules import get_tensor, set_tensor
 from gradport.importing.control_flow import run_if, run_loop, run_scan
 from gradport.importing.functions import call_function
 from gradport.importing.plan import Plan, Step, Subgraph, identifier
@@ -35,19 +36,16 @@ class ImportedModule(torch.nn.Module):
         self._derive = derive
         self.input_names, self.output_names = plan.graph.inputs, plan.graph.outputs
         for name, tensor in plan.initializers.items():
-            owner, leaf = _owner(self, name)
             if name in plan.parameters:
-                parameter = torch.nn.Parameter(tensor, requires_grad=name in trained)
-                owner._parameters[leaf] = parameter
-            else:
-                owner._buffers[leaf] = tensor
+                tensor = torch.nn.Parameter(tensor, requires_grad=name in trained)
+            set_tensor(self, name, tensor)
         self.forward = _with_names(self._run, self.input_names)  # type: ignore[method-assign]
 
     def _run(self, *inputs: torch.Tensor) -> Any:
-        values: dict[str, Value] = {name: _initializer(self, name) for name in self._plan.initializers}
+        values: dict[str, Value] = {name: get_tensor(self, name) for name in self._plan.initializers}
         values |= self._plan.known
         values |= dict(zip(self.input_names, inputs, strict=True))
-        tensors = {name: _initializer(self, name) for name in self._plan.initializers}
+        tensors = {name: get_tensor(self, name) for name in self._plan.initializers}
         runner = _Runner(tensors, derive=self._derive)
         results = [as_tensor(value) for value in runner.run(self._plan.graph, values)]
         return results[0] if len(results) == 1 else dict(zip(self.output_names, results, strict=True))
@@ -60,26 +58,6 @@ class ImportedModule(torch.nn.Module):
 def as_tensor(value: Value) -> torch.Tensor:
     """A value as a tensor."""
     return to_tensor(value) if isinstance(value, Sizes) else value
-
-
-def _owner(module: torch.nn.Module, name: str) -> tuple[torch.nn.Module, str]:
-    """The submodule of a dotted name, and the last part."""
-    *path, leaf = name.split(".") if all(name.split(".")) else [name]
-    for part in path:
-        if part not in module._modules:
-            module._modules[part] = torch.nn.Module()
-        inner = module._modules[part]
-        assert inner is not None
-        module = inner
-    return module, leaf
-
-
-def _initializer(module: torch.nn.Module, name: str) -> torch.Tensor:
-    owner, leaf = _owner(module, name)
-    found = owner._parameters.get(leaf)
-    tensor = found if found is not None else owner._buffers[leaf]
-    assert tensor is not None
-    return tensor
 
 
 def _with_names(run: Any, names: Sequence[str]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.fx
 
+from gradport.compat.torch.operators import aten
 from gradport.eager.joint import Slot
 from gradport.evidence.distance import relative_distance
 from gradport.lowering.lower import OPERATOR
@@ -141,8 +142,8 @@ class _Keeping(torch.fx.Interpreter):
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls one operator."""
-        if target is torch.ops.aten.view.default:
-            target = torch.ops.aten.reshape.default
+        if target in (aten.view.default, aten._unsafe_view.default):
+            target = aten.reshape.default
         return super().call_function(target, args, kwargs)
 
     def run_node(self, n: torch.fx.Node) -> Any:

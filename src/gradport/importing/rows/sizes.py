@@ -38,7 +38,6 @@ _binary("Add", lambda x, y: x + y)
 _binary("Sub", lambda x, y: x - y)
 _binary("Mul", lambda x, y: x * y)
 _binary("Div", _divide)
-_binary("Mod", lambda x, y: x % y)
 _binary("Pow", lambda x, y: x**y)
 _binary("Max", lambda x, y: torch.sym_max(x, y))
 _binary("Min", lambda x, y: torch.sym_min(x, y))
@@ -49,6 +48,12 @@ _binary("GreaterOrEqual", lambda x, y: bool(x >= y), torch.bool)
 _binary("LessOrEqual", lambda x, y: bool(x <= y), torch.bool)
 _binary("And", lambda x, y: x and y, torch.bool)
 _binary("Or", lambda x, y: x or y, torch.bool)
+
+
+@on_sizes("Mod")
+def mod(x: Sizes, y: Sizes, /, *, fmod: int = 0) -> Sizes:
+    remainder = math.fmod if fmod else lambda a, b: a % b
+    return _make(np.frompyfunc(remainder, 2, 1)(x.array, y.array), x)
 
 
 def _unary(op_type: str, function: Callable[[Any], Any]) -> None:
