@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from gradport.lowering.passes.types import infer_types
 from gradport.model.subgraphs import values_read
 
 __all__ = ["Cut", "cut"]
@@ -95,6 +96,8 @@ def _part(model: ir.Model, *, outputs: Collection[str], inputs: Sequence[str] | 
     part = model.clone()
     common.InlinePass()(part)
     graph = part.graph
+    for node in graph:
+        infer_types(node, part.opset_imports[""])  # an input of the backward model needs a type
     values = {value.name: value for node in graph for value in node.outputs}
     values |= {value.name: value for value in graph.inputs}
     given = []

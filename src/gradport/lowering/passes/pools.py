@@ -96,5 +96,6 @@ def _rewrite(graph: ir.Graph, node: ir.Node, pooled: ir.Value) -> None:
     chosen.name = f"{node.name}_If"
     for before, after in zip(node.outputs, chosen.outputs, strict=True):
         after.shape, after.type = before.shape, before.type
+    chosen.outputs[1].type = ir.TensorType(ir.DataType.INT64)
     new.nodes.append(chosen)
     new.replace_node(graph, *chosen.outputs)

@@ -108,6 +108,6 @@ class Replacement:
         graph.insert_before(self._node, self.nodes)
         for before, after in zip(self._node.outputs, results, strict=True):
             if after.shape is None:
-                after.shape, after.type = before.shape, before.type
+                after.shape, after.type = before.shape, before.type or after.type
             before.replace_all_uses_with(after, replace_graph_outputs=True)
         graph.remove(self._node, safe=True)
