@@ -2,9 +2,9 @@
 
     python bench/bridging.py [--only NAME ...] [--threads 1] [--rounds 8] [--no-compile] [--write FILE]
 
-Networks are those of `bench/networks.py`. Losses: the largest relative difference over 20 steps of SGD. Times are ratios
-to eager in one process, in turns, below 1 is faster. "nodes" counts the operators of the forward and the backward model
-together over those of the whole Program: what runs twice.
+Networks are those of `bench/networks.py`. Losses: the largest relative difference over 20 steps of SGD. Times are
+ratios to eager in one process, in turns, below 1 is faster. "nodes" counts the operators of the forward and the
+backward model together over those of the whole Program: what runs twice.
 """
 
 from __future__ import annotations

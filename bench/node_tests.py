@@ -1,10 +1,12 @@
 """from_onnx on the node tests of the onnx package: right, wrong, refused, by operator; peers beside it if installed.
 
-    python bench/node_tests.py [--only NAME] [--peer onnx2torch|onnx2pytorch] [--list]
+    python bench/node_tests.py [--only NAME] [--peer onnx2torch|onnx2pytorch] [--list] [--gradients [--part K/N]]
 
 Each test is a model of one operator, at the opset at which it was last changed, with inputs and outputs. Left out are
 tests of sequences, optionals, strings, opsets above 25, training operators and ai.onnx.ml. Outputs must agree to the
-test's own tolerance, those in bfloat16, float16 and float8 to 1 %.
+test's own tolerance, those in bfloat16, float16 and float8 to 1 %. With `--gradients`, each right module with
+floating-point inputs and outputs is exported again with the gradients of its inputs: right if the proof of export
+holds, which compares them with torch's. If onnx-ad is installed, its gradients of the same model are a second opinion.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import dataclasses
 import io
 import signal
 import sys
@@ -94,6 +97,97 @@ def outcome(case: Any, convert: Callable[[onnx.ModelProto], Callable[..., Any]])
     return "right", ""
 
 
+OPINIONS: collections.Counter[str] = collections.Counter()
+
+
+def second_opinion(case: Any, inputs: list[torch.Tensor], program: Any) -> str:
+    """agrees, differs, or why onnx-ad says nothing; the cotangents are ones."""
+    try:
+        import onnx_ad
+        import onnxruntime
+
+        model = onnx_ad.reverse(case.model, layout="onnx")  # seeds have one more axis
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+        names = [value.name for value in case.model.graph.input]
+        feeds = {name: one.numpy() for name, one in zip(names, inputs, strict=True)}
+        for value in session.get_inputs():
+            if value.name not in feeds:
+                feeds[value.name] = np.ones(
+                    (*_array(case.data_sets[0][1][_place(case, value.name)]).shape, 1), np.float32
+                )
+        results = dict(zip([one.name for one in session.get_outputs()], session.run(None, feeds), strict=True))
+    except ImportError:
+        return "onnx-ad is not installed"
+    except Exception:
+        return "no gradient of onnx-ad"
+    ones = [torch.ones_like(_tensor(_array(one))) for one in case.data_sets[0][1] if _array(one).dtype.kind == "f"]
+    specs = [spec for spec in program.inputs if spec.role == "cotangent"]
+    if len(specs) != len(ones):
+        return "no gradient of onnx-ad"
+    found = dict(zip([spec.name for spec in program.outputs], program.run(*inputs, *ones), strict=True))
+    arguments = [spec.name for spec in program.inputs if spec.role == "argument"]
+    pairs = [
+        (found.get(f"grad_{ours}"), results.get(f"adj_{theirs}")) for ours, theirs in zip(arguments, names, strict=True)
+    ]
+    pairs = [(a.numpy(), b.reshape(a.shape)) for a, b in pairs if a is not None and b is not None]
+    same = all(np.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True) for a, b in pairs)
+    return "agrees" if pairs and same else "differs" if pairs else "no gradient of onnx-ad"
+
+
+def _place(case: Any, adjoint: str) -> int:
+    return [f"adj_{value.name}" for value in case.model.graph.output].index(adjoint)
+
+
+def with_constants(case: Any) -> Any:
+    """The test with shapes, axes and the like as constants: a graph cannot differentiate what they are."""
+    from gradport.importing.files import _inlined
+    from gradport.importing.plan import _read_as_numbers, plan_of
+
+    numbers = _read_as_numbers(plan_of(_inlined(case.model)).graph)
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    kept = [at for at, value in enumerate(model.graph.input) if value.name not in numbers]
+    given, expected = case.data_sets[0]
+    for at, value in enumerate(case.model.graph.input):
+        if at not in kept:
+            model.graph.initializer.append(numpy_helper.from_array(_array(given[at]), value.name))
+            model.graph.input.remove(next(one for one in model.graph.input if one.name == value.name))
+    return dataclasses.replace(case, model=model, data_sets=[([given[at] for at in kept], expected)])
+
+
+def round_trip(case: Any) -> tuple[str, str]:
+    """Exports the imported module with the gradients of its inputs."""
+    import gradport
+
+    if outcome(case, by_gradport)[0] != "right":
+        return "outside", "not imported"
+    case = with_constants(case)
+    inputs = [_tensor(_array(one)) for one in case.data_sets[0][0]]
+    wide = (torch.float32, torch.float64)
+    module = by_gradport(case.model)
+    with torch.no_grad():
+        found = module(*inputs)
+    outputs = list(found.values()) if isinstance(found, dict) else [found]
+    if not any(one.dtype in wide and one.numel() for one in inputs) or not any(one.dtype in wide for one in outputs):
+        return "outside", "no gradient"
+    signal.alarm(60)
+    try:
+        program = gradport.export(module, tuple(inputs), wrt="inputs", functions="inline")
+        opinion = second_opinion(case, inputs, program)
+        OPINIONS[opinion] += 1
+        if opinion == "differs":
+            print(f"onnx-ad differs on {case.name}", flush=True)
+    except Exception as error:
+        differs = "differs from eager" in str(error)
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+        return ("wrong" if differs else "refused"), reason
+    finally:
+        signal.alarm(0)
+    return "right", ""
+
+
 def _array(value: Any) -> np.ndarray:
     return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
 
@@ -129,19 +223,26 @@ def main() -> int:
     parser.add_argument("--only", default="")
     parser.add_argument("--peer", default="gradport", choices=PEERS)
     parser.add_argument("--list", action="store_true", help="name each test that is not right")
+    parser.add_argument("--gradients", action="store_true")
+    parser.add_argument("--part", default="1/1", help="only the K-th of N parts")
     options = parser.parse_args()
+    part, parts = map(int, options.part.split("/"))
     warnings.filterwarnings("ignore")
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("60 s")))
     torch.set_num_threads(1)
     counts: collections.Counter[str] = collections.Counter()
     by_opset: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for case in cases(options.only):
-        result, reason = outcome(case, PEERS[options.peer])
+    for at, case in enumerate(cases(options.only)):
+        if at % parts != part - 1:
+            continue
+        result, reason = round_trip(case) if options.gradients else outcome(case, PEERS[options.peer])
         counts[result] += 1
         if result != "outside":
             by_opset[case.model.opset_import[0].version][result] += 1
         if options.list and result in ("wrong", "refused"):
             print(f"{result:8} {case.name}: {reason}", flush=True)
+    if OPINIONS:
+        print("onnx-ad: " + ", ".join(f"{kind} {count}" for kind, count in OPINIONS.most_common()))
     for opset, own in sorted(by_opset.items()):
         print(f"opset {opset:2}: {own['right']:4} right {own['wrong']:3} wrong {own['refused']:3} refused")
     total = counts["right"] + counts["wrong"] + counts["refused"]

@@ -462,6 +462,22 @@ def test_bad_calls_are_one_sentence(tmp_path):
         gradport.from_onnx(model_of(QUANTIZED), backward="none")
 
 
+FIXED = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    g (float[n, 3] x) => (float[n, 3] y)
+    <float[3] s = {1.0, 2.0, 3.0}> {
+        h = BatchNormalization(x, s, s, s, s)
+        y = Dropout(h)
+    }"""
+
+
+def test_layers_that_stand_still_in_training_are_named():
+    """Their statistics are buffers; the same initializer as a scale is none."""
+    module = gradport.from_onnx(model_of(FIXED))
+    assert [line.split()[0] for line in module.fixed] == ["BatchNormalization", "Dropout"]
+    assert "statistics of the file" in repr(module) and "keeps every element" in repr(module)
+
+
 def test_a_training_step_is_refused(tmp_path):
     model = torch.nn.Linear(3, 2)
     step = gradport.export_step(

@@ -28,13 +28,14 @@ class ImportedModule(torch.nn.Module):
     Attributes:
         input_names: of the graph, in order; `forward` takes them by position, or by keyword where they are identifiers.
         output_names: of the graph, in order.
+        fixed: layers that the exporter wrote for inference, which stand still in training, each with the reason.
     """
 
     def __init__(self, plan: Plan, trained: set[str], *, derive: bool) -> None:
         super().__init__()
         self._plan = plan
         self._derive = derive
-        self.input_names, self.output_names = plan.graph.inputs, plan.graph.outputs
+        self.input_names, self.output_names, self.fixed = plan.graph.inputs, plan.graph.outputs, plan.fixed
         for name, tensor in plan.initializers.items():
             if name in plan.parameters:
                 tensor = torch.nn.Parameter(tensor, requires_grad=name in trained)
@@ -51,8 +52,8 @@ class ImportedModule(torch.nn.Module):
         return results[0] if len(results) == 1 else dict(zip(self.output_names, results, strict=True))
 
     def extra_repr(self) -> str:
-        """The inputs and outputs."""
-        return f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}"
+        """The inputs and outputs, and what stands still in training."""
+        return "\n".join([f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}", *self.fixed])
 
 
 def as_tensor(value: Value) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,7 @@ class Plan:
         initializers: all initializers by name, in order.
         parameters: names of those that become parameters.
         known: the numbers of small constants and initializers that shapes may read.
+        fixed: layers that stand still in training, with the reason.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Plan:
     initializers: Mapping[str, torch.Tensor]
     parameters: tuple[str, ...]
     known: Mapping[str, Sizes]
+    fixed: tuple[str, ...]
 
 
 def plan_of(model: ir.Model) -> Plan:
@@ -108,7 +110,7 @@ def plan_of(model: ir.Model) -> Plan:
         if tensor.numel() <= LARGEST and (name in numbers or not tensor.is_floating_point())
     }
     parameters = tuple(name for name in floating if name not in numbers and name not in statistics)
-    return Plan(model.graph.name or "imported", graph, initializers, parameters, known)
+    return Plan(model.graph.name or "imported", graph, initializers, parameters, known, tuple(_fixed(graph)))
 
 
 def _roles(model: ir.Model) -> dict[str, Role]:
@@ -266,6 +268,22 @@ def _read_as_numbers(graph: Subgraph) -> set[str]:
             if isinstance(value, Subgraph):
                 found |= _read_as_numbers(value)
     return found
+
+
+_FIXED = {
+    "BatchNormalization": "normalizes with the statistics of the file, not with those of a batch",
+    "Dropout": "keeps every element",
+}
+
+
+def _fixed(graph: Subgraph) -> Iterator[str]:
+    """What an exporter wrote for inference only."""
+    for step in graph.steps:
+        if step.op_type in _FIXED and not step.attributes.get("training_mode"):
+            yield f"{step.op_type} {step.name or step.outputs[0]} {_FIXED[step.op_type]}"
+        for value in step.attributes.values():
+            if isinstance(value, Subgraph):
+                yield from _fixed(value)
 
 
 def _statistics(graph: Subgraph) -> set[str]:
