@@ -140,7 +140,7 @@ def celu(x: Tensor, /, *, alpha: float = 1.0) -> Tensor:
 
 @translation("Selu")
 def selu(x: Tensor, /, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875) -> Tensor:
-    return gamma * (torch.clamp(x, min=0) + torch.clamp(alpha * (torch.exp(torch.clamp(x, max=0)) - 1), max=0))
+    return gamma * torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0)))
 
 
 @translation("LeakyRelu")
