@@ -48,7 +48,7 @@ class Work:
     bytes: int
 
     def milliseconds(self, machine: Machine) -> tuple[float, float]:
-        """The time of the products alone, and of the bytes alone."""
+        """The time of the products, and the time of the bytes."""
         return 1e3 * self.operations / machine.products, 1e3 * self.bytes / machine.bandwidth
 
 

@@ -1,7 +1,7 @@
 """Cuts a Program into the model of its outputs and the model of its gradients.
 
-ONNX Runtime executes a whole graph, whatever is fetched. So the nodes that the outputs need stand in one model, and the
-other nodes that the wanted gradients need in another, which reads the values that both share: the saved values.
+ONNX Runtime executes a whole graph, also if one output is fetched. Here one model has the nodes of the outputs. Another
+has the remaining nodes of the wanted gradients; it reads values of the first: the saved values.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def cut(model: ir.Model, outputs: Sequence[str], gradients: Sequence[str]) -> Cu
     """Cuts a model.
 
     Args:
-        model: not changed; initializers that both models read stand in both.
+        model: stays as it is; both parts have the initializers that both read.
         outputs: names of graph outputs that the forward gives.
         gradients: names of graph outputs that the backward gives.
     """

@@ -52,7 +52,7 @@ def run_loop(run: Run, step: Step, inputs: Sequence[Any], values: dict[str, Any]
         goes_on = bool(_number(again))
         time += 1
     if any(not row for row in rows):
-        raise ExportError(f"The Loop {step.name!r} makes no step, so the shape of what it collects is unknown.")
+        raise ExportError(f"The Loop {step.name!r} makes no step, so the shape of its rows is unknown.")
     return [*carried, *(torch.stack(row) for row in rows)]
 
 

@@ -52,7 +52,7 @@ class ImportedModule(torch.nn.Module):
         return results[0] if len(results) == 1 else dict(zip(self.output_names, results, strict=True))
 
     def extra_repr(self) -> str:
-        """The inputs and outputs, and what stands still in training."""
+        """The inputs, the outputs, and the layers that stand still in training."""
         return "\n".join([f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}", *self.fixed])
 
 

@@ -146,7 +146,7 @@ def _forward_alone(graph: Subgraph, roles: Mapping[str, Role]) -> Subgraph:
 
 
 class _Planner:
-    """Collects what has no form in torch while it plans."""
+    """Plans graphs, and collects the nodes that have no form in torch."""
 
     def __init__(self, model: ir.Model) -> None:
         self._main = model.graph

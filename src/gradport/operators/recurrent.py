@@ -18,7 +18,7 @@ from torch.nn.utils import rnn
 
 from gradport.compat.torch import sequences
 from gradport.operators.recurrent_cells import GRU, LSTM, RNN
-from gradport.operators.samples import reals, sample
+from gradport.operators.samples import Sample, reals, sample
 from gradport.operators.table import replacement
 
 __all__: list[str] = []
@@ -78,50 +78,37 @@ def _is_projected(state: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
 )
 def gru(*arguments: Any) -> tuple[torch.Tensor, ...]:
     """The GRU, layer by layer; packed sequences use torch's decomposition."""
+    return _with_one_state(torch.gru, _gru_direction, arguments)
+
+
+def _with_one_state(
+    original: Callable[..., tuple[torch.Tensor, ...]], direction: Direction, arguments: Sequence[Any]
+) -> tuple[torch.Tensor, ...]:
     if _is_packed(arguments):
-        result: tuple[torch.Tensor, ...] = torch.gru(*arguments)
-        return result
-    return _layers(_gru_direction, arguments[0], (arguments[1],), *arguments[2:])
+        return original(*arguments)
+    return _layers(direction, arguments[0], (arguments[1],), *arguments[2:])
 
 
-@replacement(
-    torch.rnn_tanh,
-    samples=[
-        sample(
-            lambda x, h, w, u: torch.rnn_tanh(x, h, (w, u), False, 1, 0.0, False, False, True),
-            reals("n", 3, 2, low=-1, high=1),
-            reals(1, "n", 2, low=-1, high=1),
-            reals(2, 2, low=-1, high=1),
-            reals(2, 2, low=-1, high=1),
-        )
-    ],
-)
+def _sample_of(layer: Callable[..., Any]) -> Sample:
+    return sample(
+        lambda x, h, w, u: layer(x, h, (w, u), False, 1, 0.0, False, False, True),
+        reals("n", 3, 2, low=-1, high=1),
+        reals(1, "n", 2, low=-1, high=1),
+        reals(2, 2, low=-1, high=1),
+        reals(2, 2, low=-1, high=1),
+    )
+
+
+@replacement(torch.rnn_tanh, samples=[_sample_of(torch.rnn_tanh)])
 def rnn_tanh(*arguments: Any) -> tuple[torch.Tensor, ...]:
     """The recurrent layer with tanh; packed sequences use torch's decomposition."""
-    if _is_packed(arguments):
-        result: tuple[torch.Tensor, ...] = torch.rnn_tanh(*arguments)
-        return result
-    return _layers(functools.partial(_rnn_direction, False), arguments[0], (arguments[1],), *arguments[2:])
+    return _with_one_state(torch.rnn_tanh, functools.partial(_rnn_direction, False), arguments)
 
 
-@replacement(
-    torch.rnn_relu,
-    samples=[
-        sample(
-            lambda x, h, w, u: torch.rnn_relu(x, h, (w, u), False, 1, 0.0, False, False, True),
-            reals("n", 3, 2),
-            reals(1, "n", 2),
-            reals(2, 2),
-            reals(2, 2),
-        )
-    ],
-)
+@replacement(torch.rnn_relu, samples=[_sample_of(torch.rnn_relu)])
 def rnn_relu(*arguments: Any) -> tuple[torch.Tensor, ...]:
     """The recurrent layer with relu; packed sequences use torch's decomposition."""
-    if _is_packed(arguments):
-        result: tuple[torch.Tensor, ...] = torch.rnn_relu(*arguments)
-        return result
-    return _layers(functools.partial(_rnn_direction, True), arguments[0], (arguments[1],), *arguments[2:])
+    return _with_one_state(torch.rnn_relu, functools.partial(_rnn_direction, True), arguments)
 
 
 def _layers(

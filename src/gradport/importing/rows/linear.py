@@ -1,4 +1,4 @@
-"""Matrix products and what is made of them; matrices."""
+"""Matrix products, triangles, unit matrices and one-hot rows."""
 
 from __future__ import annotations
 
