@@ -471,7 +471,40 @@ FIXED = """
     }"""
 
 
-def test_layers_that_stand_still_in_training_are_named():
+NORMALIZED = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    g (float[n, 2] x) => (float[n, 2] y)
+    <float[2] scale = {1.0, 2.0}, float[2] bias = {0.5, 0.0}, float[2] mean = {1.0, -1.0}, float[2] var = {4.0, 0.25}> {
+        y = BatchNormalization<momentum = 0.9>(x, scale, bias, mean, var)
+    }"""
+
+
+def test_train_turns_on_what_an_exporter_turned_off():
+    """Normalization with the statistics of the batch, and its running statistics, as in torch."""
+    source, x = torch.nn.BatchNorm1d(2), torch.randn(6, 2)
+    module = gradport.from_onnx(model_of(NORMALIZED))
+    names = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+    source.load_state_dict({name: module.state_dict()[other] for name, other in names.items()}, strict=False)
+    assert not module.training
+    torch.testing.assert_close(module(x), source.eval()(x))
+    torch.testing.assert_close(module.train()(x), source.train()(x))
+    torch.testing.assert_close(module.mean, source.running_mean)
+    torch.testing.assert_close(module.var, source.running_var)
+    dropped = gradport.from_onnx(model_of(FIXED)).train()(torch.randn(50, 3))
+    assert 0.2 < float((dropped == 0).float().mean()) < 0.8
+
+
+def test_a_normalization_trains_in_a_bundle(tmp_path):
+    """Its running statistics are state of the training."""
+    module = gradport.from_onnx(model_of(NORMALIZED)).train()
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    training = gradport.export_training(
+        module, torch.randn(6, 2), optimizer=optimizer, loss=lambda y, t: F.mse_loss(y, t), targets=torch.randn(6, 2)
+    )
+    assert {"mean", "var"} <= set(training.state())
+
+
+def test_layers_that_stand_still_in_eval_mode_are_named():
     """Their statistics are buffers; the same initializer as a scale is none."""
     module = gradport.from_onnx(model_of(FIXED))
     assert [line.split()[0] for line in module.fixed] == ["BatchNormalization", "Dropout"]

@@ -43,8 +43,10 @@ def from_onnx(
 
     Returns:
         The module. Its parameters are the floating-point initializers, its buffers the others, under their names; means
-        and variances of batch normalization, and numbers such as scales of a Resize, are buffers too.
+        and variances of normalizations, and numbers such as scales of a Resize, are buffers too.
         `forward` takes the graph's inputs in their order; it returns the output, or a dict of the outputs by name.
+        The module is in eval mode: normalizations have the statistics of the file, Dropout keeps everything; `train()`
+        turns both on (`module.fixed` names them).
 
     Raises:
         SpecError: the file cannot be read, or a pattern of `train` fits no initializer.
@@ -55,7 +57,7 @@ def from_onnx(
     model = _inlined(_read(path_or_model))
     plan = plan_of(model)
     trained = _trained(plan, train)
-    return ImportedModule(plan, trained, derive=backward == "derivative")
+    return ImportedModule(plan, trained, derive=backward == "derivative").eval()
 
 
 def _read(source: Any) -> onnx.ModelProto:

@@ -15,6 +15,7 @@ from gradport.importing.plan import Plan, Step, Subgraph, identifier
 from gradport.importing.quantized import fake_quantize
 from gradport.importing.sizes import LARGEST, Sizes, numbers_of, to_tensor
 from gradport.importing.table import find_on_sizes
+from gradport.importing.training import training_form
 
 __all__ = ["ImportedModule"]
 
@@ -28,7 +29,7 @@ class ImportedModule(torch.nn.Module):
     Attributes:
         input_names: of the graph, in order; `forward` takes them by position, or by keyword where they are identifiers.
         output_names: of the graph, in order.
-        fixed: layers that the exporter wrote for inference, which stand still in training, each with the reason.
+        fixed: layers that the exporter wrote for inference, each with what it does; `train()` makes them train.
     """
 
     def __init__(self, plan: Plan, trained: set[str], *, derive: bool) -> None:
@@ -47,13 +48,14 @@ class ImportedModule(torch.nn.Module):
         values |= self._plan.known
         values |= dict(zip(self.input_names, inputs, strict=True))
         tensors = {name: get_tensor(self, name) for name in self._plan.initializers}
-        runner = _Runner(tensors, derive=self._derive)
+        runner = _Runner(tensors, derive=self._derive, training=self.training)
         results = [as_tensor(value) for value in runner.run(self._plan.graph, values)]
         return results[0] if len(results) == 1 else dict(zip(self.output_names, results, strict=True))
 
     def extra_repr(self) -> str:
-        """The inputs, the outputs, and the layers that stand still in training."""
-        return "\n".join([f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}", *self.fixed])
+        """The inputs, the outputs, and in eval mode the layers that stand still."""
+        fixed = () if self.training else self.fixed
+        return "\n".join([f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}", *fixed])
 
 
 def as_tensor(value: Value) -> torch.Tensor:
@@ -84,11 +86,13 @@ class _Runner:
     Args:
         tensors: the initializers: a value whose numbers are known is also a tensor.
         derive: differentiate the forward of a custom Function whose backward is not known.
+        training: normalize with the statistics of the batch, and drop.
     """
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], *, derive: bool) -> None:
+    def __init__(self, tensors: Mapping[str, torch.Tensor], *, derive: bool, training: bool) -> None:
         self._tensors = tensors
         self._derive = derive
+        self._training = training
 
     def run(self, graph: Subgraph, values: dict[str, Value]) -> list[Value]:
         """The outputs of a graph."""
@@ -130,7 +134,8 @@ class _Runner:
         assert row is not None
         pairs = enumerate(zip(inputs, step.inputs, strict=True))
         arguments = [self._argument(value, name, at, step) for at, (value, name) in pairs]
-        result = row.function(*arguments, **attributes)
+        trained = training_form(step.op_type) if self._training and not step.domain else None
+        result = row.function(*arguments, **attributes) if trained is None else trained(arguments, attributes)
         if step.quantizes is not None:
             places = attributes.get("axis", 1), attributes.get("block_size", 0)
             zero_point = arguments[2] if len(arguments) > 2 else None

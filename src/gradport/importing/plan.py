@@ -75,7 +75,7 @@ class Plan:
         initializers: all initializers by name, in order.
         parameters: names of those that become parameters.
         known: the numbers of small constants and initializers that shapes may read.
-        fixed: layers that stand still in training, with the reason.
+        fixed: layers that an exporter wrote for inference, each with what it does.
     """
 
     name: str
