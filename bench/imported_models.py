@@ -1,6 +1,6 @@
 """from_onnx on files that other exporters wrote: outputs and gradients against the source model; peers beside it.
 
-    python bench/imported_models.py [--only NAME ...] [--peer onnx2torch|onnx2pytorch]
+    python bench/imported_models.py [--only NAME ...] [--peer onnx2torch|onnx2pytorch|onnx2fx]
 
 Models of transformers with random weights, written by torch.onnx.export (its exporter of today, and the TorchScript
 exporter). "output" compares outputs with the source; "gradient" compares the gradients of all floating-point inputs, of
@@ -113,6 +113,10 @@ def by_peer(name: str) -> Callable[[pathlib.Path], torch.nn.Module]:
             import onnx2torch
 
             return onnx2torch.convert(onnx.load(path))
+        if name == "onnx2fx":
+            import onnx2fx
+
+            return onnx2fx.convert(onnx.load(path))
         import onnx2pytorch
 
         return onnx2pytorch.ConvertModel(onnx.load(path), experimental=True)
@@ -184,7 +188,7 @@ def main() -> int:
     """Prints one line a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--peer", choices=("onnx2torch", "onnx2pytorch"))
+    parser.add_argument("--peer", choices=("onnx2torch", "onnx2pytorch", "onnx2fx"))
     parser.add_argument("--files", type=pathlib.Path, help="keep files here, and take those that are there")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")

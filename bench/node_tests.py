@@ -1,6 +1,6 @@
 """from_onnx on the node tests of the onnx package: right, wrong, refused, by operator; peers beside it if installed.
 
-    python bench/node_tests.py [--only NAME] [--peer onnx2torch|onnx2pytorch] [--list] [--gradients [--part K/N]]
+    python bench/node_tests.py [--only NAME] [--peer NAME] [--list] [--gradients [--part K/N]]
 
 Each test is a model of one operator, at the opset at which it was last changed, with inputs and outputs. Left out are
 tests of sequences, optionals, strings, opsets above 25, training operators and ai.onnx.ml. Outputs must agree to the
@@ -70,7 +70,14 @@ def by_onnx2pytorch(model: onnx.ModelProto) -> Callable[..., Any]:
     return onnx2pytorch.ConvertModel(model, experimental=True)
 
 
-PEERS = {"gradport": by_gradport, "onnx2torch": by_onnx2torch, "onnx2pytorch": by_onnx2pytorch}
+def by_onnx2fx(model: onnx.ModelProto) -> Callable[..., Any]:
+    """onnx2fx."""
+    import onnx2fx
+
+    return onnx2fx.convert(model)
+
+
+PEERS = {"gradport": by_gradport, "onnx2torch": by_onnx2torch, "onnx2pytorch": by_onnx2pytorch, "onnx2fx": by_onnx2fx}
 
 
 def outcome(case: Any, convert: Callable[[onnx.ModelProto], Callable[..., Any]]) -> tuple[str, str]:
