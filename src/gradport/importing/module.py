@@ -44,11 +44,10 @@ class ImportedModule(torch.nn.Module):
         self.forward = _with_names(self._run, self.input_names)  # type: ignore[method-assign]
 
     def _run(self, *inputs: torch.Tensor) -> Any:
-        values: dict[str, Value] = {name: get_tensor(self, name) for name in self._plan.initializers}
-        values |= self._plan.known
-        values |= dict(zip(self.input_names, inputs, strict=True))
         tensors = {name: get_tensor(self, name) for name in self._plan.initializers}
-        runner = _Runner(tensors, derive=self._derive, training=self.training)
+        values: dict[str, Value] = {**tensors, **self._plan.known, **dict(zip(self.input_names, inputs, strict=True))}
+        known = {id(sizes): tensors[name] for name, sizes in self._plan.known.items()}
+        runner = _Runner(known, derive=self._derive, training=self.training)
         results = [as_tensor(value) for value in runner.run(self._plan.graph, values)]
         return results[0] if len(results) == 1 else dict(zip(self.output_names, results, strict=True))
 
@@ -84,12 +83,12 @@ class _Runner:
     """Runs plans.
 
     Args:
-        tensors: the initializers: a value whose numbers are known is also a tensor.
+        tensors: the tensor of each initializer whose numbers are known, by the identity of its Sizes.
         derive: differentiate the forward of a custom Function whose backward is not known.
         training: normalize with the statistics of the batch, and drop.
     """
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], *, derive: bool, training: bool) -> None:
+    def __init__(self, tensors: Mapping[int, torch.Tensor], *, derive: bool, training: bool) -> None:
         self._tensors = tensors
         self._derive = derive
         self._training = training
@@ -100,7 +99,7 @@ class _Runner:
         for step in graph.steps:
             results = self._results(step, values)
             values |= {name: result for name, result in zip(step.outputs, results, strict=False) if name}
-        return [self._tensors.get(name, values[name]) for name in graph.outputs]
+        return [self._tensors.get(id(values[name]), values[name]) for name in graph.outputs]
 
     @staticmethod
     def _with_numbers(tensor: torch.Tensor) -> Value:
@@ -132,8 +131,7 @@ class _Runner:
                 return computed if isinstance(computed, tuple) else [computed]
         row = step.row
         assert row is not None
-        pairs = enumerate(zip(inputs, step.inputs, strict=True))
-        arguments = [self._argument(value, name, at, step) for at, (value, name) in pairs]
+        arguments = [self._argument(value, at, step) for at, value in enumerate(inputs)]
         trained = training_form(step.op_type) if self._training and not step.domain else None
         result = row.function(*arguments, **attributes) if trained is None else trained(arguments, attributes)
         if step.quantizes is not None:
@@ -144,13 +142,13 @@ class _Runner:
             )
         return result if isinstance(result, (tuple, list)) else [result]
 
-    def _argument(self, value: Value, name: str | None, at: int, step: Step) -> Value:
+    def _argument(self, value: Value, at: int, step: Step) -> Value:
         assert step.row is not None
         reads = step.row.reads_sizes
         if at < len(reads) and reads[at]:
             return numbers_of(value) if isinstance(value, torch.Tensor) else value
         if isinstance(value, Sizes):
-            known = None if name is None else self._tensors.get(name)
+            known = self._tensors.get(id(value))
             return to_tensor(value) if known is None else known
         return value
 
