@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch._higher_order_ops.partitioner import HopGraphMinCutPartitioner
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 __all__ = ["forward_and_backward"]
@@ -29,6 +28,8 @@ def forward_and_backward(
     Returns:
         The forward, `(*inputs) -> (value, *saved)`, and the backward, `(*saved, cotangent) -> gradients` of all inputs.
     """
+    from torch._higher_order_ops.partitioner import HopGraphMinCutPartitioner  # late: few programs need it
+
     arguments = [one.detach() for one in inputs]
     for one in arguments[:differentiated]:
         one.requires_grad_()
