@@ -59,19 +59,30 @@ def attention(
     windows = left_window_size, 0 if is_causal else right_window_size
     seen = _seen(scores, past_key, lengths, windows)
     if mask is not None:
-        more = scores.shape[-1] - mask.shape[-1]
-        if more > 0:
-            fill = False if mask.dtype == torch.bool else float("-inf")
-            mask = torch.nn.functional.pad(mask, (0, more), value=fill)
-        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+        scores = _masked(scores, mask)
     if seen is not None:
         scores = scores.masked_fill(~seen, float("-inf"))
-    dtype = {1: torch.float32, 10: torch.float16, 11: torch.float64, 16: torch.bfloat16}.get(softmax_precision or 0)
-    weights = torch.softmax(scores.to(dtype or scores.dtype), -1).to(scores.dtype)
-    weights = torch.where(torch.isneginf(scores).all(-1, keepdim=True), torch.zeros_like(weights), weights)
+    weights = _weights(scores, softmax_precision)
     result = torch.matmul(weights, every_value)
     stage = (raw, capped, scores, weights)[qk_matmul_output_mode]
     return (result.transpose(1, 2).flatten(2) if flat else result), key, value, stage
+
+
+def _weights(scores: Tensor, precision: int | None) -> Tensor:
+    """Softmax of the scores; zero for a query that may read no key."""
+    dtype = {1: torch.float32, 10: torch.float16, 11: torch.float64, 16: torch.bfloat16}.get(precision or 0)
+    weights = torch.softmax(scores.to(dtype or scores.dtype), -1).to(scores.dtype)
+    return torch.where(torch.isneginf(scores).all(-1, keepdim=True), torch.zeros_like(weights), weights)
+
+
+def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+    """Scores with a mask of truth values or of numbers; keys beyond the mask are hidden."""
+    more = scores.shape[-1] - mask.shape[-1]
+    hidden = float("-inf")
+    if mask.dtype == torch.bool:
+        whole = torch.nn.functional.pad(mask, (0, more), value=False) if more > 0 else mask
+        return scores.masked_fill(~whole, hidden)
+    return scores + (torch.nn.functional.pad(mask, (0, more), value=hidden) if more > 0 else mask)
 
 
 def _seen(scores: Tensor, past_key: Tensor | None, lengths: Tensor | None, windows: tuple[int, int]) -> Tensor | None:

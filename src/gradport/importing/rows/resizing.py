@@ -51,17 +51,7 @@ def resize(
 ) -> Tensor:
     chosen = [axis % x.dim() for axis in (axes if axes is not None else range(x.dim()))]
     lengths = [int(x.shape[axis]) for axis in chosen]
-    if sizes is not None and sizes.numbers():
-        wanted = [int(size) for size in sizes.numbers()]
-        factors = [size / length for size, length in zip(wanted, lengths, strict=True)]
-        if keep_aspect_ratio_policy != "stretch":
-            factor = (min if keep_aspect_ratio_policy == "not_larger" else max)(factors)
-            wanted = [math.floor(factor * length + 0.5) for length in lengths]
-            factors = [factor] * len(lengths)
-    else:
-        assert scales is not None
-        factors = [float(one) for one in scales.numbers()]
-        wanted = [math.floor(length * factor) for length, factor in zip(lengths, factors, strict=True)]
+    wanted, factors = _sizes_and_factors(lengths, scales, sizes, keep_aspect_ratio_policy)
     region = [] if roi is None else [float(one) for one in roi.numbers()]
     dtype = x.dtype
     x = x if x.is_floating_point() else x.float()
@@ -84,6 +74,22 @@ def resize(
             shape[axis] = -1
             x = torch.where(outside.reshape(shape), torch.full((), extrapolation_value, dtype=x.dtype), x)
     return x if dtype.is_floating_point else _to_whole(x, dtype)
+
+
+def _sizes_and_factors(
+    lengths: Sequence[int], scales: Sizes | None, sizes: Sizes | None, policy: str
+) -> tuple[list[int], list[float]]:
+    """The new size of each axis, and by what it grows."""
+    if sizes is None or not sizes.numbers():
+        assert scales is not None
+        factors = [float(one) for one in scales.numbers()]
+        return [math.floor(length * factor) for length, factor in zip(lengths, factors, strict=True)], factors
+    wanted = [int(size) for size in sizes.numbers()]
+    factors = [size / length for size, length in zip(wanted, lengths, strict=True)]
+    if policy != "stretch":
+        factor = (min if policy == "not_larger" else max)(factors)
+        wanted, factors = [math.floor(factor * length + 0.5) for length in lengths], [factor] * len(lengths)
+    return wanted, factors
 
 
 def _to_whole(x: Tensor, dtype: torch.dtype) -> Tensor:
