@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from networks import NETWORKS, Network, loss_of
 from step import ratio, timed
+from tables import write_table
 from torch import nn
 
 import gradport
 from gradport.bridging.cut import cut
 
-MARKS = ("<!-- bridging -->", "<!-- end -->")
 HEADS = ("network", "eager ms", "as_module", "compile", "losses", "nodes")
 
 
@@ -49,9 +49,7 @@ def main() -> int:
             lines.append(f"| {name} | {' | '.join(measure(network, options))} |")
             print(lines[-1], flush=True)
     if options.write:
-        before, _, rest = options.write.read_text().partition(MARKS[0])
-        table = "\n".join(lines)
-        options.write.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+        write_table(options.write, "bridging", "\n".join(lines))
     return 0
 
 

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from gradport_runtime import Trainer
 from limits import Machine, measure_machine, work_of
 from step import GPT, Recurrent, convolutional, perceptron, ratio, timed
+from tables import write_table
 from torch import nn
 from training import gpt2, peaks
 
@@ -253,7 +254,6 @@ def loss_of(result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 HEADS = ("network", "threads", "eager ms", "gradients", "compile", "step", "compiled step", "products", "bytes")
 MEMORY = ("eager MiB", "peak over eager")
-MARKS = ("<!-- networks -->", "<!-- end -->")
 
 
 def main() -> int:
@@ -286,9 +286,7 @@ def main() -> int:
         speeds = f"{machine.products / 1e9:.0f} GFLOP/s, copies {machine.bandwidth / 1e9:.0f} GB/s"
         print(f"\n{threads} thread(s): products {speeds}", file=sys.stderr)
     if options.write:
-        before, _, rest = options.write.read_text().partition(MARKS[0])
-        table = "\n".join(lines)
-        options.write.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+        write_table(options.write, "networks", "\n".join(lines))
     return 0
 
 

@@ -27,6 +27,7 @@ import onnx_ir as ir
 import torch
 from networks import NETWORKS, loss_of
 from step import ratio, timed
+from tables import write_table
 
 import gradport
 from gradport.lowering import passes as rooms
@@ -40,7 +41,6 @@ CORRECT = {
     "Widen": "operators without a kernel for the dtype",
     "RemoveRoundTrips": "spares ONNX Runtime a fault",
 }
-MARKS = ("<!-- passes -->", "<!-- end -->")
 
 
 class Nothing(ir.passes.InPlacePass):
@@ -76,8 +76,7 @@ def main() -> int:
     table = "\n".join(lines)
     print(table)
     if options.write:
-        before, _, rest = options.write.read_text().partition(MARKS[0])
-        options.write.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+        write_table(options.write, "passes", table)
     return 0
 
 

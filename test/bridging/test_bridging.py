@@ -1,4 +1,4 @@
-"""A Program as a differentiable part of a torch model: losses, gradients, what runs, and what is copied."""
+"""A Program as a differentiable part of a torch model: losses, gradients, executed nodes, copies."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""An ONNX file as a torch module: names, sizes, gradients, what trains, and what is refused."""
+"""An ONNX file as a torch module: names, sizes, gradients, training, refusals."""
 
 import io
 

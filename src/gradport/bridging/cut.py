@@ -44,30 +44,31 @@ def cut(model: ir.Model, outputs: Sequence[str], gradients: Sequence[str]) -> Cu
     """Cuts a model.
 
     Args:
-        model: stays as it is; both parts have the initializers that both read.
+        model: stays unchanged. A part has the initializers that it reads.
         outputs: names of graph outputs that the forward gives.
         gradients: names of graph outputs that the backward gives.
     """
     whole = model.clone()
     common.InlinePass()(whole)
-    graph = whole.graph
-    by_name = {value.name: value for value in graph.outputs}
-    first = _needed([by_name[name] for name in outputs])
-    second = [node for node in _needed([by_name[name] for name in gradients]) if node not in set(first)]
+    for node in whole.graph:
+        infer_types(node, whole.opset_imports[""])  # an input of the backward model needs a type
+    by_name = {value.name: value for value in whole.graph.outputs}
+    first = dict.fromkeys(_needed([by_name[name] for name in outputs]))
+    second = dict.fromkeys(node for node in _needed([by_name[name] for name in gradients]) if node not in first)
     constants = _constants(first)
     read = {value: None for node in second for value in values_read(node)}
-    read |= {by_name[name]: None for name in gradients if by_name[name].producer() not in set(second)}
+    read |= {by_name[name]: None for name in gradients if by_name[name].producer() not in second}
     made = {output for node in first if node not in constants for output in node.outputs}
     saved = tuple(value.name or "" for value in read if value in made)
-    forward = _part(model, outputs=(*outputs, *saved), inputs=None)
+    forward = _part(whole, outputs=(*outputs, *saved), inputs=None)
     if not gradients:
         return Cut(forward, None, tuple(outputs), saved, (), ())
-    backward = _part(model, outputs=gradients, inputs=saved)
+    backward = _part(whole, outputs=gradients, inputs=saved)
     reads = tuple(value.name or "" for value in backward.graph.inputs)
     return Cut(forward, backward, tuple(outputs), saved, reads, tuple(gradients))
 
 
-def _constants(nodes: Sequence[ir.Node]) -> set[ir.Node]:
+def _constants(nodes: Iterable[ir.Node]) -> set[ir.Node]:
     """The nodes that depend on no input and no initializer: both models compute them."""
     found: set[ir.Node] = set()
     for node in nodes:
@@ -94,10 +95,7 @@ def _needed(values: Iterable[ir.Value]) -> list[ir.Node]:
 def _part(model: ir.Model, *, outputs: Collection[str], inputs: Sequence[str] | None) -> ir.Model:
     """A copy of the model that computes `outputs`, from `inputs` where these are given, and nothing else."""
     part = model.clone()
-    common.InlinePass()(part)
     graph = part.graph
-    for node in graph:
-        infer_types(node, part.opset_imports[""])  # an input of the backward model needs a type
     values = {value.name: value for node in graph for value in node.outputs}
     values |= {value.name: value for value in graph.inputs}
     given = []

@@ -9,15 +9,11 @@ import torch
 
 from gradport.errors import ExportError
 from gradport.importing.plan import Step, Subgraph
-from gradport.importing.sizes import Sizes, numbers_of, to_tensor
+from gradport.importing.sizes import Sizes, as_tensor, numbers_of
 
 __all__ = ["run_if", "run_loop", "run_scan"]
 
 Run = Callable[[Subgraph, dict[str, Any]], list[Any]]
-
-
-def _tensor(value: Any) -> Any:
-    return to_tensor(value) if isinstance(value, Sizes) else value
 
 
 def run_if(run: Run, step: Step, condition: Any, values: dict[str, Any]) -> list[Any]:
@@ -30,7 +26,7 @@ def run_if(run: Run, step: Step, condition: Any, values: dict[str, Any]) -> list
         return run(branches[0 if bool(condition) else 1], dict(values))
 
     def branch(graph: Subgraph) -> Callable[[], tuple[torch.Tensor, ...]]:
-        return lambda: tuple(_tensor(one).clone() for one in run(graph, dict(values)))
+        return lambda: tuple(as_tensor(one).clone() for one in run(graph, dict(values)))
 
     return list(torch.cond(condition, branch(branches[0]), branch(branches[1]), ()))
 
@@ -48,7 +44,7 @@ def run_loop(run: Run, step: Step, inputs: Sequence[Any], values: dict[str, Any]
         again, *results = run(body, {**values, **state})
         carried = results[: len(carried)]
         for row, one in zip(rows, results[len(carried) :], strict=True):
-            row.append(_tensor(one))
+            row.append(as_tensor(one))
         goes_on = bool(_number(again))
         time += 1
     if any(not row for row in rows):
@@ -66,7 +62,7 @@ def run_scan(run: Run, step: Step, inputs: Sequence[Any], values: dict[str, Any]
     count = step.attributes["num_scan_inputs"]
     if inputs[0] is None:
         raise ExportError(f"The Scan {step.name!r} is of opset 8, with a batch; convert the file to a later opset.")
-    tensors = [_tensor(one) for one in inputs]
+    tensors = [as_tensor(one) for one in inputs]
     state, rows = tensors[: len(tensors) - count], tensors[len(tensors) - count :]
     axes = step.attributes.get("scan_input_axes") or [0] * count
     turns = step.attributes.get("scan_input_directions") or [0] * count
@@ -74,7 +70,7 @@ def run_scan(run: Run, step: Step, inputs: Sequence[Any], values: dict[str, Any]
     moved = [row.flip(0) if turn else row for row, turn in zip(moved, turns, strict=True)]
 
     def combine(*tensors: torch.Tensor) -> list[torch.Tensor]:
-        found = [_tensor(one) for one in run(body, {**values, **dict(zip(body.inputs, tensors, strict=True))})]
+        found = [as_tensor(one) for one in run(body, {**values, **dict(zip(body.inputs, tensors, strict=True))})]
         return [*found[: len(state)], *(one.clone() for one in found[len(state) :])]
 
     if all(type(one) in (torch.Tensor, torch.nn.Parameter) for one in tensors) or not state:

@@ -13,7 +13,7 @@ from gradport.importing.control_flow import run_if, run_loop, run_scan
 from gradport.importing.functions import call_function
 from gradport.importing.plan import Plan, Step, Subgraph, identifier
 from gradport.importing.quantized import fake_quantize
-from gradport.importing.sizes import LARGEST, Sizes, numbers_of, to_tensor
+from gradport.importing.sizes import Sizes, as_tensor, numbers_of, to_tensor
 from gradport.importing.table import find_on_sizes
 from gradport.importing.training import training_form
 
@@ -57,11 +57,6 @@ class ImportedModule(torch.nn.Module):
         return "\n".join([f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}", *fixed])
 
 
-def as_tensor(value: Value) -> torch.Tensor:
-    """A value as a tensor."""
-    return to_tensor(value) if isinstance(value, Sizes) else value
-
-
 def _with_names(run: Any, names: Sequence[str]) -> Any:
     """`run` with the parameters of the graph's inputs."""
     chosen: list[str] = []
@@ -95,21 +90,16 @@ class _Runner:
 
     def run(self, graph: Subgraph, values: dict[str, Value]) -> list[Value]:
         """The outputs of a graph."""
-        values |= {name: self._with_numbers(tensor) for name, tensor in graph.constants.items()}
+        values |= graph.constants
         for step in graph.steps:
             results = self._results(step, values)
             values |= {name: result for name, result in zip(step.outputs, results, strict=False) if name}
         return [self._tensors.get(id(values[name]), values[name]) for name in graph.outputs]
 
-    @staticmethod
-    def _with_numbers(tensor: torch.Tensor) -> Value:
-        return numbers_of(tensor) if tensor.numel() <= LARGEST and not tensor.is_floating_point() else tensor
-
     def _results(self, step: Step, values: dict[str, Value]) -> Sequence[Value]:
         inputs = [None if name is None else values[name] for name in step.inputs]
         if step.op_type == "Constant":
-            tensor = step.attributes["value"]
-            return [numbers_of(tensor) if tensor.numel() <= LARGEST else tensor]
+            return [step.attributes["value"]]
         if step.call is not None:
             return self._call(step, inputs)
         if step.op_type == "If":

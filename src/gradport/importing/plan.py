@@ -15,8 +15,9 @@ import torch
 
 from gradport.errors import ExportError
 from gradport.importing.functions import Call, ours, pair
-from gradport.importing.sizes import LARGEST, Sizes
+from gradport.importing.sizes import LARGEST, Sizes, numbers_of
 from gradport.importing.table import Row, find_row
+from gradport.model.program import NAMES
 from gradport.subject.ports import Role
 
 __all__ = ["Plan", "Step", "Subgraph", "plan_of"]
@@ -46,6 +47,17 @@ class Step:
     call: Call | None = None
     quantizes: str | None = None
 
+    @property
+    def reads(self) -> list[str]:
+        """Names of the values that it reads, those of its graphs included."""
+        nested = [name for graph in self.graphs for name in graph.reads]
+        return [name for name in (*self.inputs, *nested) if name is not None]
+
+    @property
+    def graphs(self) -> list[Subgraph]:
+        """The graphs in its attributes."""
+        return [value for value in self.attributes.values() if isinstance(value, Subgraph)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Subgraph:
@@ -54,15 +66,22 @@ class Subgraph:
     Attributes:
         inputs, outputs: names of values.
         steps: its nodes in order.
-        constants: its initializers.
+        constants: its initializers; of small ones that are no floating-point tensors the numbers.
         reads: values of outer graphs that it reads.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     steps: tuple[Step, ...]
-    constants: Mapping[str, torch.Tensor]
+    constants: Mapping[str, torch.Tensor | Sizes]
     reads: tuple[str, ...] = ()
+
+    def all_steps(self) -> Iterator[Step]:
+        """Its steps and those of the graphs inside them."""
+        for step in self.steps:
+            yield step
+            for graph in step.graphs:
+                yield from graph.all_steps()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +124,7 @@ def plan_of(model: ir.Model) -> Plan:
     numbers, statistics = _read_as_numbers(graph), _statistics(graph)
     floating = [name for name, tensor in initializers.items() if tensor.is_floating_point()]
     known = {
-        name: _known(tensor)
+        name: numbers_of(tensor)
         for name, tensor in initializers.items()
         if tensor.numel() <= LARGEST and (name in numbers or not tensor.is_floating_point())
     }
@@ -116,7 +135,7 @@ def plan_of(model: ir.Model) -> Plan:
 def _roles(model: ir.Model) -> dict[str, Role]:
     """The roles of inputs and outputs in a file that gradport wrote."""
     try:
-        listed = json.loads(model.metadata_props.get("gradport.names", "[]"))
+        listed = json.loads(model.metadata_props.get(NAMES, "[]"))
         return {one["name"]: Role(one["role"]) for one in listed}
     except (ValueError, KeyError, TypeError):
         return {}
@@ -140,8 +159,7 @@ def _forward_alone(graph: Subgraph, roles: Mapping[str, Role]) -> Subgraph:
     for step in reversed(pair(graph.steps)):
         if needed.intersection(step.outputs):
             steps.append(step)
-            nested = [one for value in step.attributes.values() if isinstance(value, Subgraph) for one in value.reads]
-            needed.update(name for name in (*step.inputs, *nested) if name is not None)
+            needed.update(step.reads)
     return dataclasses.replace(graph, inputs=inputs, outputs=outputs, steps=tuple(reversed(steps)))
 
 
@@ -155,15 +173,15 @@ class _Planner:
         self.problems: list[str] = []
 
     def subgraph(self, graph: ir.Graph | ir.Function, inputs: Sequence[str | None]) -> Subgraph:
-        constants = {}
+        constants: dict[str, torch.Tensor | Sizes] = {}
         if isinstance(graph, ir.Graph) and graph is not self._main:
-            constants = {name: _tensor(value.const_value) for name, value in graph.initializers.items()}
+            tensors = {name: _tensor(value.const_value) for name, value in graph.initializers.items()}
+            constants = {name: one if one.is_floating_point() else _small(one) for name, one in tensors.items()}
         steps = tuple(self._step(node) for node in graph)
         own = {*inputs, *constants, *(name for step in steps for name in step.outputs)}
         reads: dict[str, None] = {}
         for step in steps:
-            nested = [one for value in step.attributes.values() if isinstance(value, Subgraph) for one in value.reads]
-            reads |= dict.fromkeys(name for name in (*step.inputs, *nested) if name is not None and name not in own)
+            reads |= dict.fromkeys(name for name in step.reads if name not in own)
         outputs = tuple(value.name or "" for value in graph.outputs)
         reads |= dict.fromkeys(name for name in outputs if name not in own)
         return Subgraph(tuple(name or "" for name in inputs), outputs, steps, constants, tuple(reads))
@@ -177,7 +195,7 @@ class _Planner:
         if call is None and node.op_type not in ("If", "Loop", "Scan", "Constant"):
             row = self._row(node, attributes)
         if node.op_type == "Constant":
-            attributes = {"value": _constant(attributes)}
+            attributes = {"value": _small(_constant(attributes))}
         return Step(
             node.op_type, node.domain, node.name or "", inputs, outputs, row, attributes, call, _quantized(node)
         )
@@ -254,20 +272,20 @@ def _constant(attributes: Mapping[str, Any]) -> torch.Tensor:
     return value
 
 
-def _known(tensor: torch.Tensor) -> Sizes:
-    return Sizes.of(np.array(tensor.tolist(), dtype=object), tensor.dtype)
+def _small(tensor: torch.Tensor) -> torch.Tensor | Sizes:
+    """The numbers of a small tensor."""
+    return numbers_of(tensor) if tensor.numel() <= LARGEST else tensor
 
 
 def _read_as_numbers(graph: Subgraph) -> set[str]:
     """Values that an operator reads as numbers: a shape, scales, an axis."""
-    found = set()
-    for step in graph.steps:
-        if step.row is not None:
-            found |= {name for name, reads in zip(step.inputs, step.row.reads_sizes, strict=False) if reads and name}
-        for value in step.attributes.values():
-            if isinstance(value, Subgraph):
-                found |= _read_as_numbers(value)
-    return found
+    return {
+        name
+        for step in graph.all_steps()
+        if step.row is not None
+        for name, reads in zip(step.inputs, step.row.reads_sizes, strict=False)
+        if reads and name
+    }
 
 
 _FIXED = {
@@ -278,17 +296,14 @@ _FIXED = {
 
 def _fixed(graph: Subgraph) -> Iterator[str]:
     """What an exporter wrote for inference only."""
-    for step in graph.steps:
+    for step in graph.all_steps():
         if step.op_type in _FIXED and not step.attributes.get("training_mode"):
             yield f"{step.op_type} {step.name or step.outputs[0]} {_FIXED[step.op_type]}"
-        for value in step.attributes.values():
-            if isinstance(value, Subgraph):
-                yield from _fixed(value)
 
 
 def _statistics(graph: Subgraph) -> set[str]:
     """Means and variances of batch normalization: buffers, as in torch."""
-    steps = [step for step in graph.steps if step.op_type == "BatchNormalization"]
+    steps = [step for step in graph.all_steps() if step.op_type == "BatchNormalization"]
     return {name for step in steps for name in step.inputs[3:5] if name is not None}
 
 

@@ -7,13 +7,12 @@ In ONNX a shape is a tensor like any other; in torch it is a tuple of numbers, s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["LARGEST", "Sizes", "numbers_of", "to_tensor"]
+__all__ = ["LARGEST", "Sizes", "as_tensor", "numbers_of", "to_tensor"]
 
 LARGEST = 4096
 """Elements of the largest constant whose numbers are kept."""
@@ -61,6 +60,6 @@ def numbers_of(tensor: torch.Tensor) -> Sizes:
     return Sizes.of(np.array(tensor.tolist(), dtype=object), tensor.dtype)
 
 
-def as_ints(values: Sequence[Any]) -> list[Any]:
-    """Whole numbers of Sizes: floats that are whole become ints."""
-    return [int(one) if isinstance(one, float) else one for one in values]
+def as_tensor(value: Any) -> Any:
+    """A value as a tensor: the tensor of Sizes, anything else unchanged."""
+    return to_tensor(value) if isinstance(value, Sizes) else value

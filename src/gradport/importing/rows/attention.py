@@ -36,7 +36,7 @@ def attention(
     """The result, key and value with their past, and the scores at the chosen stage.
 
     Scores are `scale q k`, capped, plus the mask; a causal query sees the keys up to its own place behind the past;
-    `lengths` counts the keys of each sequence that are no padding. Stages: product, capped, masked, softmax.
+    `lengths` counts the keys of each sequence without padding. Stages: product, capped, masked, softmax.
     """
     flat = query.dim() == 3
     if flat:

@@ -74,7 +74,7 @@ def propagate_nan(graph: ir.Graph, node: ir.Node) -> None:
     assert pooled is not None
     new, plain, careful = Replacement(node), Replacement(node), Replacement(node)
     any_nan = new.add("IsNaN", [new.add("ReduceSum", [pooled], keepdims=0)])
-    plain.set_outputs(plain.copy_one(node, [pooled]))
+    plain.set_outputs(*plain.copy(node, [pooled], outputs=1))
     careful.set_outputs(pool_nan(careful, node, pooled)[0])
     result = new.choose(any_nan, careful.graph("nan"), plain.graph("plain"), like=node.outputs[0])
     node.outputs[0].replace_all_uses_with(result, replace_graph_outputs=True)

@@ -64,24 +64,18 @@ class Replacement:
         self.nodes.append(node)
         return node.outputs[0]
 
-    def copy(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value]:
-        """Adds a copy of a node with other inputs."""
-        twin = ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), num_outputs=len(node.outputs))
+    def copy(
+        self, node: ir.Node, inputs: Sequence[ir.Value | None], *, outputs: int | None = None
+    ) -> Sequence[ir.Value]:
+        """Adds a copy of a node with other inputs and its first outputs; None: with all."""
+        count = len(node.outputs) if outputs is None else outputs
+        twin = ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), num_outputs=count)
         twin.name = f"{node.name}_{len(self.nodes)}"
         twin.metadata_props.update(node.metadata_props)
-        for before, after in zip(node.outputs, twin.outputs, strict=True):
+        for before, after in zip(node.outputs, twin.outputs, strict=False):
             after.shape, after.type = before.shape, before.type
         self.nodes.append(twin)
         return twin.outputs
-
-    def copy_one(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Value:
-        """Adds a copy of a node with other inputs and its first output only."""
-        twin = ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), num_outputs=1)
-        twin.name = f"{node.name}_{len(self.nodes)}"
-        twin.metadata_props.update(node.metadata_props)
-        twin.outputs[0].shape, twin.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
-        self.nodes.append(twin)
-        return twin.outputs[0]
 
     def choose(self, condition: ir.Value, then_branch: ir.Graph, else_branch: ir.Graph, *, like: ir.Value) -> ir.Value:
         """Adds an If with one output."""

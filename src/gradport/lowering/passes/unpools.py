@@ -37,7 +37,7 @@ class _Unpool:
     Attributes:
         pool: the MaxPool, which gives values and indices.
         scatter: adds the cotangents at the indices; its result is one row for each image.
-        images: what is pooled, (N, C, H, W).
+        images: the input of the pooling, (N, C, H, W).
         kernel: rows and columns of a window; the step from one window to the next.
         size: H and W.
     """
@@ -122,7 +122,7 @@ def _rewrite(graph: ir.Graph, found: _Unpool, *, finite_math: bool) -> None:
         return
     new = Replacement(found.scatter)
     plain, careful = Replacement(found.scatter), Replacement(found.scatter)
-    plain.set_outputs(_by_mask(plain, found, plain.copy_one(found.pool, [found.images])))
+    plain.set_outputs(_by_mask(plain, found, plain.copy(found.pool, [found.images], outputs=1)[0]))
     careful.set_outputs(_by_index(careful, found))
     values = new.add("ReduceSum", [found.images], keepdims=0)
     cotangents = new.add("ReduceSum", [found.scatter.inputs[2]], keepdims=0)
