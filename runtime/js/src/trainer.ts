@@ -288,7 +288,7 @@ export class Trainer {
     const options: Record<string, unknown> = {
       logSeverityLevel: 3,
       enableMemPattern: false,
-      extra: { session: { qdq_matmulnbits_accuracy_level: "1" } },
+      extra: { session: { qdq_matmulnbits_accuracy_level: "1", force_spinning_stop: "1" } },
     };
     if (this.options.executionProviders) options.executionProviders = this.options.executionProviders;
     const create = this.options.ort.InferenceSession.create as (model: unknown, options: unknown) => Promise<Session>;

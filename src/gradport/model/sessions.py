@@ -72,6 +72,8 @@ def session_options(level: str = "ORT_ENABLE_ALL") -> onnxruntime.SessionOptions
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # torch and other sessions need the cores as soon as a run ends
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     return options
 

@@ -120,6 +120,8 @@ class Engine:
         for name, value in self._frozen.initializers(self.model).items():
             options.add_initializer(name, value)
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")  # float32 activations
+        # a step runs several sessions: without this, the threads of one spin on the cores that the next one needs
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         return options
 
 
