@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import onnx
@@ -42,7 +42,8 @@ def from_onnx(
             somebody asks for it; "derivative": that of its forward.
 
     Returns:
-        The module. Its parameters are the floating-point initializers, its buffers the others, under their names; means
+        The module. A call of a function of the file is a submodule, under the name of the node. Its parameters are the
+        floating-point initializers, its buffers the others, under their names; means
         and variances of normalizations, and numbers such as scales of a Resize, are buffers too.
         `forward` takes the graph's inputs in their order; it returns the output, or a dict of the outputs by name.
         The module is in eval mode: normalizations have the statistics of the file, Dropout keeps everything; `train()`
@@ -77,13 +78,39 @@ def _read(source: Any) -> onnx.ModelProto:
 
 
 def _inlined(proto: onnx.ModelProto) -> ir.Model:
-    """The model without calls of functions: those of the file, except custom Functions of gradport, and those by which
-    ONNX defines an operator that has no row."""
+    """The model without calls of operators that have no row and that ONNX defines by others, and without functions that
+    call one."""
     proto = onnx.shape_inference.infer_shapes(proto)  # the definition of an operator may depend on dtypes
-    kept = [(function.domain, function.name) for function in proto.functions if ours(function.name)]
-    known = [(row.domain, row.op_type) for row in rows()]
-    inlined = onnx.inliner.inline_selected_functions(proto, kept + known, exclude=True, inline_schema_functions=True)
+    known = {(row.domain, row.op_type) for row in rows()} | {("", name) for name in ("If", "Loop", "Scan", "Constant")}
+    kept = list(known | {key for key, function in _functions(proto).items() if _is_known(function, proto, known)})
+    inlined = onnx.inliner.inline_selected_functions(proto, kept, exclude=True, inline_schema_functions=True)
     return ir.from_proto(inlined)
+
+
+def _functions(proto: onnx.ModelProto) -> dict[tuple[str, str], onnx.FunctionProto]:
+    return {(function.domain, function.name): function for function in proto.functions}
+
+
+def _is_known(function: onnx.FunctionProto, proto: onnx.ModelProto, known: set[tuple[str, str]]) -> bool:
+    """Whether a function is a phase of a custom Function, or every node in it has a row or calls a known function."""
+    functions = _functions(proto)
+    if ours(function.name):
+        return True
+    for node in _nodes(function.node):
+        key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+        inner = functions.get(key)
+        if not (key in known if inner is None else _is_known(inner, proto, known)):
+            return False
+    return True
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Nodes and those of the graphs in their attributes."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _nodes(graph.node)
 
 
 def _trained(plan: Plan, wanted: str | Sequence[str] | None) -> set[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from gradport.importing.table import Row, find_row
 from gradport.model.program import NAMES
 from gradport.subject.ports import Role
 
-__all__ = ["Plan", "Step", "Subgraph", "plan_of"]
+__all__ = ["LocalFunction", "Plan", "Step", "Subgraph", "identifier", "plan_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Step:
         row: its row; None for control flow and calls of Functions.
         attributes: in Python's types; graphs are Subgraphs.
         call: the Function that the node calls.
+        function: the function of the file that the node calls.
         quantizes: of a DequantizeLinear: the value that a QuantizeLinear with the same scale read.
     """
 
@@ -45,6 +47,7 @@ class Step:
     row: Row | None
     attributes: Mapping[str, Any]
     call: Call | None = None
+    function: LocalFunction | None = None
     quantizes: str | None = None
 
     @property
@@ -76,12 +79,38 @@ class Subgraph:
     constants: Mapping[str, torch.Tensor | Sizes]
     reads: tuple[str, ...] = ()
 
-    def all_steps(self) -> Iterator[Step]:
-        """Its steps and those of the graphs inside them."""
+    def own_steps(self) -> Iterator[Step]:
+        """Its steps and those of the graphs inside them, without those of functions."""
         for step in self.steps:
             yield step
             for graph in step.graphs:
-                yield from graph.all_steps()
+                yield from graph.own_steps()
+
+    def all_steps(self) -> Iterator[Step]:
+        """Its steps, those of the graphs inside them and those of functions."""
+        for step in self.own_steps():
+            yield step
+            if step.function is not None:
+                yield from step.function.body.all_steps()
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalFunction:
+    """A function of a file as one node calls it: a submodule.
+
+    Attributes:
+        attribute: the name of the submodule.
+        label: domain and name of the function.
+        body: its nodes, with the attributes of this call.
+    """
+
+    attribute: str
+    label: str
+    body: Subgraph
+
+    def inputs_among(self, names: set[str]) -> list[bool]:
+        """For each input, whether it is among these names of values in the body."""
+        return [name in names for name in self.body.inputs]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +135,7 @@ class Plan:
 
 
 def plan_of(model: ir.Model) -> Plan:
-    """The plan of a model without calls of functions, except gradport's own.
+    """The plan of a model.
 
     Raises:
         ExportError: an operator, an attribute or a dtype has no form in torch; the message has all of them.
@@ -163,12 +192,41 @@ def _forward_alone(graph: Subgraph, roles: Mapping[str, Role]) -> Subgraph:
     return dataclasses.replace(graph, inputs=inputs, outputs=outputs, steps=tuple(reversed(steps)))
 
 
+class _Scope:
+    """Where nodes stand: the main graph or one call of a function.
+
+    Args:
+        opsets: the version of each domain.
+        attributes: of the call.
+    """
+
+    def __init__(
+        self, opsets: Mapping[str, int], attributes: Mapping[str, ir.Attr] = types.MappingProxyType({})
+    ) -> None:
+        self.opsets = opsets
+        self._attributes = attributes
+        self._names: set[str] = set()
+
+    def resolve(self, attribute: ir.Attr) -> ir.Attr | None:
+        """An attribute with the value that the call gives it; None if it gives none."""
+        return self._attributes.get(attribute.ref_attr_name or "") if attribute.is_ref() else attribute
+
+    def free_name(self, name: str) -> str:
+        """A name that no other call here has."""
+        free, count = name, 1
+        while free in self._names:
+            count += 1
+            free = f"{name}_{count}"
+        self._names.add(free)
+        return free
+
+
 class _Planner:
     """Plans graphs, and collects the nodes that have no form in torch."""
 
     def __init__(self, model: ir.Model) -> None:
         self._main = model.graph
-        self._opsets = dict(model.opset_imports)
+        self._scope = _Scope(dict(model.opset_imports))
         self._functions = {(function.domain, function.name): function for function in model.functions.values()}
         self.problems: list[str] = []
 
@@ -189,19 +247,35 @@ class _Planner:
     def _step(self, node: ir.Node) -> Step:
         inputs = tuple(None if value is None else value.name for value in node.inputs)
         outputs = tuple(value.name or "" for value in node.outputs)
-        attributes = {name: self._attribute(attribute) for name, attribute in node.attributes.items()}
+        given = {name: self._scope.resolve(attribute) for name, attribute in node.attributes.items()}
+        function = self._local_function(node, given)
+        if function is not None:
+            return Step(node.op_type, node.domain, node.name or "", inputs, outputs, None, {}, None, function)
+        attributes = {name: self._attribute(name, one) for name, one in given.items() if one is not None}
         call = self._call(node)
         row = None
         if call is None and node.op_type not in ("If", "Loop", "Scan", "Constant"):
             row = self._row(node, attributes)
         if node.op_type == "Constant":
             attributes = {"value": _small(_constant(attributes))}
-        return Step(
-            node.op_type, node.domain, node.name or "", inputs, outputs, row, attributes, call, _quantized(node)
-        )
+        quantizes = _quantized(node)
+        return Step(node.op_type, node.domain, node.name or "", inputs, outputs, row, attributes, call, None, quantizes)
+
+    def _local_function(self, node: ir.Node, given: Mapping[str, ir.Attr | None]) -> LocalFunction | None:
+        """The function of the file that a node calls; its attributes have the values of this call."""
+        function = self._functions.get((node.domain, node.op_type))
+        if function is None or ours(function.name):
+            return None
+        attribute = self._scope.free_name(identifier(node.name or node.op_type))
+        defaults = {name: one for name, one in function.attributes.items() if one.value is not None}
+        outer, attributes = self._scope, defaults | {name: one for name, one in given.items() if one is not None}
+        self._scope = _Scope(dict(function.opset_imports), attributes)
+        body = self.subgraph(function, [value.name for value in function.inputs])
+        self._scope = outer
+        return LocalFunction(attribute, f"{function.domain}::{function.name}", body)
 
     def _row(self, node: ir.Node, attributes: Mapping[str, Any]) -> Row | None:
-        opset = self._opsets.get(node.domain, self._opsets.get("", 1))
+        opset = self._scope.opsets.get(node.domain, self._scope.opsets.get("", 1))
         row = find_row(node.domain, node.op_type, opset)
         label = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         if row is None:
@@ -212,13 +286,13 @@ class _Planner:
             self.problems.append(f"the attribute {unknown[0]!r} of {label} is not carried")
         return row
 
-    def _attribute(self, attribute: ir.Attr) -> Any:
+    def _attribute(self, name: str, attribute: ir.Attr) -> Any:
         kind, value = attribute.type, attribute.value
         if kind is ir.AttributeType.GRAPH:
             return self.subgraph(value, [one.name for one in value.inputs])
         if kind is ir.AttributeType.TENSOR:
             return _tensor(value)
-        if attribute.name in ("to", "dtype", "output_dtype") and kind is ir.AttributeType.INT:
+        if name in ("to", "dtype", "output_dtype") and kind is ir.AttributeType.INT:
             return self._dtype(value)
         return list(value) if isinstance(value, (tuple, list)) else value
 
@@ -279,13 +353,17 @@ def _small(tensor: torch.Tensor) -> torch.Tensor | Sizes:
 
 def _read_as_numbers(graph: Subgraph) -> set[str]:
     """Values that an operator reads as numbers: a shape, scales, an axis."""
-    return {
-        name
-        for step in graph.all_steps()
-        if step.row is not None
-        for name, reads in zip(step.inputs, step.row.reads_sizes, strict=False)
-        if reads and name
-    }
+    return _inputs_of(graph, lambda step: () if step.row is None else step.row.reads_sizes)
+
+
+def _inputs_of(graph: Subgraph, wanted: Callable[[Step], Sequence[bool]]) -> set[str]:
+    """The values that stand at the wanted inputs of nodes, also those of the nodes of functions."""
+    names = set()
+    for step in graph.own_steps():
+        function = step.function
+        flags = wanted(step) if function is None else function.inputs_among(_inputs_of(function.body, wanted))
+        names |= {name for name, flag in zip(step.inputs, flags, strict=False) if flag and name}
+    return names
 
 
 _FIXED = {
@@ -303,8 +381,8 @@ def _fixed(graph: Subgraph) -> Iterator[str]:
 
 def _statistics(graph: Subgraph) -> set[str]:
     """Means and variances of batch normalization: buffers, as in torch."""
-    steps = [step for step in graph.all_steps() if step.op_type == "BatchNormalization"]
-    return {name for step in steps for name in step.inputs[3:5] if name is not None}
+    at = (False, False, False, True, True)
+    return _inputs_of(graph, lambda step: at if step.op_type == "BatchNormalization" else ())
 
 
 def identifier(name: str) -> str:
