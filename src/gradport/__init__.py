@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from gradport.bridging import as_function as as_function
     from gradport.bridging import as_module as as_module
     from gradport.bridging import implicit as implicit
+    from gradport.campaigning.campaign import Campaign as Campaign
+    from gradport.campaigning.campaign import campaign as campaign
+    from gradport.campaigning.sweep import sweep as sweep
+    from gradport.campaigning.tasks import Task as Task
     from gradport.checking import check as check
     from gradport.checking import conservative as conservative
     from gradport.checking import equivalent as equivalent
@@ -41,12 +45,12 @@ if TYPE_CHECKING:
     from gradport.training import Training as Training
     from gradport.training import export_training as export_training
     from gradport.training import load_training as load_training
-    from gradport.verifying import sweep as sweep
     from gradport.verifying import verify as verify
 
 __version__ = "0.2.0"
 
 _HOMES = {
+    "Campaign": "gradport.campaigning.campaign",
     "Change": "gradport.evidence.changes",
     "compare": "gradport.evidence.changes",
     "Error": "gradport.errors",
@@ -59,7 +63,9 @@ _HOMES = {
     "SpecError": "gradport.errors",
     "Subject": "gradport.subject.subject",
     "TargetError": "gradport.errors",
+    "Task": "gradport.campaigning.tasks",
     "Training": "gradport.training",
+    "campaign": "gradport.campaigning.campaign",
     "check": "gradport.checking",
     "conservative": "gradport.checking",
     "equivalent": "gradport.checking",
@@ -73,7 +79,7 @@ _HOMES = {
     "load": "gradport.model.loading",
     "load_training": "gradport.training",
     "reference": "gradport.eager.references",
-    "sweep": "gradport.verifying",
+    "sweep": "gradport.campaigning.sweep",
     "tensor": "gradport.subject.spec",
     "verify": "gradport.verifying",
     "write_back": "gradport.exporting.export_step",

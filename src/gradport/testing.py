@@ -26,11 +26,11 @@ from packaging.version import Version
 if TYPE_CHECKING:
     import torch
 
+    from gradport.campaigning.settings import Setting
     from gradport.evidence.evidence import Evidence
     from gradport.model.program import Program
     from gradport.subject.given import Arguments, Keywords, Target
     from gradport.subject.subject import Subject
-    from gradport.verifying.sweep import Setting
 
 __all__ = [
     "Case",
@@ -131,7 +131,8 @@ def cases(
     """
 
     def decorate(test: Test) -> Test:
-        from gradport.verifying.sweep import settings
+        from gradport.campaigning.settings import settings
+        from gradport.eager.inputs import has_dynamic
 
         parameters = inspect.signature(test).parameters
         wanted = [name for name in ("case", "subject", "setting", *_AXES) if name in parameters]
@@ -140,7 +141,7 @@ def cases(
         rows = []
         for label, subject in _flat(subjects):
             for setting in settings(opsets, dtypes, dynamic, functions):
-                if setting.dynamic and not _has_dynamic(subject):
+                if setting.dynamic and not has_dynamic(subject):
                     continue
                 tag = str(setting)
                 name = label if tag == "default" else f"{label}-{tag}"
@@ -350,12 +351,6 @@ def _flat(subjects: Sequence[Any]) -> Iterator[tuple[str, Any]]:
         else:
             described = as_subject(subject)
             yield described.name, described
-
-
-def _has_dynamic(subject: Subject) -> bool:
-    from gradport.eager.inputs import with_example
-
-    return bool(with_example(subject).dynamic_shapes)
 
 
 def _version(package: str) -> str | None:

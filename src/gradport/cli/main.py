@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gradport.cli.campaign import campaigns
 from gradport.cli.check import check
 from gradport.cli.compare import compare
 from gradport.cli.docs import docs
@@ -53,3 +54,4 @@ def gradport(
 
 for _command in (run, check, export, export_step, export_training, verify, sweep, functions, docs, compare, view):
     app.command()(_command)
+app.add_typer(campaigns)

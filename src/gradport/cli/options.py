@@ -39,6 +39,8 @@ __all__ = [
     "factor",
     "names",
     "parse_expectations",
+    "parse_opsets",
+    "parse_shapes",
     "sizes_of",
     "split_list",
 ]
@@ -151,3 +153,31 @@ def parse_expectations(texts: Sequence[str] | None) -> Any:
     if len(texts) > 1:
         raise SpecError("Give one --expect for all arguments, or one --expect ARGUMENT=KIND for each.")
     return texts[0]
+
+
+def parse_opsets(text: str | None) -> tuple[int, ...]:
+    """Parses `18,20` and `18-25`.
+
+    Raises:
+        SpecError: the text does not parse.
+    """
+    opsets: list[int] = []
+    for part in split_list(text):
+        low, dash, high = part.partition("-")
+        if not low.isdigit() or (dash and not high.isdigit()):
+            raise SpecError(f"--opsets {text!r} does not parse; write for example --opsets 18,20 or --opsets 18-25.")
+        opsets += range(int(low), int(high or low) + 1)
+    return tuple(opsets)
+
+
+def parse_shapes(text: str | None) -> tuple[bool, ...]:
+    """Parses `static,dynamic` as whether dimensions are dynamic.
+
+    Raises:
+        SpecError: the text does not parse.
+    """
+    known = {"static": False, "dynamic": True}
+    for part in split_list(text):
+        if part not in known:
+            raise SpecError(f"--shapes {part!r} is unknown; it is static, dynamic or static,dynamic.")
+    return tuple(known[part] for part in split_list(text))

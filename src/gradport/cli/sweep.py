@@ -21,12 +21,13 @@ from gradport.cli.options import (
     Wrt,
     factor,
     names,
+    parse_opsets,
+    parse_shapes,
     split_list,
 )
 from gradport.cli.page import require_place, write_page
 from gradport.cli.session import session
 from gradport.cli.target import load_subject
-from gradport.errors import SpecError
 
 __all__ = ["sweep"]
 
@@ -55,17 +56,17 @@ def sweep(
     """Export and verify a Function under many settings; show the outcomes as a matrix."""
     with session("sweep", as_json) as current:
         axes: dict[str, Any] = {
-            "opsets": _numbers(opsets),
+            "opsets": parse_opsets(opsets),
             "dtypes": split_list(dtypes),
             "functions": split_list(functions),
-            "dynamic": _shapes(shapes),
+            "dynamic": parse_shapes(shapes),
             "runtimes": split_list(runtimes),
         }
         require_place(html)
         subject = load_subject(target, inputs or [], loss=loss, seed=seed, outputs=names(outputs))
         with current.step("importing"):
+            from gradport.campaigning.sweep import sweep as run_sweep
             from gradport.reporting.terminal import sweep_table
-            from gradport.verifying import sweep as run_sweep
         subject = with_gradients(subject, wrt)
         with current.step(f"sweeping {subject.name}"):
             evidence = run_sweep(
@@ -80,21 +81,3 @@ def sweep(
         current.show(sweep_table(f"sweep {subject.name}", evidence))
         current.result |= {"subject": subject.name, "ok": evidence.ok, "sweep": evidence.to_dict()}
         write_page(current, html, f"{subject.name} under every setting", [(f"gradport sweep {target}", evidence)])
-
-
-def _numbers(text: str | None) -> tuple[int, ...]:
-    opsets: list[int] = []
-    for part in split_list(text):
-        low, dash, high = part.partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()):
-            raise SpecError(f"--opsets {text!r} does not parse; write for example --opsets 18,20 or --opsets 18-25.")
-        opsets += range(int(low), int(high or low) + 1)
-    return tuple(opsets)
-
-
-def _shapes(text: str | None) -> tuple[bool, ...]:
-    known = {"static": False, "dynamic": True}
-    for part in split_list(text):
-        if part not in known:
-            raise SpecError(f"--shapes {part!r} is unknown; it is static, dynamic or static,dynamic.")
-    return tuple(known[part] for part in split_list(text))

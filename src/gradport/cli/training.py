@@ -6,8 +6,9 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradport.cli.target import load_attribute, load_subject
+from gradport.cli.target import load_subject
 from gradport.errors import SpecError, first_line
+from gradport.subject.modules import load_attribute
 
 __all__ = ["load_loss", "load_metrics", "load_trained_subject", "make_optimizer", "make_scheduler"]
 

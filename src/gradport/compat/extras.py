@@ -17,6 +17,7 @@ class Extra(enum.StrEnum):
     CLI = "cli"
     PAGES = "pages"
     TRAINING = "training"
+    CAMPAIGN = "campaign"
 
 
 @contextlib.contextmanager

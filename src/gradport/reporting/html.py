@@ -21,7 +21,7 @@ with extra(Extra.PAGES, "Pages"):
     import jinja2
     import markupsafe
 
-__all__ = ["ASSETS", "search_index", "single_file", "site_page"]
+__all__ = ["ASSETS", "asset", "render", "search_index", "single_file", "site_page"]
 
 ASSETS = ("site.css", "site.js")
 """Files in the `assets` folder of a site, which every page uses."""
@@ -49,6 +49,12 @@ def search_index(pages: Iterable[Page]) -> str:
 def asset(name: str) -> str:
     """The text of a template or asset."""
     return (importlib.resources.files("gradport.reporting") / "templates" / name).read_text("utf-8")
+
+
+def render(template: str, *, raw: Mapping[str, str], **context: Any) -> str:
+    """A template of its own, with texts that are escaped and `raw` parts that are not."""
+    parts = {name: markupsafe.Markup(text) for name, text in raw.items()}
+    return _environment().get_template(template).render(**context, **parts)
 
 
 def _render(template: str, page: Page, **rest: Any) -> str:

@@ -3,7 +3,6 @@
 Input: a model of gradport or another exporter, and a Subject. Output: Evidence. Never changes the model.
 """
 
-from gradport.verifying.sweep import Setting, settings, sweep
 from gradport.verifying.verify import verify
 
-__all__ = ["Setting", "settings", "sweep", "verify"]
+__all__ = ["verify"]

@@ -15,7 +15,7 @@ from gradport.subject.signature import bind
 from gradport.subject.spec import Dim, InputSpec
 from gradport.subject.subject import Subject
 
-__all__ = ["with_every_gradient", "with_example"]
+__all__ = ["has_dynamic", "with_every_gradient", "with_example"]
 
 _FIRST_SIZE = 4
 
@@ -126,3 +126,8 @@ def _merge(declared: Any, shapes: dict[str, Any]) -> Any:
     if shapes:
         raise SpecError("Give dynamic dimensions either in the input specs or as a tuple in dynamic_shapes, not both.")
     return declared
+
+
+def has_dynamic(subject: Subject) -> bool:
+    """Whether the Subject has a dynamic dimension."""
+    return bool(with_example(subject).dynamic_shapes)

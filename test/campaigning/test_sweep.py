@@ -44,7 +44,7 @@ def test_what_is_refused_says_why():
 
 
 def test_a_wrong_cell_is_failed(monkeypatch):
-    room = importlib.import_module("gradport.verifying.sweep")
+    room = importlib.import_module("gradport.campaigning.settings")
     export = room.export
     monkeypatch.setattr(
         room, "export", lambda subject, **options: export(subject.replace(target=lambda x: x * 3), **options)

@@ -1,0 +1,90 @@
+"""Writes the page of a campaign, with its Evidence beside it."""
+
+from __future__ import annotations
+
+import collections
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gradport.campaigning.cases import CaseOutcome
+from gradport.campaigning.comparing import Difference, Kind
+from gradport.campaigning.store import Row, Store
+from gradport.campaigning.tables import write_text
+from gradport.errors import OutputError
+from gradport.reporting.matrix import Cell, matrix_html
+
+if TYPE_CHECKING:
+    from gradport.campaigning.campaign import Campaign
+
+__all__ = ["write_page"]
+
+
+def write_page(
+    campaign: Campaign, path: str | os.PathLike[str], differences: Sequence[Difference], *, compared: bool
+) -> None:
+    """See `Campaign.to_html`."""
+    place = pathlib.Path(path)
+    folder = place.with_name(f"{place.stem}-evidence")
+    rows = campaign.rows()
+    changes = {_key(one.after or one.before): one for one in differences}
+    gone = [one.before for one in differences if one.kind is Kind.GONE and one.before is not None]
+    cells = [_cell(row, changes.get(row.id)) for row in rows] + [_cell(row, changes[row.id]) for row in gone]
+    counted = collections.Counter(row.outcome for row in rows)
+    versions = sorted({f"{name} {version}" for row in rows for name, version in row.versions.items() if name in _SHOWN})
+    page = matrix_html(
+        f"Campaign: {', '.join(dict.fromkeys(os.path.basename(row.source.rstrip('/')) for row in rows))}",
+        cells,
+        counts={str(outcome): counted[outcome] for outcome in CaseOutcome if counted[outcome]},
+        versions=", ".join(versions),
+        store=os.path.basename(campaign.store),
+        folder=folder.name,
+        compared=compared,
+    )
+    _write_evidence(campaign, rows, folder)
+    write_text(place, page)
+
+
+_SHOWN = ("gradport", "torch", "onnxruntime", "python")
+
+
+def _key(row: Row | None) -> str:
+    assert row is not None
+    return row.id
+
+
+def _cell(row: Row, difference: Difference | None) -> Cell:
+    gone = difference is not None and difference.kind is Kind.GONE
+    return Cell(
+        row.subject,
+        row.column,
+        str(row.outcome),
+        row.message,
+        row.seconds,
+        row.processor_seconds,
+        row.peak,
+        "" if row.figure is None else f"{row.figure:.3g} {row.unit}",
+        row.where,
+        "" if gone else row.evidence,
+        row.id,
+        row.output,
+        "" if difference is None else str(difference.kind),
+        "" if difference is None else difference.message,
+        row.python,
+    )
+
+
+def _write_evidence(campaign: Campaign, rows: Sequence[Row], folder: pathlib.Path) -> None:
+    """A file for each Evidence, by its hash; those that are there already are equal."""
+    hashes = dict.fromkeys(row.evidence for row in rows if row.evidence)
+    try:
+        if hashes:
+            folder.mkdir(parents=True, exist_ok=True)
+        with Store(campaign.store) as store:
+            for hash in hashes:
+                file = folder / f"{hash}.json"
+                if not file.exists():
+                    write_text(file, store.evidence(hash))
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror or error}.") from error

@@ -1,0 +1,142 @@
+"""Sources: the Subjects and Tasks of a module, a file, a folder, a suite of torch, or of pickled objects."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import pathlib
+import pickle
+import random
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradport.campaigning.cases import Entry
+from gradport.campaigning.suites import load_entry, suite_entries
+from gradport.campaigning.tasks import Task, tasks_of
+from gradport.eager.inputs import has_dynamic
+from gradport.errors import SpecError, TargetError
+from gradport.subject.modules import import_place, load_attribute
+
+if TYPE_CHECKING:
+    from gradport.subject.subject import Subject
+
+__all__ = ["PICKLED", "entries", "find"]
+
+PICKLED = "pickled:"
+"""Prefix of the name of a source that is sent with the cases."""
+
+_SUITES = "torch:"
+
+
+def find(source: str, name: str, pickled: bytes | None) -> Any:
+    """The Subject or Task of this name.
+
+    Raises:
+        SpecError: the source has no such name.
+        TargetError: the source cannot be imported.
+    """
+    if source.startswith(_SUITES):
+        return load_entry(source.removeprefix(_SUITES), name)
+    found = _by_name(source, pickled).get(name)
+    if found is None:
+        raise SpecError(f"{source} has no Subject {name!r}; it had one when the campaign began.")
+    return found
+
+
+def entries(source: str, pickled: bytes | None) -> list[Entry]:
+    """All Subjects and Tasks of a source.
+
+    Raises:
+        TargetError: the source cannot be imported, or has neither a Subject nor a Task.
+    """
+    if source.startswith(_SUITES):
+        return suite_entries(source.removeprefix(_SUITES))
+    found = [_entry(name, value) for name, value in _by_name(source, pickled).items()]
+    if not found:
+        raise TargetError(f"{source} has no gradport.Subject and no gradport.Task at module level.")
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _by_name(source: str, pickled: bytes | None) -> Mapping[str, Subject | Task]:
+    torch.manual_seed(0)  # a file may draw its examples, which belong to the digest
+    random.seed(0)
+    named: dict[str, Subject | Task] = {}
+    for label, value in _values(source, pickled):
+        named[value.name if value.name not in named else f"{value.name} ({label})"] = value
+    return named
+
+
+def _values(source: str, pickled: bytes | None) -> Iterator[tuple[str, Subject | Task]]:
+    """Subjects and Tasks with labels, each once."""
+    from gradport.subject.subject import subjects_of
+
+    seen: set[int] = set()
+    for scope, names in _names(source, pickled):
+        for name, value in names.items():
+            tasks = ((f"{name}[{at}]", task) for at, task in enumerate(tasks_of(value)))
+            labelled: tuple[tuple[str, Subject | Task], ...] = (*subjects_of(name, value), *tasks)
+            for label, found in labelled:
+                if id(found) not in seen:
+                    seen.add(id(found))
+                    yield f"{scope}{label}", found
+
+
+def _names(source: str, pickled: bytes | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Groups of names and values, each with a prefix for its labels."""
+    path = pathlib.Path(source)
+    if pickled is not None:
+        yield "", pickle.loads(pickled)
+    elif path.is_dir():
+        for file in sorted(path.rglob("*.py")):
+            if "gradport" in file.read_text("utf-8", "replace"):
+                yield f"{file.relative_to(path)}:", vars(import_place(str(file)))
+    elif source.rpartition(":")[0] and not path.exists():
+        yield "", {source.rpartition(":")[2]: load_attribute(source)}
+    else:
+        yield "", vars(import_place(source))
+
+
+def _entry(name: str, value: Subject | Task) -> Entry:
+    if isinstance(value, Task):
+        return Entry(name, _source_digest(value.function), value.column, is_task=True)
+    return Entry(name, _subject_digest(value), is_dynamic=has_dynamic(value))
+
+
+def _subject_digest(subject: Subject) -> str:
+    """A hash of the target's code, the example and the declarations."""
+    digest = hashlib.sha256(_source_digest(subject.target).encode())
+    for field in dataclasses.fields(subject):
+        if field.name != "target":
+            digest.update(_stable(getattr(subject, field.name)).encode())
+    if hasattr(subject.target, "state_dict"):
+        digest.update(_stable(dict(subject.target.state_dict())).encode())
+    return digest.hexdigest()[:16]
+
+
+def _source_digest(target: Any) -> str:
+    """A hash of the file that defines the target; of its name if the file is unknown."""
+    code = target if isinstance(target, type) or inspect.isroutine(target) else type(target)
+    try:
+        text = pathlib.Path(inspect.getfile(inspect.unwrap(code))).read_bytes()
+    except (OSError, TypeError):
+        text = repr(getattr(code, "__qualname__", code)).encode()
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _stable(value: Any) -> str:
+    """A text that is equal in every process for equal values."""
+    if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+        content = value.detach().cpu().contiguous().flatten().view(torch.uint8) if value.numel() else value
+        return f"{value.dtype}{tuple(value.shape)}{hashlib.sha256(content.numpy().tobytes()).hexdigest()}"
+    if isinstance(value, Mapping):
+        return str({str(key): _stable(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return str([_stable(item) for item in value])
+    if callable(value):
+        return _source_digest(value)
+    return repr(value) if isinstance(value, (int, float, str, bool, type(None))) else type(value).__qualname__
