@@ -13,7 +13,7 @@ RUN := $(BIN)/gradport run
 OUT ?= gradport-out
 FEDERATED ?= gradport-federated
 
-.PHONY: demo test test-corpus test-slow test-browser test-node test-mpi test-federated federated js web matrix lint types unit bench pages docs dist clean
+.PHONY: campaign demo test test-corpus test-slow test-browser test-node test-mpi test-federated federated js web matrix lint types unit pages docs dist clean
 
 demo: $(VENV)/.demo
 	$(RUN) test/onnx/autograd_helper.py:CustomFunction 'input=f32[batch,16]' --out $(OUT)
@@ -65,9 +65,16 @@ federated: $(VENV)/.federated
 	$(BIN)/python examples/federated/make_bundle.py $(FEDERATED)
 	OMP_NUM_THREADS=1 $(VENV)/federated/bin/python examples/federated/run.py $(FEDERATED)
 
-bench: $(VENV)/.bench
-	$(BIN)/python bench/corpus.py
-	$(BIN)/python bench/checkers.py
+# All public suites of the repository, then the tables of the docs; what is in $(STORE) and did not change is left out.
+STORE ?= gradport-campaign.db
+CAMPAIGN := OMP_NUM_THREADS=1 $(BIN)/gradport campaign run --store $(STORE)
+
+campaign: $(VENV)/.bench
+	-$(CAMPAIGN) torch:operators torch:modules torch:functions --no-check --functions inline --runtimes onnxruntime
+	-$(CAMPAIGN) torch:optimizers bench/functions.py bench/models.py bench/checkers.py bench/node_tests.py
+	-$(CAMPAIGN) bench/subjects.py --no-export
+	$(BIN)/python bench/report.py $(STORE)
+	-$(BIN)/gradport campaign show $(STORE) --html $(STORE:.db=.html)
 
 # The packages whose Functions bench/cases.py calls, as pages. Evidence that is there is taken, so it can be gone on with.
 PAGES := gradport-pages

@@ -1,88 +1,32 @@
-"""Who finds what: gradport.check beside torch's gradcheck and opcheck, on the Functions of test/checking/corpus.
+"""Suite of a campaign: which wrong Functions gradport.check, torch's gradcheck and opcheck find.
 
-    python bench/checkers.py [--markdown]
+    gradport campaign bench/checkers.py
 
-gradcheck runs in float64 with its defaults. opcheck wants an operator: each Function is wrapped as a
-`torch.library.custom_op` whose backward is the author's, where its arguments and results are plain tensors. A checker
-flags a Function when it raises; "n/a" is where it cannot be asked.
+The Functions are those of test/checking/corpus. gradcheck runs in float64 with its defaults. opcheck wants an operator:
+each Function is wrapped as a `torch.library.custom_op` whose backward is the author's, where its arguments and results
+are plain tensors. A checker that flags a Function is "failed"; "skipped" is a Function that it cannot be asked about.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import io
-import logging
-import os
+import functools
 import pathlib
 import sys
-import time
-import warnings
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "test" / "checking" / "corpus"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "test" / "checking"))
 
-import heldout
-import right
 import torch
-import wrong
+from corpus import heldout, right, wrong
 
 import gradport
 
-CHECKERS = ("gradport", "gradcheck", "opcheck")
-
-
-def main() -> int:
-    """Prints a line for each Function and the counts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--markdown", action="store_true", help="print the counts as a table for the README")
-    options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.ERROR)
-    groups = {
-        "wrong": wrong.WRONG,
-        "right": right.RIGHT,
-        "wrong, held out": heldout.WRONG,
-        "right, held out": heldout.RIGHT,
-    }
-    counts: dict[tuple[str, str, str], int] = {}
-    for group, entries in groups.items():
-        for name, entry in entries.items():
-            started = time.monotonic()
-            verdicts = {checker: asked(checker, entry) for checker in CHECKERS}
-            for checker, verdict in verdicts.items():
-                counts[group, checker, verdict] = counts.get((group, checker, verdict), 0) + 1
-            row = "  ".join(f"{checker}={verdict}" for checker, verdict in verdicts.items())
-            print(f"{group:16} {name:48} {time.monotonic() - started:5.1f}s  {row}", flush=True)
-    report(groups, counts, options.markdown)
-    return 0
-
-
-def report(groups: dict[str, Any], counts: dict[tuple[str, str, str], int], markdown: bool) -> None:
-    """For each group and checker how many were flagged, of how many it could be asked."""
-    rows = []
-    for group, entries in groups.items():
-        cells = []
-        for checker in CHECKERS:
-            flagged = counts.get((group, checker, "flags"), 0)
-            cells.append(f"{flagged} of {len(entries) - counts.get((group, checker, 'n/a'), 0)}")
-        rows.append((f"{group} ({len(entries)})", *cells))
-    print()
-    if markdown:
-        print(f"| flagged | {' | '.join(CHECKERS)} |\n| --- | --- | --- | --- |")
-    for row in rows:
-        print(f"| {' | '.join(row)} |" if markdown else "  ".join(f"{cell:24}" for cell in row))
-
-
-def asked(checker: str, entry: Any) -> str:
-    """flags, passes or n/a."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        try:
-            torch.manual_seed(0)
-            return {"gradport": ours, "gradcheck": gradcheck, "opcheck": opcheck}[checker](entry)
-        except NotApplicable:
-            return "n/a"
+GROUPS = {
+    "wrong": wrong.WRONG,
+    "right": right.RIGHT,
+    "wrong, held out": heldout.WRONG,
+    "right, held out": heldout.RIGHT,
+}
 
 
 class NotApplicable(Exception):
@@ -157,5 +101,23 @@ def _own(value: Any) -> Any:
     return value * 1 if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+CHECKERS = {"gradport": ours, "gradcheck": gradcheck, "opcheck": opcheck}
+
+
+def asked(checker: str, group: str, name: str) -> gradport.Evidence | None:
+    """Fails where the checker flags the Function; skipped where it cannot be asked."""
+    torch.manual_seed(0)
+    try:
+        verdict = CHECKERS[checker](GROUPS[group][name])
+    except NotApplicable:
+        return gradport.Evidence(name, (gradport.Finding(checker, checker, "skipped", message="cannot be asked"),))
+    assert verdict == "passes", f"{checker} flags it"
+    return None
+
+
+TASKS = [
+    gradport.Task(f"{group}: {name}", functools.partial(asked, checker, group, name), column=checker)
+    for group, entries in GROUPS.items()
+    for name in entries
+    for checker in CHECKERS
+]

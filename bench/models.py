@@ -1,25 +1,17 @@
-"""Loss and gradients of whole models as ONNX, beside torch.onnx.export on the same cases in the same run.
+"""Suite of a campaign: loss and gradients of whole models, beside torch.onnx.export on the same cases.
 
-    python bench/models.py [--only NAME ...] [--opsets 18 20 25] [--jobs 2] [--markdown]
+    gradport campaign bench/models.py
 
-Each model is exported with a dynamic batch (`functions="inline"`), which proves it, and then verified in ONNX Runtime
-at batches 1, 2 and 5. torch.onnx.export gets a module that calls `torch.autograd.grad` inside its forward, with a
-static batch, which is all that it takes; its file is held to the same criterion. One line a row.
+Each model is exported with a dynamic batch (`functions="inline"`) and then verified in ONNX Runtime at batches 1, 2 and
+5, at every opset. torch.onnx.export gets a module that calls `torch.autograd.grad` inside its forward, with a static
+batch; its file is held to the same criterion.
 """
 
 from __future__ import annotations
 
-import argparse
-import collections
-import logging
-import multiprocessing
+import functools
 import os
-import sys
-import time
-import warnings
-from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
@@ -29,65 +21,7 @@ import gradport
 
 BATCH = 3
 
-
-def main() -> int:
-    """Prints a line for each model and the counts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--opsets", nargs="*", type=int, default=[20])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--markdown", action="store_true", help="print the counts as a table for the README")
-    options = parser.parse_args()
-    numbers = [n for n, model in enumerate(MODELS) if not options.only or any(o in model.id for o in options.only)]
-    counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=4) as pool:
-        for name, verdicts in pool.imap(judged, [(number, tuple(options.opsets)) for number in numbers]):
-            for way, (verdict, _, _) in verdicts.items():
-                counts[way][verdict] += 1
-            row = "  ".join(f"{way}={verdict} {seconds:.1f}s" for way, (verdict, _, seconds) in verdicts.items())
-            print(f"{name:34} {row}", flush=True)
-            for way, (_, reason, _) in verdicts.items():
-                if reason:
-                    print(f"    {way}: {reason}", flush=True)
-    report(counts, len(numbers), options.markdown)
-    return 1 if any(count["wrong"] for way, count in counts.items() if way.startswith("gradport")) else 0
-
-
-def report(counts: dict[str, collections.Counter[str]], total: int, markdown: bool) -> None:
-    """The counts of each way."""
-    print("\n| way | right | wrong | refused | of |\n| --- | --- | --- | --- | --- |" if markdown else "")
-    for way, count in counts.items():
-        cells = (way, count["right"], count["wrong"], count["refused"], total)
-        print(
-            f"| {' | '.join(map(str, cells))} |"
-            if markdown
-            else "{:24} right {} wrong {} refused {} of {}".format(*cells)
-        )
-
-
-def judged(task: tuple[int, tuple[int, ...]]) -> tuple[str, dict[str, tuple[str, str, float]]]:
-    """A model's verdicts: for each way right, wrong or refused, the reason and the seconds."""
-    number, opsets = task
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.ERROR)
-    torch.set_num_threads(1)
-    model = MODELS[number]
-    found = {f"gradport opset {opset}": timed(lambda opset=opset: ours(model, opset)) for opset in opsets}
-    return model.id, found | {"torch.onnx": timed(lambda: theirs(model))}
-
-
-def timed(judge: Any) -> tuple[str, str, float]:
-    """A verdict, its reason and how long it took."""
-    started = time.monotonic()
-    try:
-        failed = [finding.message for finding in judge().findings if finding.outcome != "ok"]
-        verdict, reason = ("wrong", failed[0]) if failed else ("right", "")
-    except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None and not isinstance(error, gradport.Error):
-            cause = cause.__cause__
-        verdict, reason = "refused", f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
-    return verdict, reason, time.monotonic() - started
+OPSETS = (18, 20, 23, 25)
 
 
 def subject_of(model: Model, dynamic: bool) -> gradport.Subject:
@@ -114,11 +48,14 @@ def ours(model: Model, opset: int) -> gradport.Evidence:
 
 
 def theirs(model: Model) -> gradport.Evidence:
-    """torch.onnx's file of a module that asks for its gradients, verified."""
+    """torch.onnx's file of a module that asks for its gradients, verified; whatever it raises is a refusal."""
     subject = subject_of(model, dynamic=False)
     module = subject.target
     written = Written(model, module)
-    program = torch.onnx.export(written, subject.args, dynamo=True, verbose=False)
+    try:
+        program = torch.onnx.export(written, subject.args, dynamo=True, verbose=False)
+    except Exception as error:
+        raise gradport.ExportError(" ".join(str(error).split())[:300]) from error
     assert program is not None
     asked = gradport.Subject(written, subject.args, inputs=subject.inputs)
     return gradport.verify(program.model, asked, runtimes=["onnxruntime"])
@@ -144,5 +81,8 @@ class Written(torch.nn.Module):
         return (loss.detach(), *(gradient for gradient in gradients if gradient is not None))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+TASKS = [
+    gradport.Task(model.id, functools.partial(ours, model, opset), column=f"gradport opset {opset}")
+    for model in MODELS
+    for opset in OPSETS
+] + [gradport.Task(model.id, functools.partial(theirs, model), column="torch.onnx") for model in MODELS]

@@ -1,24 +1,22 @@
-"""from_onnx on the node tests of the onnx package: right, wrong, refused, by operator; peers beside it if installed.
+"""Suite of a campaign: from_onnx on the node tests of the onnx package, and the peers that are installed.
 
-    python bench/node_tests.py [--only NAME] [--peer NAME] [--list] [--gradients [--part K/N]]
+    gradport campaign bench/node_tests.py
 
 Each test is a model of one operator, at the opset at which it was last changed, with inputs and outputs. Left out are
 tests of sequences, optionals, strings, opsets above 25, training operators and ai.onnx.ml. Outputs must agree to the
-test's own tolerance, those in bfloat16, float16 and float8 to 1 %. With `--gradients`, each right module with
-floating-point inputs and outputs is exported again with the gradients of its inputs: right if the proof of export
-holds, which compares them with torch's. If onnx-ad is installed, its gradients of the same model are a second opinion.
+test's own tolerance, those in bfloat16, float16 and float8 to 1 %. The column `gradients` exports each right module
+with floating-point inputs and outputs again, with the gradients of its inputs: right if the proof of export holds,
+which compares them with torch's. The gradients of onnx-ad for the same model are a second opinion, in `onnx-ad`:
+"failed" where they differ, "refused" where it has none.
 """
 
 from __future__ import annotations
 
-import argparse
-import collections
 import contextlib
 import dataclasses
+import functools
+import importlib.util
 import io
-import signal
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,6 +25,8 @@ import onnx
 import onnx.backend.test.case.node
 import torch
 from onnx import numpy_helper
+
+import gradport
 
 NEWEST = 25
 """The last opset that counts."""
@@ -51,8 +51,6 @@ def is_in_scope(model: onnx.ModelProto) -> bool:
 
 def by_gradport(model: onnx.ModelProto) -> Callable[..., Any]:
     """The imported module."""
-    import gradport
-
     return gradport.from_onnx(model)
 
 
@@ -85,7 +83,6 @@ def outcome(case: Any, convert: Callable[[onnx.ModelProto], Callable[..., Any]])
     model, sets = case.model, case.data_sets
     if model is None or not is_in_scope(model):
         return "outside", "no inference on tensors"
-    signal.alarm(60)
     try:
         module = convert(model)
         for inputs, expected in sets:
@@ -99,12 +96,7 @@ def outcome(case: Any, convert: Callable[[onnx.ModelProto], Callable[..., Any]])
                 return "wrong", reason
     except Exception as error:
         return "refused", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
-    finally:
-        signal.alarm(0)
     return "right", ""
-
-
-OPINIONS: collections.Counter[str] = collections.Counter()
 
 
 def second_opinion(case: Any, inputs: list[torch.Tensor], program: Any) -> str:
@@ -164,10 +156,8 @@ def with_constants(case: Any) -> Any:
     return dataclasses.replace(case, model=model, data_sets=[([given[at] for at in kept], expected)])
 
 
-def round_trip(case: Any) -> tuple[str, str]:
-    """Exports the imported module with the gradients of its inputs."""
-    import gradport
-
+def round_trip(case: Any, *, opinion: bool = False) -> tuple[str, str]:
+    """Exports the imported module with the gradients of its inputs, or holds them against onnx-ad."""
     if outcome(case, by_gradport)[0] != "right":
         return "outside", "not imported"
     case = with_constants(case)
@@ -175,23 +165,19 @@ def round_trip(case: Any) -> tuple[str, str]:
     wide = (torch.float32, torch.float64)
     module = by_gradport(case.model)
     with torch.no_grad():
-        found = module(*inputs)
-    outputs = list(found.values()) if isinstance(found, dict) else [found]
+        results = module(*inputs)
+    outputs = list(results.values()) if isinstance(results, dict) else [results]
     if not any(one.dtype in wide and one.numel() for one in inputs) or not any(one.dtype in wide for one in outputs):
         return "outside", "no gradient"
-    signal.alarm(60)
     try:
         program = gradport.export(module, tuple(inputs), wrt="inputs", functions="inline")
-        opinion = second_opinion(case, inputs, program)
-        OPINIONS[opinion] += 1
-        if opinion == "differs":
-            print(f"onnx-ad differs on {case.name}", flush=True)
+        if opinion:
+            found = second_opinion(case, inputs, program)
+            return {"agrees": ("right", ""), "differs": ("wrong", "onnx-ad differs")}.get(found, ("refused", found))
     except Exception as error:
         differs = "differs from eager" in str(error)
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
         return ("wrong" if differs else "refused"), reason
-    finally:
-        signal.alarm(0)
     return "right", ""
 
 
@@ -224,38 +210,30 @@ def differ(found: list[Any], expected: list[np.ndarray], case: Any) -> str:
 LOW = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
 
 
-def main() -> int:
-    """Prints counts, and each test that is not right."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--peer", default="gradport", choices=PEERS)
-    parser.add_argument("--list", action="store_true", help="name each test that is not right")
-    parser.add_argument("--gradients", action="store_true")
-    parser.add_argument("--part", default="1/1", help="only the K-th of N parts")
-    options = parser.parse_args()
-    part, parts = map(int, options.part.split("/"))
-    warnings.filterwarnings("ignore")
-    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("60 s")))
-    torch.set_num_threads(1)
-    counts: collections.Counter[str] = collections.Counter()
-    by_opset: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for at, case in enumerate(cases(options.only)):
-        if at % parts != part - 1:
-            continue
-        result, reason = round_trip(case) if options.gradients else outcome(case, PEERS[options.peer])
-        counts[result] += 1
-        if result != "outside":
-            by_opset[case.model.opset_import[0].version][result] += 1
-        if options.list and result in ("wrong", "refused"):
-            print(f"{result:8} {case.name}: {reason}", flush=True)
-    if OPINIONS:
-        print("onnx-ad: " + ", ".join(f"{kind} {count}" for kind, count in OPINIONS.most_common()))
-    for opset, own in sorted(by_opset.items()):
-        print(f"opset {opset:2}: {own['right']:4} right {own['wrong']:3} wrong {own['refused']:3} refused")
-    total = counts["right"] + counts["wrong"] + counts["refused"]
-    print(f"{options.peer}: {counts['right']} of {total} right, {counts['wrong']} wrong, {counts['refused']} refused")
-    return 0
+def judged(case: Any, column: str) -> gradport.Evidence | None:
+    """Fails where a test is wrong; skipped where it is outside."""
+    if column in PEERS:
+        verdict, reason = outcome(case, PEERS[column])
+    else:
+        verdict, reason = round_trip(case, opinion=column == "onnx-ad")
+    if verdict == "refused":
+        raise gradport.ExportError(reason)
+    assert verdict != "wrong", reason
+    if verdict == "outside":
+        return gradport.Evidence(case.name, (gradport.Finding("scope", "scope", "skipped", message=reason),))
+    return None
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def columns() -> list[str]:
+    """The importers that are installed, and the two columns of gradients."""
+    return [name for name in PEERS if importlib.util.find_spec(name) is not None] + ["gradients", "onnx-ad"]
+
+
+TASKS = [
+    gradport.Task(
+        f"{case.name} (opset {case.model.opset_import[0].version})", functools.partial(judged, case, column), column
+    )
+    for case in cases()
+    if case.model is not None and is_in_scope(case.model)
+    for column in columns()
+]

@@ -3,10 +3,13 @@
 `pytest --gradport` collects module-level Subjects, and lists and dicts of them: each is checked, exported and
 verified. `--gradport-report DIR` writes the results, also of the assertions of `gradport.testing`, as `gradport.json`
 and as one page, `gradport.html`; JUnit files (`--junitxml`) have the outcomes as properties.
+`--gradport-store FILE` runs the collected Subjects as a campaign: in parallel, isolated, and with the results of an
+earlier run or campaign where nothing changed.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +23,7 @@ __all__ = [
     "pytest_configure",
     "pytest_pycollect_makeitem",
     "pytest_runtest_makereport",
+    "pytest_runtestloop",
 ]
 
 _MARKERS = (
@@ -34,6 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gradport")
     group.addoption(
         "--gradport", action="store_true", help="Collect module-level gradport Subjects: check, export and verify each."
+    )
+    group.addoption(
+        "--gradport-store", metavar="FILE", help="Run the Subjects of --gradport as a campaign with this store."
     )
     group.addoption("--gradport-report", metavar="DIR", help="Write gradport.json and gradport.html into this folder.")
 
@@ -75,6 +82,25 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[py
     ]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Runs the campaign of the collected Subjects before the first test."""
+    store = session.config.getoption("gradport_store")
+    items = [item for item in session.items if isinstance(item, SubjectItem)]
+    if not store or not items or session.config.option.collectonly:
+        return
+    if hasattr(session.config, "workerinput"):
+        raise pytest.UsageError("--gradport-store runs the Subjects in parallel itself; leave out -n of pytest-xdist.")
+    from gradport.errors import Error
+
+    try:
+        rows = _campaign(items, store)
+    except Error as error:
+        raise pytest.UsageError(str(error)) from None
+    for item in items:
+        item.row = rows.get((str(item.path), item.subject.name, item.what))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
     """Passes the Evidence of a test to the reports."""
@@ -98,13 +124,16 @@ class SubjectItem(pytest.Item):
         super().__init__(**rest)
         self.subject = subject
         self.what = what
+        self.row: Any = None
 
     def runtest(self) -> None:
-        """Runs the check or the export; fails if a Finding is not ok."""
+        """Runs the check or the export, or takes the result of the campaign; fails if a Finding is not ok."""
         from gradport import testing
         from gradport.eager.inputs import with_every_gradient
 
-        if self.what == "check":
+        if self.row is not None:
+            _assert_row(self.row, self.config.getoption("gradport_store"))
+        elif self.what == "check":
             testing.assert_checked(self.subject)
         else:
             testing.assert_exports(with_every_gradient(self.subject))
@@ -139,6 +168,45 @@ class _Reports:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         terminalreporter.write_line(f"gradport: wrote {self._folder}/gradport.html and gradport.json")
+
+
+def _campaign(items: list[SubjectItem], store: str) -> dict[tuple[str, str, str], Any]:
+    """The rows of a campaign by file, Subject and kind of item."""
+    import glob
+
+    from gradport.campaigning.campaign import campaign
+
+    actions = {"check": "check", "verify": "export"}
+    found: dict[tuple[str, str, str], Any] = {}
+    for path in dict.fromkeys(item.path for item in items):
+        own = [item for item in items if item.path == path]
+        place = os.path.relpath(path)
+        rows = campaign(
+            place,
+            only=[glob.escape(name) for name in dict.fromkeys(item.subject.name for item in own)],
+            checks=any(item.what == "check" for item in own),
+            exports=any(item.what == "export" for item in own),
+            store=store,
+        ).rows()
+        found |= {(str(path), row.subject, actions[row.action]): row for row in rows}
+    return found
+
+
+def _assert_row(row: Any, store: str) -> None:
+    """Fails as the assertion of the same Subject would.
+
+    Raises:
+        AssertionError: the case of the campaign is not ok.
+    """
+    from gradport import testing
+    from gradport.campaigning.campaign import Campaign
+
+    evidence = Campaign(store).evidence(row)
+    if evidence is not None:
+        testing.RECORDED.append(evidence)
+    if not row.outcome.passes:
+        told = "" if evidence is None else testing.not_held(evidence)
+        raise AssertionError("\n".join(filter(None, (told or f"{row.outcome}: {row.message}", row.output))))
 
 
 def _id(label: str, subject: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import fnmatch
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,6 +147,7 @@ def campaign(
     functions: Sequence[str] = (),
     dynamic: Sequence[bool] = (),
     runtimes: Sequence[str] = (),
+    only: Sequence[str] = (),
     checks: bool = True,
     exports: bool = True,
     profile: str = "default",
@@ -171,6 +173,7 @@ def campaign(
             names to Subjects.
         opsets, dtypes, functions, dynamic, runtimes: the axes of export and verification, as for `sweep`; an empty axis
             keeps the value of the Subject.
+        only: names or patterns (`"gelu*"`) of Subjects; empty: all.
         checks: whether each Subject is checked.
         exports: whether each Subject is exported and verified.
         profile, budget, seed: the amount of work of a check and a verification, and the seed of their inputs.
@@ -201,9 +204,9 @@ def campaign(
     axes = Axes(_settings(opsets, dtypes, dynamic, functions, runtimes) if exports else [], checks)
     sources = sources_of(subjects)
     with Store(store, writes=True) as results:
-        planned = list(_plan(sources, pythons or ("",), axes, options, here=workers == 0))
-        done = results.digests() if resume else {}
-        left = [one for one in planned if done.get(one.case.id) != one.digest]
+        planned = _chosen(list(_plan(sources, pythons or ("",), axes, options, here=workers == 0)), only)
+        done = results.unchanged(planned, options) if resume else set()
+        left = [one for one in planned if one.case.id not in done]
         state = Progress(len(planned), len(planned) - len(left))
         if left:
             for source in sources:
@@ -213,6 +216,22 @@ def campaign(
         elif progress is not None:
             progress(state)
     return Campaign(store, frozenset(one.case.id for one in planned))
+
+
+def _chosen(planned: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
+    """The cases whose Subject fits one of the patterns.
+
+    Raises:
+        SpecError: a pattern fits no Subject.
+    """
+    if not only:
+        return list(planned)
+    fitting = {pattern: [one for one in planned if fnmatch.fnmatchcase(one.case.subject, pattern)] for pattern in only}
+    for pattern, found in fitting.items():
+        if not found:
+            names = ", ".join(list(dict.fromkeys(one.case.subject for one in planned))[:8])
+            raise SpecError(f"only={pattern!r} fits no Subject; the first ones are {names}.")
+    return list({one.case.id: one for found in fitting.values() for one in found}.values())
 
 
 def _settings(*axes: Any) -> Any:

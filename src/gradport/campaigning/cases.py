@@ -71,6 +71,7 @@ class Case:
         action: check it, export and verify it, or run a Task.
         opset, dtype, functions, dynamic, runtime: the setting; None keeps the value of the Subject.
         python: the interpreter; empty: that of the worker.
+        task: the column of a Task.
     """
 
     source: str
@@ -82,6 +83,7 @@ class Case:
     dynamic: bool | None = None
     runtime: str | None = None
     python: str = ""
+    task: str = ""
 
     @property
     def id(self) -> str:
@@ -90,9 +92,9 @@ class Case:
 
     @property
     def setting(self) -> str:
-        """Action and setting as the name of a column."""
+        """Action or Task, and setting, as the name of a column."""
         parts = [
-            str(self.action),
+            self.task or str(self.action),
             f"opset{self.opset}" if self.opset is not None else "",
             self.dtype or "",
             {True: "dynamic", False: "static", None: ""}[self.dynamic],

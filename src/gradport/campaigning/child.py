@@ -101,7 +101,7 @@ def _run(request: dict[str, Any], sources: dict[str, bytes]) -> dict[str, Any]:
     from gradport.campaigning.sources import find
 
     case = Case.from_dict(request["case"])
-    found = find(case.source, case.subject, sources.get(case.source))
+    found = find(case.source, case.subject, case.task, sources.get(case.source))
     return {"result": run_case(case, found, Options(**request["options"])).to_dict()}
 
 

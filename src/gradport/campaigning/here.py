@@ -20,7 +20,7 @@ def run_here(
     """The result of each case; see `Cluster.results`."""
     for one in planned:
         started, before = time.monotonic(), time.process_time()
-        found = find(one.case.source, one.case.subject, pickled.get(one.case.source))
+        found = find(one.case.source, one.case.subject, one.case.task, pickled.get(one.case.source))
         result = run_case(one.case, found, options)
         seconds, processor_seconds = time.monotonic() - started, time.process_time() - before
         yield one, dataclasses.replace(result, seconds=seconds, processor_seconds=processor_seconds)

@@ -35,20 +35,29 @@ class _Child:
     def __init__(self, python: str) -> None:
         self._python = python or sys.executable
         self._process: Process | None = None
-        self._sent: set[str] = set()
+        self._loaded: set[str] = set()
         self.versions: dict[str, str] = {}
 
     def ask(self, request: dict[str, Any], pickled: bytes | None, limits: Limits) -> Answer:
         """Sends a request, with the pickled source if this process does not have it."""
         process = self._started()
         source = request["source"]
-        if pickled is not None and source not in self._sent:
-            request = {**request, "pickled": base64.b64encode(pickled).decode()}
-        answer = process.ask(request, limits)
-        if answer.end is not End.ANSWERED:
+        if source not in self._loaded:  # the import of a source is not the work of its first case
+            load: dict[str, Any] = {"list": True, "source": source}
+            if pickled is not None:
+                load["pickled"] = base64.b64encode(pickled).decode()
+            answer = process.ask(load, _LISTING)
+            if answer.end is not End.ANSWERED or "list" in request:
+                return self._checked(answer)
+            self._loaded.add(source)
+        return self._checked(process.ask(request, limits))
+
+    def _checked(self, answer: Answer) -> Answer:
+        """An answer, after which the process can take the next request."""
+        process = self._process
+        if answer.end is not End.ANSWERED or process is None:
             self.stop()
             return answer
-        self._sent.add(source)
         if answer.value["children"]:
             process.stop_children()
         if process.memory > _LARGEST:
@@ -82,7 +91,7 @@ class _Child:
         """Ends the process."""
         if self._process is not None:
             self._process.close()
-        self._process, self._sent = None, set()
+        self._process, self._loaded = None, set()
 
     def _started(self) -> Process:
         self.start()

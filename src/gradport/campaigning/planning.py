@@ -109,20 +109,17 @@ def plan_cases(
     source: Source, python: str, listed: Sequence[Entry], versions: dict[str, str], axes: Axes, options: Options
 ) -> Iterator[Planned]:
     """The cases of a source in one environment: each Subject with every action and setting, each Task once."""
-    shared = json.dumps([dataclasses.asdict(options), versions], sort_keys=True)
+    work = {name: getattr(options, name) for name in ("profile", "budget", "seed", "gradients")}
+    shared = json.dumps([work, versions], sort_keys=True)
     for entry in listed:
         digest = hashlib.sha256(f"{entry.digest} {shared}".encode()).hexdigest()[:16]
         for case in _cases(source.name, python, entry, axes):
-            yield Planned(case, case.setting if not entry.is_task else _task_column(entry, python), digest, versions)
-
-
-def _task_column(entry: Entry, python: str) -> str:
-    return " ".join(filter(None, (entry.column or "run", python)))
+            yield Planned(case, case.setting, digest, versions)
 
 
 def _cases(source: str, python: str, entry: Entry, axes: Axes) -> Iterator[Case]:
     if entry.is_task:
-        yield Case(source, entry.name, Action.RUN, python=python)
+        yield Case(source, entry.name, Action.RUN, python=python, task=entry.column)
         return
     if axes.checks:
         yield Case(source, entry.name, Action.CHECK, python=python)

@@ -36,7 +36,7 @@ def repeat_case(store: str | os.PathLike[str], id: str, *, here: bool) -> tuple[
         from gradport.campaigning.running import run_case
         from gradport.campaigning.sources import find
 
-        return row, run_case(case, find(case.source, case.subject, pickled), row.options)
+        return row, run_case(case, find(case.source, case.subject, case.task, pickled), row.options)
     from gradport.campaigning.isolated import run_isolated
 
     return row, run_isolated(case, row.options, pickled)

@@ -32,8 +32,8 @@ PICKLED = "pickled:"
 _SUITES = "torch:"
 
 
-def find(source: str, name: str, pickled: bytes | None) -> Any:
-    """The Subject or Task of this name.
+def find(source: str, name: str, column: str, pickled: bytes | None) -> Any:
+    """The Subject of this name, or the Task of this name and column.
 
     Raises:
         SpecError: the source has no such name.
@@ -41,7 +41,7 @@ def find(source: str, name: str, pickled: bytes | None) -> Any:
     """
     if source.startswith(_SUITES):
         return load_entry(source.removeprefix(_SUITES), name)
-    found = _by_name(source, pickled).get(name)
+    found = _by_name(source, pickled).get((name, column))
     if found is None:
         raise SpecError(f"{source} has no Subject {name!r}; it had one when the campaign began.")
     return found
@@ -55,19 +55,21 @@ def entries(source: str, pickled: bytes | None) -> list[Entry]:
     """
     if source.startswith(_SUITES):
         return suite_entries(source.removeprefix(_SUITES))
-    found = [_entry(name, value) for name, value in _by_name(source, pickled).items()]
+    found = [_entry(name, value) for (name, _), value in _by_name(source, pickled).items()]
     if not found:
         raise TargetError(f"{source} has no gradport.Subject and no gradport.Task at module level.")
     return found
 
 
 @functools.lru_cache(maxsize=64)
-def _by_name(source: str, pickled: bytes | None) -> Mapping[str, Subject | Task]:
+def _by_name(source: str, pickled: bytes | None) -> Mapping[tuple[str, str], Subject | Task]:
     torch.manual_seed(0)  # a file may draw its examples, which belong to the digest
     random.seed(0)
-    named: dict[str, Subject | Task] = {}
+    named: dict[tuple[str, str], Subject | Task] = {}
     for label, value in _values(source, pickled):
-        named[value.name if value.name not in named else f"{value.name} ({label})"] = value
+        column = value.column if isinstance(value, Task) else ""
+        own = value.name if (value.name, column) not in named else f"{value.name} ({label})"
+        named[own, column] = value
     return named
 
 

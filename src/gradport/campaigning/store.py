@@ -17,6 +17,7 @@ import os
 import pathlib
 import sqlite3
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from gradport.campaigning.cases import Action, CaseOutcome, Options, Result
@@ -38,7 +39,7 @@ CREATE TABLE sources (name TEXT PRIMARY KEY, pickled BLOB NOT NULL);
 CREATE TABLE evidence (hash TEXT PRIMARY KEY, json BLOB NOT NULL);
 CREATE TABLE cases (
     id TEXT PRIMARY KEY, source TEXT NOT NULL, subject TEXT NOT NULL, action TEXT NOT NULL,
-    opset INTEGER, dtype TEXT, functions TEXT, dynamic INTEGER, runtime TEXT, python TEXT NOT NULL,
+    opset INTEGER, dtype TEXT, functions TEXT, dynamic INTEGER, runtime TEXT, python TEXT NOT NULL, task TEXT NOT NULL,
     column_name TEXT NOT NULL,
     outcome TEXT NOT NULL, kind TEXT NOT NULL, figure REAL, unit TEXT NOT NULL, message TEXT NOT NULL,
     location TEXT NOT NULL, evidence TEXT NOT NULL, seconds REAL NOT NULL, processor_seconds REAL NOT NULL,
@@ -54,7 +55,7 @@ class Row:
 
     Attributes:
         id: of the case.
-        source, subject, action, opset, dtype, functions, dynamic, runtime, python: see Case.
+        source, subject, action, opset, dtype, functions, dynamic, runtime, python, task: see Case.
         column: of the matrix: action and setting.
         outcome, kind, figure, unit, message, where: see Result.
         seconds, processor_seconds, peak, tries, signal, output: see Result.
@@ -75,6 +76,7 @@ class Row:
     dynamic: bool | None
     runtime: str | None
     python: str
+    task: str
     column: str
     outcome: CaseOutcome
     kind: str
@@ -201,9 +203,13 @@ class Store:
         names = [column[0] for column in found.description]
         return [_row(dict(zip(names, values, strict=True)), versions, options) for values in found]
 
-    def digests(self) -> dict[str, str]:
-        """The digest of each case by its id."""
-        return dict(self._database.execute("SELECT id, digest FROM cases"))
+    def unchanged(self, planned: Sequence[Planned], options: Options) -> set[str]:
+        """The ids of cases whose results still hold; a case that broke a limit runs again under another limit."""
+        own = _hash(_text(dataclasses.asdict(options)).encode())
+        limits = (str(CaseOutcome.TIME), str(CaseOutcome.MEMORY))
+        found = self._database.execute("SELECT id, digest, outcome, options FROM cases")
+        digests = {id: digest for id, digest, outcome, used in found if outcome not in limits or used == own}
+        return {one.case.id for one in planned if digests.get(one.case.id) == one.digest}
 
     def evidence(self, hash: str) -> str:
         """The JSON of Evidence.

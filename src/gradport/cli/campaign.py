@@ -68,6 +68,7 @@ def run(
     runtimes: Annotated[
         str | None, typer.Option(help="One column per runtime.", show_default="all in one column")
     ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A name or a pattern of Subjects; may be repeated.")] = None,
     checks: Annotated[bool, typer.Option("--check/--no-check", help="Check each Subject.")] = True,
     exports: Annotated[bool, typer.Option("--export/--no-export", help="Export and verify each Subject.")] = True,
     profile: Profile = "default",
@@ -110,6 +111,7 @@ def run(
             done = campaign(
                 subjects,
                 **axes,
+                only=only or (),
                 checks=checks,
                 exports=exports,
                 profile=profile,
