@@ -1,4 +1,4 @@
-"""Runs the tests in an environment of its own with chosen versions of the libraries, and notes what came out.
+"""Runs the tests, as a campaign, in an environment of its own with chosen versions of the libraries, and notes what came out.
 
     python bench/matrix.py --torch 2.14.1 [--onnxruntime 1.30.0 --onnx 1.23.1 --onnx-ir 1.0.0] [--core]
 
@@ -17,7 +17,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "compatibility.md"
@@ -50,17 +49,16 @@ transforms passed afterwards; torch 2.11 refuses what the other test expects to 
 
 
 def main() -> int:
-    """Builds, runs and notes; the exit code is pytest's."""
+    """Builds, runs and notes; the exit code is that of the campaign."""
     options = parsed()
     wanted = {name: getattr(options, name.replace("-", "_")) for name in LIBRARIES}
     python = environment({name: version for name, version in wanted.items() if version})
-    report = python.parents[1] / "report.xml"
-    report.unlink(missing_ok=True)
-    code = run_tests(python, CORE.read_text("utf-8").split() if options.core else [], report)
-    if not report.exists():
-        return code or 1
+    store = python.parents[1] / "campaign.db"
+    code = run_tests(python, CORE.read_text("utf-8").split() if options.core else ["test"], store)
+    if code not in (0, 1):
+        return code
     said = {"tests": "core" if options.core else "all", "date": datetime.date.today().isoformat()}
-    row = {**versions(python), **counts(report), **said}
+    row = {**versions(python), **counts(python, store), **said}
     print(line(row))
     TABLE.write_text(ABOUT + table([*others(row), row]), "utf-8")
     return code
@@ -101,27 +99,11 @@ def constrained(text: str, wanted: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run_tests(python: pathlib.Path, tests: list[str], report: pathlib.Path) -> int:
-    """Pytest's exit code."""
-    marks = "not slow and not browser and not node and not mpi and not federated and not release"
-    command = [
-        str(python),
-        "-m",
-        "pytest",
-        "-q",
-        "-n",
-        "2",
-        "--dist",
-        "loadgroup",
-        "--hypothesis-profile=ci",
-        "-m",
-        marks,
-        *tests,
-    ]
-    done = subprocess.run(
-        [*command, f"--junitxml={report}"], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-    )
-    return done.returncode
+def run_tests(python: pathlib.Path, tests: list[str], store: pathlib.Path) -> int:
+    """Runs bench/tests.py as a campaign of this environment; its exit code: 0 all passed, 1 a test failed."""
+    command = [str(python), "-m", "gradport", "campaign", "run", "bench/tests.py", "--again", "--time-limit", "1800s"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GRADPORT_TESTS": " ".join(tests)}
+    return subprocess.run([*command, "--store", str(store)], cwd=ROOT, env=environment, check=False).returncode
 
 
 def versions(python: pathlib.Path) -> dict[str, str]:
@@ -136,12 +118,21 @@ def versions(python: pathlib.Path) -> dict[str, str]:
     return {name: version.split("+")[0] for name, version in found.items()}
 
 
-def counts(report: pathlib.Path) -> dict[str, str]:
-    """How many tests passed, failed and were skipped."""
-    suite = next(xml.etree.ElementTree.parse(report).getroot().iter("testsuite"))
-    total, skipped = int(suite.attrib["tests"]), int(suite.attrib["skipped"])
-    failed = int(suite.attrib["failures"]) + int(suite.attrib["errors"])
-    return {"passed": str(total - skipped - failed), "failed": str(failed), "skipped": str(skipped)}
+def counts(python: pathlib.Path, store: pathlib.Path) -> dict[str, str]:
+    """How many tests passed, failed and were skipped; a file that crashed counts as one failed test."""
+    ask = (
+        "import collections, json, sys, gradport\n"
+        "campaign = gradport.Campaign(sys.argv[1])\n"
+        "counts = collections.Counter(passed=0, failed=0, skipped=0)\n"
+        "for row in campaign.rows():\n"
+        "    evidence = campaign.evidence(row)\n"
+        "    outcomes = ['failed'] if evidence is None else [finding.outcome for finding in evidence.findings]\n"
+        "    counts.update({'ok': 'passed'}.get(one, one) for one in outcomes)\n"
+        "print(json.dumps({name: str(count) for name, count in counts.items()}))\n"
+    )
+    said = subprocess.run([str(python), "-c", ask, str(store)], check=True, capture_output=True, text=True).stdout
+    found: dict[str, str] = json.loads(said)
+    return found
 
 
 def others(row: dict[str, str]) -> list[dict[str, str]]:

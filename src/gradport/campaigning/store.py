@@ -222,6 +222,13 @@ class Store:
             raise SpecError(f"{self.path} has no Evidence {hash!r}.")
         return zlib.decompress(found[0]).decode()
 
+    def back_up(self, place: pathlib.Path) -> int:
+        """Writes a copy, and gives the number of its cases."""
+        with contextlib.closing(sqlite3.connect(place)) as copied:
+            self._database.backup(copied)
+            count: int = copied.execute("SELECT count(*) FROM cases").fetchone()[0]
+        return count
+
     def _open(self, writes: bool) -> sqlite3.Connection:
         name = ":memory:" if self.path is None else str(self.path)
         try:
@@ -268,9 +275,7 @@ def copy_store(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     with Store(source) as store:
         try:
             part.unlink(missing_ok=True)
-            with contextlib.closing(sqlite3.connect(part)) as copied:
-                store._database.backup(copied)
-                count: int = copied.execute("SELECT count(*) FROM cases").fetchone()[0]
+            count = store.back_up(part)
             part.rename(place)
         except (sqlite3.Error, OSError) as error:
             raise OutputError(f"{place} cannot be written: {error}.") from error

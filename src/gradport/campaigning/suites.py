@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from gradport.campaigning.cases import Entry
 from gradport.campaigning.tasks import Task
@@ -15,6 +14,7 @@ from gradport.compat.quiet import quiet
 from gradport.compat.torch import suites
 from gradport.errors import SpecError, TargetError
 from gradport.exporting.export_step import export_step
+from gradport.subject.leaves import leaves, map_leaves
 from gradport.subject.subject import Subject
 
 __all__ = ["SUITES", "load_entry", "suite_entries"]
@@ -109,14 +109,17 @@ def _optimizer(entry: str, number: int) -> Task:
 
 
 def _requires_grad(values: Any) -> bool:
-    return any(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in tree_leaves(values))
+    return any(isinstance(leaf, torch.Tensor) and leaf.requires_grad for _, leaf in leaves(values))
 
 
 def _as_real(result: Any) -> Any:
     """Complex results as pairs of real numbers: ONNX has no complex numbers."""
-    return tree_map_only(
-        torch.Tensor, lambda one: torch.view_as_real(one.resolve_conj()) if one.is_complex() else one, result
-    )
+
+    def pair(leaf: Any) -> Any:
+        is_complex = isinstance(leaf, torch.Tensor) and leaf.is_complex()
+        return torch.view_as_real(leaf.resolve_conj()) if is_complex else leaf
+
+    return map_leaves(pair, result)
 
 
 SUITES: dict[str, Callable[[str, int], Subject | Task]] = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 __all__ = ["quiet"]
 
-_NOISY = ("torch", "onnxscript", "onnx_ir", "onnx")
+_NOISY = ("torch", "torch.__trace", "onnxscript", "onnx_ir", "onnx")
 
 _depth = 0
 

@@ -25,7 +25,7 @@ class Cell:
         peak: bytes of memory.
         figure: its measured number with its unit, or empty.
         where: the line of the Subject, or empty.
-        evidence: the hash of its Evidence, or empty.
+        evidence: the file of its Evidence in the folder, or empty.
         id: of the case.
         output: the last lines that it wrote, or empty.
         change: a kind of difference from an earlier campaign, or empty.

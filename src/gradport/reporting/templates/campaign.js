@@ -87,6 +87,7 @@
     at("shown").textContent = `${shown.length} of ${subjects.length} subjects`;
     matrix.scrollTop = 0;
     draw();
+    draw(); // the first time the matrix had no height
   };
 
   const show = (cell) => {
@@ -109,7 +110,7 @@
     lines.push(again);
     if (evidence) {
       const link = make("p");
-      link.append(make("a", "Evidence", { href: `${data.folder}/${evidence}.json` }));
+      link.append(make("a", "Evidence", { href: `${data.folder}/${evidence}` }));
       lines.push(link);
     }
     panel.replaceChildren(...lines);
