@@ -1,4 +1,4 @@
-"""Runs the tests, as a campaign, in an environment of its own with chosen versions of the libraries, and notes what came out.
+"""Runs the tests, as a campaign, in an environment with chosen versions of the libraries, and notes the outcome.
 
     python bench/matrix.py --torch 2.14.1 [--onnxruntime 1.30.0 --onnx 1.23.1 --onnx-ir 1.0.0] [--core]
 
@@ -54,6 +54,8 @@ def main() -> int:
     wanted = {name: getattr(options, name.replace("-", "_")) for name in LIBRARIES}
     python = environment({name: version for name, version in wanted.items() if version})
     store = python.parents[1] / "campaign.db"
+    for old in store.parent.glob("campaign.db*"):
+        old.unlink()
     code = run_tests(python, CORE.read_text("utf-8").split() if options.core else ["test"], store)
     if code not in (0, 1):
         return code
@@ -69,7 +71,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in LIBRARIES:
         parser.add_argument(f"--{name}", metavar="VERSION", required=name == "torch")
-    parser.add_argument("--core", action="store_true", help="run the tests of test/core.txt alone")
+    parser.add_argument("--core", action="store_true", help="run only the tests of test/core.txt")
     return parser.parse_args()
 
 

@@ -2,7 +2,7 @@
 
     gradport campaign bench/tests.py [--python OTHER/bin/python]
 
-The fast tests run, or those that the variable GRADPORT_TESTS names (files and folders, separated by spaces). The
+All tests run that need no browser and no Node, or those that the variable GRADPORT_TESTS names (files and folders, separated by spaces). The
 Evidence of a case has a Finding for each test. `make matrix` makes the table of compatibility from it.
 """
 
@@ -20,8 +20,8 @@ import gradport
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-LEFT_OUT = ("slow", "corpus", "browser", "node", "mpi", "federated", "release")
-"""Marks of tests that do not belong to the fast ones."""
+LEFT_OUT = ("slow", "browser", "node", "mpi", "federated", "release")
+"""Marks of tests that need more than gradport and its libraries, or very long."""
 
 _OUTCOMES = {"passed": "ok", "failed": "failed", "skipped": "skipped"}
 

@@ -49,6 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Registers the markers, and the reports if requested."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
+    if config.getoption("gradport_store") and getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError("--gradport-store runs the Subjects in parallel itself; leave out -n of pytest-xdist.")
     folder = config.getoption("gradport_report")
     if folder and not hasattr(config, "workerinput"):  # workers of xdist send their results to this process
         config.pluginmanager.register(_Reports(folder), "gradport-reports")
@@ -89,8 +91,6 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     items = [item for item in session.items if isinstance(item, SubjectItem)]
     if not store or not items or session.config.option.collectonly:
         return
-    if hasattr(session.config, "workerinput"):
-        raise pytest.UsageError("--gradport-store runs the Subjects in parallel itself; leave out -n of pytest-xdist.")
     from gradport.errors import Error
 
     try:
@@ -98,7 +98,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     except Error as error:
         raise pytest.UsageError(str(error)) from None
     for item in items:
-        item.row = rows.get((str(item.path), item.subject.name, item.what))
+        item.row = rows[item.nodeid]
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -124,6 +124,7 @@ class SubjectItem(pytest.Item):
         super().__init__(**rest)
         self.subject = subject
         self.what = what
+        self.module = self.getparent(pytest.Module).obj  # type: ignore[union-attr]
         self.row: Any = None
 
     def runtest(self) -> None:
@@ -170,25 +171,27 @@ class _Reports:
         terminalreporter.write_line(f"gradport: wrote {self._folder}/gradport.html and gradport.json")
 
 
-def _campaign(items: list[SubjectItem], store: str) -> dict[tuple[str, str, str], Any]:
-    """The rows of a campaign by file, Subject and kind of item."""
+def _campaign(items: list[SubjectItem], store: str) -> dict[str, Any]:
+    """The row of each item by its id; one campaign for each file."""
     import glob
 
     from gradport.campaigning.campaign import campaign
+    from gradport.campaigning.sources import subject_names
 
-    actions = {"check": "check", "verify": "export"}
-    found: dict[tuple[str, str, str], Any] = {}
+    actions = {"check": "check", "export": "verify"}
+    found: dict[str, Any] = {}
     for path in dict.fromkeys(item.path for item in items):
         own = [item for item in items if item.path == path]
-        place = os.path.relpath(path)
+        names = subject_names(own[0].module)
         rows = campaign(
-            place,
-            only=[glob.escape(name) for name in dict.fromkeys(item.subject.name for item in own)],
+            os.path.relpath(path),
+            only=[glob.escape(name) for name in dict.fromkeys(names[id(item.subject)] for item in own)],
             checks=any(item.what == "check" for item in own),
             exports=any(item.what == "export" for item in own),
             store=store,
         ).rows()
-        found |= {(str(path), row.subject, actions[row.action]): row for row in rows}
+        by_case = {(row.subject, str(row.action)): row for row in rows}
+        found |= {item.nodeid: by_case[names[id(item.subject)], actions[item.what]] for item in own}
     return found
 
 

@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+import gradport
+
 pytestmark = pytest.mark.corpus  # each starts a pytest of its own
 
 SUITE = """
@@ -48,6 +50,20 @@ def test_subjects_lists_and_dicts_are_collected_checked_and_exported(tmp_path):
     assert 'expect={"x": "scaled by 1.5"}' in result.stdout
     assert "FAILED test_subjects.py::many[1]-Wrong[check]" in result.stdout
     assert "Traceback" not in result.stdout
+
+
+def test_a_test_run_and_a_campaign_share_results(tmp_path):
+    store = tmp_path / "c.db"
+    result = pytest_on(tmp_path, "--gradport", f"--gradport-store={store}")
+    assert "1 failed, 7 passed" in result.stdout, result.stdout
+    assert 'expect={"x": "scaled by 1.5"}' in result.stdout and "Traceback" not in result.stdout
+    before = gradport.Campaign(store).rows()
+    command = [sys.executable, "-m", "gradport", "campaign", "test_subjects.py", "--store", str(store)]
+    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "6 of them from the store, unchanged" in again.stdout, again.stdout
+    assert [row.finished for row in gradport.Campaign(store).rows()] == [row.finished for row in before]
+    refused = pytest_on(tmp_path, "--gradport", f"--gradport-store={store}", "-n", "2")
+    assert "leave out -n" in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_nothing_is_collected_unasked(tmp_path):

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradport.campaigning.cases import CaseOutcome, Options, Result
+from gradport.campaigning import isolated
+from gradport.campaigning.cases import CaseOutcome, Entry, Options, Result
 from gradport.campaigning.comparing import Difference, compare_rows
 from gradport.campaigning.planning import Axes, Planned, Source, plan_cases, sources_of
 from gradport.campaigning.store import Row, Store
@@ -203,8 +204,11 @@ def campaign(
     )
     axes = Axes(_settings(opsets, dtypes, dynamic, functions, runtimes) if exports else [], checks)
     sources = sources_of(subjects)
+    if os.path.exists(store):
+        with Store(store):  # before long work: it must be a store
+            pass
+    planned = _chosen(_plan(sources, pythons or ("",), axes, options, here=workers == 0), only)
     with Store(store, writes=True) as results:
-        planned = _chosen(list(_plan(sources, pythons or ("",), axes, options, here=workers == 0)), only)
         done = results.unchanged(planned, options) if resume else set()
         left = [one for one in planned if one.case.id not in done]
         state = Progress(len(planned), len(planned) - len(left))
@@ -262,24 +266,28 @@ def _memory_of_machine() -> int:
 
 def _plan(
     sources: Sequence[Source], pythons: Sequence[str], axes: Axes, options: Options, *, here: bool
-) -> Iterator[Planned]:
+) -> list[Planned]:
     """All cases; the user's code is imported by a child process of each environment, or here."""
-    for python in pythons:
-        for source in sources:
-            if here:
-                from gradport.campaigning.sources import entries
-                from gradport.evidence.evidence import environment
+    planned: list[Planned] = []
+    try:
+        for python in pythons:
+            for source in sources:
+                entries, versions = _list_here(source) if here else _list_isolated(source, python)
+                planned += plan_cases(source, python, entries, versions, axes, options)
+    finally:
+        isolated.stop()
+    return planned
 
-                yield from plan_cases(
-                    source, python, entries(source.name, source.pickled), environment(), axes, options
-                )
-            else:
-                from gradport.campaigning.isolated import list_source, versions_of
 
-                versions = versions_of(python)
-                yield from plan_cases(
-                    source, python, list_source(source.name, python, source.pickled), versions, axes, options
-                )
+def _list_here(source: Source) -> tuple[list[Entry], dict[str, str]]:
+    from gradport.campaigning.sources import entries
+    from gradport.evidence.evidence import environment
+
+    return entries(source.name, source.pickled), environment()
+
+
+def _list_isolated(source: Source, python: str) -> tuple[list[Entry], dict[str, str]]:
+    return isolated.list_source(source.name, python, source.pickled), isolated.versions_of(python)
 
 
 def _run(

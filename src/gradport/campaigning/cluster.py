@@ -28,6 +28,9 @@ _AHEAD = 8
 _ABSENCE = 600.0
 """Seconds to wait for a scheduler that is being started again."""
 
+_PATIENCE = "20s"
+"""For a scheduler that does not answer at the beginning."""
+
 _QUIET = {
     "logging.distributed": "critical",
     "distributed.comm.timeouts.connect": f"{_ABSENCE:g}s",
@@ -64,7 +67,7 @@ class Cluster:
         self._names: dict[str, str] = {}
         try:
             place = self._stack.enter_context(_local(count)) if scheduler is None else scheduler
-            timeout = "60s" if scheduler is None else "20s"
+            timeout = "60s" if scheduler is None else _PATIENCE
             self._client = self._stack.enter_context(distributed.Client(place, timeout=timeout, set_as_default=False))
             self._client.wait_for_workers(count if scheduler is None else 1, timeout=60)
         except (OSError, TimeoutError) as error:

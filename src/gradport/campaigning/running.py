@@ -81,6 +81,9 @@ def _outcome_of(measure: Callable[[], Evidence | None], where: str) -> Result:
         return Result(CaseOutcome.ERROR, message=without_machine(message), where=where)
     if evidence is None:
         return Result(CaseOutcome.OK, where=where)
+    if not isinstance(evidence, Evidence):
+        message = f"The Task returned {type(evidence).__name__}; it must return gradport.Evidence or None."
+        return Result(CaseOutcome.ERROR, message=message, where=where)
     return summarize(evidence, where)
 
 

@@ -9,7 +9,8 @@ import inspect
 import pathlib
 import pickle
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +25,7 @@ from gradport.subject.modules import import_place, load_attribute
 if TYPE_CHECKING:
     from gradport.subject.subject import Subject
 
-__all__ = ["PICKLED", "entries", "find"]
+__all__ = ["PICKLED", "entries", "find", "subject_names"]
 
 PICKLED = "pickled:"
 """Prefix of the name of a source that is sent with the cases."""
@@ -61,24 +62,34 @@ def entries(source: str, pickled: bytes | None) -> list[Entry]:
     return found
 
 
+def subject_names(module: ModuleType) -> dict[int, str]:
+    """The name that each Subject of a module has as a source, by the identity of the Subject."""
+    return {id(value): name for (name, _), value in _named([("", vars(module))]).items()}
+
+
 @functools.lru_cache(maxsize=64)
 def _by_name(source: str, pickled: bytes | None) -> Mapping[tuple[str, str], Subject | Task]:
     torch.manual_seed(0)  # a file may draw its examples, which belong to the digest
     random.seed(0)
+    return _named(_names(source, pickled))
+
+
+def _named(groups: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[tuple[str, str], Subject | Task]:
+    """Subjects and Tasks by name and column; a name that is taken gets the label of the value."""
     named: dict[tuple[str, str], Subject | Task] = {}
-    for label, value in _values(source, pickled):
+    for label, value in _values(groups):
         column = value.column if isinstance(value, Task) else ""
         own = value.name if (value.name, column) not in named else f"{value.name} ({label})"
         named[own, column] = value
     return named
 
 
-def _values(source: str, pickled: bytes | None) -> Iterator[tuple[str, Subject | Task]]:
+def _values(groups: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[tuple[str, Subject | Task]]:
     """Subjects and Tasks with labels, each once."""
     from gradport.subject.subject import subjects_of
 
     seen: set[int] = set()
-    for scope, names in _names(source, pickled):
+    for scope, names in groups:
         for name, value in names.items():
             tasks = ((f"{name}[{at}]", task) for at, task in enumerate(tasks_of(value)))
             labelled: tuple[tuple[str, Subject | Task], ...] = (*subjects_of(name, value), *tasks)

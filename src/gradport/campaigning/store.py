@@ -161,9 +161,10 @@ class Store:
         Raises:
             OutputError: the disk is full, or the file cannot be written.
         """
-        case, text = planned.case, result.evidence.encode()
+        case, text = planned.case, result.evidence.encode("utf-8", "backslashreplace")
         versions, settings = (_text(one) for one in (planned.versions, dataclasses.asdict(options)))
-        values = {**case.to_dict(), **result.to_dict(), "evidence": _hash(text) if text else ""}
+        measured = {name: _storable(value) for name, value in result.to_dict().items()}
+        values = {**case.to_dict(), **measured, "evidence": _hash(text) if text else ""}
         values |= {"id": case.id, "column_name": planned.column, "location": values.pop("where")}
         values |= {"digest": planned.digest, "finished": _now()}
         values |= {"environment": _hash(versions.encode()), "options": _hash(settings.encode())}
@@ -302,6 +303,11 @@ def _lock(path: pathlib.Path) -> int:
 
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _storable(value: Any) -> Any:
+    """Texts without lone surrogates, which SQLite refuses: a user's code may print anything."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _text(values: dict[str, Any]) -> str:

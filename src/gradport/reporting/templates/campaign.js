@@ -104,7 +104,7 @@
     if (python) facts.push(python);
     lines.push(make("p", facts.join(" · ")));
     if (told) lines.push(make("p", told));
-    if (output) lines.push(make("pre", output));
+    if (output) lines.push(make("pre", output, { tabIndex: 0 }));
     const again = make("p", "Repeat it: ");
     again.append(make("code", `gradport campaign repeat ${data.store} ${id}`));
     lines.push(again);
