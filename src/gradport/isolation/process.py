@@ -120,8 +120,8 @@ class Process:
 
     @property
     def memory(self) -> int:
-        """Resident bytes of the process and its children."""
-        return _memory(_family(self._watched))
+        """Resident bytes of the process, without its children."""
+        return _memory([self._watched])
 
     def ask(self, request: Any, limits: Limits) -> Answer:
         """Sends a request and waits for its answer. The process is dead after any end but ANSWERED."""
