@@ -21,7 +21,7 @@ import gradport
 
 BATCH = 3
 
-OPSETS = (18, 20, 23, 25)
+OPSETS = (18, 25)
 
 
 def subject_of(model: Model, dynamic: bool) -> gradport.Subject:

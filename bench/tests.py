@@ -2,8 +2,8 @@
 
     gradport campaign bench/tests.py [--python OTHER/bin/python]
 
-All tests run that need no browser and no Node, or those that the variable GRADPORT_TESTS names (files and folders, separated by spaces). The
-Evidence of a case has a Finding for each test. `make matrix` makes the table of compatibility from it.
+All tests run that need no browser and no Node, or the files and folders that the variable GRADPORT_TESTS names,
+separated by spaces. The Evidence of a case has a Finding for each test. `make matrix` makes the table of compatibility from it.
 """
 
 from __future__ import annotations

@@ -209,3 +209,8 @@ def test_a_state_that_changes_from_call_to_call_is_caught():
         return x * len(calls)
 
     assert "keeps state outside torch" in refused(function(forward))
+
+
+def test_a_lazy_module_is_called_first():
+    with pytest.raises(gradport.SpecError, match="The parameter 'weight' of a lazy module has no shape yet"):
+        gradport.export(torch.nn.LazyLinear(3), torch.randn(2, 4), wrt="all")

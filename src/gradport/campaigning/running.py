@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from gradport.checking import check
 from gradport.eager.inputs import with_every_gradient
 from gradport.errors import Error, first_line
 from gradport.evidence.evidence import Evidence, Finding, Outcome
+from gradport.model.program import Program
 from gradport.subject.paths import without_machine
 from gradport.subject.signature import source_of
 from gradport.subject.subject import Subject
@@ -44,7 +46,8 @@ def run_case(case: Case, found: Subject | Task, options: Options, **export_optio
         return _outcome_of(
             lambda: check(found, profile=options.profile, budget=options.budget, seed=options.seed), where
         )
-    return _outcome_of(lambda: _verify(case, found, options, export_options), where)
+    result = _outcome_of(lambda: _verify(case, found, options, export_options), where)
+    return _refusal(case, found, options, export_options, result) if result.outcome is CaseOutcome.FAILED else result
 
 
 def setting_of(case: Case) -> Setting:
@@ -59,11 +62,26 @@ def _axis(value: Axis | None) -> list[Axis]:
     return [] if value is None else [value]
 
 
-def _verify(case: Case, subject: Subject, options: Options, export_options: dict[str, Any]) -> Evidence:
+def _refusal(case: Case, subject: Subject, options: Options, export_options: dict[str, Any], failed: Result) -> Result:
+    """A failure as a refusal, if `export` does not return this file because its proof fails."""
+    try:
+        _export(case, subject, options, {**export_options, "verify": True})
+    except Error as error:
+        return dataclasses.replace(failed, outcome=CaseOutcome.REFUSED, message=str(error))
+    except Exception:
+        return failed
+    return failed
+
+
+def _export(case: Case, subject: Subject, options: Options, export_options: dict[str, Any]) -> tuple[Program, Subject]:
     setting = setting_of(case)
     applied = setting.apply(with_every_gradient(subject) if subject.wrt is None and options.gradients else subject)
+    return setting.export_program(applied, **export_options), applied
+
+
+def _verify(case: Case, subject: Subject, options: Options, export_options: dict[str, Any]) -> Evidence:
     # `verify` below replaces the check of `export`: there, a missing kernel is not a failure
-    program = setting.export_program(applied, verify=False, **export_options)
+    program, applied = _export(case, subject, options, {**export_options, "verify": False})
     runtimes = None if case.runtime is None else [case.runtime]
     return verify(program, applied, runtimes=runtimes, budget=options.budget, seed=options.seed)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from gradport.errors import SpecError
 from gradport.subject.leaves import children
 
 __all__ = ["State", "find_state"]
@@ -44,6 +45,10 @@ class State:
             for key, tensor in named:
                 child, _, rest = key.partition(".")
                 name = _join(prefixes[child], rest)
+                if torch.nn.parameter.is_lazy(tensor):
+                    raise SpecError(
+                        f"The parameter {name!r} of a lazy module has no shape yet; call the module once with the example."
+                    )
                 table[name] = tensor
                 self._keys[name] = key
         self._loose = {_unused_names(name, self._keys): place for name, place in loose.items()}
