@@ -3,7 +3,8 @@
     gradport campaign bench/tests.py [--python OTHER/bin/python]
 
 All tests run that need no browser and no Node, or the files and folders that the variable GRADPORT_TESTS names,
-separated by spaces. The Evidence of a case has a Finding for each test. `make matrix` makes the table of compatibility from it.
+separated by spaces. The Evidence of a case has a Finding for each test. `make matrix` makes the table of compatibility
+from it.
 """
 
 from __future__ import annotations

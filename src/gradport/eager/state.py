@@ -46,9 +46,8 @@ class State:
                 child, _, rest = key.partition(".")
                 name = _join(prefixes[child], rest)
                 if torch.nn.parameter.is_lazy(tensor):
-                    raise SpecError(
-                        f"The parameter {name!r} of a lazy module has no shape yet; call the module once with the example."
-                    )
+                    advice = "call the module once with the example"
+                    raise SpecError(f"The parameter {name!r} of a lazy module has no shape yet; {advice}.")
                 table[name] = tensor
                 self._keys[name] = key
         self._loose = {_unused_names(name, self._keys): place for name, place in loose.items()}
