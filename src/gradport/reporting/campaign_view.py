@@ -23,9 +23,10 @@ def progress_view(
     line.append(f"{failing} not ok", "bold red" if failing else "")
     line.append(f", {rate:.1f} a second{left}")
     table = Table.grid(padding=(0, 2))
+    table.add_row(ProgressBar(total=max(total, 1), completed=done, width=20), line)
     for at, (_, case) in enumerate(sorted(working.items()), 1):
         table.add_row(Text(f"worker {at}", "dim"), Text(case or "waits", overflow="ellipsis", no_wrap=True))
-    return Group(ProgressBar(total=max(total, 1), completed=done, width=60), line, table)
+    return table
 
 
 def count_line(counts: Mapping[str, int], resumed: int) -> RenderableType:
