@@ -85,3 +85,8 @@ def test_a_case_that_waits_forever_is_blocked(tmp_path):
     result = run_isolated(one.case, options, source.pickled)
     stop()
     assert result.outcome == "time limit" and "did not compute for 2 s" in result.message
+
+
+def test_a_worker_does_not_import_torch():
+    program = "import sys, gradport.campaigning.cluster, gradport.campaigning.isolated; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"

@@ -13,12 +13,14 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradport.campaigning.cases import Case, CaseOutcome, Options, Result
-from gradport.campaigning.planning import Planned
 from gradport.compat.extras import Extra, extra
 from gradport.errors import OutputError, SpecError
+
+if TYPE_CHECKING:  # a worker imports this file, and needs no torch itself
+    from gradport.campaigning.planning import Planned
 
 __all__ = ["Cluster"]
 

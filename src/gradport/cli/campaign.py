@@ -107,7 +107,7 @@ def run(
         }
         with current.step("importing"):
             from gradport.campaigning.campaign import campaign
-        with _live(current) as progress:
+        with _live(current, store) as progress:
             done = campaign(
                 subjects,
                 **axes,
@@ -243,11 +243,15 @@ class _Live:
 
 
 @contextlib.contextmanager
-def _live(current: Session) -> Iterator[_Live]:
+def _live(current: Session, store: Path) -> Iterator[_Live]:
     from rich.live import Live
 
-    with Live(console=current.errors, transient=True, auto_refresh=False) as live:
-        yield _Live(current, lambda view: live.update(view, refresh=True))
+    try:
+        with Live(console=current.errors, transient=True, auto_refresh=False) as live:
+            yield _Live(current, lambda view: live.update(view, refresh=True))
+    except KeyboardInterrupt:
+        current.errors.print(f"interrupted; {store} has the results so far, and the same command goes on", markup=False)
+        raise
 
 
 def _show(current: Session, campaign: Campaign, resumed: int) -> None:
