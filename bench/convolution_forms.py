@@ -1,15 +1,18 @@
 """Time of each form of a convolution's weight gradient in ONNX Runtime, over torch's own, for shapes of known networks.
 
-    python bench/convolution_forms.py [--rounds 15]
+    python bench/convolution_forms.py [--rounds 15] [--write]
 
-One thread, static shapes, forms in turns. The rules of `choose_form` come from this table. The fastest form is bold;
-the form that `choose_form` chooses is in brackets.
+One thread, static shapes, forms in turns. `--write` writes the table of costs, from which `choose_form` takes the
+fastest form of the most similar convolution. The fastest form is bold; the chosen one is in brackets.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import pathlib
 import statistics
+from typing import Any
 
 import onnx_ir as ir
 import onnxruntime
@@ -19,7 +22,9 @@ from step import ratio, timed
 
 import gradport
 from gradport.operators import convolution
-from gradport.operators.convolution_weights import Form
+from gradport.operators.convolution_weights import Convolution, Form, possible_forms
+
+COSTS = pathlib.Path(convolution.__file__).with_name("convolution_costs.json")
 
 SHAPES = (  # batch, channels, outputs, size, kernel, stride, groups
     (16, 3, 16, 32, 3, 1, 1),
@@ -40,6 +45,16 @@ SHAPES = (  # batch, channels, outputs, size, kernel, stride, groups
     (2, 384, 64, 14, 1, 1, 1),
     (2, 320, 1280, 7, 1, 1, 1),
     (2, 64, 128, 56, 1, 2, 1),
+    (1, 64, 64, 32, 3, 1, 1),
+    (32, 1, 16, 28, 3, 1, 1),
+    (32, 16, 32, 14, 3, 1, 1),
+    (8, 8, 16, 48, 5, 1, 1),
+    (8, 32, 64, 24, 5, 1, 1),
+    (2, 256, 512, 14, 3, 2, 1),
+    (2, 64, 256, 56, 1, 1, 1),
+    (8, 512, 128, 28, 1, 1, 1),
+    (8, 64, 64, 16, 1, 1, 1),
+    (2, 128, 256, 28, 1, 2, 1),
     (2, 96, 96, 112, 3, 2, 96),
     (2, 144, 144, 56, 3, 1, 144),
     (2, 384, 384, 14, 3, 1, 384),
@@ -51,16 +66,19 @@ def main() -> None:
     """Prints one row for each shape."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--write", action="store_true", help="write the table of costs")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"| batch, channels, outputs, size, kernel, stride, groups | torch ms | {' | '.join(f.name for f in Form)} |")
     print("| --- " * (len(Form) + 2) + "|")
-    for shape in SHAPES:
-        row(shape, rounds)
+    rows = [row(shape, options.rounds) for shape in SHAPES]
+    if options.write:
+        dense = [entry for entry, shape in zip(rows, SHAPES, strict=True) if shape[-1] == 1]
+        COSTS.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in dense) + "\n]\n", "utf-8")
 
 
-def row(shape: tuple[int, ...], rounds: int) -> None:
-    """Measures one shape."""
+def row(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
+    """Measures one shape; gives its entry in the table of costs."""
     batch, channels, outputs, size, kernel, stride, groups = shape
     x, w = torch.randn(batch, channels, size, size), torch.randn(outputs, channels // groups, kernel, kernel)
 
@@ -99,6 +117,9 @@ def row(shape: tuple[int, ...], rounds: int) -> None:
         f"| {', '.join(map(str, shape))} | {1e3 * statistics.median(times['torch']):.2f} | {' | '.join(cells)} |",
         flush=True,
     )
+    sizes = {"batch": batch, "channels": channels, "outputs": outputs}
+    sizes |= {"positions": g[0, 0].numel(), "places": kernel * kernel}
+    return {**sizes, "costs": {name: float(cost) for name, cost in ratios.items()}}
 
 
 def possible(shape: tuple[int, ...]) -> list[Form]:
@@ -106,8 +127,7 @@ def possible(shape: tuple[int, ...]) -> list[Form]:
     *_, kernel, stride, groups = shape
     if groups > 1:
         return [Form.BATCH, Form.DEPTHWISE]
-    dense = [form for form in Form if form not in (Form.DEPTHWISE, Form.FOLDED)]
-    return [*dense, Form.FOLDED] if (kernel, stride) == (1, 1) else dense
+    return possible_forms(Convolution([stride] * 2, [kernel // 2] * 2, [1, 1], groups), [kernel] * 2)
 
 
 def session_call(program: gradport.Program, *tensors: torch.Tensor):

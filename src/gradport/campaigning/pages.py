@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from gradport.campaigning.cases import CaseOutcome
 from gradport.campaigning.comparing import Difference, Kind
 from gradport.campaigning.store import Row, Store
-from gradport.campaigning.tables import write_text
 from gradport.errors import OutputError
 from gradport.evidence.evidence import Evidence
+from gradport.reporting.files import write_text
 from gradport.reporting.matrix import Cell, matrix_html
 from gradport.reporting.run import run_html
 

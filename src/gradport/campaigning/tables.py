@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from gradport.campaigning.cases import CaseOutcome
 from gradport.campaigning.store import Row
-from gradport.errors import OutputError
+from gradport.reporting.files import write_text
 from gradport.reporting.text import plain
 
-__all__ = ["write_csv", "write_junit", "write_text"]
+__all__ = ["write_csv", "write_junit"]
 
 _COLUMNS = (
     "subject",
@@ -82,18 +82,3 @@ def _add_case(suite: ET.Element, row: Row) -> None:
         tag = "failure" if row.outcome is CaseOutcome.FAILED else "error"
         element = ET.SubElement(case, tag, type=str(row.outcome), message=plain(row.message))
         element.text = plain("\n".join(filter(None, (row.where, row.output))))
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a file at once: readers see the old or the new one.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    part = f"{os.fspath(path)}.part"
-    try:
-        with open(part, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{os.fspath(path)} cannot be written: {error.strerror or error}.") from error

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gradport.cli.options import Budget, Html, Json, Profile, Seed, factor, parse_opsets, parse_shapes, split_list
+from gradport.cli.options import (
+    Budget,
+    Columns,
+    Dtypes,
+    Forms,
+    Html,
+    Json,
+    Opsets,
+    Profile,
+    Seed,
+    Shapes,
+    factor,
+    parse_axes,
+)
 from gradport.cli.page import require_place
 from gradport.cli.session import Session, session
 
@@ -61,13 +74,11 @@ def run(
         ),
     ],
     *,
-    opsets: Annotated[str | None, typer.Option(help="18,20,25 or 18-25.", show_default="torch's default")] = None,
-    dtypes: Annotated[str | None, typer.Option(help="f32,f16,...", show_default="the example's")] = None,
-    functions: Annotated[str | None, typer.Option(help="keep,inline,opaque", show_default="keep")] = None,
-    shapes: Annotated[str | None, typer.Option(help="static,dynamic", show_default="as in the Subject")] = None,
-    runtimes: Annotated[
-        str | None, typer.Option(help="One column per runtime.", show_default="all in one column")
-    ] = None,
+    opsets: Opsets = None,
+    dtypes: Dtypes = None,
+    functions: Forms = None,
+    shapes: Shapes = None,
+    runtimes: Columns = None,
     only: Annotated[list[str] | None, typer.Option(help="A name or a pattern of Subjects; may be repeated.")] = None,
     checks: Annotated[bool, typer.Option("--check/--no-check", help="Check each Subject.")] = True,
     exports: Annotated[bool, typer.Option("--export/--no-export", help="Export and verify each Subject.")] = True,
@@ -98,13 +109,7 @@ def run(
     with session("campaign", as_json) as current:
         for place in (html, csv, junit):
             require_place(place)
-        axes: dict[str, Any] = {
-            "opsets": parse_opsets(opsets),
-            "dtypes": split_list(dtypes),
-            "functions": split_list(functions),
-            "dynamic": parse_shapes(shapes),
-            "runtimes": split_list(runtimes),
-        }
+        axes = parse_axes(opsets, dtypes, functions, shapes, runtimes)
         with current.step("importing"):
             from gradport.campaigning.campaign import campaign
         with _live(current, store) as progress:

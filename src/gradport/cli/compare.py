@@ -11,7 +11,8 @@ import typer
 from gradport.cli.evidence import read_evidence
 from gradport.cli.options import Html, Json
 from gradport.cli.page import require_place
-from gradport.cli.session import session, write_text
+from gradport.cli.session import session
+from gradport.reporting.files import write_text
 
 __all__ = ["compare"]
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from gradport.cli.options import Budget, Json, Out, factor
-from gradport.cli.session import Session, require_writable, session, write_text
+from gradport.cli.session import Session, require_writable, session
 from gradport.errors import OutputError, SpecError, TargetError
+from gradport.reporting.files import write_text
 
 __all__ = ["docs"]
 

@@ -16,7 +16,10 @@ from gradport.subject.spec import DTYPES
 __all__ = [
     "Atol",
     "Budget",
+    "Columns",
+    "Dtypes",
     "Expect",
+    "Forms",
     "Functions",
     "Html",
     "Inputs",
@@ -24,6 +27,7 @@ __all__ = [
     "Loss",
     "NoFallback",
     "Opset",
+    "Opsets",
     "Out",
     "Outputs",
     "Profile",
@@ -32,15 +36,15 @@ __all__ = [
     "Rules",
     "Runtimes",
     "Seed",
+    "Shapes",
     "Sizes",
     "Target",
     "TimeLimit",
     "Wrt",
     "factor",
     "names",
+    "parse_axes",
     "parse_expectations",
-    "parse_opsets",
-    "parse_shapes",
     "sizes_of",
     "split_list",
 ]
@@ -80,6 +84,11 @@ Sizes = Annotated[list[str] | None, typer.Option(help="Sizes to try for a dynami
 Runtimes = Annotated[
     str | None, typer.Option(help="Names of runtimes, separated by commas.", show_default="all installed runtimes")
 ]
+Opsets = Annotated[str | None, typer.Option(help="18,20,25 or 18-25.", show_default="torch's default")]
+Dtypes = Annotated[str | None, typer.Option(help="f32,f16,...", show_default="the example's")]
+Forms = Annotated[str | None, typer.Option(help="keep,inline,opaque", show_default="keep")]
+Shapes = Annotated[str | None, typer.Option(help="static,dynamic", show_default="as in the inputs")]
+Columns = Annotated[str | None, typer.Option(help="One column per runtime.", show_default="all in one column")]
 Seed = Annotated[int, typer.Option(help="Seed of inputs, cotangents and the weights of a module.")]
 Rules = Annotated[list[str] | None, typer.Option(help="A rule's name; may be repeated.")]
 Profile = Annotated[str, typer.Option(help="quick, default or thorough: selects rules and the number of inputs.")]
@@ -155,7 +164,7 @@ def parse_expectations(texts: Sequence[str] | None) -> Any:
     return texts[0]
 
 
-def parse_opsets(text: str | None) -> tuple[int, ...]:
+def _opsets(text: str | None) -> tuple[int, ...]:
     """Parses `18,20` and `18-25`.
 
     Raises:
@@ -170,7 +179,7 @@ def parse_opsets(text: str | None) -> tuple[int, ...]:
     return tuple(opsets)
 
 
-def parse_shapes(text: str | None) -> tuple[bool, ...]:
+def _dynamic(text: str | None) -> tuple[bool, ...]:
     """Parses `static,dynamic` as whether dimensions are dynamic.
 
     Raises:
@@ -181,3 +190,20 @@ def parse_shapes(text: str | None) -> tuple[bool, ...]:
         if part not in known:
             raise SpecError(f"--shapes {part!r} is unknown; it is static, dynamic or static,dynamic.")
     return tuple(known[part] for part in split_list(text))
+
+
+def parse_axes(
+    opsets: str | None, dtypes: str | None, functions: str | None, shapes: str | None, runtimes: str | None
+) -> dict[str, Any]:
+    """Parses the axes of a matrix, as arguments of `sweep` and `campaign`.
+
+    Raises:
+        SpecError: a text does not parse.
+    """
+    return {
+        "opsets": _opsets(opsets),
+        "dtypes": split_list(dtypes),
+        "functions": split_list(functions),
+        "dynamic": _dynamic(shapes),
+        "runtimes": split_list(runtimes),
+    }

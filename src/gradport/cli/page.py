@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gradport.cli.session import Session, require_writable, write_text
+from gradport.cli.session import Session, require_writable
+from gradport.reporting.files import write_text
 
 __all__ = ["require_place", "write_page"]
 

@@ -32,9 +32,10 @@ from gradport.cli.options import (
     sizes_of,
 )
 from gradport.cli.page import write_page
-from gradport.cli.session import Session, require_writable, session, write_text
+from gradport.cli.session import Session, require_writable, session
 from gradport.cli.target import load_subject
 from gradport.errors import Error
+from gradport.reporting.files import write_text
 
 if TYPE_CHECKING:
     from gradport.evidence.evidence import Evidence

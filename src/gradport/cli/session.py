@@ -18,7 +18,7 @@ from rich.status import Status
 
 from gradport.errors import CompatibilityError, Error, ExportError, OutputError
 
-__all__ = ["Session", "require_writable", "session", "write_text"]
+__all__ = ["Session", "require_writable", "session"]
 
 NOT_OK, USAGE, REFUSED, FAULT = 1, 2, 3, 70
 
@@ -110,26 +110,3 @@ def require_writable(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"The output folder {folder} cannot be written: {reason}; give another --out.") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file atomically.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    try:
-        descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".gradport-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(scratch, 0o666 & ~_umask())  # mkstemp's file is readable only by its owner
-        os.replace(scratch, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
-
-
-def _umask() -> int:
-    """The umask of the process; it can be read only by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
-
 from gradport.cli.export import with_gradients
 from gradport.cli.options import (
     Budget,
+    Columns,
+    Dtypes,
+    Forms,
     Html,
     Inputs,
     Json,
     Loss,
+    Opsets,
     Outputs,
     Random,
     Seed,
+    Shapes,
     Target,
     TimeLimit,
     Wrt,
     factor,
     names,
-    parse_opsets,
-    parse_shapes,
-    split_list,
+    parse_axes,
 )
 from gradport.cli.page import require_place, write_page
 from gradport.cli.session import session
@@ -39,13 +38,11 @@ def sweep(
     wrt: Wrt = None,
     loss: Loss = None,
     outputs: Outputs = None,
-    opsets: Annotated[str | None, typer.Option(help="18,20,25 or 18-25.", show_default="torch's default")] = None,
-    dtypes: Annotated[str | None, typer.Option(help="f32,f16,...", show_default="the example's")] = None,
-    functions: Annotated[str | None, typer.Option(help="keep,inline,opaque", show_default="keep")] = None,
-    shapes: Annotated[str | None, typer.Option(help="static,dynamic", show_default="as in the inputs")] = None,
-    runtimes: Annotated[
-        str | None, typer.Option(help="One column per runtime.", show_default="all in one column")
-    ] = None,
+    opsets: Opsets = None,
+    dtypes: Dtypes = None,
+    functions: Forms = None,
+    shapes: Shapes = None,
+    runtimes: Columns = None,
     random: Random = "input",
     seed: Seed = 0,
     budget: Budget = "1",
@@ -55,13 +52,7 @@ def sweep(
 ) -> None:
     """Export and verify a Function under many settings; show the outcomes as a matrix."""
     with session("sweep", as_json) as current:
-        axes: dict[str, Any] = {
-            "opsets": parse_opsets(opsets),
-            "dtypes": split_list(dtypes),
-            "functions": split_list(functions),
-            "dynamic": parse_shapes(shapes),
-            "runtimes": split_list(runtimes),
-        }
+        axes = parse_axes(opsets, dtypes, functions, shapes, runtimes)
         require_place(html)
         subject = load_subject(target, inputs or [], loss=loss, seed=seed, outputs=names(outputs))
         with current.step("importing"):

@@ -12,8 +12,9 @@ import typer
 
 from gradport.cli.evidence import read_evidence
 from gradport.cli.options import Json
-from gradport.cli.session import Session, session, write_text
+from gradport.cli.session import Session, session
 from gradport.errors import SpecError, TargetError
+from gradport.reporting.files import write_text
 
 __all__ = ["view"]
 

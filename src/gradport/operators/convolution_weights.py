@@ -9,27 +9,21 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import importlib.resources
 import itertools
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
 
 from gradport.operators.table import op
 
-__all__ = ["Convolution", "Form", "choose_form", "differentiate_weight"]
+__all__ = ["Convolution", "Form", "choose_form", "differentiate_weight", "possible_forms"]
 
 _MOST_PLACES = 27
 """Largest number of kernel places (3 x 3 x 3) for which the gradient is computed place by place."""
-
-_FEW_CHANNELS = 16
-"""Number of channels below which one product for all places is faster than one for each."""
-
-_SMALL_IMAGE = 256
-"""Elements of an image up to which rows of places in NHWC are fastest (16 x 16); for one place, 196."""
-
-_SMALL_IMAGE_OF_ONE_PLACE = 196
 
 _PIECE = 2**18
 """Elements of a piece of a depthwise convolution's cotangent."""
@@ -96,7 +90,8 @@ def differentiate_weight(
 
 
 def choose_form(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> Form:
-    """The fastest form for these shapes; without a static shape a form that is right for all."""
+    """The fastest of the forms that are right for these shapes, by the measured costs of the most similar convolution;
+    an unknown size is left out of the comparison."""
     kernel = _static(list(weight.shape or ())[2:])
     if kernel is None or not 0 < math.prod(kernel) <= _MOST_PLACES:
         return Form.BATCH
@@ -104,17 +99,53 @@ def choose_form(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolu
     channels, outputs = signal.shape[1], cotangent.shape[1]
     if convolution.groups > 1:
         return Form.DEPTHWISE if convolution.groups == channels == outputs else Form.BATCH
-    if not isinstance(channels, int):
-        return Form.PLACES
     positions = _static(list(cotangent.shape)[2:])
-    size = math.inf if positions is None else math.prod(positions)
-    if math.prod(kernel) == 1 and convolution.is_plain and size <= _SMALL_IMAGE_OF_ONE_PLACE:
-        return Form.FOLDED
-    if channels < _FEW_CHANNELS:
-        return Form.PATCHES
-    if len(kernel) == 2 and math.prod(kernel) > 1 and size <= _SMALL_IMAGE:
-        return Form.ROWS
-    return Form.PLACES
+    sizes = {
+        "batch": signal.shape[0],
+        "channels": channels,
+        "outputs": outputs,
+        "positions": None if positions is None else math.prod(positions),
+        "places": math.prod(kernel),
+    }
+    known = {name: size for name, size in sizes.items() if isinstance(size, int)}
+    return min(possible_forms(convolution, kernel), key=costs_of_similar(known).__getitem__)
+
+
+def possible_forms(convolution: Convolution, kernel: Sequence[int]) -> list[Form]:
+    """The forms that are right for a convolution without groups."""
+    forms = [Form.PLACES, Form.PATCHES, Form.BATCH]
+    if len(kernel) == 2:
+        forms.append(Form.ROWS)
+    if math.prod(kernel) == 1 and convolution.is_plain:
+        forms.append(Form.FOLDED)
+    return forms
+
+
+def costs_of_similar(sizes: Mapping[str, int]) -> dict[Form, float]:
+    """The measured time of each form for the convolution of the table whose sizes are nearest, as ratios; a form that
+    was not measured there is never the fastest.
+
+    Args:
+        sizes: batch, channels, outputs, positions of the result, and places of the kernel; unknown ones are missing.
+    """
+
+    def distance(row: Mapping[str, Any]) -> float:
+        return sum(_WEIGHTS.get(name, 1.0) * abs(math.log(max(size, 1) / row[name])) for name, size in sizes.items())
+
+    costs = min(_measured_costs(), key=distance)["costs"]
+    return {form: costs.get(form.name, math.inf) for form in Form}
+
+
+_WEIGHTS = {"batch": 0.25, "places": 4.0}
+"""Importance of the sizes for the similarity of two convolutions; otherwise 1."""
+
+
+@functools.cache
+def _measured_costs() -> list[dict[str, Any]]:
+    """The table that `bench/convolution_forms.py --write` measures."""
+    text = (importlib.resources.files("gradport.operators") / "convolution_costs.json").read_text("utf-8")
+    rows: list[dict[str, Any]] = json.loads(text)
+    return rows
 
 
 def _static(sizes: Sequence[object]) -> list[int] | None:
