@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+import torch
 
 import gradport
 
@@ -126,3 +127,10 @@ def test_a_scheduler_that_is_not_there_is_named(tmp_path, monkeypatch):
     with pytest.raises(gradport.SpecError, match=f"The scheduler {address} does not answer"):
         gradport.campaign(task, scheduler=address, store=tmp_path / "c.db")
     assert time.monotonic() - started < 600
+
+
+def test_large_objects_go_to_the_workers(tmp_path):
+    large = torch.randn(512, 1024)
+    tasks = [gradport.Task(f"{number}", lambda: None if large.shape == (512, 1024) else 1 / 0) for number in range(20)]
+    found = gradport.campaign(tasks, store=tmp_path / "c.db", workers=2)
+    assert found.counts() == {"ok": 20}

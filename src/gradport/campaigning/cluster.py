@@ -27,6 +27,9 @@ __all__ = ["Cluster"]
 _AHEAD = 8
 """Cases of each worker that the scheduler holds: enough that no worker waits, few in its memory."""
 
+_LARGE = 1 << 20
+"""Bytes of pickled objects from which they are not sent with each case."""
+
 _ABSENCE = 600.0
 """Seconds to wait for a scheduler that is being started again."""
 
@@ -67,6 +70,7 @@ class Cluster:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         count = workers or os.cpu_count() or 1
         self._names: dict[str, str] = {}
+        self._held: dict[str, Any] = {}
         try:
             place = self._stack.enter_context(_local(count)) if scheduler is None else scheduler
             timeout = "60s" if scheduler is None else _PATIENCE
@@ -125,10 +129,19 @@ class Cluster:
                 yield one, result
 
     def _submit(self, one: Planned, pickled: Mapping[str, bytes | None], options: Options) -> Any:
-        data = pickled.get(one.case.source)
+        data = self._shared(one.case.source, pickled.get(one.case.source))
         future = self._client.submit(_run, one.case.to_dict(), options, data, pure=False)
         self._names[future.key] = f"{one.case.subject}: {one.column}"
         return future
+
+    def _shared(self, source: str, data: bytes | None) -> Any:
+        """Pickled objects as an argument of a case; large ones go to each worker once."""
+        if data is None or len(data) < _LARGE:
+            return data
+        held = self._held.get(source)
+        if held is None or held.status != "finished":  # the scheduler was away
+            held = self._held[source] = self._client.scatter(data)
+        return held
 
     def _result(self, future: Any, value: Any) -> Result | None:
         """The result of an ended case; None if it must be submitted again."""
