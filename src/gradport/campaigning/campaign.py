@@ -31,12 +31,12 @@ class Campaign:
 
     Args:
         store: the file.
-        ids: the cases of this campaign; None: all of the store.
+        ids: the cases of this campaign, in order; None: all of the store, in the order in which they ended.
     """
 
-    def __init__(self, store: str | os.PathLike[str], ids: frozenset[str] | None = None) -> None:
+    def __init__(self, store: str | os.PathLike[str], ids: Sequence[str] | None = None) -> None:
         self.store = os.fspath(store)
-        self._ids = ids
+        self._order = None if ids is None else {id: at for at, id in enumerate(ids)}
 
     def __repr__(self) -> str:
         return f"Campaign({self.store})"
@@ -53,7 +53,11 @@ class Campaign:
             SpecError: the store cannot be read.
         """
         with Store(self.store) as store:
-            return [row for row in store.rows() if self._ids is None or row.id in self._ids]
+            rows = store.rows()
+        order = self._order
+        if order is None:
+            return rows
+        return sorted((row for row in rows if row.id in order), key=lambda row: order[row.id])
 
     def counts(self) -> dict[str, int]:
         """The number of cases of each outcome, in the order of CaseOutcome."""
@@ -219,7 +223,7 @@ def campaign(
             _run(left, sources, options, results, state, progress or (lambda _: None), workers, scheduler)
         elif progress is not None:
             progress(state)
-    return Campaign(store, frozenset(one.case.id for one in planned))
+    return Campaign(store, [one.case.id for one in planned])
 
 
 def _chosen(planned: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
