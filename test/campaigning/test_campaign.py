@@ -1,4 +1,4 @@
-"""Campaigns: results, resuming, what is refused, files for other programs."""
+"""Campaigns: results, resuming, refusals, files for other programs."""
 
 import csv
 import pathlib

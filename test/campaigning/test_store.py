@@ -1,4 +1,4 @@
-"""The store: what is written is read, also an old one, beside a writer, on a full disk, and from a copy."""
+"""The store: written and read again; an old one, one beside a writer, on a full disk, and a copy."""
 
 import pathlib
 import sqlite3

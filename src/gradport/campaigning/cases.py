@@ -1,4 +1,4 @@
-"""Cases: what is done with one Subject under one setting, and the outcome."""
+"""Cases: one action on one Subject under one setting, and its outcome."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def _run(case: dict[str, Any], options: Options, pickled: bytes | None) -> dict[
 def _local(count: int) -> Any:
     """A scheduler in this process and workers in processes of their own, which do not import the user's program again.
 
-    All listen on the loopback interface only; there is no dashboard.
+    All listen on the loopback interface only; the dashboard is off.
     """
     import distributed
     from distributed.deploy.subprocess import SubprocessWorker

@@ -36,7 +36,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """What is done with each Subject.
+    """The actions on each Subject.
 
     Attributes:
         settings: of export and verify; empty: neither.

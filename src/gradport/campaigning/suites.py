@@ -30,7 +30,7 @@ def suite_entries(suite: str) -> list[Entry]:
     """The entries of a suite: `add/0` is the first sample of `add`.
 
     Raises:
-        TargetError: there is no such suite.
+        TargetError: the suite is unknown.
         CompatibilityError: the suite needs a package that is not installed.
     """
     is_task = suite == "optimizers"
@@ -56,7 +56,7 @@ def load_entry(suite: str, name: str) -> Subject | Task:
 def _listed(suite: str) -> dict[str, Any]:
     if suite not in SUITES:
         known = ", ".join(f"torch:{name}" for name in SUITES)
-        raise TargetError(f"There is no suite torch:{suite}; the suites are {known}.")
+        raise TargetError(f"torch:{suite} is unknown; the suites are {known}.")
     listed: dict[str, Any] = getattr(suites, suite)()
     return listed
 

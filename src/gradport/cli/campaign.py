@@ -158,7 +158,7 @@ def show(
 
 @campaigns.command("compare")
 def compare(old: StorePath, new: StorePath, *, html: Html = None, as_json: Json = False) -> None:
-    """List what is broken, slower, gone, new, faster and repaired; exit 1 if something is broken, slower or gone."""
+    """List broken, slower, missing, new, faster and repaired cases; exit 1 for the first three kinds."""
     with session("campaign compare", as_json) as current:
         from gradport.campaigning.campaign import Campaign
         from gradport.campaigning.comparing import Kind
