@@ -24,7 +24,7 @@ DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 EDGES = ("edge-values", "ties")
 """Rules of inputs at which an operator may be right and differ from eager: nan, infinities, ties."""
 
-ORDER = ("wrong", "refused", "edges", "right")
+ORDER = ("wrong", "refused", "undecided", "edges", "right")
 
 
 def main() -> int:
@@ -43,16 +43,17 @@ def main() -> int:
 
 
 def verdict(row: object) -> str:
-    """right, wrong, edges, refused or skipped."""
+    """right, wrong, edges, undecided, refused or skipped."""
     outcome, kind = row["outcome"], row["kind"]
     if outcome == "failed":
         return "edges" if kind in EDGES else "wrong"
-    return {"ok": "right", "skipped": "skipped"}.get(outcome, "refused")
+    return {"ok": "right", "skipped": "skipped", "undecided": "undecided"}.get(outcome, "refused")
 
 
 def told(row: object) -> str:
     """The message of a row as a cell of a table."""
-    return re.sub(r" at /[^\s;,]+| \(/[^\s)]+\)", "", " ".join(row["message"].split()))[:160].replace("|", "/")
+    text = re.sub(r" at /[^\s;,]+| \(/[^\s)]+\)| at 0x[0-9a-f]+", "", " ".join(row["message"].split()))
+    return text[:160].replace("|", "/")
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
@@ -83,21 +84,27 @@ def operators(rows: Sequence[object]) -> None:
 
 
 def counted(rows: Sequence[object], columns: Sequence[str]) -> str:
-    """Right, wrong and refused by column."""
+    """Right, wrong, undecided and refused by column."""
     lines = []
     for column in columns:
         counts = collections.Counter(verdict(row) for row in rows if row.column == column)
-        cells = counts["right"], counts["wrong"] + counts["edges"], counts["refused"]
+        cells = counts["right"], counts["wrong"] + counts["edges"], counts["undecided"], counts["refused"]
         lines.append((column, *cells, sum(cells)))
-    return table(("way", "right", "wrong", "refused", "of"), lines)
+    return table(("way", "right", "wrong", "undecided", "refused", "of"), lines)
+
+
+def columns_of(rows: Sequence[object], order: Sequence[str]) -> list[str]:
+    """The columns in this order, then the others: the store has them in the order in which the cases ended."""
+    there = dict.fromkeys(row.column for row in rows)
+    return [name for name in order if name in there] + sorted(name for name in there if name not in order)
 
 
 def functions(rows: Sequence[object]) -> None:
     """Ways, and why ours were refused."""
-    columns = list(dict.fromkeys(row.column for row in rows))
+    columns = columns_of(rows, ("forward", "keep", "inline", "opaque", "static"))
     write_table(DOCS / "results.md", "functions", counted(rows, columns))
     reasons = collections.defaultdict(list)
-    for row in rows:
+    for row in sorted(rows, key=lambda row: columns.index(row.column)):
         if not row.column.startswith("torch.onnx") and verdict(row) != "right":
             reasons[row.subject, told(row)].append(row.column)
     lines = [(f"`{name}`", ", ".join(ways), reason) for (name, reason), ways in reasons.items()]
@@ -106,23 +113,23 @@ def functions(rows: Sequence[object]) -> None:
 
 def models(rows: Sequence[object]) -> None:
     """gradport at each opset, and torch.onnx."""
-    write_table(DOCS / "results.md", "models", counted(rows, list(dict.fromkeys(row.column for row in rows))))
+    write_table(DOCS / "results.md", "models", counted(rows, columns_of(rows, ())))
 
 
 def modules(rows: Sequence[object]) -> None:
     """Modules of torch.nn."""
-    write_table(DOCS / "results.md", "modules", counted(rows, list(dict.fromkeys(row.column for row in rows))))
+    write_table(DOCS / "results.md", "modules", counted(rows, columns_of(rows, ())))
 
 
 def optimizers(rows: Sequence[object]) -> None:
     """Optimizers of torch.optim."""
-    write_table(DOCS / "results.md", "optimizers", counted(rows, list(dict.fromkeys(row.column for row in rows))))
+    write_table(DOCS / "results.md", "optimizers", counted(rows, columns_of(rows, ())))
 
 
 def checkers(rows: Sequence[object]) -> None:
     """How many Functions each checker flags, of those that it can be asked about."""
-    names = list(dict.fromkeys(row.column for row in rows))
-    groups = list(dict.fromkeys(row.subject.partition(": ")[0] for row in rows))
+    names = columns_of(rows, ("gradport", "gradcheck", "opcheck"))
+    groups = ("wrong", "right", "wrong, held out", "right, held out")
     lines = []
     for group in groups:
         own = [row for row in rows if row.subject.partition(": ")[0] == group]
@@ -134,7 +141,7 @@ def checkers(rows: Sequence[object]) -> None:
 
 def node_tests(rows: Sequence[object]) -> None:
     """The importers, then the opsets of gradport."""
-    columns = list(dict.fromkeys(row.column for row in rows))
+    columns = columns_of(rows, ("gradport", "gradients", "onnx-ad"))
     write_table(DOCS / "results.md", "node-tests", counted(rows, columns))
     opsets = collections.defaultdict(collections.Counter)
     for row in rows:

@@ -136,7 +136,7 @@ def _source_digest(target: Any) -> str:
     code = target if isinstance(target, type) or inspect.isroutine(target) else type(target)
     try:
         text = pathlib.Path(inspect.getfile(inspect.unwrap(code))).read_bytes()
-    except (OSError, TypeError):
+    except (OSError, TypeError, AttributeError):  # a builtin, or an object without a module
         text = repr(getattr(code, "__qualname__", code)).encode()
     return hashlib.sha256(text).hexdigest()[:16]
 

@@ -87,8 +87,8 @@ def _operator(entry: str, number: int, suite: str = "operators") -> Subject:
 def _module(entry: str, number: int) -> Subject:
     """A module of torch.nn with its inputs, and the gradients of inputs and parameters."""
     module, args, kwargs = _listed("modules")[entry]()[number]
-    with torch.no_grad():
-        module(*args, **kwargs)  # lazy modules get their parameters
+    if any(torch.nn.parameter.is_lazy(one) for one in module.parameters()):
+        module(*args, **kwargs)  # a lazy module gets its parameters
     inputs = _requires_grad((args, kwargs))
     wrt = "all" if inputs and next(module.parameters(), None) is not None else "inputs" if inputs else "parameters"
     return Subject(module, args, kwargs, wrt=wrt, name=f"{entry}/{number}")
