@@ -145,6 +145,19 @@ def test_what_is_no_campaign(tmp_path, subjects, options, message):
         gradport.campaign(subjects, store=tmp_path / "c.db", workers=0, **options)
 
 
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.corpus)])
+def test_a_file_that_starts_a_campaign_of_itself_is_refused(tmp_path, workers):
+    file = tmp_path / f"itself{workers}.py"
+    file.write_text(
+        "import gradport, torch\n"
+        "SUBJECTS = [gradport.Subject(torch.sin, torch.ones(2))]\n"
+        f"gradport.campaign({str(file)!r}, store={str(tmp_path / 'inner.db')!r}, workers={workers})\n"
+    )
+    with pytest.raises(TargetError, match=r"itself\d.py starts a campaign while a campaign imports it"):
+        gradport.campaign(str(file), store=tmp_path / "c.db", workers=workers)
+
+
+@pytest.mark.corpus
 def test_an_environment_without_gradport_is_named(tmp_path):
     with pytest.raises(SpecError, match="no/python: Python not found"):
         gradport.campaign(str(HERE / "subjects.py"), store=tmp_path / "c.db", pythons=["no/python"])

@@ -14,6 +14,7 @@ from gradport.campaigning import isolated
 from gradport.campaigning.cases import CaseOutcome, Entry, Options, Result
 from gradport.campaigning.comparing import Difference, compare_rows
 from gradport.campaigning.planning import Axes, Planned, Source, plan_cases, sources_of
+from gradport.campaigning.sources import importing
 from gradport.campaigning.store import Row, Store
 from gradport.errors import SpecError
 from gradport.isolation.effort import as_effort, as_seconds
@@ -194,11 +195,17 @@ def campaign(
         progress: called after every case.
 
     Raises:
-        SpecError: an argument is not valid, or an environment has no gradport.
+        SpecError: an argument is not valid, an environment has no gradport, or a source calls this function while it is
+            imported.
         TargetError: a source cannot be imported, or has no Subject.
         OutputError: the store cannot be written, or another campaign writes it.
         CompatibilityError: dask.distributed is not installed.
     """
+    if importing.get():
+        raise SpecError(
+            f"{importing.get()} starts a campaign while a campaign imports it; put the call under "
+            'if __name__ == "__main__".'
+        )
     options = Options(
         profile=as_effort(profile, budget).profile.value,
         budget=budget,

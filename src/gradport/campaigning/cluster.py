@@ -12,6 +12,7 @@ import collections
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,7 @@ class Cluster:
         count = workers or os.cpu_count() or 1
         self._names: dict[str, str] = {}
         self._held: dict[str, Any] = {}
+        self._count, self._counted = count, 0.0
         try:
             place = self._stack.enter_context(_local(count)) if scheduler is None else scheduler
             timeout = "60s" if scheduler is None else _PATIENCE
@@ -114,7 +116,7 @@ class Cluster:
         running: dict[Any, Planned] = {}
         ended = self._distributed.as_completed(loop=self._client.loop, raise_errors=False, with_results=True)
         while left or running:
-            while left and len(running) < _AHEAD * max(len(self._client.nthreads() or ()), 1):
+            while left and len(running) < _AHEAD * self._workers():
                 one = left.popleft()
                 future = self._submit(one, pickled, options)
                 running[future] = one
@@ -128,9 +130,25 @@ class Cluster:
             else:
                 yield one, result
 
+    def _workers(self) -> int:
+        """The number of workers; asked once a second, because the answer takes as long as a small case."""
+        if time.monotonic() > self._counted + 1.0:
+            self._counted = time.monotonic()
+            with contextlib.suppress(Exception):  # the scheduler is away
+                self._count = max(len(self._client.nthreads()), 1)
+        return self._count
+
     def _submit(self, one: Planned, pickled: Mapping[str, bytes | None], options: Options) -> Any:
-        data = self._shared(one.case.source, pickled.get(one.case.source))
-        future = self._client.submit(_run, one.case.to_dict(), options, data, pure=False)
+        try:
+            data = self._shared(one.case.source, pickled.get(one.case.source))
+            future = self._client.submit(_run, one.case.to_dict(), options, data, pure=False)
+        except Exception as error:
+            if self._client.status not in ("closing", "closed"):
+                raise
+            raise OutputError(
+                "The scheduler is gone. The store has all results so far; start the scheduler, then the same command "
+                "again: it goes on from there."
+            ) from error
         self._names[future.key] = f"{one.case.subject}: {one.column}"
         return future
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import functools
 import hashlib
@@ -25,12 +26,15 @@ from gradport.subject.modules import import_place, load_attribute
 if TYPE_CHECKING:
     from gradport.subject.subject import Subject
 
-__all__ = ["PICKLED", "entries", "find", "subject_names"]
+__all__ = ["PICKLED", "entries", "find", "importing", "subject_names"]
 
 PICKLED = "pickled:"
 """Prefix of the name of a source that is sent with the cases."""
 
 _SUITES = "torch:"
+
+importing: contextvars.ContextVar[str] = contextvars.ContextVar("importing", default="")
+"""The source that is being imported; empty otherwise. A source that starts a campaign of itself would never end."""
 
 
 def find(source: str, name: str, column: str, pickled: bytes | None) -> Any:
@@ -71,7 +75,11 @@ def subject_names(module: ModuleType) -> dict[int, str]:
 def _by_name(source: str, pickled: bytes | None) -> Mapping[tuple[str, str], Subject | Task]:
     torch.manual_seed(0)  # a file may draw its examples, which belong to the digest
     random.seed(0)
-    return _named(_names(source, pickled))
+    token = importing.set(source)
+    try:
+        return _named(_names(source, pickled))
+    finally:
+        importing.reset(token)
 
 
 def _named(groups: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[tuple[str, str], Subject | Task]:
