@@ -3,6 +3,8 @@
 import csv
 import pathlib
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -76,9 +78,10 @@ def test_an_equal_campaign_runs_nothing_and_a_changed_source_runs_again(tmp_path
     states.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.delitem(__import__("sys").modules, "ops")
-        from gradport.campaigning.sources import _by_name
+        from gradport.campaigning import sources
 
-        _by_name.cache_clear()
+        sources._by_name.cache_clear()  # a process keeps the code that it imported, and its hash
+        sources._file_digest.cache_clear()
         gradport.campaign(str(file), **options, progress=lambda state: states.append((state.done, state.resumed)))
     assert states[-1] == (2, 0)
     states.clear()
@@ -101,6 +104,71 @@ def test_subjects_of_this_process_and_tasks(tmp_path):
         ("odd", "run"): "error",
     }
     assert "returned int" in campaign.rows()[-1].message
+
+
+def test_a_changed_file_that_the_subject_imports_runs_again(tmp_path):
+    """The example of a user: the backward calls a function of another file."""
+    (tmp_path / "pk").mkdir()
+    for name, text in {
+        "__init__": "",
+        "helper": "def double(g):\n    return 2 * g\n",
+        "f": "import torch\nfrom pk.helper import double\n"
+        "class Double(torch.autograd.Function):\n"
+        "    forward = staticmethod(lambda ctx, x: 2 * x)\n"
+        "    backward = staticmethod(lambda ctx, g: double(g))\n",
+        "subjects": "import torch, gradport\nfrom pk.f import Double\n"
+        "SUBJECTS = [gradport.Subject(Double, torch.ones(3, requires_grad=True))]\n",
+    }.items():
+        (tmp_path / "pk" / f"{name}.py").write_text(text)
+    program = (
+        "import sys, gradport\n"
+        "found = gradport.campaign('pk/subjects.py', workers=0, exports=False, profile='quick', store='c.db',\n"
+        "    progress=lambda state: print(state.done, state.resumed))\n"
+        "print(found.counts())\n"
+    )
+
+    def run():
+        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    assert run() == ["1 0", "{'ok': 1}"]
+    assert run() == ["0 1", "{'ok': 1}"]
+    (tmp_path / "pk" / "helper.py").write_text("def double(g):\n    return 3 * g\n")
+    assert run() == ["1 0", "{'failed': 1}"]
+
+
+def test_subjects_in_memory_are_resumed_under_their_names(tmp_path):
+    factor = 2.0
+    states = []
+    for _ in range(2):
+        mapping = {"twice": gradport.Subject(lambda x: factor * x, torch.ones(3, requires_grad=True))}
+        found = gradport.campaign(
+            mapping,
+            workers=0,
+            checks=False,
+            store=tmp_path / "c.db",
+            progress=lambda state: states.append((state.done, state.resumed)),
+        )
+        assert outcomes(found) == {("twice", "verify"): "ok"}
+    assert states == [(1, 0), (0, 1)]
+    factor = 3.0
+    mapping = {"twice": gradport.Subject(lambda x: factor * x, torch.ones(3, requires_grad=True))}
+    gradport.campaign(
+        mapping,
+        workers=0,
+        checks=False,
+        store=tmp_path / "c.db",
+        progress=lambda state: states.append((state.done, state.resumed)),
+    )
+    assert states[-1] == (1, 0)
+
+
+def test_results_never_replace_the_store(tmp_path):
+    found = gradport.campaign(gradport.Task("yes", lambda: None), workers=0, store=tmp_path / "c.db")
+    for write in (found.to_html, found.to_csv, found.to_junit):
+        with pytest.raises(SpecError, match="is the store of the campaign"):
+            write(tmp_path / "c.db")
+    assert found.counts() == {"ok": 1}
 
 
 def test_files_for_other_programs(done, tmp_path):
@@ -138,6 +206,10 @@ def test_only_chooses_subjects(tmp_path):
         (str(HERE / "subjects.py"), {"time_limit": "soon"}, "is not a time"),
         (str(HERE / "subjects.py"), {"memory_limit": "much"}, "is not a size"),
         (str(HERE / "subjects.py"), {"profile": "slow"}, "is unknown"),
+        (str(HERE / "subjects.py"), {"functions": ["kep"]}, "the forms are keep, inline, opaque, symbolic"),
+        (str(HERE / "subjects.py"), {"runtimes": ["foo"]}, "known runtimes are"),
+        (str(HERE / "subjects.py"), {"checks": False, "exports": False}, "has no cases"),
+        (str(HERE / "subjects.py"), {"scheduler": "foo"}, "is not an address"),
     ],
 )
 def test_what_is_no_campaign(tmp_path, subjects, options, message):
@@ -168,8 +240,6 @@ def test_an_environment_without_gradport_is_named(tmp_path):
 @pytest.mark.corpus
 def test_another_environment_is_an_axis(tmp_path):
     """The interpreter of this environment under another name."""
-    import sys
-
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')

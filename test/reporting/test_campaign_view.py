@@ -25,5 +25,5 @@ def test_counts_and_reasons():
     assert "3 cases: 2 ok, 1 failed (2 of them from the store, unchanged)" in shown(
         count_line({"ok": 2, "failed": 1}, 2)
     )
-    text = shown(reason_table([("Swish", "check", "failed", f"reason {number}") for number in range(5)], 2))
+    text = shown(reason_table([("1a2b3c4d", "Swish", "check", "failed", f"reason {number}") for number in range(5)], 2))
     assert "reason 1" in text and "reason 2" not in text and "and 3 more; see --html" in text

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Campaign", "Progress", "campaign"]
 
+_FORMS = ("keep", "inline", "opaque", "symbolic")
+
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -97,19 +99,27 @@ class Campaign:
         """
         from gradport.campaigning.pages import write_page
 
+        self._require_other(path)
         write_page(self, path, () if earlier is None else self.compare(earlier), compared=earlier is not None)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes a line for each case."""
         from gradport.campaigning.tables import write_csv
 
+        self._require_other(path)
         write_csv(self.rows(), path)
 
     def to_junit(self, path: str | os.PathLike[str]) -> None:
         """Writes the results as a JUnit file, a test case for each case."""
         from gradport.campaigning.tables import write_junit
 
+        self._require_other(path)
         write_junit(self.rows(), path)
+
+    def _require_other(self, path: str | os.PathLike[str]) -> None:
+        """Raises SpecError if a file of results would replace the store."""
+        if os.path.realpath(path) == os.path.realpath(self.store):
+            raise SpecError(f"{os.fspath(path)} is the store of the campaign; give another file for its results.")
 
 
 @dataclasses.dataclass
@@ -120,7 +130,7 @@ class Progress:
         total: cases of the campaign.
         resumed: cases that an earlier run did and that did not change.
         done: cases that this run did.
-        failing: cases of this run that are not ok.
+        failing: cases that are not ok, those of an earlier run included.
         started: when the first case started, in seconds of `time.monotonic`.
         working: what each worker does.
         last: the last case, its column and its result.
@@ -206,6 +216,7 @@ def campaign(
             f"{importing.get()} starts a campaign while a campaign imports it; put the call under "
             'if __name__ == "__main__".'
         )
+    _require_valid(workers, scheduler, functions, runtimes, checks=checks, exports=exports)
     options = Options(
         profile=as_effort(profile, budget).profile.value,
         budget=budget,
@@ -220,9 +231,10 @@ def campaign(
             pass
     planned = _chosen(_plan(sources, pythons or ("",), axes, options, here=workers == 0), only)
     with Store(store, writes=True) as results:
-        done = results.unchanged(planned, options) if resume else set()
+        done = results.unchanged(planned, options) if resume else {}
         left = [one for one in planned if one.case.id not in done]
-        state = Progress(len(planned), len(planned) - len(left))
+        failing = sum(not outcome.passes for outcome in done.values())
+        state = Progress(len(planned), len(planned) - len(left), failing=failing)
         if left:
             for source in sources:
                 if source.pickled is not None:
@@ -231,6 +243,37 @@ def campaign(
         elif progress is not None:
             progress(state)
     return Campaign(store, [one.case.id for one in planned])
+
+
+def _require_valid(
+    workers: int | None,
+    scheduler: str | None,
+    functions: Sequence[str],
+    runtimes: Sequence[str],
+    *,
+    checks: bool,
+    exports: bool,
+) -> None:
+    """Checks, before long work, the arguments that would otherwise fail in every case.
+
+    Raises:
+        SpecError: one of them is not valid.
+    """
+    from gradport.runtimes.table import known_runtimes
+
+    if workers is not None and workers < 0:
+        raise SpecError(f"workers={workers} is not a number of processes; give 0 or more.")
+    if scheduler is not None and "://" not in scheduler:
+        raise SpecError(f"scheduler={scheduler!r} is not an address; write for example 'tcp://127.0.0.1:8786'.")
+    if not checks and not exports:
+        raise SpecError("A campaign that neither checks nor exports has no cases.")
+    for form in functions:
+        if form not in _FORMS and not form.startswith("opaque:"):
+            raise SpecError(f"functions={form!r} is unknown; the forms are {', '.join(_FORMS)}.")
+    known = list(known_runtimes())
+    for name in runtimes:
+        if name not in known:
+            raise SpecError(f"runtimes={name!r} is unknown; known runtimes are {', '.join(known)}.")
 
 
 def _chosen(planned: Sequence[Planned], only: Sequence[str]) -> list[Planned]:

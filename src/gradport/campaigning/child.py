@@ -92,7 +92,22 @@ def _list(request: dict[str, Any], sources: dict[str, bytes]) -> dict[str, Any]:
     from gradport.campaigning.sources import entries
 
     found = entries(request["source"], sources.get(request["source"]))
+    if request.get("warms") and not all(one.is_task for one in found):
+        _warm_up()
     return {"entries": [one.to_list() for one in found]}
+
+
+def _warm_up() -> None:
+    """Exports and checks a small function: the first use of torch's tracer takes seconds, which belong to no case."""
+    import torch
+
+    from gradport.campaigning.cases import Action, Case, Options
+    from gradport.campaigning.running import run_case
+    from gradport.subject.subject import Subject
+
+    subject = Subject(torch.sin, torch.ones(2, requires_grad=True), wrt="inputs")
+    for action in (Action.VERIFY, Action.CHECK):
+        run_case(Case("", "", action), subject, Options(profile="quick", budget=0.1))
 
 
 def _run(request: dict[str, Any], sources: dict[str, bytes]) -> dict[str, Any]:

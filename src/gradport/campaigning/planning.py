@@ -74,7 +74,7 @@ def sources_of(subjects: Any) -> list[Source]:
     named = [Source(name) for name in (_name_of(one) for one in given) if name]
     loose = {f"SUBJECTS[{at}]": one for at, one in enumerate(given) if isinstance(one, (Subject, Task))}
     if isinstance(subjects, Mapping):
-        loose = {str(key): one for key, one in subjects.items()}
+        loose = {str(key): _renamed(one, str(key)) for key, one in subjects.items()}
     if not isinstance(subjects, Mapping) and len(named) + len(loose) < len(given):
         wrong = next(one for one in given if not (_name_of(one) or isinstance(one, (Subject, Task))))
         raise SpecError(
@@ -86,10 +86,15 @@ def sources_of(subjects: Any) -> list[Source]:
     return [*named, *([_pickle(loose)] if loose else [])]
 
 
+def _renamed(one: Any, name: str) -> Any:
+    return dataclasses.replace(one, name=name) if isinstance(one, Task) else one.replace(name=name)
+
+
 def _name_of(given: Any) -> str:
     if isinstance(given, ModuleType):
         return given.__name__
-    return os.fspath(given) if isinstance(given, (str, os.PathLike)) else ""
+    name = os.fspath(given) if isinstance(given, (str, os.PathLike)) else ""
+    return os.path.normpath(name) if os.path.exists(name) else name
 
 
 def _pickle(objects: dict[str, Any]) -> Source:
@@ -102,7 +107,10 @@ def _pickle(objects: dict[str, Any]) -> Source:
             f"The Subjects cannot be sent to other processes ({error}); put them at module level of a file, and give "
             "its path."
         ) from error
-    return Source(PICKLED + hashlib.sha256(data).hexdigest()[:12], data)
+    names = json.dumps(
+        [[label, one.name] for label, one in objects.items()]
+    )  # equal in the next run, unlike the pickle
+    return Source(PICKLED + hashlib.sha256(names.encode()).hexdigest()[:12], data)
 
 
 def plan_cases(

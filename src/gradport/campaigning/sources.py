@@ -7,9 +7,11 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import os
 import pathlib
 import pickle
 import random
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from gradport.campaigning.tasks import Task, tasks_of
 from gradport.eager.inputs import has_dynamic
 from gradport.errors import SpecError, TargetError
 from gradport.subject.modules import import_place, load_attribute
+from gradport.subject.paths import importable
 
 if TYPE_CHECKING:
     from gradport.subject.subject import Subject
@@ -140,13 +143,37 @@ def _subject_digest(subject: Subject) -> str:
 
 
 def _source_digest(target: Any) -> str:
-    """A hash of the file that defines the target; of its name if the file is unknown."""
+    """A hash of the code that defines the target: all imported files of its package, or of the folder of its file, and
+    the values that a function is closed over."""
     code = target if isinstance(target, type) or inspect.isroutine(target) else type(target)
+    cells = getattr(code, "__closure__", None) or ()
+    closed = str([_stable(cell.cell_contents) for cell in cells if not inspect.isroutine(cell.cell_contents)])
     try:
-        text = pathlib.Path(inspect.getfile(inspect.unwrap(code))).read_bytes()
+        text = _code_digest(inspect.getfile(inspect.unwrap(code)))
     except (OSError, TypeError, AttributeError):  # a builtin, or an object without a module
-        text = repr(getattr(code, "__qualname__", code)).encode()
-    return hashlib.sha256(text).hexdigest()[:16]
+        text = repr(getattr(code, "__qualname__", code))
+    own = getattr(getattr(code, "__code__", None), "co_code", b"")
+    return hashlib.sha256(f"{text} {closed} {own!r}".encode()).hexdigest()[:16]
+
+
+def _code_digest(file: str) -> str:
+    """A hash of all imported files of the package or folder in which a file lies, and of the file."""
+    root, name = importable(file)
+    package = name.partition(".")[0]
+    place = os.path.join(root, package) if "." in name else root
+    is_shared = os.path.basename(place) in ("site-packages", "dist-packages")  # a module without a package
+    files = {os.path.abspath(file)}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None) or ""
+        if not is_shared and path.endswith(".py") and os.path.abspath(path).startswith(place + os.sep):
+            files.add(os.path.abspath(path))
+    return hashlib.sha256("".join(map(_file_digest, sorted(files))).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=4096)
+def _file_digest(file: str) -> str:
+    """Of the file as this process first saw it: a process runs the code that it imported."""
+    return hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()
 
 
 def _stable(value: Any) -> str:

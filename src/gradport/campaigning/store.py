@@ -128,6 +128,8 @@ class Store:
     def __init__(self, path: str | os.PathLike[str] | None, *, writes: bool = False) -> None:
         self.path = None if path is None else pathlib.Path(path)
         self._lock: int | None = None
+        if self.path is not None and self.path.is_dir():
+            raise SpecError(f"{self.path} is a folder; give the file of a store.")
         if self.path is not None and not writes and not self.path.is_file():
             raise SpecError(f"{self.path}: file not found; a campaign writes it with --store.")
         if self.path is not None and writes:
@@ -188,7 +190,7 @@ class Store:
     def add_source(self, name: str, pickled: bytes) -> None:
         """Keeps the objects of a source, so that its cases can be repeated."""
         with self._database:
-            self._database.execute("INSERT OR IGNORE INTO sources VALUES (?, ?)", (name, pickled))
+            self._database.execute("INSERT OR REPLACE INTO sources VALUES (?, ?)", (name, pickled))
 
     def source(self, name: str) -> bytes | None:
         """The objects of a source that was sent with the cases; None for a file or a module."""
@@ -204,13 +206,19 @@ class Store:
         names = [column[0] for column in found.description]
         return [_row(dict(zip(names, values, strict=True)), versions, options) for values in found]
 
-    def unchanged(self, planned: Sequence[Planned], options: Options) -> set[str]:
-        """The ids of cases whose results still hold; a case that broke a limit runs again under another limit."""
+    def unchanged(self, planned: Sequence[Planned], options: Options) -> dict[str, CaseOutcome]:
+        """The outcomes of cases whose results still hold, by id; a case that broke a limit runs again under another
+        limit."""
         own = _hash(_text(dataclasses.asdict(options)).encode())
-        limits = (str(CaseOutcome.TIME), str(CaseOutcome.MEMORY))
+        limits = (CaseOutcome.TIME, CaseOutcome.MEMORY)
         found = self._database.execute("SELECT id, digest, outcome, options FROM cases")
-        digests = {id: digest for id, digest, outcome, used in found if outcome not in limits or used == own}
-        return {one.case.id for one in planned if digests.get(one.case.id) == one.digest}
+        held = {
+            id: (digest, CaseOutcome(outcome))
+            for id, digest, outcome, used in found
+            if outcome not in limits or used == own
+        }
+        nothing = ("", CaseOutcome.OK)
+        return {one.case.id: held[one.case.id][1] for one in planned if held.get(one.case.id, nothing)[0] == one.digest}
 
     def evidence(self, hash: str) -> str:
         """The JSON of Evidence.
@@ -233,8 +241,10 @@ class Store:
     def _open(self, writes: bool) -> sqlite3.Connection:
         name = ":memory:" if self.path is None else str(self.path)
         try:
-            # a reader, too, needs a file that it may write: the log has the newest rows
-            database = sqlite3.connect(name, timeout=30.0, check_same_thread=False)
+            # a reader, too, needs a file that it may write, for the log with the newest rows; otherwise there is no log
+            is_fixed = self.path is not None and not writes and not os.access(self.path, os.W_OK)
+            name = f"{self.path.absolute().as_uri()}?immutable=1" if self.path is not None and is_fixed else name
+            database = sqlite3.connect(name, timeout=30.0, check_same_thread=False, uri=is_fixed)
             version = database.execute("PRAGMA user_version").fetchone()[0]
             tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if not tables and (writes or self.path is None):

@@ -51,8 +51,8 @@ def write_csv(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows([row[name] for name in _COLUMNS] for row in rows)
+    writer.writerow("peak_bytes" if name == "peak" else name for name in _COLUMNS)
+    writer.writerows([plain(row[name]) if name == "where" else row[name] for name in _COLUMNS] for row in rows)
     write_text(path, text.getvalue())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from gradport.cli.options import (
 )
 from gradport.cli.page import require_place
 from gradport.cli.session import Session, session
+from gradport.errors import SpecError
 
 if TYPE_CHECKING:
     from gradport.campaigning.campaign import Campaign, Progress
@@ -109,6 +111,7 @@ def run(
     with session("campaign", as_json) as current:
         for place in (html, csv, junit):
             require_place(place)
+        _require_readable(against, html)
         axes = parse_axes(opsets, dtypes, functions, shapes, runtimes)
         with current.step("importing"):
             from gradport.campaigning.campaign import campaign
@@ -151,6 +154,7 @@ def show(
 
         for place in (html, csv, junit):
             require_place(place)
+        _require_readable(against, html)
         found = Campaign(store)
         _show(current, found, 0)
         _write(current, found, html=html, csv=csv, junit=junit, against=against)
@@ -223,6 +227,24 @@ def repeat(
         current.result |= {"ok": result.outcome.passes, "subject": row.subject, "result": result.to_dict()}
 
 
+def _require_readable(against: Path | None, html: Path | None) -> None:
+    """Checks, before long work, the store to compare with.
+
+    Raises:
+        SpecError: it cannot be read, or there is no page to show the differences.
+    """
+    if against is None:
+        return
+    if html is None:
+        raise SpecError(
+            "--against shows its differences on a page; give --html FILE, or use `gradport campaign compare`."
+        )
+    from gradport.campaigning.store import Store
+
+    with Store(against):
+        pass
+
+
 class _Live:
     """Shows the progress: as a table that changes in a terminal, otherwise as a line now and then."""
 
@@ -251,12 +273,20 @@ class _Live:
 def _live(current: Session, store: Path) -> Iterator[_Live]:
     from rich.live import Live
 
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         with Live(console=current.errors, transient=True, auto_refresh=False) as live:
             yield _Live(current, lambda view: live.update(view, refresh=True))
     except KeyboardInterrupt:
         current.errors.print(f"interrupted; {store} has the results so far, and the same command goes on", markup=False)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: Any) -> None:
+    """SIGTERM ends the campaign as an interrupt does, so that no worker is left."""
+    raise KeyboardInterrupt
 
 
 def _show(current: Session, campaign: Campaign, resumed: int) -> None:
@@ -265,7 +295,7 @@ def _show(current: Session, campaign: Campaign, resumed: int) -> None:
     rows, counts = campaign.rows(), campaign.counts()
     wrong = [row for row in rows if not row.outcome.passes]
     if wrong:
-        told = [(row.subject, row.column, str(row.outcome), row.message) for row in wrong]
+        told = [(row.id[:8], row.subject, row.column, str(row.outcome), row.message) for row in wrong]
         current.show(reason_table(told, _SHOWN))
     current.show(count_line(counts, resumed))
     current.result |= {

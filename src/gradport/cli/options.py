@@ -173,7 +173,7 @@ def _opsets(text: str | None) -> tuple[int, ...]:
     opsets: list[int] = []
     for part in split_list(text):
         low, dash, high = part.partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()):
+        if not low.isdigit() or (dash and (not high.isdigit() or int(high) < int(low))):
             raise SpecError(f"--opsets {text!r} does not parse; write for example --opsets 18,20 or --opsets 18-25.")
         opsets += range(int(low), int(high or low) + 1)
     return tuple(opsets)

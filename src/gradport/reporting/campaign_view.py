@@ -40,13 +40,13 @@ def count_line(counts: Mapping[str, int], resumed: int) -> RenderableType:
     return line
 
 
-def reason_table(reasons: Sequence[tuple[str, str, str, str]], most: int) -> RenderableType:
-    """The first cases that are not ok: subject, column, outcome and message."""
+def reason_table(reasons: Sequence[tuple[str, str, str, str, str]], most: int) -> RenderableType:
+    """The first cases that are not ok: id, subject, column, outcome and message."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("subject", "case", "outcome", "reason"):
+    for heading in ("id", "subject", "case", "outcome", "reason"):
         table.add_column(heading, overflow="fold")
-    for subject, column, outcome, message in reasons[:most]:
-        table.add_row(subject, column, Text(outcome, _STYLES.get(outcome, "bold red")), message)
+    for id, subject, column, outcome, message in reasons[:most]:
+        table.add_row(Text(id, "dim"), subject, column, Text(outcome, _STYLES.get(outcome, "bold red")), message)
     rest = len(reasons) - most
     return Group(table, *([Text(f"and {rest} more; see --html", "dim")] if rest > 0 else []))
 
