@@ -40,7 +40,7 @@ _PATIENCE = "20s"
 _QUIET = {
     "logging.distributed": "critical",
     "distributed.comm.timeouts.connect": f"{_ABSENCE:g}s",
-    "distributed.scheduler.allowed-failures": 1,  # a case that kills two workers is not tried a third time
+    "distributed.scheduler.allowed-failures": 0,  # cases of a dead worker run again one by one, in `Cluster.results`
     "distributed.worker.daemon": False,  # workers start children
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
@@ -112,6 +112,21 @@ class Cluster:
             pickled: the objects of sources that are sent, by name.
             options: of all cases.
         """
+        suspects: list[Planned] = []
+        for one, result in self._together(planned, pickled, options):
+            if result is None:
+                suspects.append(one)
+            else:
+                yield one, result
+        for one in suspects:  # one after the other, so that the death of a worker has one cause
+            for _, result in self._together([one], pickled, options):
+                yield one, result or _KILLED
+
+    def _together(
+        self, planned: Sequence[Planned], pickled: Mapping[str, bytes | None], options: Options
+    ) -> Iterator[tuple[Planned, Result | None]]:
+        """The results of cases that run at the same time; None for a case whose worker died: it or another case of this
+        worker is the cause."""
         left = collections.deque(planned)
         running: dict[Any, Planned] = {}
         ended = self._distributed.as_completed(loop=self._client.loop, raise_errors=False, with_results=True)
@@ -124,11 +139,10 @@ class Cluster:
             future, value = next(ended)
             one = running.pop(future)
             self._names.pop(future.key, None)
-            result = self._result(future, value)
-            if result is None:
+            if future.status not in ("finished", "error"):  # the scheduler was away
                 left.append(one)
             else:
-                yield one, result
+                yield one, self._result(future, value)
 
     def _workers(self) -> int:
         """The number of workers; asked once a second, because the answer takes as long as a small case."""
@@ -162,16 +176,16 @@ class Cluster:
         return held
 
     def _result(self, future: Any, value: Any) -> Result | None:
-        """The result of an ended case; None if it must be submitted again."""
-        status = future.status
-        if status == "finished":
+        """The result of an ended case; None if its worker died."""
+        if future.status == "finished":
             return Result.from_dict(value)
         error = value[1] if isinstance(value, tuple) else value
         if isinstance(error, self._distributed.KilledWorker):
-            return Result(CaseOutcome.CRASHED, "killed", message="The case killed its worker twice.", tries=2)
-        if status == "error":
-            return Result(CaseOutcome.ERROR, message=f"The worker cannot run the case: {type(error).__name__}: {error}")
-        return None
+            return None
+        return Result(CaseOutcome.ERROR, message=f"The worker cannot run the case: {type(error).__name__}: {error}")
+
+
+_KILLED = Result(CaseOutcome.CRASHED, "killed", message="The case killed its worker twice.", tries=2)
 
 
 def _run(case: dict[str, Any], options: Options, pickled: bytes | None) -> dict[str, Any]:
