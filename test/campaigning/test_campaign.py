@@ -82,6 +82,7 @@ def test_an_equal_campaign_runs_nothing_and_a_changed_source_runs_again(tmp_path
 
         sources._by_name.cache_clear()  # a process keeps the code that it imported, and its hash
         sources._file_digest.cache_clear()
+        sources._code_digest.cache_clear()
         gradport.campaign(str(file), **options, progress=lambda state: states.append((state.done, state.resumed)))
     assert states[-1] == (2, 0)
     states.clear()

@@ -156,6 +156,7 @@ def _source_digest(target: Any) -> str:
     return hashlib.sha256(f"{text} {closed} {own!r}".encode()).hexdigest()[:16]
 
 
+@functools.lru_cache(maxsize=4096)
 def _code_digest(file: str) -> str:
     """A hash of all imported files of the package or folder in which a file lies, and of the file."""
     root, name = importable(file)
