@@ -89,11 +89,14 @@ def _respond(request: dict[str, Any], sources: dict[str, bytes]) -> dict[str, An
 
 
 def _list(request: dict[str, Any], sources: dict[str, bytes]) -> dict[str, Any]:
-    from gradport.campaigning.sources import entries
+    from gradport.campaigning.sources import entries, load
 
-    found = entries(request["source"], sources.get(request["source"]))
-    if request.get("warms") and not all(one.is_task for one in found):
-        _warm_up()
+    source, pickled = request["source"], sources.get(request["source"])
+    if request.get("loads"):
+        if load(source, pickled):
+            _warm_up()
+        return {}
+    found = entries(source, pickled)
     return {"entries": [one.to_list() for one in found]}
 
 

@@ -43,7 +43,7 @@ class _Child:
         process = self._started()
         source = request["source"]
         if source not in self._loaded:  # the import of a source is not the work of its first case
-            load: dict[str, Any] = {"list": True, "source": source, "warms": "case" in request}
+            load: dict[str, Any] = {"list": True, "source": source, "loads": "case" in request}
             if pickled is not None:
                 load["pickled"] = base64.b64encode(pickled).decode()
             answer = process.ask(load, _LISTING)

@@ -29,7 +29,7 @@ from gradport.subject.paths import importable
 if TYPE_CHECKING:
     from gradport.subject.subject import Subject
 
-__all__ = ["PICKLED", "entries", "find", "importing", "subject_names"]
+__all__ = ["PICKLED", "entries", "find", "importing", "load", "subject_names"]
 
 PICKLED = "pickled:"
 """Prefix of the name of a source that is sent with the cases."""
@@ -67,6 +67,17 @@ def entries(source: str, pickled: bytes | None) -> list[Entry]:
     if not found:
         raise TargetError(f"{source} has no gradport.Subject and no gradport.Task at module level.")
     return found
+
+
+def load(source: str, pickled: bytes | None) -> bool:
+    """Imports a source, without the hashes of `entries`; says whether it has Subjects.
+
+    Raises:
+        TargetError: the source cannot be imported.
+    """
+    if source.startswith(_SUITES):
+        return True
+    return any(not isinstance(value, Task) for value in _by_name(source, pickled).values())
 
 
 def subject_names(module: ModuleType) -> dict[int, str]:
