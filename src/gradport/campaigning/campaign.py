@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import fnmatch
 import os
@@ -11,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradport.campaigning import isolated
-from gradport.campaigning.cases import CaseOutcome, Entry, Options, Result
+from gradport.campaigning.cases import Entry, Options, Result
 from gradport.campaigning.comparing import Difference, compare_rows
 from gradport.campaigning.planning import Axes, Planned, Source, plan_cases, sources_of
 from gradport.campaigning.sources import importing
-from gradport.campaigning.store import Row, Store
+from gradport.campaigning.store import Row, Store, count_outcomes
 from gradport.errors import SpecError
 from gradport.isolation.effort import as_effort, as_seconds
 
@@ -64,8 +63,7 @@ class Campaign:
 
     def counts(self) -> dict[str, int]:
         """The number of cases of each outcome, in the order of CaseOutcome."""
-        counted = collections.Counter(row.outcome for row in self.rows())
-        return {str(outcome): counted[outcome] for outcome in CaseOutcome if counted[outcome]}
+        return count_outcomes(self.rows())
 
     def evidence(self, row: Row) -> Any:
         """The Evidence of a row; None if it has none."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import collections
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradport.campaigning.cases import CaseOutcome
 from gradport.campaigning.comparing import Difference, Kind
-from gradport.campaigning.store import Row, Store
+from gradport.campaigning.store import Row, Store, count_outcomes
 from gradport.errors import OutputError
 from gradport.evidence.evidence import Evidence
 from gradport.reporting.files import write_text
@@ -33,12 +31,11 @@ def write_page(
     changes = {_key(one.after or one.before): one for one in differences}
     gone = [one.before for one in differences if one.kind is Kind.GONE and one.before is not None]
     cells = [_cell(row, changes.get(row.id)) for row in rows] + [_cell(row, changes[row.id]) for row in gone]
-    counted = collections.Counter(row.outcome for row in rows)
     versions = sorted({f"{name} {version}" for row in rows for name, version in row.versions.items() if name in _SHOWN})
     page = matrix_html(
         f"Campaign: {', '.join(dict.fromkeys(os.path.basename(row.source.rstrip('/')) for row in rows))}",
         cells,
-        counts={str(outcome): counted[outcome] for outcome in CaseOutcome if counted[outcome]},
+        counts=count_outcomes(rows),
         versions=", ".join(versions),
         store=os.path.basename(campaign.store),
         folder=folder.name,

@@ -8,6 +8,7 @@ https://www.sqlite.org/wal.html, https://www.sqlite.org/backup.html
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import datetime
@@ -24,7 +25,7 @@ from gradport.campaigning.cases import Action, CaseOutcome, Options, Result
 from gradport.campaigning.planning import Planned
 from gradport.errors import OutputError, SpecError
 
-__all__ = ["Row", "Store", "copy_store"]
+__all__ = ["Row", "Store", "copy_store", "count_outcomes"]
 
 _VERSION = 1
 """Of the tables; `PRAGMA user_version` has it. `_UPGRADES` brings an older store to it."""
@@ -111,6 +112,12 @@ class Row:
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Row))
+
+
+def count_outcomes(rows: Sequence[Row]) -> dict[str, int]:
+    """The number of rows of each outcome, in the order of CaseOutcome."""
+    counted = collections.Counter(row.outcome for row in rows)
+    return {str(outcome): counted[outcome] for outcome in CaseOutcome if counted[outcome]}
 
 
 class Store:

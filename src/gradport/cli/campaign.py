@@ -290,9 +290,11 @@ def _stop(number: int, frame: Any) -> None:
 
 
 def _show(current: Session, campaign: Campaign, resumed: int) -> None:
+    from gradport.campaigning.store import count_outcomes
     from gradport.reporting.campaign_view import count_line, reason_table
 
-    rows, counts = campaign.rows(), campaign.counts()
+    rows = campaign.rows()
+    counts = count_outcomes(rows)
     wrong = [row for row in rows if not row.outcome.passes]
     if wrong:
         told = [(row.id[:8], row.subject, row.column, str(row.outcome), row.message) for row in wrong]
