@@ -180,6 +180,10 @@ def ratio(times: dict[str, list[float]], one: str, other: str) -> str:
     return f"{statistics.median(a / b for a, b in zip(times[one], times[other], strict=True)):.2f}"
 
 
+_PAUSE = 0.02
+"""Seconds between two ways: the idle threads of the way before spin for a while, on a core that the next one needs."""
+
+
 def timed(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each way in each round, after a warm-up; within a round, every way repeats for at least 20 ms."""
     repeats = {}
@@ -192,6 +196,7 @@ def timed(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[flo
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
+            time.sleep(_PAUSE)
             started = time.perf_counter()
             for _ in range(repeats[name]):
                 way()

@@ -1,17 +1,22 @@
 """Convolutions and transposed convolutions, their gradients by input, weight and bias."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import gradport
 from gradport.operators import convolution, convolution_weights
 from gradport.operators.convolution_weights import Form
 
 from .proving import proved
 
 pytestmark = pytest.mark.corpus
+
+TILES = (Form.TILES_2, Form.TILES_4)
 
 SIZES = {1: (7,), 2: (6, 5), 3: (4, 5, 4)}
 
@@ -88,9 +93,11 @@ def test_every_form_of_the_weight_gradient(settings, form, piece):
         groups, inside, outside = 3, 1, 1
     elif form is not Form.BATCH:
         groups = 1
-    assume(form is not Form.ROWS or rank == 2)
+    assume(form not in (Form.ROWS, *TILES) or rank == 2)
     if form is Form.FOLDED:
         kernel, stride, padding = [1] * rank, [1] * rank, [0] * rank
+    if form in TILES:
+        kernel, stride, dilation = [3, 3], [1, 1], [1, 1]
     x = torch.randn(2, groups * inside, *SIZES[rank])
     weight = torch.randn(groups * outside, inside, *kernel)
     with pytest.MonkeyPatch.context() as patch:
@@ -101,3 +108,62 @@ def test_every_form_of_the_weight_gradient(settings, form, piece):
             (x, weight),
             None if form is Form.DEPTHWISE else {"x": {0: "batch"}},
         )
+
+
+sizes = st.integers(1, 70)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from(TILES), sizes, sizes, st.integers(0, 3))
+def test_tiles_cover_each_size_and_padding(form, height, width, padding):
+    assume(min(height, width) + 2 * padding >= 3)
+    x, weight = torch.randn(2, 3, height, width), torch.randn(4, 3, 3, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "choose_form", lambda *values: form)
+        proved(lambda x, weight: F.conv2d(x, weight, padding=padding), (x, weight), {"x": {0: "batch"}})
+
+
+@pytest.mark.parametrize("form", TILES)
+@pytest.mark.parametrize("special", [math.inf, -math.inf, math.nan, 3e38])
+def test_tiles_with_special_values_give_the_direct_sum(form, special, monkeypatch):
+    """A value that is not finite, or overflows in a transform, changes only the places that read it."""
+    x, weight, cotangent = torch.randn(2, 2, 9, 9), torch.randn(3, 2, 3, 3), torch.randn(2, 3, 7, 7)
+    x[0, 1, 0, 0] = special  # the first place of the kernel alone reads the first corner
+    if math.isfinite(special):
+        cotangent[0, :, 0, 0] = 1e-38
+    results = []
+    for one in (Form.PLACES, form):
+        monkeypatch.setattr(convolution, "choose_form", lambda *values, one=one: one)
+        program = gradport.export(lambda x, weight: F.conv2d(x, weight), (x, weight), wrt=["weight"], verify=False)
+        results.append(program.run(x, weight, cotangent)[-1])
+    assert results[0].isfinite().sum() >= results[0].numel() - 3
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def test_a_weight_gradient_by_tiles_is_as_exact_as_the_direct_sum():
+    x, cotangent = torch.randn(4, 32, 24, 24), torch.randn(4, 32, 24, 24)
+    weight = torch.randn(32, 32, 3, 3)
+    _, exact = torch.ops.aten.convolution_backward(
+        cotangent.double(),
+        x.double(),
+        weight.double(),
+        None,
+        [1, 1],
+        [1, 1],
+        [1, 1],
+        False,
+        [0, 0],
+        1,
+        [False, True, False],
+    )[:2]
+    errors = {}
+    for form in (Form.PLACES, *TILES):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(convolution, "choose_form", lambda *values, form=form: form)
+            program = gradport.export(
+                lambda x, weight: F.conv2d(x, weight, padding=1), (x, weight), wrt=["weight"], verify=False
+            )
+        found = program.run(x, weight, cotangent)[-1]
+        errors[form] = float((found - exact).abs().max() / exact.abs().max())
+    assert errors[Form.TILES_2] < 2e-6
+    assert errors[Form.TILES_4] < 1e-5

@@ -8,13 +8,13 @@ needs only its domain; parsing all five hundred takes most of the time of a firs
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx_ir as ir
 from onnxscript import evaluator, values
 
-__all__ = ["add_node", "skip_parsing"]
+__all__ = ["add_node", "branch", "skip_parsing"]
 
 
 class _OnlyDomain:
@@ -40,3 +40,16 @@ def add_node(node: ir.Node) -> ir.Node:
     """Adds a node that onnxscript has no function for; works only inside a lowering."""
     evaluator.default().nodes.append(node)  # type: ignore[attr-defined]
     return node
+
+
+def branch(build: Callable[[], ir.Value]) -> ir.Graph:
+    """The nodes that a function adds, as a branch of an If with one output; works only inside a lowering. They may read
+    values of the graph outside; their own names are given by `gradport.lowering`."""
+    evaluator_of_graph: Any = evaluator.default()
+    outside = evaluator_of_graph.nodes
+    evaluator_of_graph.nodes = inside = []
+    try:
+        result = build()
+    finally:
+        evaluator_of_graph.nodes = outside
+    return ir.Graph([], [result], nodes=inside)

@@ -73,6 +73,7 @@ def lower(trace: Trace, opset_version: int) -> FlatModel:
     inputs = _placeholder_values(trace, model)
     for node in model.graph:
         _annotate(node)
+        _name_branches(node)
     common.InlinePass()(model)
     _restore_opset(model, opset_version)
     return FlatModel(trace, model, inputs, opset_version)
@@ -99,6 +100,20 @@ def _annotate(node: ir.Node) -> None:
     for value in node.outputs:
         if value.name == source.name:
             value.meta[OPERATOR] = source.name
+
+
+def _name_branches(node: ir.Node) -> None:
+    """Names the nodes that a lowering put into the branches of an If; each gets the metadata of the If."""
+    if node.op_type != "If":
+        return
+    for attribute in node.attributes.values():
+        branch = attribute.as_graph()
+        branch.name = f"{node.name}_{attribute.name}"
+        for index, inside in enumerate(branch):
+            inside.name = f"{branch.name}_{inside.op_type}_{index}"
+            inside.metadata_props.update(node.metadata_props)
+            for place, value in enumerate(inside.outputs):
+                value.name = f"{inside.name}_out_{place}"
 
 
 def _placeholder_values(trace: Trace, model: ir.Model) -> tuple[ir.Value, ...]:

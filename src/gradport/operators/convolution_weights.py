@@ -19,6 +19,7 @@ from typing import Any
 import onnx_ir as ir
 
 from gradport.operators.table import op
+from gradport.operators.winograd import differentiate_by_tiles
 
 __all__ = ["Convolution", "Form", "choose_form", "differentiate_weight", "possible_forms"]
 
@@ -38,6 +39,16 @@ class Form(enum.Enum):
     ROWS = "one matrix product for each row of places, in NHWC"
     PLACES = "one matrix product for each place"
     PATCHES = "one matrix product for all places (im2col)"
+    TILES_2 = "Winograd's minimal filtering, tiles of 2 x 2"
+    TILES_4 = "Winograd's minimal filtering, tiles of 4 x 4"
+
+
+_TILES = {Form.TILES_2: 2, Form.TILES_4: 4}
+"""Rows and columns of a tile."""
+
+_TILED = ir.DataType.FLOAT
+"""The dtype of a convolution by tiles: the transforms lose two to three bits, too many of 16, and ONNX Runtime has no
+convolution of float64 for the direct sum."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +76,11 @@ class Convolution:
         """Whether each output has the position of its input: stride 1 and no padding."""
         return self.groups == 1 and all(stride == 1 for stride in self.strides) and not any(self.pads)
 
+    @property
+    def has_unit_steps(self) -> bool:
+        """Whether strides and dilations are 1."""
+        return all(step == 1 for step in (*self.strides, *self.dilations))
+
 
 def differentiate_weight(
     signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution, form: Form
@@ -86,6 +102,9 @@ def differentiate_weight(
         return _reshape_like(op.MatMul(_rows_of(cotangent), _last_channels(signal)), weight)
     if form is Form.ROWS:
         return _by_rows(signal, cotangent, weight, convolution)
+    if form in _TILES:
+        direct = functools.partial(_by_batch, signal, cotangent, weight, convolution)
+        return differentiate_by_tiles(signal, cotangent, weight, convolution.pads, _TILES[form], direct)
     return _by_places(signal, cotangent, weight, convolution, together=form is Form.PATCHES)
 
 
@@ -108,16 +127,27 @@ def choose_form(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolu
         "places": math.prod(kernel),
     }
     known = {name: size for name, size in sizes.items() if isinstance(size, int)}
-    return min(possible_forms(convolution, kernel), key=costs_of_similar(known).__getitem__)
+    image = _static(list(signal.shape)[1:])
+    is_static = image is not None and positions is not None and 0 not in (*image, *positions)
+    forms = possible_forms(convolution, kernel, may_tile=is_static and signal.dtype is _TILED)
+    return min(forms, key=costs_of_similar(known).__getitem__)
 
 
-def possible_forms(convolution: Convolution, kernel: Sequence[int]) -> list[Form]:
-    """The forms that are right for a convolution without groups."""
+def possible_forms(convolution: Convolution, kernel: Sequence[int], *, may_tile: bool = True) -> list[Form]:
+    """The forms that are right for a convolution without groups.
+
+    Args:
+        convolution: its attributes.
+        kernel: its spatial sizes.
+        may_tile: all sizes but the batch are known, and the dtype has enough digits.
+    """
     forms = [Form.PLACES, Form.PATCHES, Form.BATCH]
     if len(kernel) == 2:
         forms.append(Form.ROWS)
     if math.prod(kernel) == 1 and convolution.is_plain:
         forms.append(Form.FOLDED)
+    if may_tile and list(kernel) == [3, 3] and convolution.has_unit_steps:
+        forms += _TILES
     return forms
 
 

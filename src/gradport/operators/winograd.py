@@ -1,0 +1,181 @@
+"""The weight gradient of a 3 x 3 convolution by Winograd's minimal filtering, for stride 1.
+
+A tile of m x m cotangents reads (m + 2) x (m + 2) values of the signal. Both are transformed to (m + 2)^2 points; there
+the gradient is one product of matrices for each point, over all tiles: (m + 2)^2 multiplications for each tile and pair
+of channels, where the direct sum needs 9 m^2. With one axis, and matrices A, B and G of the points:
+
+    dw = G^T ((A g) * (B^T x))
+
+The transforms add and subtract values of one tile, so that one inf or nan makes the gradient nan in other places than
+the direct sum does. If the result is not finite, a branch computes the direct sum.
+
+Sources: S. Winograd, Arithmetic Complexity of Computations, SIAM 1980; A. Lavin, S. Gray, Fast algorithms for
+convolutional neural networks, arXiv:1509.09308; the points are those of smallest error in B. Barabasz et al., Error
+analysis and improving the accuracy of Winograd convolution for deep neural networks, arXiv:1803.10986.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.polynomial import polynomial
+
+from gradport.compat.onnxscript import branch
+from gradport.operators.table import op
+
+__all__ = ["differentiate_by_tiles", "minimal_filtering"]
+
+_KERNEL = 3
+
+_POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
+
+_LONGEST_STRIP = 8
+"""Tiles that one matrix transforms: with more, most of the matrix is zero."""
+
+Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+
+def differentiate_by_tiles(
+    signal: ir.Value,
+    cotangent: ir.Value,
+    weight: ir.Value,
+    pads: Sequence[int],
+    tile: int,
+    direct: Callable[[], ir.Value],
+) -> ir.Value:
+    """The gradient of a weight (O, I, 3, 3).
+
+    Args:
+        signal: (N, I, H, W), of a floating-point dtype; all sizes but N are known.
+        cotangent: (N, O, H + 2 pad - 2, W + 2 pad - 2).
+        weight: for its shape.
+        pads: of both axes.
+        tile: rows and columns of the cotangent in a tile: 2 or 4.
+        direct: adds the nodes of the direct sum.
+    """
+    by_cotangent, by_signal, by_kernel = minimal_filtering(tile)
+    positions = _sizes(cotangent)
+    tiles = [-(-size // tile) for size in positions]
+    read = zip(_sizes(signal), pads, tiles, strict=True)
+    x = _transform(signal, [_Axis(by_signal, size, pad, tile, count) for size, pad, count in read])
+    given = zip(positions, tiles, strict=True)
+    g = _transform(cotangent, [_Axis(by_cotangent, size, 0, tile, count) for size, count in given])
+    products = op.MatMul(op.Transpose(g, perm=[0, 2, 1]), x)
+    flat = op.Reshape(products, _ints([len(by_kernel) ** 2, -1]))
+    sums = op.MatMul(_constant(np.kron(by_kernel, by_kernel).T, signal), flat)
+    total = op.ReduceSum(sums, keepdims=0)
+    nothing = op.Sub(total, total)  # nan if the sum is not finite
+    return op.If(
+        op.Equal(nothing, op.CastLike(op.Constant(value_float=0.0), nothing)),
+        then_branch=branch(lambda: op.Reshape(op.Transpose(sums, perm=[1, 0]), op.Shape(weight))),
+        else_branch=branch(direct),
+    )
+
+
+def minimal_filtering(tile: int) -> tuple[Array, Array, Array]:
+    """The matrices A (tile + 2, tile), B^T (tile + 2, tile + 2) and G (tile + 2, 3) by the method of Toom and Cook.
+
+    The points are the first tile + 1 of `_POINTS`, and infinity.
+    """
+    points = np.array(_POINTS[: tile + 1])
+    others = [np.delete(points, index) for index in range(len(points))]
+    scales = np.array([np.prod(point - rest) for point, rest in zip(points, others, strict=True)])
+    by_cotangent = np.vstack([points[:, None] ** np.arange(tile), np.eye(tile)[-1:]])
+    by_kernel = np.vstack([points[:, None] ** np.arange(_KERNEL) / scales[:, None], np.eye(_KERNEL)[-1:]])
+    by_signal = np.zeros((tile + 2, tile + 2))
+    for row, roots in zip(by_signal, [*others, points], strict=True):
+        coefficients = polynomial.polyfromroots(roots)
+        row[: len(coefficients)] = coefficients
+    return by_cotangent, by_signal, by_kernel
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """A spatial axis in tiles.
+
+    Attributes:
+        matrix: (points, length); gives the points of one tile from the values that it reads.
+        size: of the axis.
+        pad: zeros before its first value.
+        step: values from one tile to the next.
+        tiles: their number.
+    """
+
+    matrix: Array
+    size: int
+    pad: int
+    step: int
+    tiles: int
+
+    @property
+    def points(self) -> int:
+        """Of a tile."""
+        return len(self.matrix)
+
+    @property
+    def strip(self) -> int:
+        """The number of tiles that one matrix transforms together."""
+        return max(count for count in range(1, _LONGEST_STRIP + 1) if self.tiles % count == 0)
+
+    @property
+    def strips(self) -> int:
+        """Their number."""
+        return self.tiles // self.strip
+
+    def bands(self) -> Array:
+        """(strips, points * strip, size): the matrices of all strips over the whole axis, mostly zero."""
+        bands = np.zeros((self.strips, self.points, self.strip, self.size))
+        for tile in range(self.tiles):
+            for at, column in enumerate(self.matrix.T, start=tile * self.step - self.pad):
+                if 0 <= at < self.size:
+                    bands[tile // self.strip, :, tile % self.strip, at] = column
+        return bands.reshape(self.strips, self.points * self.strip, self.size)
+
+    def reads(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """(strips, length): the places that each strip reads; a place outside the axis is -1."""
+        length = (self.strip - 1) * self.step + self.matrix.shape[1]
+        first = np.arange(self.strips)[:, None] * self.strip * self.step - self.pad
+        places = first + np.arange(length)
+        return np.where((places >= 0) & (places < self.size), places, -1)
+
+
+def _transform(values: ir.Value, axes: Sequence[_Axis]) -> ir.Value:
+    """(points^2, tiles * N, channels) of values (N, channels, H, W)."""
+    down, across = axes
+    channels = int(values.shape[1])  # type: ignore[index, arg-type]
+    rows = op.Reshape(op.Transpose(values, perm=[2, 3, 0, 1]), _ints([down.size, -1]))
+    by_row = _transform_axis(rows, down, 0, values)
+    columns = op.Reshape(by_row, _ints([down.points * down.tiles, across.size, -1]))
+    both = _transform_axis(columns, across, 1, values)
+    split = [down.strips, down.points, down.strip, across.strips, across.points, -1]
+    points_first = op.Transpose(op.Reshape(both, _ints(split)), perm=[1, 4, 0, 2, 3, 5])
+    return op.Reshape(points_first, _ints([down.points * across.points, -1, channels]))
+
+
+def _transform_axis(values: ir.Value, axis: _Axis, at: int, like: ir.Value) -> ir.Value:
+    """Replaces the axis `at`, the last but one, by (strips, points * strip)."""
+    bands = axis.bands()
+    if axis.strips == 1:
+        return op.MatMul(_constant(bands[0], like), values)
+    reads = axis.reads()
+    parts = op.Gather(values, op.Constant(value=ir.tensor(np.maximum(reads, 0))), axis=at)
+    read = [np.where(places >= 0, band[:, places], 0) for band, places in zip(bands, reads, strict=True)]
+    return op.MatMul(_constant(np.stack(read), like), parts)
+
+
+def _sizes(value: ir.Value) -> list[int]:
+    """The spatial sizes."""
+    return [int(size) for size in list(value.shape or ())[2:]]  # type: ignore[arg-type]
+
+
+def _constant(values: Array, like: ir.Value) -> ir.Value:
+    assert like.dtype is not None
+    return op.Constant(value=ir.tensor(values.astype(like.dtype.numpy())))
+
+
+def _ints(values: Sequence[int]) -> ir.Value:
+    return op.Constant(value_ints=list(values))
