@@ -128,7 +128,7 @@ def test_tiles_cover_each_size_and_padding(form, height, width, padding):
 def test_tiles_with_special_values_give_the_direct_sum(form, special, monkeypatch):
     """A value that is not finite, or overflows in a transform, changes only the places that read it."""
     x, weight, cotangent = torch.randn(2, 2, 9, 9), torch.randn(3, 2, 3, 3), torch.randn(2, 3, 7, 7)
-    x[0, 1, 0, 0] = special  # the first place of the kernel alone reads the first corner
+    x[0, 1, 0, 0] = special  # only the kernel's first place reads this corner
     if math.isfinite(special):
         cotangent[0, :, 0, 0] = 1e-38
     results = []
