@@ -248,7 +248,7 @@ class Store:
     def _open(self, writes: bool) -> sqlite3.Connection:
         name = ":memory:" if self.path is None else str(self.path)
         try:
-            # a reader, too, needs a file that it may write, for the log with the newest rows; otherwise there is no log
+            # a reader writes too: SQLite needs its log file, which holds the newest rows; a read-only store has no log
             is_fixed = self.path is not None and not writes and not os.access(self.path, os.W_OK)
             name = f"{self.path.absolute().as_uri()}?immutable=1" if self.path is not None and is_fixed else name
             database = sqlite3.connect(name, timeout=30.0, check_same_thread=False, uri=is_fixed)

@@ -231,7 +231,7 @@ def _require_readable(against: Path | None, html: Path | None) -> None:
     """Checks, before long work, the store to compare with.
 
     Raises:
-        SpecError: it cannot be read, or there is no page to show the differences.
+        SpecError: the other store cannot be read, or the command has no --html for the differences.
     """
     if against is None:
         return
