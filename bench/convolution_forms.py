@@ -1,9 +1,10 @@
-"""Time of each form of a convolution's weight gradient in ONNX Runtime, over torch's own, for shapes of known networks.
+"""Time of each form of a convolution's gradients in ONNX Runtime, over torch's own, for shapes of known networks.
 
     python bench/convolution_forms.py [--rounds 15] [--write]
 
-One thread, static shapes, forms in turns, cold caches. `--write` writes the table of costs, from which `choose_form`
-takes the fastest form of the most similar convolution. The fastest form is bold; the chosen one is in brackets.
+One thread, static shapes, forms in turns, cold caches. "Both" are both gradients by the same tiles, which share a
+transform. `--write` writes the table of costs, from which `choose_forms` takes the fastest forms of the most similar
+convolution. The fastest form is bold.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from step import ratio
 
 import gradport
 from gradport.operators import convolution
-from gradport.operators.convolution_weights import Convolution, Form, possible_forms
+from gradport.operators.convolution_forms import TILES, Convolution, InputForm, WeightForm, possible_forms
 
 COSTS = pathlib.Path(convolution.__file__).with_name("convolution_costs.json")
 
@@ -73,16 +74,36 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the table of costs")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"| batch, channels, outputs, size, kernel, stride, groups | torch ms | {' | '.join(f.name for f in Form)} |")
-    print("| --- " * (len(Form) + 2) + "|")
+    print(f"| {' | '.join(HEADS)} |\n{'| --- ' * len(HEADS)}|")
     rows = [row(shape, options.rounds) for shape in SHAPES]
     if options.write:
-        dense = [entry for entry, shape in zip(rows, SHAPES, strict=True) if shape[-1] == 1]
-        COSTS.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in dense) + "\n]\n", "utf-8")
+        COSTS.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in rows) + "\n]\n", "utf-8")
+
+
+HEADS = ("batch, channels, outputs, size, kernel, stride, groups", "gradient", "torch ms", "forms over torch")
 
 
 def row(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
     """Measures one shape; gives its entry in the table of costs."""
+    batch, channels, outputs, size, kernel, stride, groups = shape
+    weights, inputs = possible_forms(Convolution([stride] * 2, [kernel // 2] * 2, [1, 1], groups), [kernel] * 2)
+    pairs = {
+        "weight": [(form, InputForm.TRANSPOSED) for form in weights],
+        "input": [(WeightForm.BATCH, form) for form in inputs],
+        "both": [(form, InputForm[form.name]) for form in weights if form in TILES],
+    }
+    positions = ((size + 2 * (kernel // 2) - kernel) // stride + 1) ** 2
+    sizes = {"batch": batch, "channels": channels, "outputs": outputs, "positions": positions}
+    entry: dict[str, Any] = {**sizes, "places": kernel * kernel, "groups": groups}
+    for gradient, forms in pairs.items():
+        entry[gradient] = measure(shape, gradient, forms, rounds) if forms else {}
+    return entry
+
+
+def measure(
+    shape: tuple[int, ...], gradient: str, forms: list[tuple[WeightForm, InputForm]], rounds: int
+) -> dict[str, float]:
+    """Prints the ratios to torch for one gradient, or both; gives the milliseconds of each form."""
     batch, channels, outputs, size, kernel, stride, groups = shape
     x, w = torch.randn(batch, channels, size, size), torch.randn(outputs, channels // groups, kernel, kernel)
 
@@ -90,40 +111,29 @@ def row(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
         return F.conv2d(x, w, stride=stride, padding=kernel // 2, groups=groups)
 
     g = torch.randn_like(convolve(w, x))
-    own = convolution.choose_form
-    chosen: list[Form] = []
-    calls = {
+    asked = {"weight": ["w"], "input": ["x"], "both": ["w", "x"]}[gradient]
+    mask = ["x" in asked, "w" in asked, False]
+    calls: dict[str, Callable[[], Any]] = {
         "torch": lambda: torch.ops.aten.convolution_backward(
-            g, x, w, None, [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], groups, [False, True, False]
+            g, x, w, None, [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], groups, mask
         )
     }
-    for form in possible(shape):
-
-        def choose(*values: object, form: Form = form) -> Form:
-            chosen.append(own(*values))
-            return form
-
-        convolution.choose_form = choose
+    own = convolution.choose_forms
+    for pair in forms:
+        convolution.choose_forms = lambda *values, pair=pair, **options: pair
         try:
-            program = gradport.export(convolve, (w, x), wrt=["w"], functions="inline", verify=False)
+            program = gradport.export(convolve, (w, x), wrt=asked, functions="inline", verify=False)
         finally:
-            convolution.choose_form = own
-        calls[form.name] = session_call(program, w, x, g)
+            convolution.choose_forms = own
+        name = (pair[1] if gradient == "input" else pair[0]).name
+        calls[name] = session_call(program, len(asked), w, x, g)
     times = timed_cold(calls, rounds)
-    ratios = {name: ratio(times, name, "torch") for name in calls if name != "torch"}
-    fastest = min(ratios.values(), key=float)
-    cells = []
-    for form in Form:
-        text = ratios.get(form.name, "")
-        text = f"**{text}**" if text == fastest else text
-        cells.append(f"({text})" if form is chosen[0] else text)
-    print(
-        f"| {', '.join(map(str, shape))} | {1e3 * statistics.median(times['torch']):.2f} | {' | '.join(cells)} |",
-        flush=True,
-    )
-    sizes = {"batch": batch, "channels": channels, "outputs": outputs}
-    sizes |= {"positions": g[0, 0].numel(), "places": kernel * kernel}
-    return {**sizes, "costs": {name: float(cost) for name, cost in ratios.items()}}
+    torch_ms = 1e3 * statistics.median(times["torch"])
+    ratios = {name: float(ratio(times, name, "torch")) for name in calls if name != "torch"}
+    fastest = min(ratios, key=lambda name: ratios[name])
+    texts = [f"**{name} {cost:.2f}**" if name == fastest else f"{name} {cost:.2f}" for name, cost in ratios.items()]
+    print(f"| {', '.join(map(str, shape))} | {gradient} | {torch_ms:.2f} | {', '.join(texts)} |", flush=True)
+    return {name: round(cost * torch_ms, 3) for name, cost in ratios.items()}
 
 
 def timed_cold(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -140,18 +150,10 @@ def timed_cold(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, li
     return times
 
 
-def possible(shape: tuple[int, ...]) -> list[Form]:
-    """The forms that are right for a shape."""
-    *_, kernel, stride, groups = shape
-    if groups > 1:
-        return [Form.BATCH, Form.DEPTHWISE]
-    return possible_forms(Convolution([stride] * 2, [kernel // 2] * 2, [1, 1], groups), [kernel] * 2)
-
-
-def session_call(program: gradport.Program, *tensors: torch.Tensor):
-    """A call of ONNX Runtime that computes the last output, the gradient, and nothing else."""
+def session_call(program: gradport.Program, count: int, *tensors: torch.Tensor) -> Callable[[], Any]:
+    """A call of ONNX Runtime that computes the last outputs, the gradients, and nothing else."""
     model = ir.from_proto(ir.to_proto(program.model))
-    del model.graph.outputs[:-1]
+    del model.graph.outputs[:-count]
     common.RemoveUnusedNodesPass()(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

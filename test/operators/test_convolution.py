@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 import gradport
 from gradport.operators import convolution, convolution_weights
-from gradport.operators.convolution_weights import Form
+from gradport.operators.convolution_forms import InputForm, WeightForm
 
 from .proving import proved
 
 pytestmark = pytest.mark.corpus
 
-TILES = (Form.TILES_2, Form.TILES_4)
+TILES = (WeightForm.TILES_2, WeightForm.TILES_4)
 
 SIZES = {1: (7,), 2: (6, 5), 3: (4, 5, 4)}
 
@@ -85,28 +85,50 @@ def test_a_kernel_of_many_places():
     proved(lambda x, weight: F.conv2d(x, weight, padding=3), (torch.randn(2, 3, 9, 8), torch.randn(2, 3, 7, 7)))
 
 
+def chosen(weight_form, input_form=InputForm.TRANSPOSED):
+    """A `choose_forms` that gives these forms."""
+    return lambda *values, **asked: (weight_form, input_form)
+
+
 @settings(max_examples=12, deadline=None)
-@given(convolutions(), st.sampled_from(list(Form)), st.integers(1, 40))
+@given(convolutions(), st.sampled_from(list(WeightForm)), st.integers(1, 40))
 def test_every_form_of_the_weight_gradient(settings, form, piece):
     rank, kernel, stride, padding, dilation, groups, (inside, outside), _ = settings
-    if form is Form.DEPTHWISE:
+    if form is WeightForm.DEPTHWISE:
         groups, inside, outside = 3, 1, 1
-    elif form is not Form.BATCH:
+    elif form is not WeightForm.BATCH:
         groups = 1
-    assume(form not in (Form.ROWS, *TILES) or rank == 2)
-    if form is Form.FOLDED:
+    assume(form not in (WeightForm.ROWS, *TILES) or rank == 2)
+    if form is WeightForm.FOLDED:
         kernel, stride, padding = [1] * rank, [1] * rank, [0] * rank
     if form in TILES:
         kernel, stride, dilation = [3, 3], [1, 1], [1, 1]
     x = torch.randn(2, groups * inside, *SIZES[rank])
     weight = torch.randn(groups * outside, inside, *kernel)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "choose_form", lambda *values: form)
+        patch.setattr(convolution, "choose_forms", chosen(form))
         patch.setattr(convolution_weights, "_PIECE", piece)
         proved(
             lambda x, weight: getattr(F, f"conv{rank}d")(x, weight, None, stride, padding, dilation, groups),
             (x, weight),
-            None if form is Form.DEPTHWISE else {"x": {0: "batch"}},
+            None if form is WeightForm.DEPTHWISE else {"x": {0: "batch"}},
+        )
+
+
+@settings(max_examples=12, deadline=None)
+@given(convolutions(), st.booleans())
+def test_a_flipped_kernel(settings, depthwise):
+    rank, kernel, _, padding, dilation, _, (inside, outside), _ = settings
+    padding = [min(pad, step * (size - 1)) for pad, step, size in zip(padding, dilation, kernel, strict=True)]
+    groups = 3 if depthwise else 1
+    inside, outside = (1, 1) if depthwise else (inside, outside)
+    x, weight = torch.randn(2, groups * inside, *SIZES[rank]), torch.randn(groups * outside, inside, *kernel)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "choose_forms", chosen(WeightForm.BATCH, InputForm.FLIPPED))
+        proved(
+            lambda x, weight: getattr(F, f"conv{rank}d")(x, weight, None, 1, padding, dilation, groups),
+            (x, weight),
+            {"x": {0: "batch"}},
         )
 
 
@@ -119,7 +141,7 @@ def test_tiles_cover_each_size_and_padding(form, height, width, padding):
     assume(min(height, width) + 2 * padding >= 3)
     x, weight = torch.randn(2, 3, height, width), torch.randn(4, 3, 3, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "choose_form", lambda *values: form)
+        patch.setattr(convolution, "choose_forms", chosen(form, InputForm[form.name]))
         proved(lambda x, weight: F.conv2d(x, weight, padding=padding), (x, weight), {"x": {0: "batch"}})
 
 
@@ -132,18 +154,36 @@ def test_tiles_with_special_values_give_the_direct_sum(form, special, monkeypatc
     if math.isfinite(special):
         cotangent[0, :, 0, 0] = 1e-38
     results = []
-    for one in (Form.PLACES, form):
-        monkeypatch.setattr(convolution, "choose_form", lambda *values, one=one: one)
+    for one in (WeightForm.PLACES, form):
+        monkeypatch.setattr(convolution, "choose_forms", chosen(one))
         program = gradport.export(lambda x, weight: F.conv2d(x, weight), (x, weight), wrt=["weight"], verify=False)
         results.append(program.run(x, weight, cotangent)[-1])
     assert results[0].isfinite().sum() >= results[0].numel() - 3
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
-def test_a_weight_gradient_by_tiles_is_as_exact_as_the_direct_sum():
+@pytest.mark.parametrize("form", [InputForm.TILES_2, InputForm.TILES_4])
+@pytest.mark.parametrize("special", [math.inf, -math.inf, math.nan, 3e38])
+@pytest.mark.parametrize("place", ["weight", "cotangent"])
+def test_an_input_gradient_by_tiles_with_special_values_is_the_direct_one(form, special, place, monkeypatch):
+    x, weight, cotangent = torch.randn(2, 2, 9, 9), torch.randn(3, 2, 3, 3), torch.randn(2, 3, 9, 9)
+    changed, other = (weight, cotangent) if place == "weight" else (cotangent, weight)
+    changed[1, 1, 0, 0] = special
+    if math.isfinite(special):
+        other *= 1e-4  # the products stay finite, those of a transform's sums do not
+    results = []
+    for one in (InputForm.TRANSPOSED, form):
+        monkeypatch.setattr(convolution, "choose_forms", chosen(WeightForm.BATCH, one))
+        program = gradport.export(lambda x, w: F.conv2d(x, w, padding=1), (x, weight), wrt=["x"], verify=False)
+        results.append(program.run(x, weight, cotangent)[-1])
+    scale = results[0].abs().nan_to_num(1.0, 1.0).max() * 1e-5 if math.isfinite(special) else 1e-4
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=float(scale), equal_nan=True)
+
+
+def test_gradients_by_tiles_are_as_exact_as_direct_ones():
     x, cotangent = torch.randn(4, 32, 24, 24), torch.randn(4, 32, 24, 24)
     weight = torch.randn(32, 32, 3, 3)
-    _, exact = torch.ops.aten.convolution_backward(
+    exact = torch.ops.aten.convolution_backward(
         cotangent.double(),
         x.double(),
         weight.double(),
@@ -154,16 +194,12 @@ def test_a_weight_gradient_by_tiles_is_as_exact_as_the_direct_sum():
         False,
         [0, 0],
         1,
-        [False, True, False],
+        [True, True, False],
     )[:2]
-    errors = {}
-    for form in (Form.PLACES, *TILES):
+    for form in TILES:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(convolution, "choose_form", lambda *values, form=form: form)
-            program = gradport.export(
-                lambda x, weight: F.conv2d(x, weight, padding=1), (x, weight), wrt=["weight"], verify=False
-            )
-        found = program.run(x, weight, cotangent)[-1]
-        errors[form] = float((found - exact).abs().max() / exact.abs().max())
-    assert errors[Form.TILES_2] < 2e-6
-    assert errors[Form.TILES_4] < 1e-5
+            patch.setattr(convolution, "choose_forms", chosen(form, InputForm[form.name]))
+            program = gradport.export(lambda x, w: F.conv2d(x, w, padding=1), (x, weight), wrt="inputs", verify=False)
+        for found, right in zip(program.run(x, weight, cotangent)[-2:], exact, strict=True):
+            error = (found - right).abs().max() / right.abs().max()
+            assert error < {WeightForm.TILES_2: 2e-6, WeightForm.TILES_4: 1e-5}[form]

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from gradport.operators.table import op
 
-__all__ = ["count_up", "for_each_axis", "number", "size_of", "sizes_of"]
+__all__ = ["count_up", "for_each_axis", "number", "numbers", "size_of", "sizes_of"]
 
 
 def for_each_axis(values: Sequence[int], rank: int) -> list[int]:
@@ -19,7 +19,7 @@ def for_each_axis(values: Sequence[int], rank: int) -> list[int]:
 def sizes_of(sizes: Sequence[int | ir.Value]) -> ir.Value:
     """The sizes as one tensor: a constant if all are static."""
     if all(isinstance(size, int) for size in sizes):
-        return op.Constant(value_ints=list(sizes))
+        return numbers(sizes)  # type: ignore[arg-type]
     one = op.Constant(value_ints=[1])
     parts = {
         size: op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, one)
@@ -41,4 +41,9 @@ def count_up(count: ir.Value) -> ir.Value:
 
 def number(value: int) -> ir.Value:
     """An integer constant, [1]."""
-    return op.Constant(value_ints=[value])
+    return numbers([value])
+
+
+def numbers(values: Sequence[int]) -> ir.Value:
+    """Integer constants, [n]."""
+    return op.Constant(value_ints=list(values))

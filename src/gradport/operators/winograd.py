@@ -17,6 +17,7 @@ analysis and improving the accuracy of Winograd convolution for deep neural netw
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,9 +26,10 @@ import onnx_ir as ir
 from numpy.polynomial import polynomial
 
 from gradport.compat.onnxscript import branch
+from gradport.operators.axes import numbers
 from gradport.operators.table import op
 
-__all__ = ["differentiate_by_tiles", "minimal_filtering"]
+__all__ = ["Tiling", "minimal_filtering"]
 
 _KERNEL = 3
 
@@ -39,39 +41,70 @@ _LONGEST_STRIP = 8
 Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
-def differentiate_by_tiles(
-    signal: ir.Value,
-    cotangent: ir.Value,
-    weight: ir.Value,
-    pads: Sequence[int],
-    tile: int,
-    direct: Callable[[], ir.Value],
-) -> ir.Value:
-    """The gradient of a weight (O, I, 3, 3).
+class Tiling:
+    """The gradients of one convolution by tiles; both share the transform of the cotangent.
 
     Args:
-        signal: (N, I, H, W), of a floating-point dtype; all sizes but N are known.
-        cotangent: (N, O, H + 2 pad - 2, W + 2 pad - 2).
-        weight: for its shape.
+        cotangent: (N, O, H + 2 pad - 2, W + 2 pad - 2), of a floating-point dtype; all sizes but N are known.
         pads: of both axes.
         tile: rows and columns of the cotangent in a tile: 2 or 4.
-        direct: adds the nodes of the direct sum.
     """
-    by_cotangent, by_signal, by_kernel = minimal_filtering(tile)
-    positions = _sizes(cotangent)
-    tiles = [-(-size // tile) for size in positions]
-    read = zip(_sizes(signal), pads, tiles, strict=True)
-    x = _transform(signal, [_Axis(by_signal, size, pad, tile, count) for size, pad, count in read])
-    given = zip(positions, tiles, strict=True)
-    g = _transform(cotangent, [_Axis(by_cotangent, size, 0, tile, count) for size, count in given])
-    products = op.MatMul(op.Transpose(g, perm=[0, 2, 1]), x)
-    flat = op.Reshape(products, _ints([len(by_kernel) ** 2, -1]))
-    sums = op.MatMul(_constant(np.kron(by_kernel, by_kernel).T, signal), flat)
-    total = op.ReduceSum(sums, keepdims=0)
+
+    def __init__(self, cotangent: ir.Value, pads: Sequence[int], tile: int) -> None:
+        self._by_cotangent, self._by_signal, self._by_kernel = minimal_filtering(tile)
+        self._cotangent, self._pads, self._tile = cotangent, pads, tile
+        self._positions = _sizes(cotangent)
+        self._tiles = [-(-size // tile) for size in self._positions]
+
+    @functools.cached_property
+    def _points(self) -> ir.Value:
+        """(points^2, tiles * N, O): the transform of the cotangent."""
+        given = zip(self._positions, self._tiles, strict=True)
+        return _transform(
+            self._cotangent, [_Axis(self._by_cotangent, size, 0, self._tile, count) for size, count in given]
+        )
+
+    def _axes(self, signal: ir.Value) -> list[_Axis]:
+        read = zip(_sizes(signal), self._pads, self._tiles, strict=True)
+        return [_Axis(self._by_signal, size, pad, self._tile, count) for size, pad, count in read]
+
+    def differentiate_weight(self, signal: ir.Value, weight: ir.Value, direct: Callable[[], ir.Value]) -> ir.Value:
+        """The gradient of a weight (O, I, 3, 3).
+
+        Args:
+            signal: (N, I, H, W), what the convolution reads; all sizes but N are known.
+            weight: for its shape.
+            direct: adds the nodes of the direct sum.
+        """
+        x = _transform(signal, self._axes(signal))
+        products = op.MatMul(op.Transpose(self._points, perm=[0, 2, 1]), x)
+        flat = op.Reshape(products, numbers([len(self._by_kernel) ** 2, -1]))
+        sums = op.MatMul(_constant(np.kron(self._by_kernel, self._by_kernel).T, signal), flat)
+        return _if_finite(sums, lambda: op.Reshape(op.Transpose(sums, perm=[1, 0]), op.Shape(weight)), direct)
+
+    def differentiate_input(self, signal: ir.Value, weight: ir.Value, direct: Callable[[], ir.Value]) -> ir.Value:
+        """The gradient of the signal (N, I, H, W): the transforms of the forward, transposed.
+
+        Args:
+            signal: for its shape; all sizes but N are known.
+            weight: (O, I, 3, 3).
+            direct: adds the nodes of the transposed convolution.
+        """
+        inputs = int(signal.shape[1])  # type: ignore[index, arg-type]
+        places = op.Transpose(op.Reshape(weight, numbers([-1, _KERNEL**2])), perm=[1, 0])
+        kernels = op.MatMul(_constant(np.kron(self._by_kernel, self._by_kernel), weight), places)
+        products = op.MatMul(self._points, op.Reshape(kernels, numbers([len(self._by_kernel) ** 2, -1, inputs])))
+        rows = _transform_back(products, self._axes(signal), weight)
+        split = numbers([*_sizes(signal), -1, inputs])
+        return _if_finite(rows, lambda: op.Transpose(op.Reshape(rows, split), perm=[2, 3, 0, 1]), direct)
+
+
+def _if_finite(values: ir.Value, tiled: Callable[[], ir.Value], direct: Callable[[], ir.Value]) -> ir.Value:
+    total = op.ReduceSum(values, keepdims=0)
     nothing = op.Sub(total, total)  # nan if the sum is not finite
     return op.If(
         op.Equal(nothing, op.CastLike(op.Constant(value_float=0.0), nothing)),
-        then_branch=branch(lambda: op.Reshape(op.Transpose(sums, perm=[1, 0]), op.Shape(weight))),
+        then_branch=branch(tiled),
         else_branch=branch(direct),
     )
 
@@ -117,54 +150,66 @@ class _Axis:
         return len(self.matrix)
 
     @property
-    def strip(self) -> int:
-        """The number of tiles that one matrix transforms together."""
-        return max(count for count in range(1, _LONGEST_STRIP + 1) if self.tiles % count == 0)
-
-    @property
-    def strips(self) -> int:
-        """Their number."""
-        return self.tiles // self.strip
-
-    def bands(self) -> Array:
-        """(strips, points * strip, size): the matrices of all strips over the whole axis, mostly zero."""
-        bands = np.zeros((self.strips, self.points, self.strip, self.size))
+    def transform(self) -> Array:
+        """(tiles * points, size): gives the points of all tiles from the values of the axis; mostly zero."""
+        whole = np.zeros((self.tiles, self.points, self.size))
         for tile in range(self.tiles):
             for at, column in enumerate(self.matrix.T, start=tile * self.step - self.pad):
                 if 0 <= at < self.size:
-                    bands[tile // self.strip, :, tile % self.strip, at] = column
-        return bands.reshape(self.strips, self.points * self.strip, self.size)
-
-    def reads(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """(strips, length): the places that each strip reads; a place outside the axis is -1."""
-        length = (self.strip - 1) * self.step + self.matrix.shape[1]
-        first = np.arange(self.strips)[:, None] * self.strip * self.step - self.pad
-        places = first + np.arange(length)
-        return np.where((places >= 0) & (places < self.size), places, -1)
+                    whole[tile, :, at] = column
+        return whole.reshape(-1, self.size)
 
 
 def _transform(values: ir.Value, axes: Sequence[_Axis]) -> ir.Value:
     """(points^2, tiles * N, channels) of values (N, channels, H, W)."""
     down, across = axes
     channels = int(values.shape[1])  # type: ignore[index, arg-type]
-    rows = op.Reshape(op.Transpose(values, perm=[2, 3, 0, 1]), _ints([down.size, -1]))
-    by_row = _transform_axis(rows, down, 0, values)
-    columns = op.Reshape(by_row, _ints([down.points * down.tiles, across.size, -1]))
-    both = _transform_axis(columns, across, 1, values)
-    split = [down.strips, down.points, down.strip, across.strips, across.points, -1]
-    points_first = op.Transpose(op.Reshape(both, _ints(split)), perm=[1, 4, 0, 2, 3, 5])
-    return op.Reshape(points_first, _ints([down.points * across.points, -1, channels]))
+    rows = op.Reshape(op.Transpose(values, perm=[2, 3, 0, 1]), numbers([down.size, -1]))
+    by_row = _multiply(down.transform, rows, 0, values, down.points)
+    columns = op.Reshape(by_row, numbers([down.tiles * down.points, across.size, -1]))
+    both = _multiply(across.transform, columns, 1, values, across.points)
+    split = [down.tiles, down.points, across.tiles, across.points, -1]
+    points_first = op.Transpose(op.Reshape(both, numbers(split)), perm=[1, 3, 0, 2, 4])
+    return op.Reshape(points_first, numbers([down.points * across.points, -1, channels]))
 
 
-def _transform_axis(values: ir.Value, axis: _Axis, at: int, like: ir.Value) -> ir.Value:
-    """Replaces the axis `at`, the last but one, by (strips, points * strip)."""
-    bands = axis.bands()
-    if axis.strips == 1:
-        return op.MatMul(_constant(bands[0], like), values)
-    reads = axis.reads()
-    parts = op.Gather(values, op.Constant(value=ir.tensor(np.maximum(reads, 0))), axis=at)
-    read = [np.where(places >= 0, band[:, places], 0) for band, places in zip(bands, reads, strict=True)]
-    return op.MatMul(_constant(np.stack(read), like), parts)
+def _transform_back(points: ir.Value, axes: Sequence[_Axis], like: ir.Value) -> ir.Value:
+    """(H, W, N * channels) of points (points^2, tiles * N, channels): `_transform`, transposed."""
+    down, across = axes
+    split = [down.points, across.points, down.tiles, across.tiles, -1]
+    by_tile = op.Transpose(op.Reshape(points, numbers(split)), perm=[2, 0, 3, 1, 4])
+    rows = op.Reshape(by_tile, numbers([down.tiles * down.points, -1]))
+    by_row = _multiply(down.transform.T, rows, 0, like, down.step)
+    columns = op.Reshape(by_row, numbers([down.size, across.tiles * across.points, -1]))
+    return _multiply(across.transform.T, columns, 1, like, across.step)
+
+
+def _multiply(matrix: Array, values: ir.Value, at: int, like: ir.Value, unit: int) -> ir.Value:
+    """The product of a banded matrix (rows, columns) with values (..., columns, rest), whose axis `at` are the columns.
+
+    A large matrix is cut into pieces of at most `_LONGEST_STRIP` units of rows; each reads its own columns only.
+    """
+    rows, columns = matrix.shape
+    units = -(-rows // unit)
+    pieces = _pieces(units, _LONGEST_STRIP)
+    if pieces == 1:
+        return op.MatMul(_constant(matrix, like), values)
+    length = -(-units // pieces) * unit
+    whole = np.vstack([matrix, np.zeros((pieces * length - rows, columns))]).reshape(pieces, length, columns)
+    used = [np.flatnonzero(piece.any(axis=0)) for piece in whole]
+    width = max(1, *(int(np.ptp(places)) + 1 for places in used if len(places)))
+    first = np.array([min(int(places[0]), columns - width) if len(places) else 0 for places in used])
+    reads = first[:, None] + np.arange(width)
+    read = np.stack([piece[:, places] for piece, places in zip(whole, reads, strict=True)])
+    parts = op.MatMul(_constant(read, like), op.Gather(values, op.Constant(value=ir.tensor(reads)), axis=at))
+    joined = op.Reshape(parts, numbers([0] * at + [pieces * length, -1]))
+    return joined if pieces * length == rows else op.Slice(joined, numbers([0]), numbers([rows]), numbers([at]))
+
+
+def _pieces(units: int, longest: int) -> int:
+    """The number of pieces with at most `longest` units; a few more if all are of one size then."""
+    least = -(-units // longest)
+    return next((count for count in range(least, 2 * least) if units % count == 0), least)
 
 
 def _sizes(value: ir.Value) -> list[int]:
@@ -175,7 +220,3 @@ def _sizes(value: ir.Value) -> list[int]:
 def _constant(values: Array, like: ir.Value) -> ir.Value:
     assert like.dtype is not None
     return op.Constant(value=ir.tensor(values.astype(like.dtype.numpy())))
-
-
-def _ints(values: Sequence[int]) -> ir.Value:
-    return op.Constant(value_ints=list(values))

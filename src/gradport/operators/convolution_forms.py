@@ -1,0 +1,228 @@
+"""The choice of the forms in which the gradients of a convolution are computed, by measured costs.
+
+`bench/convolution_forms.py --write` measures them on shapes of known networks; a convolution takes the forms that are
+fastest for the most similar one. ONNX Runtime has no operator for a weight gradient, and runs those for an input
+gradient at very different speeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import importlib.resources
+import itertools
+import json
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+__all__ = ["TILES", "Convolution", "InputForm", "WeightForm", "choose_forms", "possible_forms", "static_sizes"]
+
+_MOST_PLACES = 27
+"""Largest number of kernel places (3 x 3 x 3) for which a form other than a convolution is considered."""
+
+
+class WeightForm(enum.Enum):
+    """The computation of a weight gradient: a sum of products of the cotangent with the signal at each place."""
+
+    BATCH = "a convolution over the batch"
+    DEPTHWISE = "sums over positions in NHWC, one for each place"
+    FOLDED = "one matrix product, batch and positions folded together"
+    ROWS = "one matrix product for each row of places, in NHWC"
+    PLACES = "one matrix product for each place"
+    PATCHES = "one matrix product for all places (im2col)"
+    TILES_2 = "Winograd's minimal filtering, tiles of 2 x 2"
+    TILES_4 = "Winograd's minimal filtering, tiles of 4 x 4"
+
+
+class InputForm(enum.Enum):
+    """The computation of an input gradient."""
+
+    TRANSPOSED = "a transposed convolution"
+    FLIPPED = "a convolution with the kernel's places in reverse order"
+    TILES_2 = "Winograd's minimal filtering, tiles of 2 x 2"
+    TILES_4 = "Winograd's minimal filtering, tiles of 4 x 4"
+
+
+Form = WeightForm | InputForm
+
+TILES: Mapping[Form, int] = {
+    WeightForm.TILES_2: 2,
+    WeightForm.TILES_4: 4,
+    InputForm.TILES_2: 2,
+    InputForm.TILES_4: 4,
+}
+"""Rows and columns of a tile."""
+
+_TILED = ir.DataType.FLOAT
+"""The dtype of a convolution by tiles: the transforms lose two to three bits, too many of 16, and ONNX Runtime has no
+convolution of float64 for the direct sum."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """The attributes of a convolution, one number for each spatial axis."""
+
+    strides: list[int]
+    pads: list[int]
+    dilations: list[int]
+    groups: int
+
+    @property
+    def rank(self) -> int:
+        """The number of spatial axes."""
+        return len(self.strides)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of ONNX's Conv and ConvTranspose."""
+        pads = self.pads * 2  # at the start and at the end of each axis
+        return {"strides": self.strides, "pads": pads, "dilations": self.dilations, "group": self.groups}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each output has the position of its input: stride 1 and no padding."""
+        return self.groups == 1 and all(stride == 1 for stride in self.strides) and not any(self.pads)
+
+    @property
+    def has_unit_steps(self) -> bool:
+        """Whether strides and dilations are 1."""
+        return all(step == 1 for step in (*self.strides, *self.dilations))
+
+    def can_flip(self, kernel: Sequence[int]) -> bool:
+        """Whether a convolution of the cotangent gives the input gradient: stride 1, no padding beyond the kernel."""
+        reach = [dilation * (size - 1) for dilation, size in zip(self.dilations, kernel, strict=True)]
+        return all(stride == 1 for stride in self.strides) and all(map(operator.le, self.pads, reach))
+
+
+def choose_forms(
+    signal: ir.Value,
+    cotangent: ir.Value,
+    weight: ir.Value,
+    convolution: Convolution,
+    *,
+    by_weight: bool = True,
+    by_input: bool = True,
+) -> tuple[WeightForm, InputForm]:
+    """The forms that are fastest together, of those that are right for these shapes.
+
+    Args:
+        signal: (N, I, *size), what the convolution reads; an unknown size is left out of the comparison of costs.
+        cotangent: (N, O, *positions), of its result.
+        weight: (O, I / groups, *kernel).
+        convolution: its attributes.
+        by_weight: whether the weight gradient is asked for.
+        by_input: whether the input gradient is.
+    """
+    assert signal.shape is not None and cotangent.shape is not None
+    channels, outputs = signal.shape[1], cotangent.shape[1]
+    kernel = static_sizes(list(weight.shape or ())[2:])
+    is_depthwise = convolution.groups == channels == outputs
+    if kernel is None or not 0 < math.prod(kernel) <= _MOST_PLACES or (convolution.groups > 1 and not is_depthwise):
+        return WeightForm.BATCH, InputForm.TRANSPOSED
+    positions = static_sizes(list(cotangent.shape)[2:])
+    sizes = {
+        "batch": signal.shape[0],
+        "channels": channels,
+        "outputs": outputs,
+        "positions": None if positions is None else math.prod(positions),
+        "places": math.prod(kernel),
+        "groups": convolution.groups,
+    }
+    known = {name: size for name, size in sizes.items() if isinstance(size, int)}
+    image = static_sizes(list(signal.shape)[1:])
+    is_static = image is not None and positions is not None and 0 not in (*image, *positions)
+    weights, inputs = possible_forms(convolution, kernel, may_tile=is_static and signal.dtype is _TILED)
+    costs = _costs_of_similar(known)
+    return min(
+        itertools.product(weights, inputs), key=lambda pair: costs.of(*pair, by_weight=by_weight, by_input=by_input)
+    )
+
+
+def possible_forms(
+    convolution: Convolution, kernel: Sequence[int], *, may_tile: bool = True
+) -> tuple[list[WeightForm], list[InputForm]]:
+    """The forms that are right for a convolution without groups, or with one for each channel.
+
+    Args:
+        convolution: its attributes.
+        kernel: its spatial sizes.
+        may_tile: all sizes but the batch are known, and the dtype has enough digits.
+    """
+    inputs = [InputForm.TRANSPOSED]
+    if convolution.can_flip(kernel):
+        inputs.append(InputForm.FLIPPED)
+    if convolution.groups > 1:
+        return [WeightForm.DEPTHWISE, WeightForm.BATCH], inputs
+    weights = [WeightForm.PLACES, WeightForm.PATCHES, WeightForm.BATCH]
+    if len(kernel) == 2:
+        weights.append(WeightForm.ROWS)
+    if math.prod(kernel) == 1 and convolution.is_plain:
+        weights.append(WeightForm.FOLDED)
+    if may_tile and list(kernel) == [3, 3] and convolution.has_unit_steps:
+        weights += [form for form in WeightForm if form in TILES]
+        inputs += [form for form in InputForm if form in TILES]
+    return weights, inputs
+
+
+@dataclasses.dataclass(frozen=True)
+class _Costs:
+    """Measured times of one convolution, in milliseconds.
+
+    Attributes:
+        weight: of each form of the weight gradient, by its name.
+        input: of each form of the input gradient.
+        both: of both gradients by the same tiles, which share a transform.
+    """
+
+    weight: Mapping[str, float]
+    input: Mapping[str, float]
+    both: Mapping[str, float]
+
+    def of(self, weight: WeightForm, input: InputForm, *, by_weight: bool, by_input: bool) -> float:
+        """Of the gradients that are asked for. A form that was not measured is never the fastest."""
+        if by_weight and by_input and weight in TILES and weight.name == input.name:
+            return _MARGIN * self.both.get(weight.name, math.inf)
+        one = self.weight.get(weight.name, math.inf) if by_weight else 0.0
+        other = self.input.get(input.name, math.inf) if by_input else 0.0
+        return one * (_MARGIN if weight in TILES else 1) + other * (_MARGIN if input in TILES else 1)
+
+
+def _costs_of_similar(sizes: Mapping[str, int]) -> _Costs:
+    """The costs of the convolution in the table whose sizes are nearest, as ratios.
+
+    Args:
+        sizes: batch, channels, outputs, positions of the result, places of the kernel, groups; unknown ones are
+            missing.
+    """
+
+    def distance(row: Mapping[str, Any]) -> float:
+        return sum(_WEIGHTS.get(name, 1.0) * abs(math.log(max(size, 1) / row[name])) for name, size in sizes.items())
+
+    row = min(_measured_costs(), key=distance)
+    return _Costs(row["weight"], row["input"], row["both"])
+
+
+_MARGIN = 1.1
+"""Tiles must be faster by this factor: they need more memory, and more nodes."""
+
+_WEIGHTS = {"batch": 0.25, "places": 4.0, "groups": 4.0}
+"""Importance of the sizes for the similarity of two convolutions; otherwise 1."""
+
+
+@functools.cache
+def _measured_costs() -> list[dict[str, Any]]:
+    """The table that `bench/convolution_forms.py --write` measures."""
+    text = (importlib.resources.files("gradport.operators") / "convolution_costs.json").read_text("utf-8")
+    rows: list[dict[str, Any]] = json.loads(text)
+    return rows
+
+
+def static_sizes(sizes: Sequence[object]) -> list[int] | None:
+    """The sizes if all are known."""
+    known = [size for size in sizes if isinstance(size, int)]
+    return known if len(known) == len(sizes) else None

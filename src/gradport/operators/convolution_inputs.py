@@ -1,0 +1,89 @@
+"""The input gradient of a convolution: the transposed convolution of the cotangent, or what is faster with stride 1."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from gradport.operators.axes import numbers
+from gradport.operators.convolution_forms import TILES, Convolution, InputForm
+from gradport.operators.table import op
+from gradport.operators.winograd import Tiling
+
+__all__ = ["differentiate_input", "fit"]
+
+_BEFORE_FIRST = -(2**31)
+"""The end of a Slice that steps backward, so that it contains the first element."""
+
+
+def differentiate_input(
+    signal: ir.Value,
+    cotangent: ir.Value,
+    weight: ir.Value,
+    convolution: Convolution,
+    form: InputForm,
+    tiling: Callable[[int], Tiling],
+) -> ir.Value:
+    """The gradient of the signal (N, I, *size).
+
+    Args:
+        signal: for its shape.
+        cotangent: (N, O, *positions), of the result.
+        weight: (O, I / groups, *kernel).
+        convolution: its attributes.
+        form: a form that `choose_forms` returns for these arguments.
+        tiling: the convolution in tiles of a size.
+    """
+    if form is InputForm.FLIPPED:
+        return _by_flipped(cotangent, weight, convolution)
+    direct = functools.partial(_by_transposed, signal, cotangent, weight, convolution)
+    return tiling(TILES[form]).differentiate_input(signal, weight, direct) if form in TILES else direct()
+
+
+def _by_flipped(cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
+    """The convolution of the cotangent with the kernel's places in reverse order, and its channels exchanged."""
+    rank = convolution.rank
+    kernel = [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
+    space = list(range(2, rank + 2))
+    if math.prod(kernel) > 1:
+        back = numbers([-1] * rank)
+        weight = op.Slice(weight, back, numbers([_BEFORE_FIRST] * rank), numbers(space), back)
+    if convolution.groups == 1:
+        weight = op.Transpose(weight, perm=[1, 0, *space])
+    pads = [
+        dilation * (size - 1) - pad
+        for dilation, size, pad in zip(convolution.dilations, kernel, convolution.pads, strict=True)
+    ]
+    return op.Conv(cotangent, weight, pads=pads * 2, dilations=convolution.dilations, group=convolution.groups)
+
+
+def _by_transposed(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
+    missing = _missing(signal, cotangent, weight, convolution)
+    more = [stride - 1 for stride in convolution.strides] if missing is None else missing
+    moved = op.ConvTranspose(cotangent, weight, **convolution.attributes, output_padding=more)
+    return fit(moved, signal, convolution.rank) if missing is None else moved
+
+
+def _missing(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> list[int] | None:
+    """How much larger the signal is, on each axis, than the transposed convolution of the cotangent without output
+    padding; None if it is not known."""
+    more = []
+    for axis, (stride, pad, dilation) in enumerate(
+        zip(convolution.strides, convolution.pads, convolution.dilations, strict=True), start=2
+    ):
+        if stride == 1:
+            more.append(0)
+            continue
+        whole, part, kernel = (value.shape[axis] for value in (signal, cotangent, weight))  # type: ignore[index]
+        if not (isinstance(whole, int) and isinstance(part, int) and isinstance(kernel, int)):
+            return None
+        more.append(whole - ((part - 1) * stride - 2 * pad + dilation * (kernel - 1) + 1))
+    return more
+
+
+def fit(moved: ir.Value, like: ir.Value, rank: int) -> ir.Value:
+    """The leading part of `moved` with the spatial size of `like`."""
+    return op.Slice(moved, numbers([0] * rank), op.Shape(like, start=2), numbers(range(2, rank + 2)))
