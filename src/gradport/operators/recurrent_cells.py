@@ -111,15 +111,12 @@ def _lstm_step_back(
     dy: torch.Tensor,
     to_cell: torch.Tensor,
     keep: torch.Tensor,
-    to_in: torch.Tensor,
-    to_forget: torch.Tensor,
-    to_out: torch.Tensor,
-    to_inner: torch.Tensor,
+    to_gates: torch.Tensor,
     weight: torch.Tensor,
 ) -> Tensors:
     dh = dy + dh
     dc = dh * to_cell + dc
-    gates = torch.cat([dc * to_in, dc * to_forget, dh * to_out, dc * to_inner], 1)
+    gates = torch.cat([dc, dc, dh, dc], 1) * to_gates
     return gates @ weight, dc * keep, gates.clone()
 
 
@@ -164,10 +161,9 @@ class LSTM(OwnBackward):
             dy,
             let_out * (1 - squashed * squashed),
             forget,
-            inner * let_in * rest_in,
-            kept * rest_forget,
-            hidden * rest_out,
-            let_in * (1 - inner * inner),
+            torch.cat(
+                [inner * let_in * rest_in, kept * rest_forget, hidden * rest_out, let_in * (1 - inner * inner)], 2
+            ),
         )
         dh, dc, gates = _scan(_lstm_step_back, (torch.zeros_like(h), dc), rows, (weight,), reverse=not ctx.reverse)
         return None, gates, _weight_gradient(gates, _before(h, hidden, reverse=ctx.reverse)), dh, dc
@@ -186,19 +182,11 @@ def _gru_step(
 
 
 def _gru_step_back(
-    dh: torch.Tensor,
-    dy: torch.Tensor,
-    keep: torch.Tensor,
-    to_new: torch.Tensor,
-    to_update: torch.Tensor,
-    to_reset: torch.Tensor,
-    reset: torch.Tensor,
-    weight: torch.Tensor,
+    dh: torch.Tensor, dy: torch.Tensor, keep: torch.Tensor, to_gates: torch.Tensor, weight: torch.Tensor
 ) -> Tensors:
     dh = dy + dh
-    new = dh * to_new
-    gates = torch.cat([new * to_reset, dh * to_update, new * reset], 1)
-    return gates @ weight + dh * keep, gates, new
+    gates = torch.cat([dh, dh, dh], 1) * to_gates
+    return gates @ weight + dh * keep, gates, dh
 
 
 class GRU(OwnBackward):
@@ -243,16 +231,11 @@ class GRU(OwnBackward):
         size = weight.shape[1]
         reset, update = sigmoids.split([size] * 2, 2)
         slope_reset, slope_update = (sigmoids * (1 - sigmoids)).split([size] * 2, 2)
-        rows = (
-            dy,
-            update,
-            (1 - update) * (1 - activation * activation),
-            away * slope_update,
-            new_by_hidden * slope_reset,
-            reset,
-        )
-        start = (torch.zeros_like(h),)
-        dh, by_hidden, dnew = _scan(_gru_step_back, start, rows, (weight,), reverse=not ctx.reverse)
+        to_new = (1 - update) * (1 - activation * activation)
+        to_gates = torch.cat([to_new * new_by_hidden * slope_reset, away * slope_update, to_new * reset], 2)
+        start, rows = (torch.zeros_like(h),), (dy, update, to_gates)
+        dh, by_hidden, dhidden = _scan(_gru_step_back, start, rows, (weight,), reverse=not ctx.reverse)
+        dnew = dhidden * to_new
         dgates, dbias = by_hidden[:, :, : 2 * size], by_hidden.sum((0, 1))
         dweight = _weight_gradient(by_hidden, _before(h, hidden, reverse=ctx.reverse))
         return None, dgates, dnew, dweight, dbias, dh
