@@ -61,7 +61,11 @@ SHAPES = (  # batch, channels, outputs, size, kernel, stride, groups
     (8, 64, 64, 16, 1, 1, 1),
     (2, 128, 256, 28, 1, 2, 1),
     (2, 96, 96, 112, 3, 2, 96),
+    (2, 32, 32, 112, 3, 1, 32),
     (2, 144, 144, 56, 3, 1, 144),
+    (2, 144, 144, 56, 3, 2, 144),
+    (2, 192, 192, 28, 3, 1, 192),
+    (16, 32, 32, 32, 3, 1, 32),
     (2, 384, 384, 14, 3, 1, 384),
     (2, 960, 960, 7, 3, 1, 960),
 )
@@ -94,7 +98,7 @@ def row(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
     }
     positions = ((size + 2 * (kernel // 2) - kernel) // stride + 1) ** 2
     sizes = {"batch": batch, "channels": channels, "outputs": outputs, "positions": positions}
-    entry: dict[str, Any] = {**sizes, "places": kernel * kernel, "groups": groups}
+    entry: dict[str, Any] = {**sizes, "places": kernel * kernel, "stride": stride, "groups": groups}
     for gradient, forms in pairs.items():
         entry[gradient] = measure(shape, gradient, forms, rounds) if forms else {}
     return entry

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.corpus
 
 TILES = (WeightForm.TILES_2, WeightForm.TILES_4)
 
+CHANNELWISE = (WeightForm.DEPTHWISE, WeightForm.DOTS)
+
 SIZES = {1: (7,), 2: (6, 5), 3: (4, 5, 4)}
 
 
@@ -94,7 +96,7 @@ def chosen(weight_form, input_form=InputForm.TRANSPOSED):
 @given(convolutions(), st.sampled_from(list(WeightForm)), st.integers(1, 40))
 def test_every_form_of_the_weight_gradient(settings, form, piece):
     rank, kernel, stride, padding, dilation, groups, (inside, outside), _ = settings
-    if form is WeightForm.DEPTHWISE:
+    if form in CHANNELWISE:
         groups, inside, outside = 3, 1, 1
     elif form is not WeightForm.BATCH:
         groups = 1
@@ -111,7 +113,7 @@ def test_every_form_of_the_weight_gradient(settings, form, piece):
         proved(
             lambda x, weight: getattr(F, f"conv{rank}d")(x, weight, None, stride, padding, dilation, groups),
             (x, weight),
-            None if form is WeightForm.DEPTHWISE else {"x": {0: "batch"}},
+            None if form in CHANNELWISE else {"x": {0: "batch"}},
         )
 
 

@@ -31,6 +31,7 @@ class WeightForm(enum.Enum):
 
     BATCH = "a convolution over the batch"
     DEPTHWISE = "sums over positions in NHWC, one for each place"
+    DOTS = "a dot product for each channel and place, in NCHW"
     FOLDED = "one matrix product, batch and positions folded together"
     ROWS = "one matrix product for each row of places, in NHWC"
     PLACES = "one matrix product for each place"
@@ -131,6 +132,7 @@ def choose_forms(
         "outputs": outputs,
         "positions": None if positions is None else math.prod(positions),
         "places": math.prod(kernel),
+        "stride": max(convolution.strides),
         "groups": convolution.groups,
     }
     known = {name: size for name, size in sizes.items() if isinstance(size, int)}
@@ -157,7 +159,7 @@ def possible_forms(
     if convolution.can_flip(kernel):
         inputs.append(InputForm.FLIPPED)
     if convolution.groups > 1:
-        return [WeightForm.DEPTHWISE, WeightForm.BATCH], inputs
+        return [WeightForm.DEPTHWISE, WeightForm.DOTS, WeightForm.BATCH], inputs
     weights = [WeightForm.PLACES, WeightForm.PATCHES, WeightForm.BATCH]
     if len(kernel) == 2:
         weights.append(WeightForm.ROWS)
@@ -196,7 +198,7 @@ def _costs_of_similar(sizes: Mapping[str, int]) -> _Costs:
     """The costs of the convolution in the table whose sizes are nearest, as ratios.
 
     Args:
-        sizes: batch, channels, outputs, positions of the result, places of the kernel, groups; unknown ones are
+        sizes: batch, channels, outputs, positions of the result, places of the kernel, stride, groups; unknown ones are
             missing.
     """
 
@@ -210,7 +212,7 @@ def _costs_of_similar(sizes: Mapping[str, int]) -> _Costs:
 _MARGIN = 1.1
 """Tiles must be faster by this factor: they need more memory, and more nodes."""
 
-_WEIGHTS = {"batch": 0.25, "places": 4.0, "groups": 4.0}
+_WEIGHTS = {"batch": 0.25, "places": 4.0, "stride": 4.0, "groups": 4.0}
 """Importance of the sizes for the similarity of two convolutions; otherwise 1."""
 
 

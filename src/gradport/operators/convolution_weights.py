@@ -47,6 +47,8 @@ def differentiate_weight(
         return _by_batch(signal, cotangent, weight, convolution)
     if form is WeightForm.DEPTHWISE:
         return _by_channel(signal, cotangent, weight, convolution)
+    if form is WeightForm.DOTS:
+        return _by_dots(signal, cotangent, weight, convolution)
     if form is WeightForm.FOLDED:
         return _reshape_like(op.MatMul(_rows_of(cotangent), _last_channels(signal)), weight)
     if form is WeightForm.ROWS:
@@ -169,24 +171,43 @@ def _by_places(
 ) -> ir.Value:
     """For each kernel place, the product of the cotangent with the part of the signal that the place reads; or one
     product with all parts."""
-    rank = convolution.rank
-    kernel = [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
-    if any(convolution.pads):
-        signal = op.Pad(signal, numbers([0, 0, *convolution.pads] * 2))
-    flat = op.Concat(numbers([0, 0]), op.ReduceProd(op.Shape(cotangent, start=2), keepdims=1), axis=0)
-    rows = op.Reshape(cotangent, flat)
-    reach = _reach(op.Shape(cotangent, start=2), convolution)
-    axes, steps = numbers(range(2, rank + 2)), numbers(convolution.strides)
-    parts = []
-    for place in itertools.product(*map(range, kernel)):
-        start = numbers([at * dilation for at, dilation in zip(place, convolution.dilations, strict=True)])
-        parts.append(op.Reshape(op.Slice(signal, start, op.Add(start, reach), axes, steps), flat))
+    rows, parts = _parts(signal, cotangent, weight, convolution, [0, 0])
     if together:
         total = _sum_products(rows, op.Concat(*parts, axis=1) if len(parts) > 1 else parts[0])
         by_place = op.Concat(op.Shape(weight, end=1), numbers([len(parts), -1]), axis=0)
         return _reshape_like(op.Transpose(op.Reshape(total, by_place), perm=[0, 2, 1]), weight)
     products = [op.Unsqueeze(_sum_products(rows, part), numbers([2])) for part in parts]
     return _reshape_like(op.Concat(*products, axis=2) if len(products) > 1 else products[0], weight)
+
+
+def _by_dots(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
+    """Depthwise: for each kernel place, one dot product of two rows for each channel."""
+    rows, parts = _parts(signal, cotangent, weight, convolution, [0, 0, 1])
+    products = [op.MatMul(rows, op.Transpose(part, perm=[0, 1, 3, 2])) for part in parts]
+    by_place = op.Concat(*products, axis=3) if len(products) > 1 else products[0]
+    return _reshape_like(op.ReduceSum(by_place, numbers([0]), keepdims=0), weight)
+
+
+def _parts(
+    signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution, leading: list[int]
+) -> tuple[ir.Value, list[ir.Value]]:
+    """The cotangent, and the part of the signal that each kernel place reads, both with the positions as one axis.
+
+    Args:
+        leading: the sizes before the positions, as for Reshape.
+    """
+    rank = convolution.rank
+    kernel = [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
+    if any(convolution.pads):
+        signal = op.Pad(signal, numbers([0, 0, *convolution.pads] * 2))
+    flat = op.Concat(numbers(leading), op.ReduceProd(op.Shape(cotangent, start=2), keepdims=1), axis=0)
+    reach = _reach(op.Shape(cotangent, start=2), convolution)
+    axes, steps = numbers(range(2, rank + 2)), numbers(convolution.strides)
+    parts = []
+    for place in itertools.product(*map(range, kernel)):
+        start = numbers([at * dilation for at, dilation in zip(place, convolution.dilations, strict=True)])
+        parts.append(op.Reshape(op.Slice(signal, start, op.Add(start, reach), axes, steps), flat))
+    return op.Reshape(cotangent, flat), parts
 
 
 def _sum_products(rows: ir.Value, columns: ir.Value) -> ir.Value:
