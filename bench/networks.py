@@ -28,7 +28,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from gradport_runtime import Trainer
-from limits import Machine, measure_machine, work_of
+from limits import Machine, measure_exchange, measure_machine, work_of
 from step import GPT, Recurrent, convolutional, perceptron, ratio, timed
 from tables import write_table
 from torch import nn
@@ -285,6 +285,10 @@ def main() -> int:
         say(lines, f"| geometric mean | {threads} | | {' | '.join(means[1:5])} {'| ' * (len(heads) - 7)}|")
         speeds = f"{machine.products / 1e9:.0f} GFLOP/s, copies {machine.bandwidth / 1e9:.0f} GB/s"
         print(f"\n{threads} thread(s): products {speeds}", file=sys.stderr)
+    exchange = measure_exchange()
+    if exchange is not None:
+        own, other = (f"{speed / 1e9:.0f} GB/s" for speed in exchange)
+        print(f"a core reads its own 256 KiB at {own}, that of the other core at {other}", file=sys.stderr)
     if options.write:
         write_table(options.write, "networks", "\n".join(lines))
     return 0
