@@ -18,18 +18,24 @@ __all__ = ["LeavesLast"]
 
 
 class LeavesLast(ir.passes.InPlacePass):
-    """Moves each node without readers to the end; those whose inputs are computed first are the last ones."""
+    """Moves each node that only the caller reads to the end; those whose inputs are computed first are the last ones."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """The model, and whether the order changed."""
         graph = model.graph
         before = list(graph)
         places = {node: place for place, node in enumerate(before)}
-        leaves = [node for node in before if not any(value.uses() for value in node.outputs)]
+        leaves = filter(_is_leaf, before)
         for leaf in sorted(leaves, key=lambda node: -_last_input(node, places)):
             graph.remove(leaf)
             graph.append(leaf)
         return ir.passes.PassResult(model, modified=list(graph) != before)
+
+
+def _is_leaf(node: ir.Node) -> bool:
+    """Whether a node gives outputs of the graph, which no other node reads."""
+    results = [value for value in node.outputs if value.uses() or value.is_graph_output()]
+    return bool(results) and not any(value.uses() for value in results)
 
 
 def _last_input(node: ir.Node, places: Mapping[ir.Node, int]) -> int:
