@@ -18,7 +18,7 @@ __all__ = ["LeavesLast"]
 
 
 class LeavesLast(ir.passes.InPlacePass):
-    """Moves each node that only the caller reads to the end; those whose inputs are computed first are the last ones."""
+    """Moves nodes that only the caller reads to the end; those whose inputs are computed first become the last ones."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """The model, and whether the order changed."""
