@@ -42,10 +42,10 @@ MODELS = {
         }""",
     "AddByScatter": """
         <ir_version: 10, opset_import: ["" : 20]>
-        g (float[4, 3] x, int64[2, 1] i, float[2, 3] u) => (float[4, 3] y) {
+        g (float[4, 3] x, int64[2, 3] i, float[2, 3] u) => (float[4, 3] y) {
             shape = Constant<value = int64[2] {4, 3}>()
             zeros = ConstantOfShape(shape)
-            filled = ScatterND<reduction = "add">(zeros, i, u)
+            filled = ScatterElements<axis = 0, reduction = "add">(zeros, i, u)
             y = Add(x, filled)
         }""",
     "ReverseScans": """

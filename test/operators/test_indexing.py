@@ -1,5 +1,7 @@
 """Reads and writes at index tensors, booleans and numbers, in values and gradients, static and dynamic."""
 
+import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -142,3 +144,39 @@ def test_a_lone_number_in_a_tensor_indexes_by_value(dtype):
         return x[i] + x[:, i]
 
     proved(lambda x, i: pick(x, i), torch.randn(4, 4), torch.tensor(2, dtype=dtype), dynamic=False, wrt=["x"])
+
+
+@pytest.mark.parametrize(
+    ("places", "shape"),
+    [
+        ((torch.randint(0, 50, (8192,)),), (50, 64)),
+        ((torch.randint(0, 5, (64, 128)), torch.randint(0, 3, (64, 128))), (5, 3, 64)),
+        ((slice(None), torch.randint(0, 4, (8192,))), (64, 4)),
+    ],
+    ids=["rows", "two axes", "columns"],
+)
+def test_sums_over_equal_places_with_several_threads(places, shape):
+    """ONNX Runtime's ScatterND loses values here: its threads add to one place at the same time."""
+    x = torch.randn(shape, requires_grad=True)
+    program = gradport.export(lambda x: x[places], x, wrt="inputs", functions="inline", verify=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 4
+    session = onnxruntime.InferenceSession(ir.to_proto(program.model).SerializeToString(), options)
+    cotangent = torch.randint(-4, 5, x[places].shape).float()  # whole numbers: each order of the sum is exact
+    (right,) = torch.autograd.grad(x[places], x, cotangent)
+    feeds = dict(zip([port.name for port in session.get_inputs()], (x.detach(), cotangent), strict=True))
+    for _ in range(10):
+        found = session.run(None, {name: tensor.numpy() for name, tensor in feeds.items()})[-1]
+        assert torch.equal(torch.from_numpy(found), right)
+
+
+@pytest.mark.parametrize("place", [-5, 4])
+def test_an_index_out_of_range_is_an_error_where_places_are_summed(place):
+    def add(x, row, column):
+        return x.index_put((row, column), torch.ones(1), accumulate=True)
+
+    index = torch.tensor([0])
+    program = gradport.export(add, (torch.randn(4, 4), index, index), functions="inline")
+    assert program.run(torch.zeros(4, 4), torch.tensor([-1]), torch.tensor([-2]))[0][3, 2] == 1
+    with pytest.raises(Exception, match="indices element out of data bounds"):
+        program.run(torch.zeros(4, 4), torch.tensor([1]), torch.tensor([place]))

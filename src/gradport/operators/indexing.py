@@ -46,7 +46,11 @@ def index_put(
 ) -> ir.Value:
     """`self[indices] = values`, or `+=`; with one boolean mask and a scalar this is a Where.
 
-    Source: https://onnx.ai/onnx/operators/onnx__ScatterND.html, https://onnx.ai/onnx/operators/onnx__Where.html
+    A sum over equal places is a ScatterElements: several threads of ONNX Runtime's ScatterND add to one place at the
+    same time, and lose values.
+
+    Source: https://onnx.ai/onnx/operators/onnx__ScatterND.html, https://onnx.ai/onnx/operators/onnx__Where.html,
+    https://onnx.ai/onnx/operators/onnx__ScatterElements.html
     """
     if _is_masked_scalar(indices, values):
         value = values if len(values.shape or ()) == 0 else op.Squeeze(values)
@@ -58,8 +62,46 @@ def index_put(
     moved = _values_first(values, axes, _rank_of(places), len(self.shape or ()))
     rest = op.Slice(op.Shape(data), op.Constant(value_ints=[len(axes)]), op.Constant(value_ints=[1 << 30]))
     shape = op.Concat(op.Shape(stacked, end=-1), rest, axis=0)
-    written = op.ScatterND(data, stacked, op.Expand(moved, shape), reduction="add" if accumulate else "none")
+    expanded = op.Expand(moved, shape)
+    rank = len(self.shape or ()) - len(axes)
+    written = _add_rows(data, places, expanded, rank) if accumulate else op.ScatterND(data, stacked, expanded)
     return _axes_restored(written, axes, len(self.shape or ()))
+
+
+def _add_rows(data: ir.Value, places: list[ir.Value], values: ir.Value, rank: int) -> ir.Value:
+    """Adds values (*places, *rest) to the rows of data (*sizes, *rest) that the places give, one after the other.
+
+    Args:
+        rank: the number of axes in `rest`.
+    """
+    whole, count = op.Shape(data), len(places)
+    rest = op.Shape(data, start=count)
+    row = places[0]
+    if count > 1:
+        row = _in_range(places[0], whole, 0)
+        for axis, place in enumerate(places[1:], start=1):
+            row = op.Add(op.Mul(row, _size_at(whole, axis)), _in_range(place, whole, axis))
+        data = _merge(data, count, rest)
+    updates = values if _rank_of(places) == 1 else _merge(values, _rank_of(places), rest)
+    column = op.Reshape(row, op.Constant(value_ints=[-1] + [1] * rank))
+    added = op.ScatterElements(data, op.Expand(column, op.Shape(updates)), updates, axis=0, reduction="add")
+    return op.Reshape(added, whole, allowzero=1) if count > 1 else added
+
+
+def _merge(values: ir.Value, count: int, rest: ir.Value) -> ir.Value:
+    """(product of the first `count` sizes, *rest)."""
+    rows = op.ReduceProd(op.Shape(values, end=count), keepdims=1)
+    return op.Reshape(values, op.Concat(rows, rest, axis=0), allowzero=1)
+
+
+def _size_at(sizes: ir.Value, axis: int) -> ir.Value:
+    return op.Gather(sizes, op.Constant(value_int=axis))
+
+
+def _in_range(place: ir.Value, sizes: ir.Value, axis: int) -> ir.Value:
+    """An index counted from the start; Gather refuses one that is out of range, which would be another row's."""
+    count = op.Range(op.Constant(value_int=0), _size_at(sizes, axis), op.Constant(value_int=1))
+    return op.Gather(count, place)
 
 
 def _is_masked_scalar(indices: Sequence[ir.Value | None], values: ir.Value) -> bool:

@@ -3,14 +3,14 @@
 A gradient of a gather scatters into zeros. Where the result is only added to another tensor, it is scattered into that
 tensor at once. The classes of a loss and the rows of an embedding are many, so these buffers are the largest of a step.
 
-- `Add(x, ScatterND(zeros, i, u, reduction=add))` becomes `ScatterND(x, i, u, reduction=add)`.
+- `Add(x, ScatterElements(zeros, i, u, reduction=add))` becomes `ScatterElements(x, i, u, reduction=add)`.
 - `Sub(ScatterElements(zeros, i, u), y)`, with one index along the axis, becomes
   `ScatterElements(Neg(y), i, u, reduction=add)`; `Add` in the same way.
 - `ReduceSum(ScatterElements(zeros, i, u))` along that axis, with one index along it, becomes `u`.
 
 The first changes the order of a sum. The others give the same numbers.
 
-https://onnx.ai/onnx/operators/onnx__ScatterND.html, https://onnx.ai/onnx/operators/onnx__ScatterElements.html
+https://onnx.ai/onnx/operators/onnx__ScatterElements.html
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _subtract(graph: ir.Graph, node: ir.Node) -> bool:
 
 def _add(graph: ir.Graph, node: ir.Node) -> bool:
     for value, other in (node.inputs, reversed(node.inputs)):
-        scatter = _scatter_of_one(value, node) or _scatter_of_slices(value, node)
+        scatter = _scatter_of_one(value, node) or _scatter_of_sums(value, node)
         if scatter is not None and _is_only_use(scatter, node) and _is_whole(other, node) and other is not value:
             _scatter_into(graph, node, Replacement(node), scatter, other)
             return True
@@ -82,7 +82,7 @@ def _scatter_into(graph: ir.Graph, node: ir.Node, new: Replacement, scatter: ir.
 
 def _scatter_of_one(value: ir.Value | None, reader: ir.Node) -> ir.Node | None:
     """The ScatterElements into zeros, with one index along its axis, that gives a value."""
-    scatter = _scatter(value, reader, "ScatterElements")
+    scatter = _scatter(value, reader)
     if scatter is None or scatter.attributes.get_string("reduction", "none") not in ("none", "add"):
         return None
     indices, shape = scatter.inputs[1], scatter.outputs[0].shape
@@ -91,15 +91,15 @@ def _scatter_of_one(value: ir.Value | None, reader: ir.Node) -> ir.Node | None:
     return scatter if indices.shape[_axis(scatter) % len(shape)] == 1 else None
 
 
-def _scatter_of_slices(value: ir.Value | None, reader: ir.Node) -> ir.Node | None:
-    """The ScatterND into zeros that adds what falls on one place."""
-    scatter = _scatter(value, reader, "ScatterND")
+def _scatter_of_sums(value: ir.Value | None, reader: ir.Node) -> ir.Node | None:
+    """The ScatterElements into zeros that adds what falls on one place."""
+    scatter = _scatter(value, reader)
     return scatter if scatter is not None and scatter.attributes.get_string("reduction", "none") == "add" else None
 
 
-def _scatter(value: ir.Value | None, reader: ir.Node, op_type: str) -> ir.Node | None:
+def _scatter(value: ir.Value | None, reader: ir.Node) -> ir.Node | None:
     node = None if value is None else value.producer()
-    if node is None or node.op_type != op_type or node.domain or node.graph is not reader.graph:
+    if node is None or node.op_type != "ScatterElements" or node.domain or node.graph is not reader.graph:
         return None
     same = node.metadata_props.get(REGION) == reader.metadata_props.get(REGION)
     return node if same and is_zeros(node.inputs[0]) else None
