@@ -1,13 +1,13 @@
-"""The weight gradient of a 3 x 3 convolution by Winograd's minimal filtering, for stride 1.
+"""The gradients of a 3 x 3 convolution by Winograd's minimal filtering, for stride 1.
 
-A tile of m x m cotangents reads (m + 2) x (m + 2) values of the signal. Both are transformed to (m + 2)^2 points; there
-the gradient is one product of matrices for each point, over all tiles: (m + 2)^2 multiplications for each tile and pair
-of channels, where the direct sum needs 9 m^2. With one axis, and matrices A, B and G of the points:
+A tile of m x m cotangents reads (m + 2) x (m + 2) values of the signal. These are transformed to (m + 2)^2 points; there
+a gradient is one product of matrices for each point, over all tiles: (m + 2)^2 multiplications for each tile and pair of
+channels, where the direct sum needs 9 m^2. With one axis, and matrices A, B and G of the points:
 
-    dw = G^T ((A g) * (B^T x))
+    y = A^T ((G w) * (B^T x))    dw = G^T ((A g) * (B^T x))    dx = B ((G w) * (A g))
 
-The transforms add and subtract values of one tile, so that one inf or nan makes the gradient nan in other places than
-the direct sum does. If the result is not finite, a branch computes the direct sum.
+The transforms add and subtract values of one tile, so that one inf or nan makes a gradient nan in other places than the
+direct form does. If the result is not finite, a branch computes the direct form.
 
 Sources: S. Winograd, Arithmetic Complexity of Computations, SIAM 1980; A. Lavin, S. Gray, Fast algorithms for
 convolutional neural networks, arXiv:1509.09308; the points are those of smallest error in B. Barabasz et al., Error
