@@ -2,9 +2,8 @@
 
     python bench/convolution_forms.py [--rounds 15] [--write]
 
-One thread, static shapes, forms in turns, cold caches. "Both" are both gradients by the same tiles, which share a
-transform. `--write` writes the table of costs, from which `choose_forms` takes the fastest forms of the most similar
-convolution. The fastest form is bold.
+One thread, static shapes, forms in turns, cold caches. `--write` writes the table of costs, from which `choose_forms`
+takes the fastest forms of the most similar convolution. The fastest form is bold.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from step import ratio
 
 import gradport
 from gradport.operators import convolution
-from gradport.operators.convolution_forms import TILES, Convolution, InputForm, WeightForm, possible_forms
+from gradport.operators.convolution_forms import Convolution, InputForm, WeightForm, possible_forms
 
 COSTS = pathlib.Path(convolution.__file__).with_name("convolution_costs.json")
 
@@ -94,20 +93,19 @@ def row(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
     pairs = {
         "weight": [(form, InputForm.TRANSPOSED) for form in weights],
         "input": [(WeightForm.BATCH, form) for form in inputs],
-        "both": [(form, InputForm[form.name]) for form in weights if form in TILES],
     }
     positions = ((size + 2 * (kernel // 2) - kernel) // stride + 1) ** 2
     sizes = {"batch": batch, "channels": channels, "outputs": outputs, "positions": positions}
     entry: dict[str, Any] = {**sizes, "places": kernel * kernel, "stride": stride, "groups": groups}
     for gradient, forms in pairs.items():
-        entry[gradient] = measure(shape, gradient, forms, rounds) if forms else {}
+        entry[gradient] = measure(shape, gradient, forms, rounds)
     return entry
 
 
 def measure(
     shape: tuple[int, ...], gradient: str, forms: list[tuple[WeightForm, InputForm]], rounds: int
 ) -> dict[str, float]:
-    """Prints the ratios to torch for one gradient, or both; gives the milliseconds of each form."""
+    """Prints the ratios to torch for one gradient; gives the milliseconds of each form."""
     batch, channels, outputs, size, kernel, stride, groups = shape
     x, w = torch.randn(batch, channels, size, size), torch.randn(outputs, channels // groups, kernel, kernel)
 
@@ -115,8 +113,8 @@ def measure(
         return F.conv2d(x, w, stride=stride, padding=kernel // 2, groups=groups)
 
     g = torch.randn_like(convolve(w, x))
-    asked = {"weight": ["w"], "input": ["x"], "both": ["w", "x"]}[gradient]
-    mask = ["x" in asked, "w" in asked, False]
+    asked = ["x" if gradient == "input" else "w"]
+    mask = [gradient == "input", gradient == "weight", False]
     calls: dict[str, Callable[[], Any]] = {
         "torch": lambda: torch.ops.aten.convolution_backward(
             g, x, w, None, [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], groups, mask
@@ -124,13 +122,13 @@ def measure(
     }
     own = convolution.choose_forms
     for pair in forms:
-        convolution.choose_forms = lambda *values, pair=pair, **options: pair
+        convolution.choose_forms = lambda *values, pair=pair: pair
         try:
             program = gradport.export(convolve, (w, x), wrt=asked, functions="inline", verify=False)
         finally:
             convolution.choose_forms = own
         name = (pair[1] if gradient == "input" else pair[0]).name
-        calls[name] = session_call(program, len(asked), w, x, g)
+        calls[name] = session_call(program, w, x, g)
     times = timed_cold(calls, rounds)
     torch_ms = 1e3 * statistics.median(times["torch"])
     ratios = {name: float(ratio(times, name, "torch")) for name in calls if name != "torch"}
@@ -154,10 +152,10 @@ def timed_cold(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, li
     return times
 
 
-def session_call(program: gradport.Program, count: int, *tensors: torch.Tensor) -> Callable[[], Any]:
-    """A call of ONNX Runtime that computes the last outputs, the gradients, and nothing else."""
+def session_call(program: gradport.Program, *tensors: torch.Tensor) -> Callable[[], Any]:
+    """A call of ONNX Runtime that computes the last output, the gradient, and nothing else."""
     model = ir.from_proto(ir.to_proto(program.model))
-    del model.graph.outputs[:-count]
+    del model.graph.outputs[:-1]
     common.RemoveUnusedNodesPass()(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -143,7 +143,7 @@ def test_tiles_cover_each_size_and_padding(form, height, width, padding):
     assume(min(height, width) + 2 * padding >= 3)
     x, weight = torch.randn(2, 3, height, width), torch.randn(4, 3, 3, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "choose_forms", chosen(form, InputForm[form.name]))
+        patch.setattr(convolution, "choose_forms", chosen(form))
         proved(lambda x, weight: F.conv2d(x, weight, padding=padding), (x, weight), {"x": {0: "batch"}})
 
 
@@ -164,25 +164,7 @@ def test_tiles_with_special_values_give_the_direct_sum(form, special, monkeypatc
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
-@pytest.mark.parametrize("form", [InputForm.TILES_2, InputForm.TILES_4])
-@pytest.mark.parametrize("special", [math.inf, -math.inf, math.nan, 3e38])
-@pytest.mark.parametrize("place", ["weight", "cotangent"])
-def test_an_input_gradient_by_tiles_with_special_values_is_the_direct_one(form, special, place, monkeypatch):
-    x, weight, cotangent = torch.randn(2, 2, 9, 9), torch.randn(3, 2, 3, 3), torch.randn(2, 3, 9, 9)
-    changed, other = (weight, cotangent) if place == "weight" else (cotangent, weight)
-    changed[1, 1, 0, 0] = special
-    if math.isfinite(special):
-        other *= 1e-4  # the products stay finite, those of a transform's sums do not
-    results = []
-    for one in (InputForm.TRANSPOSED, form):
-        monkeypatch.setattr(convolution, "choose_forms", chosen(WeightForm.BATCH, one))
-        program = gradport.export(lambda x, w: F.conv2d(x, w, padding=1), (x, weight), wrt=["x"], verify=False)
-        results.append(program.run(x, weight, cotangent)[-1])
-    scale = results[0].abs().nan_to_num(1.0, 1.0).max() * 1e-5 if math.isfinite(special) else 1e-4
-    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=float(scale), equal_nan=True)
-
-
-def test_gradients_by_tiles_are_as_exact_as_direct_ones():
+def test_a_weight_gradient_by_tiles_is_as_exact_as_the_direct_sum():
     x, cotangent = torch.randn(4, 32, 24, 24), torch.randn(4, 32, 24, 24)
     weight = torch.randn(32, 32, 3, 3)
     exact = torch.ops.aten.convolution_backward(
@@ -196,12 +178,23 @@ def test_gradients_by_tiles_are_as_exact_as_direct_ones():
         False,
         [0, 0],
         1,
-        [True, True, False],
-    )[:2]
+        [False, True, False],
+    )[1]
     for form in TILES:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(convolution, "choose_forms", chosen(form, InputForm[form.name]))
-            program = gradport.export(lambda x, w: F.conv2d(x, w, padding=1), (x, weight), wrt="inputs", verify=False)
-        for found, right in zip(program.run(x, weight, cotangent)[-2:], exact, strict=True):
-            error = (found - right).abs().max() / right.abs().max()
-            assert error < {WeightForm.TILES_2: 2e-6, WeightForm.TILES_4: 1e-5}[form]
+            patch.setattr(convolution, "choose_forms", chosen(form))
+            program = gradport.export(
+                lambda x, weight: F.conv2d(x, weight, padding=1), (x, weight), wrt=["weight"], verify=False
+            )
+        error = (program.run(x, weight, cotangent)[-1] - exact).abs().max() / exact.abs().max()
+        assert error < {WeightForm.TILES_2: 2e-6, WeightForm.TILES_4: 1e-5}[form]
+
+
+def test_an_input_gradient_is_exact_beside_a_large_cotangent():
+    """A form by tiles would leave its error in the whole tile."""
+    x, weight, cotangent = torch.randn(2, 64, 8, 8), torch.randn(64, 64, 3, 3), torch.randn(2, 64, 8, 8)
+    cotangent[:, :, 4, 4] *= 1e6
+    program = gradport.export(lambda x, weight: F.conv2d(x, weight, padding=1), (x, weight), wrt=["x"], verify=False)
+    exact = F.conv_transpose2d(cotangent.double(), weight.double(), padding=1)
+    errors = (program.run(x, weight, cotangent)[-1] - exact).abs() / exact.abs().amax(1, keepdim=True)
+    assert errors.max() < 1e-5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -15,7 +14,6 @@ from gradport.operators.convolution_inputs import differentiate_input, fit
 from gradport.operators.convolution_weights import differentiate_weight
 from gradport.operators.samples import reals, sample
 from gradport.operators.table import lowering, op
-from gradport.operators.winograd import Tiling
 
 __all__: list[str] = []
 
@@ -51,16 +49,13 @@ def convolution_backward(
     asked_input, asked_weight, asked_bias = output_mask
     by_input, by_weight, by_bias = (op.Constant(value_float=0.0) for _ in range(3))  # others are not read
     signal, cotangent = (grad_output, input) if transposed else (input, grad_output)
-    weight_form, input_form = choose_forms(
-        signal, cotangent, weight, convolution, by_weight=asked_weight, by_input=asked_input and not transposed
-    )
-    tiling = functools.cache(functools.partial(Tiling, cotangent, pads))
+    weight_form, input_form = choose_forms(signal, cotangent, weight, convolution)
     if asked_input and transposed:
         by_input = fit(op.Conv(grad_output, weight, **convolution.attributes), input, rank)
     elif asked_input:
-        by_input = differentiate_input(signal, cotangent, weight, convolution, input_form, tiling)
+        by_input = differentiate_input(signal, cotangent, weight, convolution, input_form)
     if asked_weight:
-        by_weight = differentiate_weight(signal, cotangent, weight, convolution, weight_form, tiling)
+        by_weight = differentiate_weight(signal, cotangent, weight, convolution, weight_form)
     if asked_bias:
         axes = [0, *range(2, rank + 2)]
         by_bias = op.ReduceSum(grad_output, op.Constant(value_ints=axes), keepdims=0)

@@ -11,7 +11,6 @@ import dataclasses
 import enum
 import functools
 import importlib.resources
-import itertools
 import json
 import math
 import operator
@@ -45,19 +44,11 @@ class InputForm(enum.Enum):
 
     TRANSPOSED = "a transposed convolution"
     FLIPPED = "a convolution with the kernel's places in reverse order"
-    TILES_2 = "Winograd's minimal filtering, tiles of 2 x 2"
-    TILES_4 = "Winograd's minimal filtering, tiles of 4 x 4"
 
 
-Form = WeightForm | InputForm
-
-TILES: Mapping[Form, int] = {
-    WeightForm.TILES_2: 2,
-    WeightForm.TILES_4: 4,
-    InputForm.TILES_2: 2,
-    InputForm.TILES_4: 4,
-}
-"""Rows and columns of a tile."""
+TILES: Mapping[WeightForm, int] = {WeightForm.TILES_2: 2, WeightForm.TILES_4: 4}
+"""Rows and columns of a tile. An input gradient has no such form: a large cotangent leaves its rounding error in all
+places of its tile, also where the gradient is small or zero."""
 
 _TILED = ir.DataType.FLOAT
 """The dtype of a convolution by tiles: the transforms lose two to three bits, too many of 16, and ONNX Runtime has no
@@ -101,23 +92,15 @@ class Convolution:
 
 
 def choose_forms(
-    signal: ir.Value,
-    cotangent: ir.Value,
-    weight: ir.Value,
-    convolution: Convolution,
-    *,
-    by_weight: bool = True,
-    by_input: bool = True,
+    signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution
 ) -> tuple[WeightForm, InputForm]:
-    """The forms that are fastest together, of those that are right for these shapes.
+    """The fastest of the forms that are right for these shapes.
 
     Args:
         signal: (N, I, *size), what the convolution reads; an unknown size is left out of the comparison of costs.
         cotangent: (N, O, *positions), of its result.
         weight: (O, I / groups, *kernel).
         convolution: its attributes.
-        by_weight: whether the weight gradient is asked for.
-        by_input: whether the input gradient is.
     """
     assert signal.shape is not None and cotangent.shape is not None
     channels, outputs = signal.shape[1], cotangent.shape[1]
@@ -140,9 +123,7 @@ def choose_forms(
     is_static = image is not None and positions is not None and 0 not in (*image, *positions)
     weights, inputs = possible_forms(convolution, kernel, may_tile=is_static and signal.dtype is _TILED)
     costs = _costs_of_similar(known)
-    return min(
-        itertools.product(weights, inputs), key=lambda pair: costs.of(*pair, by_weight=by_weight, by_input=by_input)
-    )
+    return min(weights, key=costs.of_weight), min(inputs, key=costs.of_input)
 
 
 def possible_forms(
@@ -166,8 +147,7 @@ def possible_forms(
     if math.prod(kernel) == 1 and convolution.is_plain:
         weights.append(WeightForm.FOLDED)
     if may_tile and list(kernel) == [3, 3] and convolution.has_unit_steps:
-        weights += [form for form in WeightForm if form in TILES]
-        inputs += [form for form in InputForm if form in TILES]
+        weights += TILES
     return weights, inputs
 
 
@@ -178,24 +158,22 @@ class _Costs:
     Attributes:
         weight: of each form of the weight gradient, by its name.
         input: of each form of the input gradient.
-        both: of both gradients by the same tiles, which share a transform.
     """
 
     weight: Mapping[str, float]
     input: Mapping[str, float]
-    both: Mapping[str, float]
 
-    def of(self, weight: WeightForm, input: InputForm, *, by_weight: bool, by_input: bool) -> float:
-        """Of the gradients that are asked for. A form that was not measured is never the fastest."""
-        if by_weight and by_input and weight in TILES and weight.name == input.name:
-            return _MARGIN * self.both.get(weight.name, math.inf)
-        one = self.weight.get(weight.name, math.inf) if by_weight else 0.0
-        other = self.input.get(input.name, math.inf) if by_input else 0.0
-        return one * (_MARGIN if weight in TILES else 1) + other * (_MARGIN if input in TILES else 1)
+    def of_weight(self, form: WeightForm) -> float:
+        """Of a weight gradient. A form that was not measured is never the fastest."""
+        return self.weight.get(form.name, math.inf) * (_MARGIN if form in TILES else 1)
+
+    def of_input(self, form: InputForm) -> float:
+        """Of an input gradient."""
+        return self.input.get(form.name, math.inf)
 
 
 def _costs_of_similar(sizes: Mapping[str, int]) -> _Costs:
-    """The costs of the convolution in the table whose sizes are nearest, as ratios.
+    """The costs of the convolution in the table whose sizes are nearest.
 
     Args:
         sizes: batch, channels, outputs, positions of the result, places of the kernel, stride, groups; unknown ones are
@@ -206,7 +184,7 @@ def _costs_of_similar(sizes: Mapping[str, int]) -> _Costs:
         return sum(_WEIGHTS.get(name, 1.0) * abs(math.log(max(size, 1) / row[name])) for name, size in sizes.items())
 
     row = min(_measured_costs(), key=distance)
-    return _Costs(row["weight"], row["input"], row["both"])
+    return _Costs(row["weight"], row["input"])
 
 
 _MARGIN = 1.1

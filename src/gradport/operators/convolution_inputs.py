@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 
 import onnx_ir as ir
 
 from gradport.operators.axes import numbers
-from gradport.operators.convolution_forms import TILES, Convolution, InputForm
+from gradport.operators.convolution_forms import Convolution, InputForm
 from gradport.operators.table import op
-from gradport.operators.winograd import Tiling
 
 __all__ = ["differentiate_input", "fit"]
 
@@ -25,7 +22,6 @@ def differentiate_input(
     weight: ir.Value,
     convolution: Convolution,
     form: InputForm,
-    tiling: Callable[[int], Tiling],
 ) -> ir.Value:
     """The gradient of the signal (N, I, *size).
 
@@ -35,12 +31,10 @@ def differentiate_input(
         weight: (O, I / groups, *kernel).
         convolution: its attributes.
         form: a form that `choose_forms` returns for these arguments.
-        tiling: the convolution in tiles of a size.
     """
     if form is InputForm.FLIPPED:
         return _by_flipped(cotangent, weight, convolution)
-    direct = functools.partial(_by_transposed, signal, cotangent, weight, convolution)
-    return tiling(TILES[form]).differentiate_input(signal, weight, direct) if form in TILES else direct()
+    return _by_transposed(signal, cotangent, weight, convolution)
 
 
 def _by_flipped(cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:

@@ -10,14 +10,13 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable
 
 import onnx_ir as ir
 
 from gradport.operators.axes import numbers
 from gradport.operators.convolution_forms import TILES, Convolution, WeightForm, static_sizes
 from gradport.operators.table import op
-from gradport.operators.winograd import Tiling
+from gradport.operators.winograd import differentiate_by_tiles
 
 __all__ = ["differentiate_weight"]
 
@@ -31,7 +30,6 @@ def differentiate_weight(
     weight: ir.Value,
     convolution: Convolution,
     form: WeightForm,
-    tiling: Callable[[int], Tiling],
 ) -> ir.Value:
     """The gradient of a weight (O, I / groups, *kernel).
 
@@ -41,7 +39,6 @@ def differentiate_weight(
         weight: for its shape.
         convolution: its attributes.
         form: a form that `choose_forms` returns for these arguments.
-        tiling: the convolution in tiles of a size.
     """
     if form is WeightForm.BATCH:
         return _by_batch(signal, cotangent, weight, convolution)
@@ -55,7 +52,7 @@ def differentiate_weight(
         return _by_rows(signal, cotangent, weight, convolution)
     if form in TILES:
         direct = functools.partial(_by_batch, signal, cotangent, weight, convolution)
-        return tiling(TILES[form]).differentiate_weight(signal, weight, direct)
+        return differentiate_by_tiles(signal, cotangent, weight, convolution.pads, TILES[form], direct)
     return _by_places(signal, cotangent, weight, convolution, together=form is WeightForm.PATCHES)
 
 

@@ -1,13 +1,13 @@
-"""The gradients of a 3 x 3 convolution by Winograd's minimal filtering, for stride 1.
+"""The weight gradient of a 3 x 3 convolution by Winograd's minimal filtering, for stride 1.
 
-A tile of m x m cotangents reads (m + 2) x (m + 2) values of the signal. These are transformed to (m + 2)^2 points; there
-a gradient is one product of matrices for each point, over all tiles: (m + 2)^2 multiplications for each tile and pair of
-channels, where the direct sum needs 9 m^2. With one axis, and matrices A, B and G of the points:
+A tile of m x m cotangents reads (m + 2) x (m + 2) values of the signal. Both are transformed to (m + 2)^2 points; there
+the gradient is one product of matrices for each point, over all tiles: (m + 2)^2 multiplications for each tile and pair
+of channels, where the direct sum needs 9 m^2. With one axis, and matrices A, B and G of the points:
 
-    y = A^T ((G w) * (B^T x))    dw = G^T ((A g) * (B^T x))    dx = B ((G w) * (A g))
+    dw = G^T ((A g) * (B^T x))
 
-The transforms add and subtract values of one tile, so that one inf or nan makes a gradient nan in other places than the
-direct form does. If the result is not finite, a branch computes the direct form.
+The transforms add and subtract values of one tile, so that one inf or nan makes the gradient nan in other places than
+the direct sum does. If the result is not finite, a branch computes the direct sum.
 
 Sources: S. Winograd, Arithmetic Complexity of Computations, SIAM 1980; A. Lavin, S. Gray, Fast algorithms for
 convolutional neural networks, arXiv:1509.09308; the points are those of smallest error in B. Barabasz et al., Error
@@ -17,7 +17,6 @@ analysis and improving the accuracy of Winograd convolution for deep neural netw
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,7 +28,7 @@ from gradport.compat.onnxscript import branch
 from gradport.operators.axes import numbers
 from gradport.operators.table import op
 
-__all__ = ["Tiling", "minimal_filtering"]
+__all__ = ["differentiate_by_tiles", "minimal_filtering"]
 
 _KERNEL = 3
 
@@ -41,70 +40,39 @@ _LONGEST_STRIP = 8
 Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
-class Tiling:
-    """The gradients of one convolution by tiles; both share the transform of the cotangent.
+def differentiate_by_tiles(
+    signal: ir.Value,
+    cotangent: ir.Value,
+    weight: ir.Value,
+    pads: Sequence[int],
+    tile: int,
+    direct: Callable[[], ir.Value],
+) -> ir.Value:
+    """The gradient of a weight (O, I, 3, 3).
 
     Args:
-        cotangent: (N, O, H + 2 pad - 2, W + 2 pad - 2), of a floating-point dtype; all sizes but N are known.
+        signal: (N, I, H, W), of a floating-point dtype; all sizes but N are known.
+        cotangent: (N, O, H + 2 pad - 2, W + 2 pad - 2).
+        weight: for its shape.
         pads: of both axes.
         tile: rows and columns of the cotangent in a tile: 2 or 4.
+        direct: adds the nodes of the direct sum.
     """
-
-    def __init__(self, cotangent: ir.Value, pads: Sequence[int], tile: int) -> None:
-        self._by_cotangent, self._by_signal, self._by_kernel = minimal_filtering(tile)
-        self._cotangent, self._pads, self._tile = cotangent, pads, tile
-        self._positions = _sizes(cotangent)
-        self._tiles = [-(-size // tile) for size in self._positions]
-
-    @functools.cached_property
-    def _points(self) -> ir.Value:
-        """(points^2, tiles * N, O): the transform of the cotangent."""
-        given = zip(self._positions, self._tiles, strict=True)
-        return _transform(
-            self._cotangent, [_Axis(self._by_cotangent, size, 0, self._tile, count) for size, count in given]
-        )
-
-    def _axes(self, signal: ir.Value) -> list[_Axis]:
-        read = zip(_sizes(signal), self._pads, self._tiles, strict=True)
-        return [_Axis(self._by_signal, size, pad, self._tile, count) for size, pad, count in read]
-
-    def differentiate_weight(self, signal: ir.Value, weight: ir.Value, direct: Callable[[], ir.Value]) -> ir.Value:
-        """The gradient of a weight (O, I, 3, 3).
-
-        Args:
-            signal: (N, I, H, W), what the convolution reads; all sizes but N are known.
-            weight: for its shape.
-            direct: adds the nodes of the direct sum.
-        """
-        x = _transform(signal, self._axes(signal))
-        products = op.MatMul(op.Transpose(self._points, perm=[0, 2, 1]), x)
-        flat = op.Reshape(products, numbers([len(self._by_kernel) ** 2, -1]))
-        sums = op.MatMul(_constant(np.kron(self._by_kernel, self._by_kernel).T, signal), flat)
-        return _if_finite(sums, lambda: op.Reshape(op.Transpose(sums, perm=[1, 0]), op.Shape(weight)), direct)
-
-    def differentiate_input(self, signal: ir.Value, weight: ir.Value, direct: Callable[[], ir.Value]) -> ir.Value:
-        """The gradient of the signal (N, I, H, W): the transforms of the forward, transposed.
-
-        Args:
-            signal: for its shape; all sizes but N are known.
-            weight: (O, I, 3, 3).
-            direct: adds the nodes of the transposed convolution.
-        """
-        inputs = int(signal.shape[1])  # type: ignore[index, arg-type]
-        places = op.Transpose(op.Reshape(weight, numbers([-1, _KERNEL**2])), perm=[1, 0])
-        kernels = op.MatMul(_constant(np.kron(self._by_kernel, self._by_kernel), weight), places)
-        products = op.MatMul(self._points, op.Reshape(kernels, numbers([len(self._by_kernel) ** 2, -1, inputs])))
-        rows = _transform_back(products, self._axes(signal), weight)
-        split = numbers([*_sizes(signal), -1, inputs])
-        return _if_finite(rows, lambda: op.Transpose(op.Reshape(rows, split), perm=[2, 3, 0, 1]), direct)
-
-
-def _if_finite(values: ir.Value, tiled: Callable[[], ir.Value], direct: Callable[[], ir.Value]) -> ir.Value:
-    total = op.ReduceSum(values, keepdims=0)
+    by_cotangent, by_signal, by_kernel = minimal_filtering(tile)
+    positions = _sizes(cotangent)
+    tiles = [-(-size // tile) for size in positions]
+    read = zip(_sizes(signal), pads, tiles, strict=True)
+    x = _transform(signal, [_Axis(by_signal, size, pad, tile, count) for size, pad, count in read])
+    given = zip(positions, tiles, strict=True)
+    g = _transform(cotangent, [_Axis(by_cotangent, size, 0, tile, count) for size, count in given])
+    products = op.MatMul(op.Transpose(g, perm=[0, 2, 1]), x)
+    flat = op.Reshape(products, numbers([len(by_kernel) ** 2, -1]))
+    sums = op.MatMul(_constant(np.kron(by_kernel, by_kernel).T, signal), flat)
+    total = op.ReduceSum(sums, keepdims=0)
     nothing = op.Sub(total, total)  # nan if the sum is not finite
     return op.If(
         op.Equal(nothing, op.CastLike(op.Constant(value_float=0.0), nothing)),
-        then_branch=branch(tiled),
+        then_branch=branch(lambda: op.Reshape(op.Transpose(sums, perm=[1, 0]), op.Shape(weight))),
         else_branch=branch(direct),
     )
 
@@ -171,17 +139,6 @@ def _transform(values: ir.Value, axes: Sequence[_Axis]) -> ir.Value:
     split = [down.tiles, down.points, across.tiles, across.points, -1]
     points_first = op.Transpose(op.Reshape(both, numbers(split)), perm=[1, 3, 0, 2, 4])
     return op.Reshape(points_first, numbers([down.points * across.points, -1, channels]))
-
-
-def _transform_back(points: ir.Value, axes: Sequence[_Axis], like: ir.Value) -> ir.Value:
-    """(H, W, N * channels) of points (points^2, tiles * N, channels): `_transform`, transposed."""
-    down, across = axes
-    split = [down.points, across.points, down.tiles, across.tiles, -1]
-    by_tile = op.Transpose(op.Reshape(points, numbers(split)), perm=[2, 0, 3, 1, 4])
-    rows = op.Reshape(by_tile, numbers([down.tiles * down.points, -1]))
-    by_row = _multiply(down.transform.T, rows, 0, like, down.step)
-    columns = op.Reshape(by_row, numbers([down.size, across.tiles * across.points, -1]))
-    return _multiply(across.transform.T, columns, 1, like, across.step)
 
 
 def _multiply(matrix: Array, values: ir.Value, at: int, like: ir.Value, unit: int) -> ir.Value:
