@@ -1,4 +1,4 @@
-"""The input gradient of a convolution: the transposed convolution of the cotangent, or what is faster with stride 1."""
+"""The input gradient of a convolution: the transposed convolution of the cotangent, or a convolution with the flipped kernel."""
 
 from __future__ import annotations
 

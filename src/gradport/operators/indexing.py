@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from gradport.compat.torch.operators import aten as _aten
+from gradport.operators.axes import count_up
 from gradport.operators.samples import integers, reals, sample
 from gradport.operators.table import lowering, op
 
@@ -78,9 +79,10 @@ def _add_rows(data: ir.Value, places: list[ir.Value], values: ir.Value, rank: in
     rest = op.Shape(data, start=count)
     row = places[0]
     if count > 1:
-        row = _in_range(places[0], whole, 0)
+        row = _in_range(places[0], op.Shape(data, end=1))
         for axis, place in enumerate(places[1:], start=1):
-            row = op.Add(op.Mul(row, _size_at(whole, axis)), _in_range(place, whole, axis))
+            size = op.Shape(data, start=axis, end=axis + 1)
+            row = op.Add(op.Mul(row, size), _in_range(place, size))
         data = _merge(data, count, rest)
     updates = values if _rank_of(places) == 1 else _merge(values, _rank_of(places), rest)
     column = op.Reshape(row, op.Constant(value_ints=[-1] + [1] * rank))
@@ -94,14 +96,9 @@ def _merge(values: ir.Value, count: int, rest: ir.Value) -> ir.Value:
     return op.Reshape(values, op.Concat(rows, rest, axis=0), allowzero=1)
 
 
-def _size_at(sizes: ir.Value, axis: int) -> ir.Value:
-    return op.Gather(sizes, op.Constant(value_int=axis))
-
-
-def _in_range(place: ir.Value, sizes: ir.Value, axis: int) -> ir.Value:
+def _in_range(place: ir.Value, size: ir.Value) -> ir.Value:
     """An index counted from the start; Gather refuses one that is out of range, which would be another row's."""
-    count = op.Range(op.Constant(value_int=0), _size_at(sizes, axis), op.Constant(value_int=1))
-    return op.Gather(count, place)
+    return op.Gather(count_up(size), place)
 
 
 def _is_masked_scalar(indices: Sequence[ir.Value | None], values: ir.Value) -> bool:

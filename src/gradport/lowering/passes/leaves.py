@@ -1,7 +1,7 @@
-"""Orders the nodes that nothing reads so that ONNX Runtime computes each gradient as soon as it can.
+"""Orders the output nodes so that ONNX Runtime computes each gradient as soon as it can.
 
-ONNX Runtime does not run nodes in the order of the file: it begins with the last node that nothing reads, and computes
-its inputs before it. In a backward pass the gradients of the last layers come first. If the last node gives the
+ONNX Runtime does not run nodes in the order of the file: it begins with the last node that only the caller reads,
+and computes its inputs before it. In a backward pass the gradients of the last layers come first. If the last node gives the
 gradient of the first layer, the whole chain of input gradients runs before all weight gradients, and keeps what these
 read. If the last node gives the gradient of the last layer, each gradient is computed as soon as it can be.
 
