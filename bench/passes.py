@@ -40,7 +40,6 @@ CORRECT = {
     "WriteCasts": "ONNX Runtime warns of each CastLike",
     "Widen": "operators without a kernel for the dtype",
     "RemoveRoundTrips": "spares ONNX Runtime a fault",
-    "LeavesLast": "less memory: the order of gradients",
 }
 
 

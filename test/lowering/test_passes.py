@@ -78,14 +78,6 @@ MODELS = {
             back = Cast<to = 1>(wide)
             y = Relu(back)
         }""",
-    "LeavesLast": """
-        <ir_version: 10, opset_import: ["" : 20]>
-        g (float[n] x) => (float[n] y, float[n] z) {
-            a = Relu(x)
-            y = Tanh(a)
-            b = Exp(a)
-            z = Neg(b)
-        }""",
 }
 
 NOTHING = """

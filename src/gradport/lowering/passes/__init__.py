@@ -9,7 +9,6 @@ from gradport.lowering.passes.bfloat16 import RoundInside
 from gradport.lowering.passes.casts import WriteCasts
 from gradport.lowering.passes.checkpoints import gate_recomputation
 from gradport.lowering.passes.generators import draw_at_run_time
-from gradport.lowering.passes.leaves import LeavesLast
 from gradport.lowering.passes.masks import SelectByProduct
 from gradport.lowering.passes.narrow import Widen
 from gradport.lowering.passes.pools import PoolNan
@@ -39,7 +38,6 @@ def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
         MatchRanks(),
         Widen(),
         RemoveRoundTrips(),
-        LeavesLast(),
     ]
 
 
