@@ -1,4 +1,4 @@
-"""The input gradient of a convolution: the transposed convolution of the cotangent, or a convolution with the flipped kernel."""
+"""The input gradient of a convolution: a transposed convolution, or a convolution with the flipped kernel."""
 
 from __future__ import annotations
 
