@@ -61,22 +61,22 @@ def index_put(
     data = _axes_first(self, axes)
     stacked = _stack(places)
     moved = _values_first(values, axes, _rank_of(places), len(self.shape or ()))
-    rest = op.Slice(op.Shape(data), op.Constant(value_ints=[len(axes)]), op.Constant(value_ints=[1 << 30]))
+    rest = op.Shape(data, start=len(axes))
     shape = op.Concat(op.Shape(stacked, end=-1), rest, axis=0)
     expanded = op.Expand(moved, shape)
     rank = len(self.shape or ()) - len(axes)
-    written = _add_rows(data, places, expanded, rank) if accumulate else op.ScatterND(data, stacked, expanded)
+    written = _add_rows(data, places, expanded, rest, rank) if accumulate else op.ScatterND(data, stacked, expanded)
     return _axes_restored(written, axes, len(self.shape or ()))
 
 
-def _add_rows(data: ir.Value, places: list[ir.Value], values: ir.Value, rank: int) -> ir.Value:
+def _add_rows(data: ir.Value, places: list[ir.Value], values: ir.Value, rest: ir.Value, rank: int) -> ir.Value:
     """Adds values (*places, *rest) to the rows of data (*sizes, *rest) that the places give, one after the other.
 
     Args:
-        rank: the number of axes in `rest`.
+        rest: the sizes of the axes that no place indexes.
+        rank: their number.
     """
     whole, count = op.Shape(data), len(places)
-    rest = op.Shape(data, start=count)
     row = places[0]
     if count > 1:
         row = _in_range(places[0], op.Shape(data, end=1))
