@@ -2,14 +2,17 @@
 
     python bench/convolution_forms.py [--rounds 15] [--write]
 
-One thread, static shapes, forms in turns, cold caches. `--write` writes the table of costs, from which `choose_forms`
-takes the fastest forms of the most similar convolution. The fastest form is bold.
+Static shapes, forms in turns, cold caches; with one thread, and with two while their cores share a cache (`cores.py`).
+`--write` writes the table of costs, from which `choose_forms` takes the fastest forms of the most similar convolution.
+A figure is the time over torch's with one thread, then with two; the form whose product of both is smallest is bold.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import pathlib
 import statistics
 import time
@@ -22,6 +25,7 @@ import onnx_ir.passes.common as common
 import onnxruntime
 import torch
 import torch.nn.functional as F
+from cores import Cores, find_cores
 from step import ratio
 
 import gradport
@@ -76,7 +80,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--write", action="store_true", help="write the table of costs")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     print(f"| {' | '.join(HEADS)} |\n{'| --- ' * len(HEADS)}|")
     rows = [row(shape, options.rounds) for shape in SHAPES]
     if options.write:
@@ -104,8 +107,8 @@ def row(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
 
 def measure(
     shape: tuple[int, ...], gradient: str, forms: list[tuple[WeightForm, InputForm]], rounds: int
-) -> dict[str, float]:
-    """Prints the ratios to torch for one gradient; gives the milliseconds of each form."""
+) -> dict[str, list[float]]:
+    """Prints the ratios to torch for one gradient; gives the milliseconds of each form with one thread and with two."""
     batch, channels, outputs, size, kernel, stride, groups = shape
     x, w = torch.randn(batch, channels, size, size), torch.randn(outputs, channels // groups, kernel, kernel)
 
@@ -115,11 +118,7 @@ def measure(
     g = torch.randn_like(convolve(w, x))
     asked = ["x" if gradient == "input" else "w"]
     mask = [gradient == "input", gradient == "weight", False]
-    calls: dict[str, Callable[[], Any]] = {
-        "torch": lambda: torch.ops.aten.convolution_backward(
-            g, x, w, None, [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], groups, mask
-        )
-    }
+    programs = {}
     own = convolution.choose_forms
     for pair in forms:
         convolution.choose_forms = lambda *values, pair=pair: pair
@@ -127,42 +126,92 @@ def measure(
             program = gradport.export(convolve, (w, x), wrt=asked, functions="inline", verify=False)
         finally:
             convolution.choose_forms = own
-        name = (pair[1] if gradient == "input" else pair[0]).name
-        calls[name] = session_call(program, w, x, g)
-    times = timed_cold(calls, rounds)
-    torch_ms = 1e3 * statistics.median(times["torch"])
-    ratios = {name: float(ratio(times, name, "torch")) for name in calls if name != "torch"}
-    fastest = min(ratios, key=lambda name: ratios[name])
-    texts = [f"**{name} {cost:.2f}**" if name == fastest else f"{name} {cost:.2f}" for name, cost in ratios.items()]
-    print(f"| {', '.join(map(str, shape))} | {gradient} | {torch_ms:.2f} | {', '.join(texts)} |", flush=True)
-    return {name: round(cost * torch_ms, 3) for name, cost in ratios.items()}
+        programs[(pair[1] if gradient == "input" else pair[0]).name] = program
+    torch_ms, ratios = [], {name: [] for name in programs}
+    for threads in THREADS:
+        torch.set_num_threads(threads)
+        calls: dict[str, Callable[[], Any]] = {
+            "torch": lambda: torch.ops.aten.convolution_backward(
+                g, x, w, None, [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], groups, mask
+            ),
+            **{name: session_call(program, threads, w, x, g) for name, program in programs.items()},
+        }
+        times = timed_near(calls, rounds, threads)
+        torch_ms.append(1e3 * statistics.median(times["torch"]))
+        for name, found in ratios.items():
+            found.append(float(ratio(times, name, "torch")))
+    fastest = min(ratios, key=lambda name: math.prod(ratios[name]))
+    texts = []
+    for name, costs in ratios.items():
+        text = f"{name} {' '.join(f'{cost:.2f}' for cost in costs)}"
+        texts.append(f"**{text}**" if name == fastest else text)
+    milliseconds = " ".join(f"{time:.2f}" for time in torch_ms)
+    print(f"| {', '.join(map(str, shape))} | {gradient} | {milliseconds} | {', '.join(texts)} |", flush=True)
+    return {
+        name: [round(cost * time, 3) for cost, time in zip(costs, torch_ms, strict=True)]
+        for name, costs in ratios.items()
+    }
 
 
-def timed_cold(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """The times of all calls, in turns. Before each one the caches are filled with other memory, as in a network."""
-    other = np.zeros(2**24, np.float32)
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 2):
-        for name, call in calls.items():
-            np.add(other, 1, out=other)
-            started = time.perf_counter()
-            call()
-            if number >= 2:
-                times[name].append(time.perf_counter() - started)
+THREADS = (1, 2)
+
+_MOST_TRIES = 60
+"""How often a measurement is repeated while the cores are far, after a second of waiting each."""
+
+
+def timed_near(calls: dict[str, Callable[[], Any]], rounds: int, threads: int) -> dict[str, list[float]]:
+    """The times of all calls with cores that share a cache, if there is such a time at all."""
+    for _ in range(_MOST_TRIES):
+        before = find_cores()
+        times = timed_cold(calls, rounds)
+        if threads == 1 or before is find_cores() is Cores.NEAR:
+            return times
+        time.sleep(1)
+    print("the cores do not share a cache", flush=True)
     return times
 
 
-def session_call(program: gradport.Program, *tensors: torch.Tensor) -> Callable[[], Any]:
+def timed_cold(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """The times of all calls, in turns, from a thread that stays on the first core. Before each one the caches are
+    filled with other memory, as in a network, and the threads of the one before have gone to sleep."""
+    other = np.zeros(2**24, np.float32)
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()  # starts its threads
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        for _ in range(rounds):
+            for name, call in calls.items():
+                time.sleep(_PAUSE)
+                call()
+                np.add(other, 1, out=other)
+                started = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - started)
+    finally:
+        os.sched_setaffinity(0, cores)
+    return times
+
+
+_PAUSE = 0.002
+
+
+def session_call(program: gradport.Program, threads: int, *tensors: torch.Tensor) -> Callable[[], Any]:
     """A call of ONNX Runtime that computes the last output, the gradient, and nothing else."""
     model = ir.from_proto(ir.to_proto(program.model))
     del model.graph.outputs[:-1]
     common.RemoveUnusedNodesPass()(model)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads if threads < ALL_THREADS else 0  # 0: each thread stays on its core
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
     names = [port.name for port in session.get_inputs()]
     feeds = dict(zip(names, (tensor.numpy() for tensor in tensors), strict=True))
     return lambda: session.run(None, feeds)
+
+
+ALL_THREADS = torch.get_num_threads()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +18,7 @@ import onnxruntime
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["Machine", "Work", "measure_exchange", "measure_machine", "work_of"]
+__all__ = ["Machine", "Work", "measure_machine", "work_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,57 +62,6 @@ def measure_machine(rounds: int = 15) -> Machine:
     feeds = {"a": one.numpy()}
     products = min(*seconds(lambda: one @ one, rounds), *seconds(lambda: session.run(None, feeds), rounds))
     return Machine(2 * 1024**3 / products, 2 * 4 * 2**26 / min(seconds(lambda: target.copy_(source), rounds)))
-
-
-def measure_exchange(rounds: int = 200) -> tuple[float, float] | None:
-    """Bytes a second at which a core reads 256 KiB that it has just written itself, and that another core has just
-    written: medians. None on a machine with one core.
-
-    An operator that runs on one thread reads so what an operator on several threads has written. On a virtual machine
-    the second figure changes with the place of its cores.
-    """
-    cores, threads = sorted(os.sched_getaffinity(0)), torch.get_num_threads()
-    if len(cores) < 2:
-        return None
-    values, asked, done = torch.ones(2**16), threading.Event(), threading.Event()
-
-    def write() -> None:
-        values.mul_(0.5).add_(1)
-
-    def write_when_asked() -> None:
-        os.sched_setaffinity(0, cores[1:2])
-        torch.set_num_threads(1)
-        for _ in range(rounds):
-            while not asked.is_set():
-                time.sleep(0)
-            asked.clear()
-            write()
-            done.set()
-
-    def read_other() -> float:
-        asked.set()
-        while not done.is_set():
-            pass
-        done.clear()
-        return read()
-
-    def read() -> float:
-        started = time.perf_counter()
-        values.sum()
-        return time.perf_counter() - started
-
-    writer = threading.Thread(target=write_when_asked)
-    torch.set_num_threads(1)
-    try:
-        os.sched_setaffinity(0, cores[:1])
-        writer.start()
-        others = [read_other() for _ in range(rounds)]
-        writer.join()
-        own = [(write(), read())[1] for _ in range(rounds)]
-    finally:
-        os.sched_setaffinity(0, cores)
-        torch.set_num_threads(threads)
-    return values.nbytes / statistics.median(own), values.nbytes / statistics.median(others)
 
 
 _PRODUCT = """

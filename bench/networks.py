@@ -4,7 +4,8 @@
                              [--finite-math] [--write FILE]
 
 Times are taken in one process, in turns, with the same number of threads. A figure is the median of the ratios of all
-rounds, below 1 where ONNX Runtime is faster. "Gradients" is the loss and the gradients of all parameters, which are
+rounds, below 1 where ONNX Runtime is faster. With two threads, rounds in which the cores share a cache and others
+("2, far") have a row each (`cores.py`). "Gradients" is the loss and the gradients of all parameters, which are
 inputs of the graph; "step" is AdamW through `gradport_runtime.Trainer`. Peaks are those of `bench/training.py`, of a
 process each. "Products" is the time of all matrix products and convolutions at this machine's peak over the time of
 our gradients, and "bytes" that of weights and saved tensors at copy speed (`bench/limits.py`). `--write` puts the table
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import logging
 import pathlib
 import statistics
@@ -27,9 +29,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from cores import Cores, find_cores
 from gradport_runtime import Trainer
-from limits import Machine, measure_exchange, measure_machine, work_of
-from step import GPT, Recurrent, convolutional, perceptron, ratio, timed
+from limits import Machine, measure_machine, work_of
+from step import GPT, Recurrent, by_way, convolutional, perceptron, ratio, rounds_of
 from tables import write_table
 from torch import nn
 from training import gpt2, peaks
@@ -273,22 +276,22 @@ def main() -> int:
     heads = HEADS + (MEMORY if options.memory else ())
     lines: list[str] = []
     say(lines, f"| {' | '.join(heads)} |\n{'| --- ' * len(heads)}|")
+    every = torch.get_num_threads()
     for threads in options.threads:
         torch.set_num_threads(threads)
         machine = measure_machine()
         chosen = [name for name in NETWORKS if not options.only or any(part in name for part in options.only)]
-        rows = []
+        rows: dict[str, list[list[str]]] = {}
         for name in chosen:
-            rows.append(measure(name, threads, machine, options))
-            say(lines, f"| {name} | {threads} | {' | '.join(rows[-1])} |")
-        means = [geometric_mean(column) for column in zip(*rows, strict=True)]
-        say(lines, f"| geometric mean | {threads} | | {' | '.join(means[1:5])} {'| ' * (len(heads) - 7)}|")
+            for label, cells in measure(name, threads, None if threads == every else threads, machine, options).items():
+                rows.setdefault(label, []).append(cells)
+                say(lines, f"| {name} | {label} | {' | '.join(cells)} |")
+        for label, found in rows.items():
+            if len(found) == len(chosen):
+                means = [geometric_mean(column) for column in zip(*found, strict=True)]
+                say(lines, f"| geometric mean | {label} | | {' | '.join(means[1:5])} {'| ' * (len(heads) - 7)}|")
         speeds = f"{machine.products / 1e9:.0f} GFLOP/s, copies {machine.bandwidth / 1e9:.0f} GB/s"
         print(f"\n{threads} thread(s): products {speeds}", file=sys.stderr)
-    exchange = measure_exchange()
-    if exchange is not None:
-        own, other = (f"{speed / 1e9:.0f} GB/s" for speed in exchange)
-        print(f"a core reads its own 256 KiB at {own}, that of the other core at {other}", file=sys.stderr)
     if options.write:
         write_table(options.write, "networks", "\n".join(lines))
     return 0
@@ -306,8 +309,18 @@ def geometric_mean(column: tuple[str, ...]) -> str:
     return f"{statistics.geometric_mean(values):.2f}" if len(values) == len(column) else "-"
 
 
-def measure(name: str, threads: int, machine: Machine, options: argparse.Namespace) -> list[str]:
-    """The cells of one network: those of HEADS after the threads, then those of MEMORY."""
+def measure(
+    name: str, threads: int, asked: int | None, machine: Machine, options: argparse.Namespace
+) -> dict[str, list[str]]:
+    """The cells of one network, by the label of their threads: those of HEADS after it, then those of MEMORY.
+
+    Args:
+        name: of the network.
+        threads: those of torch.
+        asked: those of ONNX Runtime; None for its default, which gives each core a thread that stays on it.
+        machine: its limits.
+        options: of the command line.
+    """
     network = NETWORKS[name]
     torch.manual_seed(0)
     model = network.build().train()
@@ -315,17 +328,52 @@ def measure(name: str, threads: int, machine: Machine, options: argparse.Namespa
     with tempfile.TemporaryDirectory() as folder:
         bundle = pathlib.Path(folder) / "bundle"
         export(model, x, target, bundle, finite_math=options.finite_math)
-        times = timed(ways(model, x, target, Trainer(bundle, threads=threads), options), options.rounds)
+        rounds = rounds_by_cores(
+            ways(model, x, target, Trainer(bundle, threads=asked), options), options.rounds, threads
+        )
         highest = peaks(name, bundle, threads) if options.memory else None
-    milliseconds = 1e3 * statistics.median(times["gradients"])
     limits = work_of(model, lambda: loss_of(model(x), target)).milliseconds(machine)
+    memory = [] if highest is None else [f"{highest['torch']:.0f}", f"{highest['bundle'] / highest['torch']:.2f}"]
+    return {
+        f"{threads}, far" if cores is Cores.FAR else f"{threads}": [*cells_of_times(by_way(found), limits), *memory]
+        for cores, found in rounds.items()
+        if len(found) >= _FEWEST
+    }
+
+
+def cells_of_times(times: dict[str, list[float]], limits: tuple[float, float]) -> list[str]:
+    """The cells of HEADS after the threads."""
+    milliseconds = 1e3 * statistics.median(times["gradients"])
     return [
         f"{1e3 * statistics.median(times['eager']):.1f}",
         *(ratio(times, way, "eager") for way in ("gradients", "compile")),
         *(ratio(times, way, "eager step") for way in ("step", "compiled step")),
         *(f"{limit / milliseconds:.2f}" for limit in limits),
-        *([] if highest is None else [f"{highest['torch']:.0f}", f"{highest['bundle'] / highest['torch']:.2f}"]),
     ]
+
+
+_FEWEST = 3
+"""Rounds of a row."""
+
+_LONGEST = 4
+"""How many times the rounds that are asked for are run, to find enough with near cores."""
+
+
+def rounds_by_cores(
+    calls: dict[str, Callable[[], Any]], rounds: int, threads: int
+) -> dict[Cores, list[dict[str, float]]]:
+    """Times of all ways with near cores, and those of rounds with far ones (`cores.py`). A round in which the cores
+    change does not count. One thread is always near."""
+    found: dict[Cores, list[dict[str, float]]] = {Cores.NEAR: [], Cores.FAR: []}
+    before = find_cores() if threads > 1 else Cores.NEAR
+    for times in itertools.islice(rounds_of(calls), _LONGEST * rounds):
+        after = find_cores() if threads > 1 else Cores.NEAR
+        if after is before:
+            found[after].append(times)
+        before = after
+        if len(found[Cores.NEAR]) == rounds:
+            break
+    return found
 
 
 def export(model: nn.Module, x: torch.Tensor, target: torch.Tensor, bundle: pathlib.Path, **options: Any) -> None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import logging
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx_ir as ir
@@ -186,7 +187,18 @@ call whose time is not taken then wakes the threads of the next one."""
 
 
 def timed(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round, after a warm-up; within a round, every way repeats for at least 20 ms."""
+    """Seconds of each way in each round."""
+    return by_way(list(itertools.islice(rounds_of(ways), rounds)))
+
+
+def by_way(rounds: list[dict[str, float]]) -> dict[str, list[float]]:
+    """The times of each way, from those of each round."""
+    return {name: [times[name] for times in rounds] for name in rounds[0]}
+
+
+def rounds_of(ways: dict[str, Callable[[], Any]]) -> Iterator[dict[str, float]]:
+    """Seconds of each way, round after round without end, after a warm-up; within a round, every way repeats for at
+    least 20 ms."""
     repeats = {}
     for name, way in ways.items():
         for _ in range(3):
@@ -194,16 +206,16 @@ def timed(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[flo
         started = time.perf_counter()
         way()
         repeats[name] = max(1, int(0.02 / (time.perf_counter() - started)))
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
+    while True:
+        times = {}
         for name, way in ways.items():
             time.sleep(_PAUSE)
             way()
             started = time.perf_counter()
             for _ in range(repeats[name]):
                 way()
-            found[name].append((time.perf_counter() - started) / repeats[name])
-    return found
+            times[name] = (time.perf_counter() - started) / repeats[name]
+        yield times
 
 
 def bandwidth() -> float:

@@ -14,6 +14,7 @@ import importlib.resources
 import json
 import math
 import operator
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -153,23 +154,28 @@ def possible_forms(
 
 @dataclasses.dataclass(frozen=True)
 class _Costs:
-    """Measured times of one convolution, in milliseconds.
+    """Measured times of one convolution, in milliseconds, with one thread and with two.
 
     Attributes:
         weight: of each form of the weight gradient, by its name.
         input: of each form of the input gradient.
     """
 
-    weight: Mapping[str, float]
-    input: Mapping[str, float]
+    weight: Mapping[str, Sequence[float]]
+    input: Mapping[str, Sequence[float]]
 
     def of_weight(self, form: WeightForm) -> float:
         """Of a weight gradient. A form that was not measured is never the fastest."""
-        return self.weight.get(form.name, math.inf) * (_MARGIN if form in TILES else 1)
+        return _cost(self.weight.get(form.name)) * (_MARGIN if form in TILES else 1)
 
     def of_input(self, form: InputForm) -> float:
         """Of an input gradient."""
-        return self.input.get(form.name, math.inf)
+        return _cost(self.input.get(form.name))
+
+
+def _cost(times: Sequence[float] | None) -> float:
+    """The geometric mean: a file does not know how many threads will run it."""
+    return math.inf if times is None else statistics.geometric_mean(times)
 
 
 def _costs_of_similar(sizes: Mapping[str, int]) -> _Costs:
