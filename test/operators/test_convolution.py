@@ -100,11 +100,14 @@ def test_every_form_of_the_weight_gradient(settings, form, piece):
         groups, inside, outside = 3, 1, 1
     elif form is not WeightForm.BATCH:
         groups = 1
-    assume(form not in (WeightForm.ROWS, *TILES) or rank == 2)
+    assume(form not in (WeightForm.ROWS, WeightForm.SHIFTS, *TILES) or rank == 2)
     if form is WeightForm.FOLDED:
         kernel, stride, padding = [1] * rank, [1] * rank, [0] * rank
     if form in TILES:
         kernel, stride, dilation = [3, 3], [1, 1], [1, 1]
+    if form is WeightForm.SHIFTS:
+        stride = [1, 1]
+        padding = [min(pad, step * (size - 1)) for pad, step, size in zip(padding, dilation, kernel, strict=True)]
     x = torch.randn(2, groups * inside, *SIZES[rank])
     weight = torch.randn(groups * outside, inside, *kernel)
     with pytest.MonkeyPatch.context() as patch:
@@ -147,9 +150,27 @@ def test_tiles_cover_each_size_and_padding(form, height, width, padding):
         proved(lambda x, weight: F.conv2d(x, weight, padding=padding), (x, weight), {"x": {0: "batch"}})
 
 
-@pytest.mark.parametrize("form", TILES)
+@settings(max_examples=20, deadline=None)
+@given(sizes, sizes, st.data())
+def test_shifts_cover_each_size_padding_and_dilation(height, width, data):
+    kernel = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=2))
+    dilation = data.draw(st.lists(st.integers(1, 3), min_size=2, max_size=2))
+    reach = [step * (size - 1) for step, size in zip(dilation, kernel, strict=True)]
+    padding = [data.draw(st.integers(0, most)) for most in reach]
+    assume(all(size + 2 * pad > far for size, pad, far in zip((height, width), padding, reach, strict=True)))
+    x, weight = torch.randn(2, 3, height, width), torch.randn(4, 3, *kernel)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "choose_forms", chosen(WeightForm.SHIFTS))
+        proved(
+            lambda x, weight: F.conv2d(x, weight, padding=padding, dilation=dilation),
+            (x, weight),
+            {"x": {0: "batch"}},
+        )
+
+
+@pytest.mark.parametrize("form", [WeightForm.SHIFTS, *TILES])
 @pytest.mark.parametrize("special", [math.inf, -math.inf, math.nan, 3e38])
-def test_tiles_with_special_values_give_the_direct_sum(form, special, monkeypatch):
+def test_special_values_give_the_direct_sum(form, special, monkeypatch):
     """A value that is not finite, or overflows in a transform, changes only the places that read it."""
     x, weight, cotangent = torch.randn(2, 2, 9, 9), torch.randn(3, 2, 3, 3), torch.randn(2, 3, 7, 7)
     x[0, 1, 0, 0] = special  # only the kernel's first place reads this corner

@@ -36,6 +36,7 @@ class WeightForm(enum.Enum):
     ROWS = "one matrix product for each row of places, in NHWC"
     PLACES = "one matrix product for each place"
     PATCHES = "one matrix product for all places (im2col)"
+    SHIFTS = "one matrix product of shifted copies: of the cotangent by rows of the kernel, of the signal by columns"
     TILES_2 = "Winograd's minimal filtering, tiles of 2 x 2"
     TILES_4 = "Winograd's minimal filtering, tiles of 4 x 4"
 
@@ -51,9 +52,9 @@ TILES: Mapping[WeightForm, int] = {WeightForm.TILES_2: 2, WeightForm.TILES_4: 4}
 """Rows and columns of a tile. An input gradient has no such form: a large cotangent leaves its rounding error in all
 places of its tile, also where the gradient is small or zero."""
 
-_TILED = ir.DataType.FLOAT
-"""The dtype of a convolution by tiles: the transforms lose two to three bits, too many of 16, and ONNX Runtime has no
-convolution of float64 for the direct sum."""
+_DTYPE = ir.DataType.FLOAT
+"""The dtype of a convolution by tiles or by shifts: the transforms lose two to three bits, too many of 16, and ONNX
+Runtime has no convolution of float64 for the direct sum of values that are not finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,20 +123,20 @@ def choose_forms(
     known = {name: size for name, size in sizes.items() if isinstance(size, int)}
     image = static_sizes(list(signal.shape)[1:])
     is_static = image is not None and positions is not None and 0 not in (*image, *positions)
-    weights, inputs = possible_forms(convolution, kernel, may_tile=is_static and signal.dtype is _TILED)
+    weights, inputs = possible_forms(convolution, kernel, is_static=is_static and signal.dtype is _DTYPE)
     costs = _costs_of_similar(known)
     return min(weights, key=costs.of_weight), min(inputs, key=costs.of_input)
 
 
 def possible_forms(
-    convolution: Convolution, kernel: Sequence[int], *, may_tile: bool = True
+    convolution: Convolution, kernel: Sequence[int], *, is_static: bool = True
 ) -> tuple[list[WeightForm], list[InputForm]]:
     """The forms that are right for a convolution without groups, or with one for each channel.
 
     Args:
         convolution: its attributes.
         kernel: its spatial sizes.
-        may_tile: all sizes but the batch are known, and the dtype has enough digits.
+        is_static: all sizes but the batch are known, and the dtype is float32.
     """
     inputs = [InputForm.TRANSPOSED]
     if convolution.can_flip(kernel):
@@ -147,7 +148,9 @@ def possible_forms(
         weights.append(WeightForm.ROWS)
     if math.prod(kernel) == 1 and convolution.is_plain:
         weights.append(WeightForm.FOLDED)
-    if may_tile and list(kernel) == [3, 3] and convolution.has_unit_steps:
+    if is_static and len(kernel) == 2 and math.prod(kernel) > 1 and convolution.can_flip(kernel):
+        weights.append(WeightForm.SHIFTS)
+    if is_static and list(kernel) == [3, 3] and convolution.has_unit_steps:
         weights += TILES
     return weights, inputs
 

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from gradport.operators.axes import numbers
 from gradport.operators.convolution_forms import TILES, Convolution, WeightForm, static_sizes
+from gradport.operators.convolution_shifts import differentiate_by_shifts
 from gradport.operators.table import op
 from gradport.operators.winograd import differentiate_by_tiles
 
@@ -50,8 +51,10 @@ def differentiate_weight(
         return _reshape_like(op.MatMul(_rows_of(cotangent), _last_channels(signal)), weight)
     if form is WeightForm.ROWS:
         return _by_rows(signal, cotangent, weight, convolution)
+    direct = functools.partial(_by_batch, signal, cotangent, weight, convolution)
+    if form is WeightForm.SHIFTS:
+        return differentiate_by_shifts(signal, cotangent, weight, convolution, direct)
     if form in TILES:
-        direct = functools.partial(_by_batch, signal, cotangent, weight, convolution)
         return differentiate_by_tiles(signal, cotangent, weight, convolution.pads, TILES[form], direct)
     return _by_places(signal, cotangent, weight, convolution, together=form is WeightForm.PATCHES)
 

@@ -24,8 +24,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.polynomial import polynomial
 
-from gradport.compat.onnxscript import branch
 from gradport.operators.axes import numbers
+from gradport.operators.finiteness import choose_if_finite
 from gradport.operators.table import op
 
 __all__ = ["differentiate_by_tiles", "minimal_filtering"]
@@ -68,13 +68,7 @@ def differentiate_by_tiles(
     products = op.MatMul(op.Transpose(g, perm=[0, 2, 1]), x)
     flat = op.Reshape(products, numbers([len(by_kernel) ** 2, -1]))
     sums = op.MatMul(_constant(np.kron(by_kernel, by_kernel).T, signal), flat)
-    total = op.ReduceSum(sums, keepdims=0)
-    nothing = op.Sub(total, total)  # nan if the sum is not finite
-    return op.If(
-        op.Equal(nothing, op.CastLike(op.Constant(value_float=0.0), nothing)),
-        then_branch=branch(lambda: op.Reshape(op.Transpose(sums, perm=[1, 0]), op.Shape(weight))),
-        else_branch=branch(direct),
-    )
+    return choose_if_finite(sums, lambda: op.Reshape(op.Transpose(sums, perm=[1, 0]), op.Shape(weight)), direct)
 
 
 def minimal_filtering(tile: int) -> tuple[Array, Array, Array]:
