@@ -167,21 +167,23 @@ def _is_plain(value: ir.Value) -> bool:
     return value.dtype is not None and not isinstance(value.type, (ir.SequenceType, ir.OptionalType))
 
 
+_LARGE = 1 << 16
+"""Bytes of a weight of which shape inference needs only the type."""
+
+
 def _infer_types(model: ir.Model) -> None:
     """Adds missing types by shape inference; a model on which inference fails stays unchanged."""
-    weights = {
-        name: value.const_value for name, value in model.graph.initializers.items() if value.const_value is not None
-    }
+    light = model.clone()
+    for name, weight in list(light.graph.initializers.items()):
+        if weight.const_value is not None and weight.const_value.nbytes > _LARGE:
+            del light.graph.initializers[name]
+            weight.const_value = None
+            if not weight.is_graph_input():
+                light.graph.inputs.append(weight)
     try:
-        for name in weights:  # inference needs only the types of large weights
-            if weights[name].nbytes > 1 << 16:
-                model.graph.initializers[name].const_value = None
-        inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model))
+        inferred = onnx.shape_inference.infer_shapes(ir.to_proto(light))
     except Exception:
         return
-    finally:
-        for name, tensor in weights.items():
-            model.graph.initializers[name].const_value = tensor
     known = values_by_name(model.graph)
     for info in inferred.graph.value_info:
         value = known.get(info.name)
