@@ -12,6 +12,7 @@ from gradport.eager.inputs import with_example
 from gradport.eager.joint import Joint
 from gradport.eager.randomness import Expected
 from gradport.errors import Error, SpecError
+from gradport.exporting.garbage import paused_collector
 from gradport.exporting.selftest import require_working_export
 from gradport.lowering import OPSETS, Form, apply_forms, assemble, decomposition_table, forms_of, lower
 from gradport.lowering.passes import draw_at_run_time, gate_recomputation, rewrite, share
@@ -110,16 +111,17 @@ def export_joint(
     opset, forms = require_options(functions=functions, opset_version=opset_version, random=random)
     require_working_export(opset)
     dimensions = resolve_dimensions(joint, joint.subject.dynamic_shapes)
-    trace = trace_joint(joint, dimensions, decomposition_table(opset), expected=random == "off")
-    program = lower_unproved(
-        trace,
-        opset,
-        forms,
-        fallback=fallback,
-        input_names=input_names,
-        output_names=output_names,
-        options={"functions": str(functions), "opset_version": opset, "random": random, "finite_math": finite_math},
-    )
+    with paused_collector():
+        trace = trace_joint(joint, dimensions, decomposition_table(opset), expected=random == "off")
+        program = lower_unproved(
+            trace,
+            opset,
+            forms,
+            fallback=fallback,
+            input_names=input_names,
+            output_names=output_names,
+            options={"functions": str(functions), "opset_version": opset, "random": random, "finite_math": finite_math},
+        )
     if random == "runtime":
         program = draw_at_run_time(program)
     if verify and _runs_in_stock_runtime(program):
