@@ -127,17 +127,24 @@ def _pieces(
 
 
 def _sum_by_channel(x: ir.Value, g: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
-    """(C, places): the sums of the products with channels last."""
+    """(C, places): the sums of the products with channels last.
+
+    A sum over rows is their product with ones: ONNX Runtime's ReduceSum takes twice as long, and with two threads up to
+    eight times.
+    """
     rank = convolution.rank
     kernel = [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
     reach = _reach(op.Shape(g, start=1, end=rank + 1), convolution)
     axes, steps = numbers(range(1, rank + 1)), numbers(convolution.strides)
+    rows = op.Concat(numbers([-1]), op.Shape(g, start=rank + 1), axis=0)
+    count = op.ReduceProd(op.Shape(g, end=rank + 1), keepdims=1)
+    ones = op.Expand(op.CastLike(op.Constant(value_float=1.0), g), op.Concat(numbers([1]), count, axis=0))
     sums = []
     for place in itertools.product(*map(range, kernel)):
         start = numbers([at * dilation for at, dilation in zip(place, convolution.dilations, strict=True)])
         product = op.Mul(g, op.Slice(x, start, op.Add(start, reach), axes, steps))
-        sums.append(op.Unsqueeze(op.ReduceSum(product, numbers(range(rank + 1)), keepdims=0), numbers([1])))
-    return op.Concat(*sums, axis=1) if len(sums) > 1 else sums[0]
+        sums.append(op.MatMul(ones, op.Reshape(product, rows)))
+    return op.Transpose(op.Concat(*sums, axis=0) if len(sums) > 1 else sums[0], perm=[1, 0])
 
 
 def _by_rows(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
