@@ -3,6 +3,7 @@
 import onnx_ir as ir
 import pytest
 
+from gradport.lowering.lower import BACKWARD
 from gradport.lowering.passes import passes, rewrite
 
 MODELS = {
@@ -61,6 +62,12 @@ MODELS = {
             }>(a, turned)
             y = Relu(rows)
         }""",
+    "SumRowsByProduct": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[n, 64, 32] x) => (float[32] y) {
+            axes = Constant<value = int64[2] {0, 1}>()
+            y = ReduceSum<keepdims = 0>(x, axes)
+        }""",
     "MatchRanks": """
         <ir_version: 10, opset_import: ["" : 20]>
         g (float[128, 4, 1, 1] x, float s) => (float[128, 4, 1, 1] y) {
@@ -90,7 +97,10 @@ NOTHING = """
 def model_of(text):
     import onnx.parser
 
-    return ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
+    model = ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
+    for node in model.graph:
+        node.metadata_props[BACKWARD] = "true"
+    return model
 
 
 def test_each_pass_has_a_model_here():

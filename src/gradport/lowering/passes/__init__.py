@@ -15,6 +15,7 @@ from gradport.lowering.passes.pools import PoolNan
 from gradport.lowering.passes.ranks import MatchRanks
 from gradport.lowering.passes.reversed_scans import ReverseScans
 from gradport.lowering.passes.round_trips import RemoveRoundTrips
+from gradport.lowering.passes.row_sums import SumRowsByProduct
 from gradport.lowering.passes.scatters import AddByScatter
 from gradport.lowering.passes.unpools import UnpoolByMask
 
@@ -35,6 +36,7 @@ def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
         WriteCasts(),
         AddByScatter(),
         ReverseScans(),
+        SumRowsByProduct(),
         MatchRanks(),
         Widen(),
         RemoveRoundTrips(),
