@@ -121,6 +121,18 @@ def test_every_form_of_the_weight_gradient(settings, form, piece):
 
 
 @settings(max_examples=12, deadline=None)
+@given(convolutions(), st.integers(1, 70))
+def test_rows_with_many_and_with_few_outputs(settings, outside):
+    """The smaller of signal and gradient is transposed."""
+    _, _, stride, padding, dilation, _, (inside, _), _ = settings
+    assume(len(stride) == 2)
+    x, weight = torch.randn(2, inside, 7, 6), torch.randn(outside, inside, 3, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "choose_forms", chosen(WeightForm.ROWS))
+        proved(lambda x, weight: F.conv2d(x, weight, None, stride, padding, dilation), (x, weight))
+
+
+@settings(max_examples=12, deadline=None)
 @given(convolutions(), st.booleans())
 def test_a_flipped_kernel(settings, depthwise):
     rank, kernel, _, padding, dilation, _, (inside, outside), _ = settings

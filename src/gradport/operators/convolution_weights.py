@@ -163,14 +163,28 @@ def _by_rows(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolutio
     beside = op.Concat(*columns, axis=3) if width > 1 else columns[0]
     flat = op.Concat(numbers([-1]), op.Shape(beside, start=3), axis=0)
     g = _rows_of(cotangent)
-    by_row = []
+    parts = []
     for at in range(height):
         start = numbers([at * down])
         row = op.Slice(beside, start, op.Add(start, tall), numbers([1]), numbers([step_down]))
-        by_row.append(op.Unsqueeze(op.MatMul(g, op.Reshape(row, flat)), numbers([1])))
+        parts.append(op.Reshape(row, flat))
+    if _has_more_outputs_than_positions(
+        cotangent
+    ):  # then the signal is the smaller one to exchange places and channels
+        whole = op.Concat(*parts, axis=1) if height > 1 else parts[0]
+        split = op.Reshape(whole, op.Concat(numbers([0, height * width]), op.Shape(weight, start=1, end=2), axis=0))
+        columns_last = op.Reshape(op.Transpose(split, perm=[0, 2, 1]), numbers([0, -1]))
+        return _reshape_like(op.MatMul(g, columns_last), weight)
+    by_row = [op.Unsqueeze(op.MatMul(g, part), numbers([1])) for part in parts]
     whole = op.Concat(*by_row, axis=1) if height > 1 else by_row[0]
     places = op.Concat(op.Shape(weight, end=1), numbers([height * width]), op.Shape(weight, start=1, end=2), axis=0)
     return _reshape_like(op.Transpose(op.Reshape(whole, places), perm=[0, 2, 1]), weight)
+
+
+def _has_more_outputs_than_positions(cotangent: ir.Value) -> bool:
+    """Whether the channels are more than the positions of all images; False if a size is not known."""
+    sizes = static_sizes(list(cotangent.shape or ()))
+    return sizes is not None and math.prod(sizes) < sizes[1] ** 2
 
 
 def _by_places(
