@@ -43,9 +43,10 @@ def differentiate_by_shifts(
         convolution: its attributes, with stride 1, and no padding beyond the kernel.
         direct: adds the nodes of the direct sum.
     """
-    outputs, channels, rows, columns = (int(size) for size in weight.shape or ())  # type: ignore[arg-type]
+    channels, height, width = _sizes(signal)
+    outputs, positions, _ = _sizes(cotangent)
+    _, rows, columns = _sizes(weight)
     (top, left), (down, right) = convolution.pads, convolution.dilations
-    height, width = (int(size) for size in list(signal.shape or ())[2:])  # type: ignore[arg-type]
     wide = width + left  # of a row with its padding
     size = (height + 2 * top) * wide + left
     length = size + right  # of a copy: one more than the image for each step between columns
@@ -54,7 +55,6 @@ def differentiate_by_shifts(
     first = [_zeros(signal, channels, top * wide + left)] if top or left else []
     last = _zeros(signal, channels, top * wide + columns * right)
     x = _copies(image, columns, first, between, last, [channels * columns, length])
-    positions = int((cotangent.shape or ())[2])  # type: ignore[arg-type]
     given = _flat(_widened(cotangent, wide), positions * wide)
     space = length - positions * wide
     between = [_zeros(cotangent, outputs, space + wide * down)]
@@ -70,12 +70,17 @@ def differentiate_by_shifts(
     return choose_if_finite(sums, by_place, direct)
 
 
+def _sizes(value: ir.Value) -> list[int]:
+    """All but the first."""
+    return [int(size) for size in list(value.shape or ())[1:]]  # type: ignore[arg-type]
+
+
 def _widened(values: ir.Value, width: int) -> ir.Value:
     """(N, channels, H, width): each row with zeros at its end."""
-    _, channels, height, own = values.shape or ()
+    channels, height, own = _sizes(values)
     if own == width:
         return values
-    shape = op.Concat(op.Shape(values, end=1), numbers([int(channels), int(height), width - int(own)]), axis=0)  # type: ignore[arg-type]
+    shape = op.Concat(op.Shape(values, end=1), numbers([channels, height, width - own]), axis=0)
     return op.Concat(values, op.Expand(op.Constant(value_float=0.0), shape), axis=3)
 
 

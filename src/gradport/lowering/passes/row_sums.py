@@ -9,6 +9,8 @@ https://onnx.ai/onnx/operators/onnx__ReduceSum.html, https://onnx.ai/onnx/operat
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
@@ -49,7 +51,7 @@ def _is_worth_it(shape: ir.Shape) -> bool:
     """Whether the columns are known, and there are many elements; a size that is not known is taken for large."""
     columns = shape[-1]
     sizes = [size if isinstance(size, int) else _FEWEST for size in shape]
-    return isinstance(columns, int) and columns > 1 and int(np.prod(sizes)) >= _FEWEST
+    return isinstance(columns, int) and columns > 1 and math.prod(sizes) >= _FEWEST
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
@@ -59,8 +61,9 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
     new = Replacement(node)
     rows = values if len(leading) == 1 else new.add("Reshape", [values, new.constant([-1, columns])])
     one = new.constant(np.ones((), values.dtype.numpy()))
-    if all(isinstance(size, int) for size in leading):
-        shape = new.constant([1, int(np.prod([int(size) for size in leading]))])
+    sizes = [size for size in leading if isinstance(size, int)]
+    if len(sizes) == len(leading):
+        shape = new.constant([1, math.prod(sizes)])
     else:
         shape = new.add("Concat", [new.constant([1]), new.add("Shape", [rows], start=0, end=1)], axis=0)
     total = new.add("MatMul", [new.add("Expand", [one, shape]), rows])
