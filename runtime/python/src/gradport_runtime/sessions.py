@@ -1,7 +1,7 @@
 """One model of a bundle in ONNX Runtime: a session made on first use, with inputs and outputs bound to memory.
 
-Settings were measured (docs/training.md): memory patterns keep a second set of buffers, so they are off; the arena is
-on where a graph has many temporaries and off where outputs lie on memory that is bound.
+Settings were measured: memory patterns keep a second set of buffers, so they are off; the arena is on where a graph has
+many temporaries and off where outputs lie on memory that is bound.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Options:
     """How models run.
 
     Attributes:
-        threads: of one operator; None: ONNX Runtime's choice.
+        threads: of one operator; None: one for each core, bound to it (ONNX Runtime's choice). A number of threads is
+            not bound to cores: a short step can take twice as long with it.
         providers: ONNX Runtime's execution providers.
     """
 

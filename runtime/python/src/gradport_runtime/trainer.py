@@ -33,7 +33,8 @@ class Trainer:
         bundle: the folder.
         resume: a checkpoint to go on from; None: the starting state of the bundle.
         seed: of the random draws; a checkpoint brings its own.
-        threads: of one operator; None: ONNX Runtime's choice.
+        threads: of one operator; None: one for each core, bound to it (ONNX Runtime's choice). A number of threads is
+            not bound to cores: a short step can take twice as long with it.
         providers: ONNX Runtime's execution providers; None: the CPU.
         rank: of this process where several train together; it has random draws of its own.
 
