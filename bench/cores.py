@@ -26,8 +26,9 @@ class Cores(enum.Enum):
     FAR = "far"
 
 
-_LONGEST_NEAR = 500
-"""Nanoseconds of a round trip between cores that share a cache: here 250 to 350, and about 190 of them are Python's."""
+_LONGEST_NEAR = 400
+"""Nanoseconds of a round trip between cores that share a cache: here 240 to 350, and 450 to 600 between two complexes.
+In C these are 95 and 385: the rest is Python's."""
 
 _ECHO = """
 import mmap, os, sys
