@@ -168,9 +168,7 @@ def _by_rows(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolutio
         start = numbers([at * down])
         row = op.Slice(beside, start, op.Add(start, tall), numbers([1]), numbers([step_down]))
         parts.append(op.Reshape(row, flat))
-    if _has_more_outputs_than_positions(
-        cotangent
-    ):  # then the signal is the smaller one to exchange places and channels
+    if _has_more_outputs_than_positions(cotangent):  # then the signal is smaller than the gradient
         whole = op.Concat(*parts, axis=1) if height > 1 else parts[0]
         split = op.Reshape(whole, op.Concat(numbers([0, height * width]), op.Shape(weight, start=1, end=2), axis=0))
         columns_last = op.Reshape(op.Transpose(split, perm=[0, 2, 1]), numbers([0, -1]))
@@ -182,9 +180,9 @@ def _by_rows(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolutio
 
 
 def _has_more_outputs_than_positions(cotangent: ir.Value) -> bool:
-    """Whether the channels are more than the positions of all images; False if a size is not known."""
+    """Whether the channels are more than the positions of all images; False if a size is 0 or not known."""
     sizes = static_sizes(list(cotangent.shape or ()))
-    return sizes is not None and math.prod(sizes) < sizes[1] ** 2
+    return sizes is not None and 0 < math.prod(sizes) < sizes[1] ** 2
 
 
 def _by_places(
