@@ -24,6 +24,9 @@ _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 _FEWEST = 1 << 12
 """Elements from which a product is worth its nodes."""
 
+_UNKNOWN = 64
+"""A guess for a size that is not known: mostly it is a batch."""
+
 
 class SumRowsByProduct(ir.passes.InPlacePass):
     """Rewrites every `ReduceSum(x, axes)` of the backward pass that keeps only the last axis of x."""
@@ -48,9 +51,9 @@ def _sums_rows(node: ir.Node) -> bool:
 
 
 def _is_worth_it(shape: ir.Shape) -> bool:
-    """Whether the columns are known, and there are many elements; a size that is not known is taken for large."""
+    """Whether the columns are known, and there are many elements."""
     columns = shape[-1]
-    sizes = [size if isinstance(size, int) else _FEWEST for size in shape]
+    sizes = [size if isinstance(size, int) else _UNKNOWN for size in shape]
     return isinstance(columns, int) and columns > 1 and math.prod(sizes) >= _FEWEST
 
 
