@@ -162,9 +162,9 @@ _MOST_TRIES = 60
 def timed_near(calls: dict[str, Callable[[], Any]], rounds: int, threads: int) -> dict[str, list[float]]:
     """The times of all calls with cores that share a cache, if there is such a time at all."""
     for _ in range(_MOST_TRIES):
-        before = find_cores()
+        before = find_cores(threads)
         times = timed_cold(calls, rounds)
-        if threads == 1 or before is find_cores() is Cores.NEAR:
+        if before is find_cores(threads) is Cores.NEAR:
             return times
         time.sleep(1)
     print("the cores do not share a cache", flush=True)

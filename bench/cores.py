@@ -42,9 +42,9 @@ while seen != 255:
 """
 
 
-def find_cores() -> Cores:
-    """Whether the first two cores are near; a single core is."""
-    trip = measure_round_trip()
+def find_cores(threads: int) -> Cores:
+    """Whether the first two cores are near; a single core is, and a single thread needs no other one."""
+    trip = measure_round_trip() if threads > 1 else None
     return Cores.NEAR if trip is None or trip < _LONGEST_NEAR else Cores.FAR
 
 

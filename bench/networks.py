@@ -365,9 +365,9 @@ def rounds_by_cores(
     """Times of all ways with near cores, and those of rounds with far ones (`cores.py`). A round in which the cores
     change does not count. One thread is always near."""
     found: dict[Cores, list[dict[str, float]]] = {Cores.NEAR: [], Cores.FAR: []}
-    before = find_cores() if threads > 1 else Cores.NEAR
+    before = find_cores(threads)
     for times in itertools.islice(rounds_of(calls), _LONGEST * rounds):
-        after = find_cores() if threads > 1 else Cores.NEAR
+        after = find_cores(threads)
         if after is before:
             found[after].append(times)
         before = after

@@ -80,8 +80,7 @@ def _widened(values: ir.Value, width: int) -> ir.Value:
     channels, height, own = _sizes(values)
     if own == width:
         return values
-    shape = op.Concat(op.Shape(values, end=1), numbers([channels, height, width - own]), axis=0)
-    return op.Concat(values, op.Expand(op.Constant(value_float=0.0), shape), axis=3)
+    return op.Concat(values, _zeros(values, channels, height, width - own), axis=3)
 
 
 def _flat(values: ir.Value, length: int) -> ir.Value:
@@ -89,9 +88,9 @@ def _flat(values: ir.Value, length: int) -> ir.Value:
     return op.Reshape(values, numbers([0, 0, length]))
 
 
-def _zeros(like: ir.Value, channels: int, length: int) -> ir.Value:
-    """(N, channels, length)."""
-    shape = op.Concat(op.Shape(like, end=1), numbers([channels, length]), axis=0)
+def _zeros(like: ir.Value, *sizes: int) -> ir.Value:
+    """(N, *sizes)."""
+    shape = op.Concat(op.Shape(like, end=1), numbers(sizes), axis=0)
     return op.Expand(op.Constant(value_float=0.0), shape)
 
 
