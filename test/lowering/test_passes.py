@@ -62,6 +62,13 @@ MODELS = {
             }>(a, turned)
             y = Relu(rows)
         }""",
+    "SumProductsByDot": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[n, 3, 32, 32] a, float[n, 3, 32, 32] b) => (float[3] y) {
+            product = Mul(a, b)
+            axes = Constant<value = int64[3] {0, 2, 3}>()
+            y = ReduceSum<keepdims = 0>(product, axes)
+        }""",
     "SumRowsByProduct": """
         <ir_version: 10, opset_import: ["" : 20]>
         g (float[n, 64, 32] x) => (float[32] y) {

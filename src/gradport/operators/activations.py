@@ -18,9 +18,13 @@ def hardtanh_backward(grad_output: torch.Tensor, self: torch.Tensor, min_val: fl
     passes the cotangent at the limits. (At nan torch's kernel passes it or not: its vectorized loop and the loop for
     the remaining elements differ.)
 
+    The result of the forward is compared, not its argument: the next layer keeps the result in any case, so that the
+    argument needs no memory until the backward.
+
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardtanh.html
     """
-    return torch.where((self > min_val) & (self < max_val), grad_output, torch.zeros_like(grad_output))
+    result = F.hardtanh(self, min_val, max_val)
+    return torch.where((result > min_val) & (result < max_val), grad_output, torch.zeros_like(grad_output))
 
 
 @decomposition(

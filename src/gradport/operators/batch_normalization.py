@@ -56,11 +56,11 @@ def batch_norm_with_statistics(
         result = _apply(_widen(input), weight, bias, _widen(running_mean), shifted, kind)
         return _narrow(result, input), running_mean, running_var, running_mean, running_var
     result, mean, deviation, variance = _normalize_batch(input, weight, bias, eps)
-    count = _count(input, mean, kind)
-    unbiased = op.Mul(variance, op.Div(count, op.Sub(count, _number(1.0, kind))))
+    count, share = _count(input, mean, kind), _number(momentum, kind)
+    unbiased = op.Div(op.Mul(count, share), op.Sub(count, _number(1.0, kind)))  # the share of the unbiased variance
     new_mean, new_variance = (
-        op.CastLike(op.Add(op.Mul(_widen(old), _number(1 - momentum, kind)), op.Mul(new, _number(momentum, kind))), old)
-        for old, new in ((running_mean, mean), (running_var, unbiased))
+        op.CastLike(op.Add(op.Mul(_widen(old), _number(1 - momentum, kind)), op.Mul(new, part)), old)
+        for old, new, part in ((running_mean, mean, share), (running_var, variance, unbiased))
     )
     return result, _narrow(mean, input), _narrow(deviation, input), new_mean, new_variance
 
@@ -90,25 +90,26 @@ def native_batch_norm_backward(
     """The gradients of input, weight and bias.
 
     With d = x - mean, r the inverse deviation, w the weight and n elements in a channel: dw = r sum(g d), db = sum(g),
-    dx = r w g - (r^3 w sum(g d) / n) d - r w sum(g) / n.
+    dx = w r (g - d r^2 sum(g d) / n - sum(g) / n).
     """
     kind, axes = _kind_of(input), _axes(input)
     mean = _widen(save_mean if train else running_mean)
     deviation = (
         _widen(save_invstd) if train else op.Reciprocal(op.Sqrt(op.Add(_widen(running_var), _number(eps, kind))))
     )
-    g, centered = _widen(grad_out), op.Sub(_widen(input), _spread(mean, axes))
+    g, x = _widen(grad_out), _widen(input)
+    centered = _shaped(op.Sub(x, _spread(mean, axes)), x)
     total = op.ReduceSum(g, op.Constant(value_ints=axes), keepdims=0)
-    product = op.ReduceSum(op.Mul(g, centered), op.Constant(value_ints=axes), keepdims=0)
-    factor = deviation if weight is None else op.Mul(deviation, _widen(weight))
-    by_input = op.Mul(g, _spread(factor, axes))
-    if train:
-        share = op.Div(op.Neg(factor), _count(input, mean, kind))
-        slope = op.Mul(op.Mul(share, op.Mul(deviation, deviation)), product)
-        nothing, one = _filled(0.0, mean, kind), _filled(1.0, mean, kind)
-        affine = op.BatchNormalization(centered, slope, op.Mul(share, total), nothing, one, epsilon=0.0)
-        by_input = op.Add(by_input, affine)
+    product = op.ReduceSum(_shaped(op.Mul(g, centered), x), op.Constant(value_ints=axes), keepdims=0)
     by_weight = op.Mul(product, deviation)
+    factor = deviation if weight is None else op.Mul(deviation, _widen(weight))
+    if train:
+        count, nothing, one = _count(input, mean, kind), _filled(0.0, mean, kind), _filled(1.0, mean, kind)
+        slope = op.Mul(by_weight, op.Div(deviation, count))
+        without_slope = op.Sub(g, op.Mul(centered, _spread(slope, axes)))
+        by_input = op.BatchNormalization(without_slope, factor, nothing, op.Div(total, count), one, epsilon=0.0)
+    else:
+        by_input = op.Mul(g, _spread(factor, axes))
     return _narrow(by_input, input), _narrow(by_weight, weight), _narrow(total, weight)
 
 
@@ -119,8 +120,8 @@ def _normalize_batch(
     kind, axes = _kind_of(input), _axes(input)
     x = _widen(input)
     mean = op.ReduceMean(x, op.Constant(value_ints=axes), keepdims=0)
-    centered = op.Sub(x, _spread(mean, axes))
-    variance = op.ReduceMean(op.Mul(centered, centered), op.Constant(value_ints=axes), keepdims=0)
+    centered = _shaped(op.Sub(x, _spread(mean, axes)), x)
+    variance = op.ReduceMean(_shaped(op.Mul(centered, centered), x), op.Constant(value_ints=axes), keepdims=0)
     shifted = op.Add(variance, _number(eps, kind))
     result = _apply(centered, weight, bias, _filled(0.0, mean, kind), shifted, kind)
     return _narrow(result, input), mean, op.Reciprocal(op.Sqrt(shifted)), variance
@@ -149,6 +150,12 @@ def _axes(x: ir.Value) -> list[int]:
 def _spread(statistic: ir.Value, axes: list[int]) -> ir.Value:
     """A value of each channel with the rank of the tensor."""
     return op.Unsqueeze(statistic, op.Constant(value_ints=axes))
+
+
+def _shaped(value: ir.Value, like: ir.Value) -> ir.Value:
+    """The value, which has the shape and dtype of `like`: passes look at them, and results of `op` have none."""
+    value.shape, value.type = like.shape, like.type
+    return value
 
 
 def _count(x: ir.Value, statistic: ir.Value, kind: ir.DataType) -> ir.Value:

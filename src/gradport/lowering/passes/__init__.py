@@ -8,6 +8,7 @@ import onnx_ir.passes.common as common
 from gradport.lowering.passes.bfloat16 import RoundInside
 from gradport.lowering.passes.casts import WriteCasts
 from gradport.lowering.passes.checkpoints import gate_recomputation
+from gradport.lowering.passes.dot_products import SumProductsByDot
 from gradport.lowering.passes.generators import draw_at_run_time
 from gradport.lowering.passes.masks import SelectByProduct
 from gradport.lowering.passes.narrow import Widen
@@ -36,6 +37,7 @@ def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
         WriteCasts(),
         AddByScatter(),
         ReverseScans(),
+        SumProductsByDot(),
         SumRowsByProduct(),
         MatchRanks(),
         Widen(),
