@@ -149,6 +149,8 @@ def _sum_by_channel(x: ir.Value, g: ir.Value, weight: ir.Value, convolution: Con
 
 def _by_rows(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
     """With the channels last, the places of a kernel row stand side by side: one product for each row."""
+    if _is_pointwise(weight, convolution):
+        return _reshape_like(op.MatMul(_rows_of(cotangent), _last_channels(signal)), weight)
     height, width = (int(size) for size in weight.shape[2:])  # type: ignore[index, arg-type]
     (down, right), (step_down, step_right) = convolution.dilations, convolution.strides
     x = op.Transpose(signal, perm=[0, 2, 3, 1])
@@ -220,6 +222,8 @@ def _parts(
     if any(convolution.pads):
         signal = op.Pad(signal, numbers([0, 0, *convolution.pads] * 2))
     flat = op.Concat(numbers(leading), op.ReduceProd(op.Shape(cotangent, start=2), keepdims=1), axis=0)
+    if _is_pointwise(weight, convolution):
+        return op.Reshape(cotangent, flat), [op.Reshape(signal, flat)]
     reach = _reach(op.Shape(cotangent, start=2), convolution)
     axes, steps = numbers(range(2, rank + 2)), numbers(convolution.strides)
     parts = []
@@ -227,6 +231,12 @@ def _parts(
         start = numbers([at * dilation for at, dilation in zip(place, convolution.dilations, strict=True)])
         parts.append(op.Reshape(op.Slice(signal, start, op.Add(start, reach), axes, steps), flat))
     return op.Reshape(cotangent, flat), parts
+
+
+def _is_pointwise(weight: ir.Value, convolution: Convolution) -> bool:
+    """Whether the only place of the kernel reads the whole signal."""
+    kernel = list(weight.shape or ())[2:]
+    return all(size == 1 for size in (*kernel, *convolution.strides)) and not any(convolution.pads)
 
 
 def _sum_products(rows: ir.Value, columns: ir.Value) -> ir.Value:
