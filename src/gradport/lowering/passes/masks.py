@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gradport.lowering.lower import BACKWARD
+from gradport.lowering.passes.finite import replace_if_finite
 from gradport.lowering.passes.replacing import Replacement, constant_value, is_zeros
 
 __all__ = ["SelectByProduct"]
@@ -83,24 +84,18 @@ def _rewrite(
     finite_math: bool,
 ) -> None:
     assert mask is not None and values is not None
-    new = Replacement(select)
 
     def product(inside: Replacement) -> ir.Value:
         keep = mask if kept else inside.add("Not", [mask])
         return inside.add("Mul", [values, inside.add("CastLike", [keep, values])], like=select.outputs[0])
 
+    def select_again(inside: Replacement) -> ir.Value:
+        zero = inside.add("CastLike", [inside.constant(np.float32(0)), values])  # not a tensor that is filled for it
+        chosen = [values, zero] if kept else [zero, values]
+        return inside.add("Where", [mask, *chosen], like=select.outputs[0])
+
     if finite_math:
+        new = Replacement(select)
         new.replace_node(graph, product(new))
-        return
-    total = new.add("ReduceSum", [values], keepdims=0)
-    none = new.add("Sub", [total, total])
-    finite = new.add("Equal", [none, new.add("CastLike", [new.constant(np.float32(0)), none])])
-    fast, slow = Replacement(select), Replacement(select)
-    fast.set_outputs(product(fast))
-    zero = slow.add("CastLike", [slow.constant(np.float32(0)), values])  # not a tensor that is filled for it
-    chosen_values = [values, zero] if kept else [zero, values]
-    slow.set_outputs(slow.add("Where", [mask, *chosen_values], like=select.outputs[0]))
-    chosen = new.add(
-        "If", [finite], like=select.outputs[0], then_branch=fast.graph("finite"), else_branch=slow.graph("not_finite")
-    )
-    new.replace_node(graph, chosen)
+    else:
+        replace_if_finite(graph, select, [values], product, select_again)
