@@ -1,0 +1,47 @@
+"""The softmax of attention, which is zero where all keys are masked.
+
+Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html
+"""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+import torch
+import torch.nn.functional as F
+
+from gradport.compat.onnxscript import branch
+from gradport.compat.torch.operators import aten as _aten
+from gradport.operators.axes import number
+from gradport.operators.samples import reals, sample
+from gradport.operators.table import lowering, op
+
+__all__: list[str] = []
+
+_BATCH = (reals("n", 2, 3, 4), reals("n", 2, 3, 4), reals("n", 2, 3, 4))
+
+
+@lowering(_aten._safe_softmax.default, samples=[sample(F.scaled_dot_product_attention, *_BATCH)])
+def safe_softmax(self: ir.Value, dim: int, dtype: torch.dtype | ir.DataType | None = None) -> ir.Value:
+    """The softmax; zero in rows whose values are all -inf. Only if there may be such a row, its places are sought: a
+    branch, because masks over all scores cost more than the softmax."""
+    result = self.dtype if dtype is None else ir.DataType(dtype)
+    wide = ir.DataType.DOUBLE if result is ir.DataType.DOUBLE else ir.DataType.FLOAT
+    scores = _cast(self, self.dtype, wide)
+    lowest, zero = (op.Constant(value=ir.tensor(value, dtype=wide)) for value in (-math.inf, 0.0))
+    largest = op.Reshape(op.ReduceMax(scores, number(dim), keepdims=0), number(-1))
+    with_one = op.Concat(largest, op.Reshape(zero, number(1)), axis=0)  # also where there is no row
+    no_row_is_masked = op.Greater(op.ReduceMin(with_one, keepdims=0), lowest)  # False at nan
+
+    def mask_rows() -> ir.Value:
+        masked = op.Cast(op.Equal(scores, lowest), to=wide)
+        whole = op.Cast(op.ReduceMin(masked, number(dim), keepdims=1), to=ir.DataType.BOOL)
+        return op.Where(whole, zero, op.Softmax(scores, axis=dim))
+
+    plain, careful = branch(lambda: op.Softmax(scores, axis=dim)), branch(mask_rows)
+    return _cast(op.If(no_row_is_masked, then_branch=plain, else_branch=careful), wide, result)
+
+
+def _cast(value: ir.Value, given: ir.DataType | None, wanted: ir.DataType | None) -> ir.Value:
+    return value if given is wanted else op.Cast(value, to=wanted)
