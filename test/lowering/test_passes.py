@@ -20,6 +20,11 @@ MODELS = {
             zero = Constant <value = float {0.0}> ()
             y = Where(m, x, zero)
         }""",
+    "SelectBySum": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (bool[n, 64, 2] m, float[n, 64, 2] x, float[n, 64, 2] y) => (float[n, 64, 2] z) {
+            z = Where(m, x, y)
+        }""",
     "UnpoolByMask": """
         <ir_version: 10, opset_import: ["" : 20]>
         g (float[2, 1, 4, 4] x, float[2, 1, 4] c, int64[2, 1, 1, 1] b) => (float[2, 1, 2, 2] y, float[2, 1, 16] d) {

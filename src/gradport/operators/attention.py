@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import onnx_ir as ir
-import torch
 import torch.nn.functional as F
 
 from gradport.compat.onnxscript import branch
@@ -23,7 +22,7 @@ _BATCH = (reals("n", 2, 3, 4), reals("n", 2, 3, 4), reals("n", 2, 3, 4))
 
 
 @lowering(_aten._safe_softmax.default, samples=[sample(F.scaled_dot_product_attention, *_BATCH)])
-def safe_softmax(self: ir.Value, dim: int, dtype: torch.dtype | ir.DataType | None = None) -> ir.Value:
+def safe_softmax(self: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
     """The softmax; zero in rows whose values are all -inf. Only if there may be such a row, its places are sought: a
     branch, because masks over all scores cost more than the softmax."""
     result = self.dtype if dtype is None else ir.DataType(dtype)

@@ -1,5 +1,7 @@
 """Antialiased resizing: a product with one matrix per axis. Its gradient is the product with their transposes.
 
+Other resizing between known sizes is one operator, whose rows are in `upsampling`.
+
 Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.interpolate.html; the filters are those of
 Pillow, https://pillow.readthedocs.io/en/stable/handbook/concepts.html#filters
 """
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 
 from gradport.operators.samples import reals, sample
 from gradport.operators.table import replacement
+from gradport.operators.upsampling import resize_whole, sizes_of_operator
 
 __all__: list[str] = []
 
@@ -55,9 +58,11 @@ def interpolate(
 ) -> torch.Tensor:
     """Resizes images."""
     if not antialias or mode not in _FILTERS or input.dim() != 4:
+        known = None if antialias else sizes_of_operator(input, size, scale_factor, mode)
+        if known is not None:
+            return resize_whole(input, known, mode, bool(align_corners))
         return _interpolate(input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
-    scales = _pair(scale_factor)
-    sizes = _pair(size)
+    scales, sizes = _pair(scale_factor), _pair(size)
     if sizes is None:
         assert scales is not None
         sizes = [_floor(old * factor) for old, factor in zip(input.shape[2:], scales, strict=True)]

@@ -33,6 +33,8 @@ from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.utils._python_dispatch import _disable_current_modes
 
+from gradport.compat.torch.resizing import known_gradients
+
 __all__ = [
     "current_forward_sequence",
     "current_sequence",
@@ -170,6 +172,7 @@ def _traceable_kernels() -> Iterator[None]:
         torch.backends.mkldnn.flags(enabled=False),
         torch.backends.nnpack.flags(enabled=False),  # nnpack would branch on batch < 16
         _without_effect("aten::_linalg_check_errors"),
+        known_gradients(),
     ):
         yield
 

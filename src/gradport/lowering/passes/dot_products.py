@@ -74,7 +74,7 @@ def _find_sum(node: ir.Node) -> _SumOfProduct | None:
     kept = len(shape)
     while kept - 1 in axes and isinstance(shape[kept - 1], int):
         kept -= 1
-    length = math.prod(int(size) for size in shape[kept:])
+    length = math.prod(size for size in shape[kept:] if isinstance(size, int))
     if length < _SHORTEST:
         return None
     return _SumOfProduct(node, product, view, kept, tuple(axis for axis in axes if axis < kept), len(shape), length)
@@ -102,7 +102,7 @@ def _is_known(shape: ir.Shape | None) -> bool:
 def _axes_of(node: ir.Node, rank: int) -> list[int] | None:
     """The axes that are reduced; None if they are not known."""
     axes = constant_value(node.inputs[1]) if len(node.inputs) > 1 else np.array([])
-    if axes is None or (not axes.size and node.attributes.get_int("noop_with_empty_axes", 0)):
+    if axes is None or (not axes.size and node.attributes.get_int("noop_with_empty_axes", False)):
         return None
     return sorted(int(axis) % rank for axis in axes.flat) if axes.size else list(range(rank))
 
