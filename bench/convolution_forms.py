@@ -34,7 +34,7 @@ from gradport.operators.convolution_forms import Convolution, InputForm, WeightF
 
 COSTS = pathlib.Path(convolution.__file__).with_name("convolution_costs.json")
 
-SHAPES = (  # batch, channels, outputs, size, kernel, stride, groups
+_IMAGES = (  # batch, channels, outputs, size, kernel, stride, groups
     (16, 3, 16, 32, 3, 1, 1),
     (16, 16, 16, 32, 3, 1, 1),
     (16, 16, 32, 32, 3, 2, 1),
@@ -71,7 +71,32 @@ SHAPES = (  # batch, channels, outputs, size, kernel, stride, groups
     (16, 32, 32, 32, 3, 1, 32),
     (2, 384, 384, 14, 3, 1, 384),
     (2, 960, 960, 7, 3, 1, 960),
+    (4, 120, 120, 16, 5, 1, 120),
+    (4, 72, 72, 32, 5, 2, 72),
+    (4, 48, 48, 16, 7, 1, 48),
+    (2, 192, 192, 28, 7, 1, 192),
+    (4, 128, 128, 28, 3, 1, 32),
+    (4, 256, 256, 14, 3, 2, 32),
+    (8, 64, 128, 16, 3, 1, 4),
 )
+
+_LINES = (
+    (16, 8, 64, 512, 9, 2, 1),
+    (4, 32, 64, 1024, 3, 1, 1),
+    (16, 64, 128, 128, 5, 1, 1),
+    (8, 128, 128, 100, 1, 1, 1),
+    (16, 64, 64, 256, 9, 1, 4),
+    (8, 256, 256, 128, 15, 1, 256),
+)
+
+_VOLUMES = (
+    (2, 1, 16, 16, 3, 1, 1),
+    (2, 16, 32, 16, 3, 1, 1),
+    (2, 32, 32, 8, 3, 1, 1),
+    (2, 32, 64, 16, 3, 2, 1),
+)
+
+SHAPES = tuple((*shape, axes) for axes, shapes in ((2, _IMAGES), (1, _LINES), (3, _VOLUMES)) for shape in shapes)
 
 
 def main() -> None:
@@ -86,20 +111,21 @@ def main() -> None:
         COSTS.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in rows) + "\n]\n", "utf-8")
 
 
-HEADS = ("batch, channels, outputs, size, kernel, stride, groups", "gradient", "torch ms", "forms over torch")
+HEADS = ("batch, channels, outputs, size, kernel, stride, groups, axes", "gradient", "torch ms", "forms over torch")
 
 
 def row(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
     """Measures one shape; gives its entry in the table of costs."""
-    batch, channels, outputs, size, kernel, stride, groups = shape
-    weights, inputs = possible_forms(Convolution([stride] * 2, [kernel // 2] * 2, [1, 1], groups), [kernel] * 2)
+    batch, channels, outputs, size, kernel, stride, groups, axes = shape
+    attributes = Convolution([stride] * axes, [kernel // 2] * axes, [1] * axes, groups)
+    weights, inputs = possible_forms(attributes, [kernel] * axes, is_depthwise=groups == channels == outputs)
     pairs = {
         "weight": [(form, InputForm.TRANSPOSED) for form in weights],
         "input": [(WeightForm.BATCH, form) for form in inputs],
     }
-    positions = ((size + 2 * (kernel // 2) - kernel) // stride + 1) ** 2
+    positions = ((size + 2 * (kernel // 2) - kernel) // stride + 1) ** axes
     sizes = {"batch": batch, "channels": channels, "outputs": outputs, "positions": positions}
-    entry: dict[str, Any] = {**sizes, "places": kernel * kernel, "stride": stride, "groups": groups}
+    entry: dict[str, Any] = {**sizes, "axes": axes, "places": kernel**axes, "stride": stride, "groups": groups}
     for gradient, forms in pairs.items():
         entry[gradient] = measure(shape, gradient, forms, rounds)
     return entry
@@ -109,11 +135,12 @@ def measure(
     shape: tuple[int, ...], gradient: str, forms: list[tuple[WeightForm, InputForm]], rounds: int
 ) -> dict[str, list[float]]:
     """Prints the ratios to torch for one gradient; gives the milliseconds of each form with one thread and with two."""
-    batch, channels, outputs, size, kernel, stride, groups = shape
-    x, w = torch.randn(batch, channels, size, size), torch.randn(outputs, channels // groups, kernel, kernel)
+    batch, channels, outputs, size, kernel, stride, groups, axes = shape
+    x, w = torch.randn(batch, channels, *[size] * axes), torch.randn(outputs, channels // groups, *[kernel] * axes)
+    by_axes = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
     def convolve(w: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(x, w, stride=stride, padding=kernel // 2, groups=groups)
+        return by_axes[axes](x, w, stride=stride, padding=kernel // 2, groups=groups)
 
     g = torch.randn_like(convolve(w, x))
     asked = ["x" if gradient == "input" else "w"]
@@ -132,7 +159,7 @@ def measure(
         torch.set_num_threads(threads)
         calls: dict[str, Callable[[], Any]] = {
             "torch": lambda: torch.ops.aten.convolution_backward(
-                g, x, w, None, [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], groups, mask
+                g, x, w, None, [stride] * axes, [kernel // 2] * axes, [1] * axes, False, [0] * axes, groups, mask
             ),
             **{name: session_call(program, threads, w, x, g) for name, program in programs.items()},
         }

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.corpus
 
 TILES = (WeightForm.TILES_2, WeightForm.TILES_4)
 
-CHANNELWISE = (WeightForm.DEPTHWISE, WeightForm.DOTS)
+CHANNELWISE = (WeightForm.DEPTHWISE, WeightForm.DOTS, WeightForm.DIAGONALS)
 
 SIZES = {1: (7,), 2: (6, 5), 3: (4, 5, 4)}
 
@@ -98,13 +98,15 @@ def test_every_form_of_the_weight_gradient(settings, form, piece):
     rank, kernel, stride, padding, dilation, groups, (inside, outside), _ = settings
     if form in CHANNELWISE:
         groups, inside, outside = 3, 1, 1
-    elif form is not WeightForm.BATCH:
+    elif form not in (WeightForm.BATCH, WeightForm.PLACES, WeightForm.PATCHES):
         groups = 1
-    assume(form not in (WeightForm.ROWS, WeightForm.SHIFTS, *TILES) or rank == 2)
+    assume(form not in (WeightForm.ROWS, WeightForm.SHIFTS, WeightForm.DIAGONALS, *TILES) or rank == 2)
     if form is WeightForm.FOLDED:
         kernel, stride, padding = [1] * rank, [1] * rank, [0] * rank
     if form in TILES:
         kernel, stride, dilation = [3, 3], [1, 1], [1, 1]
+    if form is WeightForm.DIAGONALS:
+        stride = dilation = [1, 1]
     if form is WeightForm.SHIFTS:
         stride = [1, 1]
         padding = [min(pad, step * (size - 1)) for pad, step, size in zip(padding, dilation, kernel, strict=True)]
@@ -135,9 +137,9 @@ def test_rows_with_many_and_with_few_outputs(settings, outside):
 @settings(max_examples=12, deadline=None)
 @given(convolutions(), st.booleans())
 def test_a_flipped_kernel(settings, depthwise):
-    rank, kernel, _, padding, dilation, _, (inside, outside), _ = settings
+    rank, kernel, _, padding, dilation, groups, (inside, outside), _ = settings
     padding = [min(pad, step * (size - 1)) for pad, step, size in zip(padding, dilation, kernel, strict=True)]
-    groups = 3 if depthwise else 1
+    groups = 3 if depthwise else groups
     inside, outside = (1, 1) if depthwise else (inside, outside)
     x, weight = torch.randn(2, groups * inside, *SIZES[rank]), torch.randn(groups * outside, inside, *kernel)
     with pytest.MonkeyPatch.context() as patch:
@@ -180,18 +182,32 @@ def test_shifts_cover_each_size_padding_and_dilation(height, width, data):
         )
 
 
-@pytest.mark.parametrize("form", [WeightForm.SHIFTS, *TILES])
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 8), st.integers(1, 8), st.integers(0, 4))
+def test_diagonals_cover_each_size_kernel_and_padding(height, width, rows, columns, padding):
+    assume(height + 2 * padding >= rows and width + 2 * padding >= columns)
+    x, weight = torch.randn(2, 3, height, width), torch.randn(3, 1, rows, columns)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "choose_forms", chosen(WeightForm.DIAGONALS))
+        proved(lambda x, weight: F.conv2d(x, weight, padding=padding, groups=3), (x, weight), {"x": {0: "batch"}})
+
+
+@pytest.mark.parametrize("form", [WeightForm.SHIFTS, WeightForm.DIAGONALS, *TILES])
 @pytest.mark.parametrize("special", [math.inf, -math.inf, math.nan, 3e38])
 def test_special_values_give_the_direct_sum(form, special, monkeypatch):
     """A value that is not finite, or overflows in a transform, changes only the places that read it."""
-    x, weight, cotangent = torch.randn(2, 2, 9, 9), torch.randn(3, 2, 3, 3), torch.randn(2, 3, 7, 7)
+    groups, outputs = (2, 2) if form is WeightForm.DIAGONALS else (1, 3)
+    x, weight = torch.randn(2, 2, 9, 9), torch.randn(outputs, 2 // groups, 3, 3)
+    cotangent = torch.randn(2, outputs, 7, 7)
     x[0, 1, 0, 0] = special  # only the kernel's first place reads this corner
     if math.isfinite(special):
         cotangent[0, :, 0, 0] = 1e-38
     results = []
     for one in (WeightForm.PLACES, form):
         monkeypatch.setattr(convolution, "choose_forms", chosen(one))
-        program = gradport.export(lambda x, weight: F.conv2d(x, weight), (x, weight), wrt=["weight"], verify=False)
+        program = gradport.export(
+            lambda x, weight: F.conv2d(x, weight, groups=groups), (x, weight), wrt=["weight"], verify=False
+        )
         results.append(program.run(x, weight, cotangent)[-1])
     assert results[0].isfinite().sum() >= results[0].numel() - 3
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4, equal_nan=True)

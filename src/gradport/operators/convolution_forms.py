@@ -23,7 +23,7 @@ import onnx_ir as ir
 __all__ = ["TILES", "Convolution", "InputForm", "WeightForm", "choose_forms", "possible_forms", "static_sizes"]
 
 _MOST_PLACES = 27
-"""Largest number of kernel places (3 x 3 x 3) for which a form other than a convolution is considered."""
+"""Largest number of kernel places (3 x 3 x 3) for which a form with nodes for each place is considered."""
 
 
 class WeightForm(enum.Enum):
@@ -31,6 +31,7 @@ class WeightForm(enum.Enum):
 
     BATCH = "a convolution over the batch"
     DEPTHWISE = "sums over positions in NHWC, one for each place"
+    DIAGONALS = "sums over columns for each pair of rows, then sums over the pairs of one distance"
     DOTS = "a dot product for each channel and place, in NCHW"
     FOLDED = "one matrix product, batch and positions folded together"
     ROWS = "one matrix product for each row of places, in NHWC"
@@ -107,8 +108,8 @@ def choose_forms(
     assert signal.shape is not None and cotangent.shape is not None
     channels, outputs = signal.shape[1], cotangent.shape[1]
     kernel = static_sizes(list(weight.shape or ())[2:])
-    is_depthwise = convolution.groups == channels == outputs
-    if kernel is None or not 0 < math.prod(kernel) <= _MOST_PLACES or (convolution.groups > 1 and not is_depthwise):
+    is_known = static_sizes(list(weight.shape or ())) is not None
+    if kernel is None or 0 in kernel or (convolution.groups > 1 and not is_known):
         return WeightForm.BATCH, InputForm.TRANSPOSED
     positions = static_sizes(list(cotangent.shape)[2:])
     sizes = {
@@ -116,6 +117,7 @@ def choose_forms(
         "channels": channels,
         "outputs": outputs,
         "positions": None if positions is None else math.prod(positions),
+        "axes": len(kernel),
         "places": math.prod(kernel),
         "stride": max(convolution.strides),
         "groups": convolution.groups,
@@ -123,35 +125,41 @@ def choose_forms(
     known = {name: size for name, size in sizes.items() if isinstance(size, int)}
     image = static_sizes(list(signal.shape)[1:])
     is_static = image is not None and positions is not None and 0 not in (*image, *positions)
-    weights, inputs = possible_forms(convolution, kernel, is_static=is_static and signal.dtype is _DTYPE)
+    is_depthwise = convolution.groups == channels == outputs
+    weights, inputs = possible_forms(
+        convolution, kernel, is_depthwise=is_depthwise, is_static=is_static and signal.dtype is _DTYPE
+    )
     costs = _costs_of_similar(known)
     return min(weights, key=costs.of_weight), min(inputs, key=costs.of_input)
 
 
 def possible_forms(
-    convolution: Convolution, kernel: Sequence[int], *, is_static: bool = True
+    convolution: Convolution, kernel: Sequence[int], *, is_depthwise: bool, is_static: bool = True
 ) -> tuple[list[WeightForm], list[InputForm]]:
-    """The forms that are right for a convolution without groups, or with one for each channel.
+    """The forms that are right for a convolution.
 
     Args:
         convolution: its attributes.
         kernel: its spatial sizes.
+        is_depthwise: each group has one channel and one output.
         is_static: all sizes but the batch are known, and the dtype is float32.
     """
+    places = math.prod(kernel)
+    is_image = is_static and len(kernel) == 2 and places > 1
+    weights = [WeightForm.BATCH]
+    if convolution.groups == 1:
+        weights += [WeightForm.ROWS] if len(kernel) == 2 and places <= _MOST_PLACES else []
+        weights += [WeightForm.FOLDED] if places == 1 and convolution.is_plain else []
+        weights += [WeightForm.SHIFTS] if is_image and convolution.can_flip(kernel) else []
+        weights += TILES if is_image and list(kernel) == [3, 3] and convolution.has_unit_steps else []
+    elif is_depthwise:
+        weights += [WeightForm.DEPTHWISE, WeightForm.DOTS] if places <= _MOST_PLACES else []
+        weights += [WeightForm.DIAGONALS] if is_image and convolution.has_unit_steps else []
+    if places <= _MOST_PLACES and not is_depthwise:
+        weights += [WeightForm.PLACES, WeightForm.PATCHES]
     inputs = [InputForm.TRANSPOSED]
     if convolution.can_flip(kernel):
         inputs.append(InputForm.FLIPPED)
-    if convolution.groups > 1:
-        return [WeightForm.DEPTHWISE, WeightForm.DOTS, WeightForm.BATCH], inputs
-    weights = [WeightForm.PLACES, WeightForm.PATCHES, WeightForm.BATCH]
-    if len(kernel) == 2:
-        weights.append(WeightForm.ROWS)
-    if math.prod(kernel) == 1 and convolution.is_plain:
-        weights.append(WeightForm.FOLDED)
-    if is_static and len(kernel) == 2 and math.prod(kernel) > 1 and convolution.can_flip(kernel):
-        weights.append(WeightForm.SHIFTS)
-    if is_static and list(kernel) == [3, 3] and convolution.has_unit_steps:
-        weights += TILES
     return weights, inputs
 
 
@@ -185,8 +193,8 @@ def _costs_of_similar(sizes: Mapping[str, int]) -> _Costs:
     """The costs of the convolution in the table whose sizes are nearest.
 
     Args:
-        sizes: batch, channels, outputs, positions of the result, places of the kernel, stride, groups; unknown ones are
-            missing.
+        sizes: batch, channels, outputs, positions of the result, spatial axes, places of the kernel, stride, groups;
+            unknown ones are missing.
     """
 
     def distance(row: Mapping[str, Any]) -> float:
@@ -199,7 +207,7 @@ def _costs_of_similar(sizes: Mapping[str, int]) -> _Costs:
 _MARGIN = 1.1
 """Tiles must be faster by this factor: they need more memory, and more nodes."""
 
-_WEIGHTS = {"batch": 0.25, "places": 4.0, "stride": 4.0, "groups": 4.0}
+_WEIGHTS = {"batch": 0.25, "axes": 8.0, "places": 4.0, "stride": 4.0, "groups": 4.0}
 """Importance of the sizes for the similarity of two convolutions; otherwise 1."""
 
 

@@ -42,16 +42,29 @@ def _by_flipped(cotangent: ir.Value, weight: ir.Value, convolution: Convolution)
     rank = convolution.rank
     kernel = [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
     space = list(range(2, rank + 2))
+    weight = _exchange_channels(weight, convolution.groups)
     if math.prod(kernel) > 1:
         back = numbers([-1] * rank)
         weight = op.Slice(weight, back, numbers([_BEFORE_FIRST] * rank), numbers(space), back)
-    if convolution.groups == 1:
-        weight = op.Transpose(weight, perm=[1, 0, *space])
     pads = [
         dilation * (size - 1) - pad
         for dilation, size, pad in zip(convolution.dilations, kernel, convolution.pads, strict=True)
     ]
     return op.Conv(cotangent, weight, pads=pads * 2, dilations=convolution.dilations, group=convolution.groups)
+
+
+def _exchange_channels(weight: ir.Value, groups: int) -> ir.Value:
+    """(I, O / groups, *kernel) of a weight (O, I / groups, *kernel)."""
+    shape = list(weight.shape or ())
+    space = range(2, len(shape))
+    if groups == 1:
+        return op.Transpose(weight, perm=[1, 0, *space])
+    outputs, channels, *kernel = (int(size) for size in shape)  # type: ignore[arg-type]
+    if channels == 1 and outputs == groups:
+        return weight
+    by_group = op.Reshape(weight, numbers([groups, outputs // groups, channels, *kernel]))
+    exchanged = op.Transpose(by_group, perm=[0, 2, 1, *(axis + 1 for axis in space)])
+    return op.Reshape(exchanged, numbers([groups * channels, outputs // groups, *kernel]))
 
 
 def _by_transposed(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:

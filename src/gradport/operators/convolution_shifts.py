@@ -24,7 +24,7 @@ from gradport.operators.convolution_forms import Convolution
 from gradport.operators.finiteness import choose_if_finite
 from gradport.operators.table import op
 
-__all__ = ["differentiate_by_shifts"]
+__all__ = ["copies", "differentiate_by_shifts", "zeros"]
 
 
 def differentiate_by_shifts(
@@ -51,15 +51,15 @@ def differentiate_by_shifts(
     size = (height + 2 * top) * wide + left
     length = size + right  # of a copy: one more than the image for each step between columns
     image = _flat(_widened(signal, wide), height * wide)
-    between = [_zeros(signal, channels, 2 * top * wide + left)] if top or left else []
-    first = [_zeros(signal, channels, top * wide + left)] if top or left else []
-    last = _zeros(signal, channels, top * wide + columns * right)
-    x = _copies(image, columns, first, between, last, [channels * columns, length])
+    between = [zeros(signal, channels, 2 * top * wide + left)] if top or left else []
+    first = [zeros(signal, channels, top * wide + left)] if top or left else []
+    last = zeros(signal, channels, top * wide + columns * right)
+    x = copies(image, columns, first, between, last, [channels * columns, length])
     given = _flat(_widened(cotangent, wide), positions * wide)
     space = length - positions * wide
-    between = [_zeros(cotangent, outputs, space + wide * down)]
-    last = _zeros(cotangent, outputs, space - (rows - 1) * wide * down)
-    g = _copies(given, rows, [], between, last, [outputs * rows, length])
+    between = [zeros(cotangent, outputs, space + wide * down)]
+    last = zeros(cotangent, outputs, space - (rows - 1) * wide * down)
+    g = copies(given, rows, [], between, last, [outputs * rows, length])
     product = op.MatMul(g, op.Transpose(x, perm=[0, 2, 1]))
     sums = op.ReduceSum(product, numbers([0]), keepdims=0)
 
@@ -80,7 +80,7 @@ def _widened(values: ir.Value, width: int) -> ir.Value:
     channels, height, own = _sizes(values)
     if own == width:
         return values
-    return op.Concat(values, _zeros(values, channels, height, width - own), axis=3)
+    return op.Concat(values, zeros(values, channels, height, width - own), axis=3)
 
 
 def _flat(values: ir.Value, length: int) -> ir.Value:
@@ -88,14 +88,19 @@ def _flat(values: ir.Value, length: int) -> ir.Value:
     return op.Reshape(values, numbers([0, 0, length]))
 
 
-def _zeros(like: ir.Value, *sizes: int) -> ir.Value:
+def zeros(like: ir.Value, *sizes: int) -> ir.Value:
     """(N, *sizes)."""
     shape = op.Concat(op.Shape(like, end=1), numbers(sizes), axis=0)
     return op.Expand(op.Constant(value_float=0.0), shape)
 
 
-def _copies(
-    image: ir.Value, count: int, first: list[ir.Value], between: list[ir.Value], last: ir.Value, shape: list[int]
+def copies(
+    image: ir.Value,
+    count: int,
+    first: list[ir.Value],
+    between: list[ir.Value],
+    last: ir.Value | None,
+    shape: list[int],
 ) -> ir.Value:
     """(N, channels * count, length): the copies of each channel, with zeros before, between and after them.
 
@@ -104,8 +109,9 @@ def _copies(
         count: of the copies.
         first: zeros before the first copy, if any.
         between: zeros between two copies, if any.
-        last: zeros after the last copy.
+        last: zeros after the last copy, if any.
         shape: channels * count and length.
     """
-    parts = [*first, image, *(part for _ in range(count - 1) for part in (*between, image)), last]
+    parts = [*first, image, *(part for _ in range(count - 1) for part in (*between, image))]
+    parts += [] if last is None else [last]
     return op.Reshape(op.Concat(*parts, axis=2), numbers([0, *shape]))

@@ -14,6 +14,7 @@ import math
 import onnx_ir as ir
 
 from gradport.operators.axes import numbers
+from gradport.operators.convolution_diagonals import differentiate_by_diagonals
 from gradport.operators.convolution_forms import TILES, Convolution, WeightForm, static_sizes
 from gradport.operators.convolution_shifts import differentiate_by_shifts
 from gradport.operators.table import op
@@ -52,6 +53,8 @@ def differentiate_weight(
     if form is WeightForm.ROWS:
         return _by_rows(signal, cotangent, weight, convolution)
     direct = functools.partial(_by_batch, signal, cotangent, weight, convolution)
+    if form is WeightForm.DIAGONALS:
+        return differentiate_by_diagonals(signal, cotangent, weight, convolution, direct)
     if form is WeightForm.SHIFTS:
         return differentiate_by_shifts(signal, cotangent, weight, convolution, direct)
     if form in TILES:
@@ -192,45 +195,59 @@ def _by_places(
 ) -> ir.Value:
     """For each kernel place, the product of the cotangent with the part of the signal that the place reads; or one
     product with all parts."""
-    rows, parts = _parts(signal, cotangent, weight, convolution, [0, 0])
+    groups = convolution.groups
+    by_group = [[0, 0], [0, 0]]
+    if groups > 1:
+        outputs, channels = (int(size) for size in list(weight.shape or ())[:2])  # type: ignore[arg-type]
+        by_group = [[0, groups, outputs // groups], [0, groups, channels]]
+    rows, parts = _parts(signal, cotangent, weight, convolution, *by_group)
+    rank = len(by_group[0]) + 1
     if together:
-        total = _sum_products(rows, op.Concat(*parts, axis=1) if len(parts) > 1 else parts[0])
+        total = _sum_products(rank, rows, op.Concat(*parts, axis=-2) if len(parts) > 1 else parts[0])
         by_place = op.Concat(op.Shape(weight, end=1), numbers([len(parts), -1]), axis=0)
         return _reshape_like(op.Transpose(op.Reshape(total, by_place), perm=[0, 2, 1]), weight)
-    products = [op.Unsqueeze(_sum_products(rows, part), numbers([2])) for part in parts]
-    return _reshape_like(op.Concat(*products, axis=2) if len(products) > 1 else products[0], weight)
+    products = [op.Unsqueeze(_sum_products(rank, rows, part), numbers([-1])) for part in parts]
+    return _reshape_like(op.Concat(*products, axis=-1) if len(products) > 1 else products[0], weight)
 
 
 def _by_dots(signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution) -> ir.Value:
     """Depthwise: for each kernel place, one dot product of two rows for each channel."""
-    rows, parts = _parts(signal, cotangent, weight, convolution, [0, 0, 1])
+    rows, parts = _parts(signal, cotangent, weight, convolution, [0, 0, 1], [0, 0, 1])
     products = [op.MatMul(rows, op.Transpose(part, perm=[0, 1, 3, 2])) for part in parts]
     by_place = op.Concat(*products, axis=3) if len(products) > 1 else products[0]
     return _reshape_like(op.ReduceSum(by_place, numbers([0]), keepdims=0), weight)
 
 
 def _parts(
-    signal: ir.Value, cotangent: ir.Value, weight: ir.Value, convolution: Convolution, leading: list[int]
+    signal: ir.Value,
+    cotangent: ir.Value,
+    weight: ir.Value,
+    convolution: Convolution,
+    of_cotangent: list[int],
+    of_signal: list[int],
 ) -> tuple[ir.Value, list[ir.Value]]:
     """The cotangent, and the part of the signal that each kernel place reads, both with the positions as one axis.
 
     Args:
-        leading: the sizes before the positions, as for Reshape.
+        of_cotangent: the sizes before the positions, as for Reshape.
+        of_signal: the same.
     """
     rank = convolution.rank
     kernel = [int(size) for size in weight.shape[2:]]  # type: ignore[index, arg-type]
     if any(convolution.pads):
         signal = op.Pad(signal, numbers([0, 0, *convolution.pads] * 2))
-    flat = op.Concat(numbers(leading), op.ReduceProd(op.Shape(cotangent, start=2), keepdims=1), axis=0)
+    positions = op.ReduceProd(op.Shape(cotangent, start=2), keepdims=1)
+    rows = op.Reshape(cotangent, op.Concat(numbers(of_cotangent), positions, axis=0))
+    flat = op.Concat(numbers(of_signal), positions, axis=0)
     if _is_pointwise(weight, convolution):
-        return op.Reshape(cotangent, flat), [op.Reshape(signal, flat)]
+        return rows, [op.Reshape(signal, flat)]
     reach = _reach(op.Shape(cotangent, start=2), convolution)
     axes, steps = numbers(range(2, rank + 2)), numbers(convolution.strides)
     parts = []
     for place in itertools.product(*map(range, kernel)):
         start = numbers([at * dilation for at, dilation in zip(place, convolution.dilations, strict=True)])
         parts.append(op.Reshape(op.Slice(signal, start, op.Add(start, reach), axes, steps), flat))
-    return op.Reshape(cotangent, flat), parts
+    return rows, parts
 
 
 def _is_pointwise(weight: ir.Value, convolution: Convolution) -> bool:
@@ -239,9 +256,13 @@ def _is_pointwise(weight: ir.Value, convolution: Convolution) -> bool:
     return all(size == 1 for size in (*kernel, *convolution.strides)) and not any(convolution.pads)
 
 
-def _sum_products(rows: ir.Value, columns: ir.Value) -> ir.Value:
-    """(O, I): the products of rows (N, O, P) and columns (N, I, P), summed over batch and space."""
-    product = op.MatMul(rows, op.Transpose(columns, perm=[0, 2, 1]))
+def _sum_products(rank: int, rows: ir.Value, columns: ir.Value) -> ir.Value:
+    """(..., O, I): the products of rows (N, ..., O, P) and columns (N, ..., I, P), summed over batch and space.
+
+    Args:
+        rank: of rows and of columns.
+    """
+    product = op.MatMul(rows, op.Transpose(columns, perm=[*range(rank - 2), rank - 1, rank - 2]))
     return op.ReduceSum(product, numbers([0]), keepdims=0)
 
 
