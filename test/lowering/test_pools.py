@@ -50,7 +50,7 @@ def test_the_forward_alone_keeps_its_max_pool():
 
 
 def test_the_branches_hold_the_same_pool():
-    program, _, _ = pooled("3d")
+    program = gradport.export(lambda x: F.max_pool2d(x, 3, 2), torch.randn(1, 2, 7, 7), wrt="inputs")
     (choice,) = [node for node in program.model.graph if node.op_type == "If"]
     counts = {
         name: sum(node.op_type == "MaxPool" for node in choice.attributes[name].as_graph())
@@ -59,23 +59,30 @@ def test_the_branches_hold_the_same_pool():
     assert counts == {"then_branch": 2, "else_branch": 1}
 
 
-KERNELS = [(2, 2), (1, 3), (3, 2), (3, 3)]
+KERNELS = [(2, 2), (1, 3), (3, 2), (3, 3), (2, 2, 2), (1, 3, 2)]
+
+SIZES = {2: (6, 6), 3: (2, 6, 4)}
 
 
 @pytest.fixture(scope="module", params=itertools.product(KERNELS, (torch.float32, torch.float64)))
 def disjoint(request):
     kernel, dtype = request.param
-    x = torch.randn(2, 3, 6, 6, dtype=dtype)
-    subject = gradport.Subject(lambda x: F.max_pool2d(x, kernel), x, wrt="inputs", dynamic_shapes={"x": {0: "batch"}})
-    return gradport.export(subject, functions="inline"), kernel, dtype
+    pool = {2: F.max_pool2d, 3: F.max_pool3d}[len(kernel)]
+    x = torch.randn(2, 3, *SIZES[len(kernel)], dtype=dtype)
+    subject = gradport.Subject(lambda x: pool(x, kernel), x, wrt="inputs", dynamic_shapes={"x": {0: "batch"}})
+    program = gradport.export(subject, functions="inline")
+    (choice,) = [node for node in program.model.graph if node.op_type == "If" and len(node.outputs[0].shape) == 3]
+    assert not [node for node in choice.attributes["else_branch"].as_graph() if node.op_type == "ScatterElements"]
+    return program, pool, kernel, dtype
 
 
 @given(data=st.data())
 def test_masks_give_the_gradient_of_torch(disjoint, data):
     """Few distinct values, so that windows have equal maxima; special values in the images and in the cotangents."""
-    program, kernel, dtype = disjoint
+    program, pool, kernel, dtype = disjoint
     seeds = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
-    x = torch.randint(-1, 2, (data.draw(st.integers(1, 3)), 3, 6, 6), generator=seeds).to(dtype)
+    shape = (data.draw(st.integers(1, 3)), 3, *SIZES[len(kernel)])
+    x = torch.randint(-1, 2, shape, generator=seeds).to(dtype)
     leaf = x.requires_grad_()
     special = st.lists(
         st.tuples(st.integers(0, 26), st.sampled_from([float("inf"), float("-inf"), float("nan"), -0.0])), max_size=3
@@ -83,7 +90,7 @@ def test_masks_give_the_gradient_of_torch(disjoint, data):
     with torch.no_grad():
         for place, value in data.draw(special):
             x.view(-1)[place] = value
-    expected = F.max_pool2d(leaf, kernel)
+    expected = pool(leaf, kernel)
     cotangent = torch.randn(expected.shape, generator=seeds, dtype=dtype)
     for place, value in data.draw(special):
         cotangent.view(-1)[place % cotangent.numel()] = value

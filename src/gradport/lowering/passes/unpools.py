@@ -13,7 +13,9 @@ https://onnx.ai/onnx/operators/onnx__MaxPool.html, https://onnx.ai/onnx/operator
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -32,25 +34,25 @@ _LARGEST = 9
 
 @dataclasses.dataclass(frozen=True)
 class _Unpool:
-    """A max pooling over disjoint windows of images, and the scatter that gives its gradient.
+    """A max pooling over disjoint windows, and the scatter that gives its gradient.
 
     Attributes:
         pool: the MaxPool, which gives values and indices.
         scatter: adds the cotangents at the indices; its result is one row for each image.
-        images: the input of the pooling, (N, C, H, W).
-        kernel: rows and columns of a window; the step from one window to the next.
-        size: H and W.
+        images: the input of the pooling, (N, C, *size).
+        kernel: sizes of a window; the steps from one window to the next.
+        size: of the spatial axes.
     """
 
     pool: ir.Node
     scatter: ir.Node
     images: ir.Value
-    kernel: tuple[int, int]
-    size: tuple[int, int]
+    kernel: list[int]
+    size: list[int]
 
     @property
     def windows(self) -> list[int]:
-        """Rows and columns of the result of the pooling."""
+        """Sizes of the result of the pooling."""
         return [size // step for size, step in zip(self.size, self.kernel, strict=True)]
 
 
@@ -86,15 +88,15 @@ def _match(scatter: ir.Node) -> _Unpool | None:
     pool = None if places is None else _only_producer(places.inputs[0], "MaxPool")
     images = None if pool is None else pool.inputs[0]
     shape = None if images is None else images.shape
-    if pool is None or images is None or shape is None or len(shape) != 4 or images.dtype not in _DTYPES:
+    if pool is None or images is None or shape is None or images.dtype not in _DTYPES or 0 in shape:
         return None
-    height, width = shape[2], shape[3]
-    rows, columns = pool.attributes["kernel_shape"].as_ints()
-    if not isinstance(height, int) or not isinstance(width, int) or not _is_disjoint(pool, rows, columns):
+    size = [length for length in list(shape)[2:] if isinstance(length, int)]
+    kernel = list(pool.attributes["kernel_shape"].as_ints())
+    if len(size) != len(kernel) or not _is_disjoint(pool, kernel) or not 1 < math.prod(kernel) <= _LARGEST:
         return None
-    if height % rows or width % columns or not 1 < rows * columns <= _LARGEST or 0 in shape:
+    if any(length % step for length, step in zip(size, kernel, strict=True)):
         return None
-    return _Unpool(pool, scatter, images, (rows, columns), (height, width))
+    return _Unpool(pool, scatter, images, kernel, size)
 
 
 def _adds(scatter: ir.Node) -> bool:
@@ -108,10 +110,11 @@ def _only_producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
     return node if node is not None and node.op_type == op_type and not node.domain else None
 
 
-def _is_disjoint(pool: ir.Node, *kernel: int) -> bool:
+def _is_disjoint(pool: ir.Node, kernel: list[int]) -> bool:
     """Whether windows touch, do not overlap, and cover no padding."""
     attributes = {name: list(pool.attributes[name].as_ints()) for name in ("strides", "pads", "dilations")}
-    return attributes == {"strides": list(kernel), "pads": [0] * 4, "dilations": [1, 1]}
+    axes = len(kernel)
+    return attributes == {"strides": kernel, "pads": [0] * 2 * axes, "dilations": [1] * axes}
 
 
 def _rewrite(graph: ir.Graph, found: _Unpool, *, finite_math: bool) -> None:
@@ -141,45 +144,36 @@ def _zero(found: _Unpool) -> np.ndarray:
 
 def _by_mask(new: Replacement, found: _Unpool, maxima: ir.Value) -> ir.Value:
     """The gradient, one row for each image."""
-    rows, columns = found.kernel
-    shape = [0, 0, *found.windows]
-    cotangent = new.add("Reshape", [found.scatter.inputs[2], new.constant(np.array(shape))])
-    taken: ir.Value | None = None
-    lines = []
-    for row in range(rows):
-        line = []
-        for column in range(columns):
-            is_last = (row, column) == (rows - 1, columns - 1)
-            mask, taken = _mask(new, found, (row, column), maxima, taken, is_last=is_last)
-            factor = new.add("CastLike", [mask, maxima])
-            product = new.add("Mul", [cotangent, factor])
-            line.append(new.add("Unsqueeze", [product, new.constant(np.array([-1]))]))
-        joined = new.add("Concat", line, axis=-1)
-        whole = new.constant(np.array([0, 0, found.windows[0], 1, found.size[1]]))
-        lines.append(new.add("Reshape", [joined, whole]))
-    image = new.add("Concat", lines, axis=3) if rows > 1 else lines[0]
+    cotangent = new.add("Reshape", [found.scatter.inputs[2], new.constant(np.array([0, 0, *found.windows]))])
+    masks = _masks(new, found, maxima)
+
+    def join_places(place: tuple[int, ...]) -> ir.Value:
+        """The gradient at the places of all windows that begin with these numbers."""
+        axis = len(place)
+        if axis == len(found.kernel):
+            return new.add("Mul", [cotangent, new.add("CastLike", [next(masks), maxima])])
+        parts = [join_places((*place, step)) for step in range(found.kernel[axis])]
+        windows, rest = found.windows[: axis + 1], found.size[axis + 1 :]
+        apart = new.constant(np.array([0, 0, *windows, 1, *rest]))
+        joined = new.add("Concat", [new.add("Reshape", [part, apart]) for part in parts], axis=axis + 3)
+        return new.add("Reshape", [joined, new.constant(np.array([0, 0, *windows[:-1], *found.size[axis:]]))])
+
     flat = new.constant(np.array([0, 0, math.prod(found.size)]))
-    return new.add("Reshape", [image, flat], like=found.scatter.outputs[0])
+    return new.add("Reshape", [join_places(()), flat], like=found.scatter.outputs[0])
 
 
-def _mask(
-    new: Replacement,
-    found: _Unpool,
-    place: tuple[int, int],
-    maxima: ir.Value,
-    taken: ir.Value | None,
-    *,
-    is_last: bool,
-) -> tuple[ir.Value, ir.Value | None]:
-    """Whether the place of each window is the first that holds the maximum, and whether it or an earlier one does."""
-    if is_last:
-        assert taken is not None
-        return new.add("Not", [taken]), None
-    bounds = [new.constant(np.array(values)) for values in (place, found.size, (2, 3), found.kernel)]
-    equal = new.add("Equal", [new.add("Slice", [found.images, *bounds]), maxima])
-    if taken is None:
-        return equal, equal
-    return new.add("And", [equal, new.add("Not", [taken])]), new.add("Or", [equal, taken])
+def _masks(new: Replacement, found: _Unpool, maxima: ir.Value) -> Iterator[ir.Value]:
+    """For each place in order: whether it is the first of its window that holds the maximum."""
+    axes = range(2, len(found.size) + 2)
+    taken: ir.Value | None = None
+    *places, _ = itertools.product(*map(range, found.kernel))
+    for place in places:
+        bounds = [new.constant(np.array(values)) for values in (place, found.size, axes, found.kernel)]
+        equal = new.add("Equal", [new.add("Slice", [found.images, *bounds]), maxima])
+        yield equal if taken is None else new.add("And", [equal, new.add("Not", [taken])])
+        taken = equal if taken is None else new.add("Or", [equal, taken])
+    assert taken is not None
+    yield new.add("Not", [taken])
 
 
 def _by_index(new: Replacement, found: _Unpool) -> ir.Value:
