@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from gradport.compat.torch.operators import aten as _aten
 from gradport.compat.torch.operators import prims as _prims
+from gradport.compat.torch.sizes import surely_equal
 from gradport.operators.samples import integers, reals, sample
 from gradport.operators.table import decomposition, replacement
 
@@ -79,19 +82,85 @@ def diagonal_scatter(
 
 
 @decomposition(
+    _aten.slice_scatter.default,
+    samples=[
+        sample(lambda x, y: torch.slice_scatter(x, y, 1, 1, 3), reals("n", 4), reals("n", 2)),
+        sample(lambda x, y: torch.slice_scatter(x, y, 1, -3, None, 2), reals("n", 4), reals("n", 2)),
+    ],
+)
+def slice_scatter(
+    self: torch.Tensor, src: torch.Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> torch.Tensor:
+    """`self` with `src` at every `step`-th place of a dimension.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.slice_scatter.html
+    """
+    size, own = self.shape[dim], src.shape[dim]
+    first = _place(start, size)
+    if surely_equal(own, size):
+        return src.clone()
+    if step == 1 or surely_equal(own, 1):
+        before, after = _aten.slice.Tensor(self, dim, 0, first), _aten.slice.Tensor(self, dim, first + own)
+        return torch.cat([part for part in (before, src, after) if not surely_equal(part.shape[dim], 0)], dim)
+    shape = [1] * self.dim()
+    shape[dim] = -1
+    place = torch.arange(size, device=self.device) - first
+    here = (place >= 0) & (place < own * step) & (place % step == 0)
+    return torch.where(here.reshape(shape), slice_backward(src, self.shape, dim, start, end, step), self)
+
+
+@decomposition(
+    _aten.slice_backward.default,
+    samples=[sample(lambda x: x[:, 1:3], reals("n", 4)), sample(lambda x: x[:, -3::2], reals("n", 4))],
+)
+def slice_backward(
+    grad_output: torch.Tensor, input_sizes: Sequence[Any], dim: int, start: Any, end: Any, step: int
+) -> torch.Tensor:
+    """The cotangent at every `step`-th place of a dimension, zeros elsewhere.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.narrow.html
+    """
+    axis, size, own = dim % grad_output.dim(), input_sizes[dim], grad_output.shape[dim]
+    if surely_equal(own, size):
+        return grad_output.clone()
+    first = _place(start, size)
+    after_axis = [0, 0] * (grad_output.dim() - 1 - axis)
+    spread = grad_output
+    if step > 1:
+        spread = F.pad(grad_output.unsqueeze(axis + 1), [*after_axis, 0, step - 1]).flatten(axis, axis + 1)
+    return F.pad(spread, [*after_axis, first, size - first - own * step])
+
+
+@decomposition(
     _aten.select_scatter.default,
     samples=[sample(lambda x, y: torch.select_scatter(x, y, 1, 2), reals("n", 4), reals("n"))],
 )
-def select_scatter(self: torch.Tensor, src: torch.Tensor, dim: int, index: int) -> torch.Tensor:
+def select_scatter(self: torch.Tensor, src: torch.Tensor, dim: int, index: Any) -> torch.Tensor:
     """`self` with `src` at one place of a dimension.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.select_scatter.html
     """
-    size = self.shape[dim]
-    shape = [1] * self.dim()
-    shape[dim] = -1
-    here = torch.arange(size, device=self.device) == (index if index >= 0 else index + size)
-    return torch.where(here.reshape(shape), src.unsqueeze(dim), self)
+    return slice_scatter(self, src.unsqueeze(dim), dim, index)
+
+
+@decomposition(_aten.select_backward.default, samples=[sample(lambda x: x[:, 2], reals("n", 4))])
+def select_backward(grad_output: torch.Tensor, input_sizes: Sequence[Any], dim: int, index: Any) -> torch.Tensor:
+    """The cotangent at one place of a dimension, zeros elsewhere.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.select.html
+    """
+    axis = dim % len(input_sizes)
+    return slice_backward(grad_output.unsqueeze(axis), input_sizes, axis, index, None, 1)
+
+
+def _place(start: Any, size: Any) -> Any:
+    """The first place of a slice."""
+    if start is None or (isinstance(start, int) and start == 0):
+        return 0
+    if isinstance(start, int) and isinstance(size, int):
+        return min(max(start + size if start < 0 else start, 0), size)
+    from_end = isinstance(start, int) and start < 0
+    return torch.sym_max(start + size, 0) if from_end else torch.sym_min(start, size)
 
 
 @decomposition(_aten.diagonal_copy.default, samples=[sample(torch.diagonal_copy, reals("n", 4))])

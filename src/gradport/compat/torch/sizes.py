@@ -5,7 +5,8 @@ Private in torch, and used here:
 - `ShapeEnv.guards`, `replace` and `backed_var_to_val`: the assumptions, and the example's sizes;
 - `ShapeGuard.expr` and `sloc.maybe_user_loc`: one assumption and its source line;
 - `ShapeEnv._get_sloc`: finds that line;
-- `torch._sym_sqrt` and others: functions of `math` for symbolic numbers.
+- `torch._sym_sqrt` and others: functions of `math` for symbolic numbers;
+- `torch.fx.experimental.symbolic_shapes.statically_known_true`: a comparison that assumes nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 __all__ = [
     "SYMBOLIC",
@@ -24,6 +26,7 @@ __all__ = [
     "is_dimension_hint",
     "require_equal",
     "size_text",
+    "surely_equal",
     "symbolic_function",
 ]
 
@@ -161,3 +164,8 @@ def _join_guards(operator: str, parts: Sequence[Any], names: Mapping[str, str]) 
         for part, text in zip(parts, texts, strict=True)
     ]
     return operator.join(inside)
+
+
+def surely_equal(one: Any, other: Any) -> bool:
+    """Whether two sizes are equal, whatever the dynamic sizes are; False also if it is not known."""
+    return statically_known_true(one == other)
