@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gradport
+
 from .proving import proved
 
 pytestmark = pytest.mark.corpus
@@ -110,3 +112,17 @@ def test_gaussian_nll_loss(reduction):
         return F.gaussian_nll_loss(x, target, width.square(), reduction=reduction, full=True)
 
     proved(loss, (torch.randn(4, 3), torch.randn(4, 3), torch.rand(4, 3) + 0.5))
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("spatial", [(5, 6), (1, 4), (2, 1, 3)])
+def test_affine_grids(spatial, align_corners):
+    axes = len(spatial)
+
+    def grid(theta, like):
+        return F.affine_grid(theta, like.shape, align_corners=align_corners)
+
+    args = (torch.randn(2, axes, axes + 1), torch.randn(2, 1, *spatial))
+    proved(grid, args, ({0: "batch"}, {0: "batch"}), wrt=["theta"])
+    program = gradport.export(grid, args, wrt=["theta"], functions="inline")
+    assert "ReduceSum" not in {node.op_type for node in program.model.graph}

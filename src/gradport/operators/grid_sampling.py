@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from gradport.operators.samples import reals, sample
 from gradport.operators.table import replacement
 
 __all__: list[str] = []
+
+_affine_grid = F.affine_grid
 
 _BILINEAR, _NEAREST, _BICUBIC = 0, 1, 2
 _ZEROS, _BORDER, _REFLECTION = 0, 1, 2
@@ -77,6 +80,34 @@ def grid_sample(
     modes = {"bilinear": _BILINEAR, "nearest": _NEAREST, "bicubic": _BICUBIC}
     paddings = {"zeros": _ZEROS, "border": _BORDER, "reflection": _REFLECTION}
     return grid_sampler(input, grid, modes[mode], paddings[padding_mode], bool(align_corners))
+
+
+@replacement(
+    F.affine_grid,
+    samples=[sample(lambda theta: F.affine_grid(theta, [2, 1, 3, 4], align_corners=False), reals(2, 2, 3))],
+)
+def affine_grid(theta: torch.Tensor, size: Sequence[Any], align_corners: bool | None = None) -> torch.Tensor:
+    """The points (N, *size, d) that affine maps (N, d, d + 1) give for a grid, as a matrix product: torch's body in
+    Python multiplies and sums over an axis of d + 1 elements.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.affine_grid.html
+    """
+    spatial = list(size[2:])
+    batches = {number for number in (theta.shape[0], size[0]) if isinstance(number, int)}
+    if theta.shape[1:] != (len(spatial), len(spatial) + 1) or len(spatial) not in (2, 3) or len(batches) > 1:
+        return _affine_grid(theta, size, align_corners)  # which says what is wrong
+    lines = [_centres(length, bool(align_corners), theta) for length in spatial]
+    places = torch.meshgrid(*lines, indexing="ij")[::-1]
+    points = torch.stack([*places, torch.ones_like(places[0])], -1).flatten(0, -2)
+    return (points @ theta.mT).unflatten(1, spatial)
+
+
+def _centres(count: Any, align_corners: bool, like: torch.Tensor) -> torch.Tensor:
+    """The coordinates of pixels on an axis from -1 to 1."""
+    if isinstance(count, int) and count <= 1:
+        return like.new_zeros(count)
+    end = 1.0 if align_corners else (count - 1) / count
+    return torch.linspace(-1.0, 1.0, count, dtype=like.dtype, device=like.device) * end
 
 
 def _unnormalise(place: torch.Tensor, size: Any, align_corners: bool) -> torch.Tensor:

@@ -63,7 +63,10 @@ def _move_axis(self: Parts, source: int, destination: int) -> Parts:
 
 
 def _transform(self: Parts, axis: int) -> Parts:
-    return _move_axis(_complex_to_complex(_move_axis(self, axis, -1)), -1, axis)
+    length = self.real.shape[axis]
+    if axis % self.real.dim() == self.real.dim() - 1 or not isinstance(length, int) or length > _SHORT:
+        return _move_axis(_complex_to_complex(_move_axis(self, axis, -1)), -1, axis)
+    return _product_from_left(self, axis, _table(length, length, self.real))
 
 
 def _normalize(self: torch.Tensor, shape: Sequence[Any], dim: Sequence[int], normalization: int) -> torch.Tensor:
@@ -128,6 +131,15 @@ def _whole(half: Parts, length: Any) -> Parts:
 def _product(self: Parts, table: tuple[torch.Tensor, torch.Tensor]) -> Parts:
     cosine, sine = table
     return Parts(self.real @ cosine + self.imag @ sine, self.imag @ cosine - self.real @ sine)
+
+
+def _product_from_left(self: Parts, axis: int, table: tuple[torch.Tensor, torch.Tensor]) -> Parts:
+    """The product along another axis than the last, with symmetric tables, without a transposition: (..., n, rest)."""
+    after = self.real.shape[axis % self.real.dim() + 1 :]
+    real, imag = (part.flatten(axis % part.dim() + 1) for part in self)
+    cosine, sine = (factor.expand(*real.shape[:-2], *factor.shape) for factor in table)
+    result = cosine @ real + sine @ imag, cosine @ imag - sine @ real
+    return Parts(*(part.unflatten(-1, after) for part in result))
 
 
 def _split_transform(self: Parts, first: int, second: int) -> Parts:
