@@ -29,6 +29,13 @@ class CondThatCaptures(Cond):
         return torch.cond(x.sum() > 0, lambda g: g * WEIGHT + x, lambda g: g * 3 - x, (g,))
 
 
+class CondWithConstants(Cond):
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return torch.cond(x.sum() > 0, lambda g: g * WEIGHT, lambda g: torch.where(g > 0, g, torch.tensor(0.5)), (g,))
+
+
 class While(Cond):
     @staticmethod
     def backward(ctx, g):
@@ -46,6 +53,7 @@ class WhileThatCaptures(Cond):
 
 LAYERS.of("cond in a backward", Cond, normal(2, 4))
 LAYERS.of("cond in a backward that captures", CondThatCaptures, normal(2, 4))
+LAYERS.of("cond in a backward with constants", CondWithConstants, normal(2, 4))
 LAYERS.of("while_loop in a backward", While, normal(2, 4))
 LAYERS.of("while_loop in a backward that captures", WhileThatCaptures, normal(2, 4))
 

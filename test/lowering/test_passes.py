@@ -14,6 +14,19 @@ MODELS = {
             s = Add(h, h)
             y = Cast <to = 1> (s)
         }""",
+    "MaskRowsInBranch": """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[n, 4] x) => (float[n, 4] y) {
+            lowest = Constant<value = float {-inf}>()
+            zero = Constant<value = float {0.0}>()
+            last = Constant<value = int64[1] {-1}>()
+            equal = Equal(x, lowest)
+            number = Cast<to = 1>(equal)
+            whole = ReduceMin(number, last)
+            masked = Cast<to = 9>(whole)
+            softmax = Softmax<axis = -1>(x)
+            y = Where(masked, zero, softmax)
+        }""",
     "SelectByProduct": """
         <ir_version: 10, opset_import: ["" : 20]>
         g (float[n] x, bool[n] m) => (float[n] y) {

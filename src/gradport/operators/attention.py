@@ -10,7 +10,6 @@ import math
 import onnx_ir as ir
 import torch.nn.functional as F
 
-from gradport.compat.onnxscript import branch
 from gradport.compat.torch.operators import aten as _aten
 from gradport.operators.axes import number
 from gradport.operators.samples import reals, sample
@@ -23,23 +22,15 @@ _BATCH = (reals("n", 2, 3, 4), reals("n", 2, 3, 4), reals("n", 2, 3, 4))
 
 @lowering(_aten._safe_softmax.default, samples=[sample(F.scaled_dot_product_attention, *_BATCH)])
 def safe_softmax(self: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
-    """The softmax; zero in rows whose values are all -inf. Only if there may be such a row, its places are sought: a
-    branch, because masks over all scores cost more than the softmax."""
+    """The softmax; zero in rows whose values are all -inf."""
     result = self.dtype if dtype is None else ir.DataType(dtype)
     wide = ir.DataType.DOUBLE if result is ir.DataType.DOUBLE else ir.DataType.FLOAT
     scores = _cast(self, self.dtype, wide)
     lowest, zero = (op.Constant(value=ir.tensor(value, dtype=wide)) for value in (-math.inf, 0.0))
-    largest = op.Reshape(op.ReduceMax(scores, number(dim), keepdims=0), number(-1))
-    with_one = op.Concat(largest, op.Reshape(zero, number(1)), axis=0)  # also where there is no row
-    no_row_is_masked = op.Greater(op.ReduceMin(with_one, keepdims=0), lowest)  # False at nan
-
-    def mask_rows() -> ir.Value:
-        masked = op.Cast(op.Equal(scores, lowest), to=wide)
-        whole = op.Cast(op.ReduceMin(masked, number(dim), keepdims=1), to=ir.DataType.BOOL)
-        return op.Where(whole, zero, op.Softmax(scores, axis=dim))
-
-    plain, careful = branch(lambda: op.Softmax(scores, axis=dim)), branch(mask_rows)
-    return _cast(op.If(no_row_is_masked, then_branch=plain, else_branch=careful), wide, result)
+    masked = op.Cast(op.Equal(scores, lowest), to=wide)
+    whole = op.Cast(op.ReduceMin(masked, number(dim), keepdims=1), to=ir.DataType.BOOL)
+    zeros = op.Expand(zero, op.Shape(scores))
+    return _cast(op.Where(whole, zeros, op.Softmax(scores, axis=dim)), wide, result)
 
 
 def _cast(value: ir.Value, given: ir.DataType | None, wanted: ir.DataType | None) -> ir.Value:

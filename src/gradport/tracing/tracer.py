@@ -186,6 +186,7 @@ def _trace(
         make_operands_distinct(body)
         if body is not graph_module:
             make_results_distinct(body)
+            _keep_constants(body)
     keep_sizes_local(graph_module, tracing.regions.by_key)
     assert tracing.call_results is not None
     return Trace(
@@ -330,6 +331,15 @@ def _lift_constants(graph_module: torch.fx.GraphModule) -> tuple[Constant, ...]:
         node.replace_all_uses_with(lifted[node.target])
         graph.erase_node(node)
     return tuple(constants.values())
+
+
+def _keep_constants(body: torch.fx.GraphModule) -> None:
+    """Gives the constants inside a branch or a loop their values: the exporter writes what the trace knows of a node,
+    and that is a fake tensor."""
+    for node in body.graph.nodes:
+        tensor = getattr(body, node.target) if node.op == "get_attr" else None
+        if isinstance(tensor, torch.Tensor):
+            node.meta["val"] = tensor
 
 
 def _signature(placeholders: Sequence[Placeholder], outputs: Sequence[Port]) -> GraphSignature:

@@ -19,6 +19,7 @@ from gradport.lowering.passes.round_trips import RemoveRoundTrips
 from gradport.lowering.passes.row_sums import SumRowsByProduct
 from gradport.lowering.passes.scatters import AddByScatter
 from gradport.lowering.passes.selects import SelectBySum
+from gradport.lowering.passes.softmaxes import MaskRowsInBranch
 from gradport.lowering.passes.unpools import UnpoolByMask
 
 __all__ = ["draw_at_run_time", "gate_recomputation", "passes", "rewrite", "share"]
@@ -32,6 +33,7 @@ def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
     """
     return [
         RoundInside(),
+        MaskRowsInBranch(),
         SelectByProduct(finite_math=finite_math),
         SelectBySum(finite_math=finite_math),
         UnpoolByMask(finite_math=finite_math),

@@ -1,0 +1,96 @@
+"""Looks for rows of scores that are masked as a whole only if there may be one, in graphs with gradients.
+
+The softmax of attention is zero in such rows (`operators.attention`). The masks over all scores take three times as
+long as the softmax. A row is masked if its maximum is -inf; so the masks stand in a branch, which runs if the smallest
+maximum is -inf or nan.
+
+https://onnx.ai/onnx/operators/onnx__Softmax.html, https://onnx.ai/onnx/operators/onnx__If.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from gradport.lowering.lower import BACKWARD
+from gradport.lowering.passes.replacing import Replacement, constant_value
+
+__all__ = ["MaskRowsInBranch"]
+
+
+class MaskRowsInBranch(ir.passes.InPlacePass):
+    """Rewrites every `Where(masked, zeros, Softmax(x))`, where `masked` says that all scores of a row are -inf."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """The model, and whether a softmax was rewritten."""
+        if not any(BACKWARD in node.metadata_props for node in model.graph):  # other tools read a forward without If
+            return ir.passes.PassResult(model, modified=False)
+        found = [each for node in model.graph if (each := _find(node)) is not None]
+        for each in found:
+            _rewrite(model.graph, each)
+        return ir.passes.PassResult(model, modified=bool(found))
+
+
+@dataclasses.dataclass(frozen=True)
+class _MaskedSoftmax:
+    """The nodes of the softmax of attention, in order."""
+
+    equal: ir.Node
+    whole: ir.Node
+    softmax: ir.Node
+    select: ir.Node
+    between: tuple[ir.Node, ir.Node]
+
+    @property
+    def nodes(self) -> list[ir.Node]:
+        """All of them."""
+        return [self.equal, self.between[0], self.whole, self.between[1], self.softmax, self.select]
+
+
+def _find(select: ir.Node) -> _MaskedSoftmax | None:
+    if select.op_type != "Where" or select.domain:
+        return None
+    to_bool, softmax = _only(select.inputs[0], "Cast"), _only(select.inputs[2], "Softmax")
+    whole = None if to_bool is None else _only(to_bool.inputs[0], "ReduceMin")
+    to_number = None if whole is None else _only(whole.inputs[0], "Cast")
+    equal = None if to_number is None else _only(to_number.inputs[0], "Equal")
+    if to_bool is None or softmax is None or whole is None or to_number is None or equal is None:
+        return None
+    lowest = constant_value(equal.inputs[1])
+    if lowest is None or lowest.size != 1 or lowest.item() != -math.inf or equal.inputs[0] is not softmax.inputs[0]:
+        return None
+    axes = constant_value(whole.inputs[1]) if len(whole.inputs) > 1 else None
+    axis = softmax.attributes.get_int("axis", -1)
+    if axes is None or axes.tolist() != [axis]:
+        return None
+    return _MaskedSoftmax(equal, whole, softmax, select, (to_number, to_bool))
+
+
+def _only(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """The node of this type that computes a value which has one reader."""
+    node = None if value is None or value.is_graph_output() or len(value.uses()) != 1 else value.producer()
+    return node if node is not None and node.op_type == op_type and not node.domain else None
+
+
+def _rewrite(graph: ir.Graph, found: _MaskedSoftmax) -> None:
+    scores, lowest = found.equal.inputs
+    assert scores is not None and lowest is not None
+    new, plain, careful = (Replacement(found.select) for _ in range(3))
+    largest = new.add("ReduceMax", [scores, found.whole.inputs[1]], keepdims=0)
+    one = new.add("CastLike", [new.constant(np.ones(1, np.float32)), scores])
+    with_one = new.add("Concat", [new.add("Reshape", [largest, new.constant([-1])]), one], axis=0)  # also without rows
+    no_row_is_masked = new.add("Greater", [new.add("ReduceMin", [with_one], keepdims=0), lowest])  # False at nan
+    plain.set_outputs(plain.copy(found.softmax, [scores])[0])
+    value = scores
+    masks = [found.equal, found.between[0], found.whole, found.between[1]]
+    for node in masks:
+        (value,) = careful.copy(node, [value, *node.inputs[1:]])
+    (softmax,) = careful.copy(found.softmax, [scores])
+    zero = careful.add("CastLike", [careful.constant(np.float32(0)), scores])
+    careful.set_outputs(careful.copy(found.select, [value, zero, softmax])[0])
+    branches = plain.graph("plain"), careful.graph("masked")
+    new.replace_node(graph, new.choose(no_row_is_masked, *branches, like=found.select.outputs[0]))
+    graph.remove([*reversed(found.nodes[:-1])], safe=True)
