@@ -95,7 +95,7 @@ def affine_grid(theta: torch.Tensor, size: Sequence[Any], align_corners: bool | 
     spatial = list(size[2:])
     batches = {number for number in (theta.shape[0], size[0]) if isinstance(number, int)}
     if theta.shape[1:] != (len(spatial), len(spatial) + 1) or len(spatial) not in (2, 3) or len(batches) > 1:
-        return _affine_grid(theta, list(size), align_corners)  # which says what is wrong
+        return _affine_grid(theta, list(size), align_corners)  # its error names the sizes
     lines = [_centres(length, bool(align_corners), theta) for length in spatial]
     places = torch.meshgrid(*lines, indexing="ij")[::-1]
     points = torch.stack([*places, torch.ones_like(places[0])], -1).flatten(0, -2)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["Replacement", "constant_value", "is_scalar", "is_zeros"]
+__all__ = [
+    "Replacement",
+    "constant_value",
+    "guess_elements",
+    "has_one_reader",
+    "is_scalar",
+    "is_zeros",
+    "only_producer",
+]
 
 _LARGEST = 1024
 
@@ -21,6 +30,26 @@ def constant_value(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
     return tensor.numpy() if tensor is not None and tensor.size <= _LARGEST else None
+
+
+_UNKNOWN = 64
+"""A guess for a size that is not known: mostly it is a batch."""
+
+
+def guess_elements(shape: ir.Shape) -> int:
+    """The number of elements; a size that is not known is taken as that of a batch."""
+    return math.prod(size if isinstance(size, int) else _UNKNOWN for size in shape)
+
+
+def has_one_reader(value: ir.Value) -> bool:
+    """Whether one node reads a value, and no output of the graph is it."""
+    return len(value.uses()) == 1 and not value.is_graph_output()
+
+
+def only_producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """The node of this type that computes a value which has one reader."""
+    node = value.producer() if value is not None and has_one_reader(value) else None
+    return node if node is not None and node.op_type == op_type and not node.domain else None
 
 
 def is_scalar(value: ir.Value) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gradport.lowering.lower import BACKWARD
-from gradport.lowering.passes.replacing import Replacement, constant_value
+from gradport.lowering.passes.replacing import Replacement, constant_value, guess_elements
 
 __all__ = ["SumRowsByProduct"]
 
@@ -23,9 +23,6 @@ _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 _FEWEST = 1 << 12
 """Elements from which a product is worth its nodes."""
-
-_UNKNOWN = 64
-"""A guess for a size that is not known: mostly it is a batch."""
 
 
 class SumRowsByProduct(ir.passes.InPlacePass):
@@ -53,8 +50,7 @@ def _sums_rows(node: ir.Node) -> bool:
 def _is_worth_it(shape: ir.Shape) -> bool:
     """Whether the columns are known, and there are many elements."""
     columns = shape[-1]
-    sizes = [size if isinstance(size, int) else _UNKNOWN for size in shape]
-    return isinstance(columns, int) and columns > 1 and math.prod(sizes) >= _FEWEST
+    return isinstance(columns, int) and columns > 1 and guess_elements(shape) >= _FEWEST
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node) -> None:

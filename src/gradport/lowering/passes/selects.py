@@ -10,14 +10,12 @@ https://onnx.ai/onnx/operators/onnx__Where.html, https://onnx.ai/onnx/operators/
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import onnx_ir as ir
 
 from gradport.lowering.lower import BACKWARD
 from gradport.lowering.passes.finite import replace_if_finite
-from gradport.lowering.passes.replacing import Replacement, constant_value
+from gradport.lowering.passes.replacing import Replacement, constant_value, guess_elements
 
 __all__ = ["SelectBySum"]
 
@@ -26,9 +24,6 @@ _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 _FEWEST = 1 << 12
 """Elements from which the sum is worth its nodes."""
-
-_UNKNOWN = 64
-"""A guess for a size that is not known: mostly it is a batch."""
 
 
 class SelectBySum(ir.passes.InPlacePass):
@@ -62,9 +57,7 @@ def _is_large_select(node: ir.Node) -> bool:
 
 
 def _is_large(result: ir.Value) -> bool:
-    if result.dtype not in _DTYPES or result.shape is None:
-        return False
-    return math.prod(size if isinstance(size, int) else _UNKNOWN for size in result.shape) >= _FEWEST
+    return result.dtype in _DTYPES and result.shape is not None and guess_elements(result.shape) >= _FEWEST
 
 
 def _can_be_finite(value: ir.Value | None) -> bool:

@@ -1,8 +1,8 @@
 """Looks for rows of scores that are masked as a whole only if there may be one, in graphs with gradients.
 
 The softmax of attention is zero in such rows (`operators.attention`). The masks over all scores take three times as
-long as the softmax. A row is masked if its maximum is -inf; so the masks stand in a branch, which runs if the smallest
-maximum is -inf or nan.
+long as the softmax. A row is masked if its maximum is -inf; so a branch computes the masks, if the smallest maximum is
+-inf or nan.
 
 https://onnx.ai/onnx/operators/onnx__Softmax.html, https://onnx.ai/onnx/operators/onnx__If.html
 """
@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gradport.lowering.lower import BACKWARD
-from gradport.lowering.passes.replacing import Replacement, constant_value
+from gradport.lowering.passes.replacing import Replacement, constant_value, only_producer
 
 __all__ = ["MaskRowsInBranch"]
 
@@ -53,10 +53,10 @@ class _MaskedSoftmax:
 def _find(select: ir.Node) -> _MaskedSoftmax | None:
     if select.op_type != "Where" or select.domain:
         return None
-    to_bool, softmax = _only(select.inputs[0], "Cast"), _only(select.inputs[2], "Softmax")
-    whole = None if to_bool is None else _only(to_bool.inputs[0], "ReduceMin")
-    to_number = None if whole is None else _only(whole.inputs[0], "Cast")
-    equal = None if to_number is None else _only(to_number.inputs[0], "Equal")
+    to_bool, softmax = only_producer(select.inputs[0], "Cast"), only_producer(select.inputs[2], "Softmax")
+    whole = None if to_bool is None else only_producer(to_bool.inputs[0], "ReduceMin")
+    to_number = None if whole is None else only_producer(whole.inputs[0], "Cast")
+    equal = None if to_number is None else only_producer(to_number.inputs[0], "Equal")
     if to_bool is None or softmax is None or whole is None or to_number is None or equal is None:
         return None
     lowest = constant_value(equal.inputs[1])
@@ -67,12 +67,6 @@ def _find(select: ir.Node) -> _MaskedSoftmax | None:
     if axes is None or axes.tolist() != [axis]:
         return None
     return _MaskedSoftmax(equal, whole, softmax, select, (to_number, to_bool))
-
-
-def _only(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    """The node of this type that computes a value which has one reader."""
-    node = None if value is None or value.is_graph_output() or len(value.uses()) != 1 else value.producer()
-    return node if node is not None and node.op_type == op_type and not node.domain else None
 
 
 def _rewrite(graph: ir.Graph, found: _MaskedSoftmax) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gradport.lowering.passes.pools import pool_nan, propagate_nan
-from gradport.lowering.passes.replacing import Replacement
+from gradport.lowering.passes.replacing import Replacement, only_producer
 
 __all__ = ["UnpoolByMask"]
 
@@ -83,9 +83,9 @@ def _match(scatter: ir.Node) -> _Unpool | None:
     and the decomposition of its gradient flattens them."""
     if scatter.op_type != "ScatterElements" or scatter.domain or not _adds(scatter):
         return None
-    flat = _only_producer(scatter.inputs[1], "Reshape")
-    places = None if flat is None else _only_producer(flat.inputs[0], "Sub")
-    pool = None if places is None else _only_producer(places.inputs[0], "MaxPool")
+    flat = only_producer(scatter.inputs[1], "Reshape")
+    places = None if flat is None else only_producer(flat.inputs[0], "Sub")
+    pool = None if places is None else only_producer(places.inputs[0], "MaxPool")
     images = None if pool is None else pool.inputs[0]
     shape = None if images is None else images.shape
     if pool is None or images is None or shape is None or images.dtype not in _DTYPES or 0 in shape:
@@ -102,12 +102,6 @@ def _match(scatter: ir.Node) -> _Unpool | None:
 def _adds(scatter: ir.Node) -> bool:
     reduction = scatter.attributes.get("reduction")
     return reduction is not None and reduction.as_string() == "add" and scatter.inputs[2] is not None
-
-
-def _only_producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    """The node of this type that computes a value which has one reader."""
-    node = None if value is None or value.is_graph_output() or len(value.uses()) != 1 else value.producer()
-    return node if node is not None and node.op_type == op_type and not node.domain else None
 
 
 def _is_disjoint(pool: ir.Node, kernel: list[int]) -> bool:
