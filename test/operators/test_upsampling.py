@@ -55,6 +55,7 @@ def resizings(draw):
     return (draw(st.integers(1, 2)), 2, *old), options
 
 
+@pytest.mark.corpus
 @settings(max_examples=30, deadline=None)
 @given(resizings(), st.lists(st.tuples(st.sampled_from(["x", "cotangent"]), st.integers(0, 99), SPECIAL), max_size=3))
 def test_results_and_gradients(resizing, places):
