@@ -44,6 +44,19 @@ def test_single_places(at, axis, dynamic, written):
     proved(change, torch.randn(5, 5, 5), shapes)
 
 
+@pytest.mark.parametrize("index", [slice(None, -1), slice(1, None), slice(-2, None), slice(None, 3), slice(1, None, 2)])
+def test_a_dynamic_size(index):
+    program = gradport.export(
+        lambda x: x[index].sin(), torch.randn(5, 2), wrt="inputs", functions="inline", dynamic_shapes=({0: "size"},)
+    )
+    for size in range(8):
+        x = torch.randn(size, 2, requires_grad=True)
+        result = x[index].sin()
+        cotangent = torch.randn(result.shape)
+        expected = (result.detach(), *torch.autograd.grad(result, x, cotangent))
+        torch.testing.assert_close(program.run(x.detach(), cotangent), expected)
+
+
 def test_a_gradient_of_a_slice_is_a_padding():
     for read in (lambda x: x[:, 1:3].sin(), lambda x: x[:, -1].sin(), lambda x: x[..., :4].sin()):
         program = gradport.export(read, torch.randn(3, 6), wrt="inputs", functions="inline")

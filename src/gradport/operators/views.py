@@ -128,7 +128,11 @@ def slice_backward(
     spread = grad_output
     if step > 1:
         spread = F.pad(grad_output.unsqueeze(axis + 1), [*after_axis, 0, step - 1]).flatten(axis, axis + 1)
-    return F.pad(spread, [*after_axis, first, size - first - own * step])
+    if isinstance(size, int):
+        return F.pad(spread, [*after_axis, first, size - first - own * step])
+    zeros = grad_output.new_zeros(input_sizes)  # a difference of dynamic sizes can be wrong for size 0
+    longer = torch.cat([_aten.slice.Tensor(zeros, axis, 0, first), spread, zeros], axis)
+    return _aten.slice.Tensor(longer, axis, 0, size)
 
 
 @decomposition(
