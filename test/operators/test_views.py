@@ -73,3 +73,29 @@ def test_a_write_to_a_slice_is_a_concatenation():
 
     program = gradport.export(write, (torch.randn(3, 6), torch.randn(3, 2)), wrt="inputs", functions="inline")
     assert not {"ScatterND", "Transpose", "Where"} & {node.op_type for node in program.model.graph}
+
+
+def read_end(x, y):
+    return x[:, -y.shape[0] :].sin() * y.sum()
+
+
+def read_from(x, y):
+    return x[:, y.shape[0] - 2 :].sin() * y.sum()
+
+
+def write_end(x, y):
+    z = x.sin()
+    z[:, -y.shape[0] :] = z[:, -y.shape[0] :] * 2 * y.sum()
+    return z * z
+
+
+@pytest.mark.parametrize("change", [read_end, read_from, write_end])
+def test_a_start_that_another_size_gives(change):
+    args = (torch.randn(3, 6), torch.randn(3))
+    program = gradport.export(change, args, wrt="inputs", functions="inline", dynamic_shapes=(None, {0: "count"}))
+    for count in (1, 2, 3, 5):
+        x, y = torch.randn(3, 6, requires_grad=True), torch.randn(count, requires_grad=True)
+        result = change(x, y)
+        cotangent = torch.randn(result.shape)
+        expected = (result.detach(), *torch.autograd.grad(result, (x, y), cotangent))
+        torch.testing.assert_close(program.run(x.detach(), y.detach(), cotangent), expected, rtol=1e-4, atol=1e-4)

@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from gradport.operators.axes import numbers
 from gradport.operators.convolution_forms import Convolution
-from gradport.operators.convolution_shifts import copies, zeros
+from gradport.operators.convolution_shifts import copies, known_sizes, zeros
 from gradport.operators.finiteness import choose_if_finite
 from gradport.operators.table import op
 
@@ -43,8 +43,8 @@ def differentiate_by_diagonals(
         convolution: its attributes, with strides and dilations of 1.
         direct: adds the nodes of the direct sum.
     """
-    channels, height, width = (int(size) for size in list(cotangent.shape or ())[1:])  # type: ignore[arg-type]
-    rows, columns = (int(size) for size in list(weight.shape or ())[2:])  # type: ignore[arg-type]
+    channels, height, width = known_sizes(cotangent)
+    _, rows, columns = known_sizes(weight)
     tall, wide = height + rows - 1, width + columns - 1
     x = op.Pad(signal, numbers([0, 0, *convolution.pads] * 2)) if any(convolution.pads) else signal
     lines = op.Reshape(cotangent, numbers([0, channels * height, width]))

@@ -24,7 +24,7 @@ from gradport.operators.convolution_forms import Convolution
 from gradport.operators.finiteness import choose_if_finite
 from gradport.operators.table import op
 
-__all__ = ["copies", "differentiate_by_shifts", "zeros"]
+__all__ = ["copies", "differentiate_by_shifts", "known_sizes", "zeros"]
 
 
 def differentiate_by_shifts(
@@ -43,9 +43,9 @@ def differentiate_by_shifts(
         convolution: its attributes, with stride 1, and no padding beyond the kernel.
         direct: adds the nodes of the direct sum.
     """
-    channels, height, width = _sizes(signal)
-    outputs, positions, _ = _sizes(cotangent)
-    _, rows, columns = _sizes(weight)
+    channels, height, width = known_sizes(signal)
+    outputs, positions, _ = known_sizes(cotangent)
+    _, rows, columns = known_sizes(weight)
     (top, left), (down, right) = convolution.pads, convolution.dilations
     wide = width + left  # of a row with its padding
     size = (height + 2 * top) * wide + left
@@ -70,14 +70,14 @@ def differentiate_by_shifts(
     return choose_if_finite(sums, by_place, direct)
 
 
-def _sizes(value: ir.Value) -> list[int]:
+def known_sizes(value: ir.Value) -> list[int]:
     """All but the first."""
     return [int(size) for size in list(value.shape or ())[1:]]  # type: ignore[arg-type]
 
 
 def _widened(values: ir.Value, width: int) -> ir.Value:
     """(N, channels, H, width): each row with zeros at its end."""
-    channels, height, own = _sizes(values)
+    channels, height, own = known_sizes(values)
     if own == width:
         return values
     return op.Concat(values, zeros(values, channels, height, width - own), axis=3)

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from gradport.compat.torch.operators import aten as _aten
-from gradport.compat.torch.resizing import keep_resizing
+from gradport.compat.torch.resizing import keep_whole
 from gradport.operators.axes import numbers
 from gradport.operators.finiteness import choose_if_finite
 from gradport.operators.samples import Sample, reals, sample
@@ -72,7 +72,7 @@ def resize_whole(input: torch.Tensor, sizes: Sequence[int], mode: str, align_cor
     """Resizes images by one operator of the trace."""
     operator = getattr(torch.ops.aten, _name_of(mode, len(sizes))).default
     aligned = () if mode.startswith("nearest") else (align_corners,)
-    with keep_resizing():
+    with keep_whole(operator):
         return operator(input, list(sizes), *aligned)  # type: ignore[no-any-return]
 
 
@@ -116,19 +116,21 @@ def resize_nearest_exact(self: ir.Value, output_size: Sequence[int], *scales: An
 )
 def resize_linear(self: ir.Value, output_size: Sequence[int], align_corners: bool, *scales: Any) -> ir.Value:
     """Linear interpolation between pixels."""
-    axes = _axes_of(self, output_size, "bilinear", align_corners)
+    axes = _axes_of(list(self.shape or ())[2:], output_size, "bilinear", align_corners)
+    axes = [axis.transposed for axis in axes]
     coordinates = "align_corners" if align_corners else "half_pixel"
     return choose_if_finite(
         self,
         lambda: _resize(self, output_size, mode="linear", coordinates=coordinates),
-        lambda: _multiply(self, [axis.transposed for axis in axes], _multiply_special),
+        lambda: _multiply(self, axes, _multiply_special),
     )
 
 
 @lowering(_aten.upsample_bicubic2d.default, samples=_CUBIC)
 def resize_cubic(self: ir.Value, output_size: Sequence[int], align_corners: bool, *scales: Any) -> ir.Value:
     """Cubic interpolation between pixels. ONNX Runtime's Resize takes fifty times as long as products with matrices."""
-    axes = [axis.transposed for axis in _axes_of(self, output_size, "bicubic", align_corners)]
+    axes = _axes_of(list(self.shape or ())[2:], output_size, "bicubic", align_corners)
+    axes = [axis.transposed for axis in axes]
     return choose_if_finite(
         self, lambda: _multiply(self, axes, _multiply_plain), lambda: _multiply(self, axes, _multiply_special)
     )
@@ -190,11 +192,9 @@ def resize_cubic_backward(
     return _differentiate(grad_output, output_size, input_size, "bicubic", align_corners=align_corners)
 
 
-def _axes_of(x: ir.Value, new: Sequence[int], mode: str, align_corners: bool) -> list[_Axis]:
-    """The spatial axes of images x, which are resized to `new`."""
-    assert x.shape is not None
-    old = [int(size) for size in list(x.shape)[2:]]  # type: ignore[arg-type]
-    return [_axis_of(*sizes, mode, align_corners) for sizes in zip(old, new, strict=True)]
+def _axes_of(old: Sequence[Any], new: Sequence[int], mode: str, align_corners: bool) -> list[_Axis]:
+    """The spatial axes of images of known sizes."""
+    return [_axis_of(int(before), size, mode, align_corners) for before, size in zip(old, new, strict=True)]
 
 
 def _differentiate(
@@ -202,7 +202,7 @@ def _differentiate(
 ) -> ir.Value:
     """The gradient of images of these shapes from g, (N, C, *new)."""
     old = [int(size) for size in whole_shape[2:]]
-    axes = [_axis_of(*sizes, mode, align_corners) for sizes in zip(old, new, strict=True)]
+    axes = _axes_of(old, new, mode, align_corners)
     if mode == "bicubic" and old == list(new):
         return op.Identity(g)  # as torch, which reads pixels with the weight 0 in the forward only
     if mode.startswith("nearest") and all(axis.repeats_each for axis in axes):

@@ -95,6 +95,8 @@ def slice_scatter(
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.slice_scatter.html
     """
+    if isinstance(start, torch.SymInt):
+        return NotImplemented  # from which end it counts is not known; the exporter's lowering asks at run time
     size, own = self.shape[dim], src.shape[dim]
     first = _place(start, size)
     if surely_equal(own, size):
@@ -120,6 +122,9 @@ def slice_backward(
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.narrow.html
     """
+    if isinstance(start, torch.SymInt):
+        zeros = grad_output.new_zeros(input_sizes)
+        return _aten.slice_scatter.default(zeros, grad_output, dim, start, end, step)  # type: ignore[no-any-return]
     axis, size, own = dim % grad_output.dim(), input_sizes[dim], grad_output.shape[dim]
     if surely_equal(own, size):
         return grad_output.clone()
@@ -144,7 +149,13 @@ def select_scatter(self: torch.Tensor, src: torch.Tensor, dim: int, index: Any) 
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.select_scatter.html
     """
-    return slice_scatter(self, src.unsqueeze(dim), dim, index)
+    if isinstance(index, int):
+        return slice_scatter(self, src.unsqueeze(dim), dim, index)
+    size = self.shape[dim]
+    shape = [1] * self.dim()
+    shape[dim] = -1
+    here = torch.arange(size, device=self.device) == (index if index >= 0 else index + size)
+    return torch.where(here.reshape(shape), src.unsqueeze(dim), self)
 
 
 @decomposition(_aten.select_backward.default, samples=[sample(lambda x: x[:, 2], reals("n", 4))])
@@ -153,18 +164,19 @@ def select_backward(grad_output: torch.Tensor, input_sizes: Sequence[Any], dim: 
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.select.html
     """
+    if not isinstance(index, int):
+        return select_scatter(grad_output.new_zeros(input_sizes), grad_output, dim, index)
     axis = dim % len(input_sizes)
     return slice_backward(grad_output.unsqueeze(axis), input_sizes, axis, index, None, 1)
 
 
-def _place(start: Any, size: Any) -> Any:
+def _place(start: int | None, size: Any) -> Any:
     """The first place of a slice."""
-    if start is None or (isinstance(start, int) and start == 0):
+    if not start:
         return 0
-    if isinstance(start, int) and isinstance(size, int):
+    if isinstance(size, int):
         return min(max(start + size if start < 0 else start, 0), size)
-    from_end = isinstance(start, int) and start < 0
-    return torch.sym_max(start + size, 0) if from_end else torch.sym_min(start, size)
+    return torch.sym_max(start + size, 0) if start < 0 else torch.sym_min(start, size)
 
 
 @decomposition(_aten.diagonal_copy.default, samples=[sample(torch.diagonal_copy, reals("n", 4))])

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["keep_resizing", "known_gradients"]
+__all__ = ["keep_whole", "known_gradients"]
 
 _NAMES = (
     *(f"upsample_nearest{axes}d" for axes in (1, 2, 3)),
@@ -25,19 +25,17 @@ _NAMES = (
 
 
 @contextlib.contextmanager
-def keep_resizing() -> Iterator[None]:
-    """While open, a trace records operators for resizing, not their bodies in Python."""
-    overloads = [getattr(torch.ops.aten, name).default for name in _NAMES]
-    with _kernels_restored(overloads):
-        for overload in overloads:
-            for key in (torch._C.DispatchKey.Autograd, torch._C.DispatchKey.CompositeImplicitAutograd):
-                overload.py_kernels.pop(key, None)
+def keep_whole(overload: Any) -> Iterator[None]:
+    """While open, a trace records this overload of an operator, not its body in Python."""
+    with _kernels_restored([overload]):
+        for key in (torch._C.DispatchKey.Autograd, torch._C.DispatchKey.CompositeImplicitAutograd):
+            overload.py_kernels.pop(key, None)
         yield
 
 
 @contextlib.contextmanager
 def known_gradients() -> Iterator[None]:
-    """While open, a trace knows the shapes of their gradients; the kernels in C++ would fix dynamic sizes."""
+    """While open, a trace knows the shapes of the gradients of resizing; the kernels in C++ would fix dynamic sizes."""
     overloads = [getattr(torch.ops.aten, f"{name}_backward").default for name in _NAMES]
     with _kernels_restored(overloads):
         for overload in overloads:
