@@ -36,18 +36,17 @@ class MaskRowsInBranch(ir.passes.InPlacePass):
 
 @dataclasses.dataclass(frozen=True)
 class _MaskedSoftmax:
-    """The nodes of the softmax of attention, in order."""
+    """The nodes of the softmax of attention.
 
-    equal: ir.Node
-    whole: ir.Node
+    Attributes:
+        masks: Equal, Cast, ReduceMin and Cast, which find the rows.
+        softmax: of the same scores.
+        select: takes zeros in these rows.
+    """
+
+    masks: tuple[ir.Node, ir.Node, ir.Node, ir.Node]
     softmax: ir.Node
     select: ir.Node
-    between: tuple[ir.Node, ir.Node]
-
-    @property
-    def nodes(self) -> list[ir.Node]:
-        """All of them."""
-        return [self.equal, self.between[0], self.whole, self.between[1], self.softmax, self.select]
 
 
 def _find(select: ir.Node) -> _MaskedSoftmax | None:
@@ -66,25 +65,25 @@ def _find(select: ir.Node) -> _MaskedSoftmax | None:
     axis = softmax.attributes.get_int("axis", -1)
     if axes is None or axes.tolist() != [axis]:
         return None
-    return _MaskedSoftmax(equal, whole, softmax, select, (to_number, to_bool))
+    return _MaskedSoftmax((equal, to_number, whole, to_bool), softmax, select)
 
 
 def _rewrite(graph: ir.Graph, found: _MaskedSoftmax) -> None:
-    scores, lowest = found.equal.inputs
+    equal, _, whole, _ = found.masks
+    scores, lowest = equal.inputs
     assert scores is not None and lowest is not None
     new, plain, careful = (Replacement(found.select) for _ in range(3))
-    largest = new.add("ReduceMax", [scores, found.whole.inputs[1]], keepdims=0)
+    largest = new.add("ReduceMax", [scores, whole.inputs[1]], keepdims=0)
     one = new.add("CastLike", [new.constant(np.ones(1, np.float32)), scores])
     with_one = new.add("Concat", [new.add("Reshape", [largest, new.constant([-1])]), one], axis=0)  # also without rows
     no_row_is_masked = new.add("Greater", [new.add("ReduceMin", [with_one], keepdims=0), lowest])  # False at nan
     plain.set_outputs(plain.copy(found.softmax, [scores])[0])
     value = scores
-    masks = [found.equal, found.between[0], found.whole, found.between[1]]
-    for node in masks:
+    for node in found.masks:
         (value,) = careful.copy(node, [value, *node.inputs[1:]])
     (softmax,) = careful.copy(found.softmax, [scores])
     zero = careful.add("CastLike", [careful.constant(np.float32(0)), scores])
     careful.set_outputs(careful.copy(found.select, [value, zero, softmax])[0])
     branches = plain.graph("plain"), careful.graph("masked")
     new.replace_node(graph, new.choose(no_row_is_masked, *branches, like=found.select.outputs[0]))
-    graph.remove([*reversed(found.nodes[:-1])], safe=True)
+    graph.remove([found.softmax, *reversed(found.masks)], safe=True)
