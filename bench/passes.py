@@ -65,7 +65,7 @@ def main() -> int:
     logging.disable(logging.ERROR)
     torch.set_num_threads(1)
     chosen = {name: one for name, one in NETWORKS.items() if any(part in name for part in options.only)}
-    names = [type(one).__name__ for one in rooms.passes(finite_math=False)]
+    names = [type(one).__name__ for one in rooms.passes(finite_math=False, training=True)]
     found = {name: measure(network, names, options.rounds) for name, network in chosen.items()}
     heads = ["pass", "rewrites", *(name.partition(",")[0] for name in chosen), "without time"]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]

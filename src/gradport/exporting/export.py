@@ -161,7 +161,7 @@ def lower_unproved(
     with quiet():  # passes of libraries print tracebacks if they cannot infer something
         flat = lower(trace, opset)
         gate_recomputation(flat.model.graph, trace.recomputed, flat.weights())
-        rewrite(flat.model, finite_math=options["finite_math"])
+        rewrite(flat.model, finite_math=options["finite_math"], training=trace.changes_state())
         outlined = apply_forms(flat, forms, fallback=fallback)
         if not trace.regions:  # merging would change calls and bodies of Functions
             share(outlined.model)

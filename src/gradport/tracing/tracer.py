@@ -98,6 +98,10 @@ class Trace:
     recomputed: dict[int, int | None]
     references: dict[str, str]
 
+    def changes_state(self) -> bool:
+        """Whether the graph has outputs that are new state: it is a training step, or a part of one."""
+        return any(port.role is Role.NEW_STATE for port in self.signature.outputs)
+
 
 def trace_joint(
     joint: Joint, dimensions: Dimensions, decompositions: Mapping[Any, Any], *, expected: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from gradport.lowering.passes.batched_updates import BatchUpdates
 from gradport.lowering.passes.bfloat16 import RoundInside
 from gradport.lowering.passes.casts import WriteCasts
 from gradport.lowering.passes.checkpoints import gate_recomputation
@@ -25,11 +26,12 @@ from gradport.lowering.passes.unpools import UnpoolByMask
 __all__ = ["draw_at_run_time", "gate_recomputation", "passes", "rewrite", "share"]
 
 
-def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
+def passes(*, finite_math: bool, training: bool = False) -> list[ir.passes.InPlacePass]:
     """The passes for graphs with gradients, in order, on the flat graph before it is split into functions.
 
     Args:
         finite_math: allow rewrites that are wrong if values are inf or nan.
+        training: whether the graph changes state: it is a training step, or a part of one.
     """
     return [
         RoundInside(),
@@ -43,15 +45,16 @@ def passes(*, finite_math: bool) -> list[ir.passes.InPlacePass]:
         ReverseScans(),
         SumProductsByDot(),
         SumRowsByProduct(),
+        *([BatchUpdates()] if training else []),
         MatchRanks(),
         Widen(),
         RemoveRoundTrips(),
     ]
 
 
-def rewrite(model: ir.Model, *, finite_math: bool) -> ir.passes.PassResult:
+def rewrite(model: ir.Model, *, finite_math: bool, training: bool = False) -> ir.passes.PassResult:
     """Runs all passes; new nodes get the Region and the source line of the nodes that they replace."""
-    return ir.passes.Sequential(*passes(finite_math=finite_math))(model)
+    return ir.passes.Sequential(*passes(finite_math=finite_math, training=training))(model)
 
 
 def share(model: ir.Model) -> ir.passes.PassResult:

@@ -6,7 +6,7 @@ it writes it. A Scan over rows does the same if its body is safe. Where this doe
 `Where(true, y, y)`, whose condition is computed from one element of what each other reader gives: it is true whatever
 they hold, and no optimizer knows that.
 
-Equal nodes are merged before. ONNX Runtime would merge them later, and wait for one of the two only.
+Copies are removed and equal nodes merged before. ONNX Runtime would do this later, and wait for one of the two only.
 
 https://onnx.ai/onnx/operators/onnx__Where.html
 """
@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import CommonSubexpressionEliminationPass
 
-from gradport.lowering.passes.replacing import Replacement
+from gradport.lowering.passes.replacing import Replacement, is_node
 from gradport.lowering.passes.waiting import count_nan
 from gradport.model.subgraphs import values_read
 
@@ -61,7 +61,8 @@ class WriteInPlace(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Runs the pass."""
-        modified = CommonSubexpressionEliminationPass(size_limit=64)(model).modified
+        modified = _skip_copies(model.graph)
+        modified |= CommonSubexpressionEliminationPass(size_limit=64)(model).modified
         pairs = _values_of(model.graph, self._pairs)
         places = [(body, inner) for node in model.graph for body, inner in _rows_of(node, pairs)]
         for graph, own in (*places, (model.graph, pairs)):
@@ -82,6 +83,17 @@ def is_elementwise(node: ir.Node) -> bool:
     return node.domain == "" and node.op_type in _ELEMENTWISE
 
 
+def _skip_copies(graph: ir.Graph) -> bool:
+    """Removes copies that are no outputs; onnx_ir's pass may lose the name of an output."""
+    copies = [node for node in graph if is_node(node, "Identity") and not node.outputs[0].is_graph_output()]
+    for copy in copies:
+        (source,) = copy.inputs
+        if source is not None:
+            copy.outputs[0].replace_all_uses_with(source)
+    graph.remove(copies, safe=True)
+    return bool(copies)
+
+
 def _values_of(graph: ir.Graph, pairs: Sequence[tuple[str, str]]) -> list[Pair]:
     inputs = {value.name: value for value in graph.inputs}
     outputs = {value.name: value for value in graph.outputs}
@@ -97,10 +109,13 @@ def _is_safe(old: ir.Value, new: ir.Value, readers: Sequence[ir.Node]) -> bool:
     writer = new.producer()
     if writer is None:
         return False
+    viewed = writer.inputs[0] if _is_view(writer) and writer not in readers else None
+    if viewed is not None:  # a runtime may drop the view, and write its input there
+        return _is_safe(old, viewed, readers)
     others = [node for node in readers if node is not writer]
     if writer in readers and not _reads_before_it_writes(writer, old, new):
         return False
-    return not others or ((is_elementwise(writer) or _is_scan(writer)) and set(others) <= _ancestors(writer))
+    return not others or (_writes_last(writer) and set(others) <= _ancestors(writer))
 
 
 def _reads_before_it_writes(writer: ir.Node, old: ir.Value, new: ir.Value) -> bool:
@@ -109,6 +124,15 @@ def _reads_before_it_writes(writer: ir.Node, old: ir.Value, new: ir.Value) -> bo
         return old.shape == new.shape
     within = list(_rows_of(writer, [(old, new)]))
     return bool(within) and not any(_unsafe(body, pairs) for body, pairs in within)
+
+
+def _writes_last(node: ir.Node) -> bool:
+    """Whether a runtime writes the outputs of the node when it runs it, and never before."""
+    return is_elementwise(node) or _is_scan(node) or is_node(node, "Split")
+
+
+def _is_view(node: ir.Node) -> bool:
+    return node.domain == "" and node.op_type in _VIEWS
 
 
 def _is_scan(node: ir.Node) -> bool:
@@ -146,7 +170,7 @@ def _readers_of(value: ir.Value, readers: Mapping[ir.Value, Sequence[ir.Node]]) 
         for node in readers.get(waiting.pop(), ()):
             if node not in found:
                 found[node] = None
-                waiting += node.outputs if node.domain == "" and node.op_type in _VIEWS else ()
+                waiting += node.outputs if _is_view(node) else ()
     return list(found)
 
 

@@ -13,7 +13,9 @@ __all__ = [
     "Replacement",
     "constant_value",
     "guess_elements",
+    "has_one_element",
     "has_one_reader",
+    "is_node",
     "is_scalar",
     "is_zeros",
     "only_producer",
@@ -41,6 +43,11 @@ def guess_elements(shape: ir.Shape) -> int:
     return math.prod(size if isinstance(size, int) else _UNKNOWN for size in shape)
 
 
+def has_one_element(value: ir.Value) -> bool:
+    """Whether a value has one element, at any rank."""
+    return value.shape is not None and all(size == 1 for size in value.shape)
+
+
 def has_one_reader(value: ir.Value) -> bool:
     """Whether one node reads a value, and no output of the graph is it."""
     return len(value.uses()) == 1 and not value.is_graph_output()
@@ -49,7 +56,12 @@ def has_one_reader(value: ir.Value) -> bool:
 def only_producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
     """The node of this type that computes a value which has one reader."""
     node = value.producer() if value is not None and has_one_reader(value) else None
-    return node if node is not None and node.op_type == op_type and not node.domain else None
+    return node if is_node(node, op_type) else None
+
+
+def is_node(node: ir.Node | None, op_type: str) -> bool:
+    """Whether this is a node of one of ONNX's own operators."""
+    return node is not None and node.op_type == op_type and not node.domain
 
 
 def is_scalar(value: ir.Value) -> bool:
@@ -92,6 +104,17 @@ class Replacement:
             node.outputs[0].shape, node.outputs[0].type = like.shape, like.type
         self.nodes.append(node)
         return node.outputs[0]
+
+    def split(self, value: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
+        """Adds the parts of a vector."""
+        lengths = self.constant(np.array(sizes, dtype=np.int64))
+        node = ir.node("Split", [value, lengths], {"axis": 0}, num_outputs=len(sizes))
+        node.metadata_props.update(self._node.metadata_props)
+        node.name = f"{self._node.name}_Split_{len(self.nodes)}"
+        for part, size in zip(node.outputs, sizes, strict=True):
+            part.shape, part.type = ir.Shape([size]), value.type
+        self.nodes.append(node)
+        return node.outputs
 
     def copy(
         self, node: ir.Node, inputs: Sequence[ir.Value | None], *, outputs: int | None = None

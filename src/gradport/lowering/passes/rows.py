@@ -18,7 +18,7 @@ from gradport.lowering.passes.aliasing import is_elementwise
 from gradport.lowering.passes.replacing import is_scalar
 from gradport.model.subgraphs import values_read
 
-__all__ = ["ScanRows"]
+__all__ = ["ScanRows", "fill_shapes"]
 
 
 class ScanRows(ir.passes.InPlacePass):
@@ -37,7 +37,7 @@ class ScanRows(ir.passes.InPlacePass):
         """Runs the pass."""
         graph = model.graph
         modified = CommonSubexpressionEliminationPass(size_limit=64)(model).modified
-        _fill_shapes(graph)
+        fill_shapes(graph)
         for group in self._groups:
             outputs = [value for value in graph.outputs if value.name in group]
             nodes = _update_of(graph, outputs)
@@ -47,7 +47,7 @@ class ScanRows(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=modified)
 
 
-def _fill_shapes(graph: ir.Graph) -> None:
+def fill_shapes(graph: ir.Graph) -> None:
     """Shapes of elementwise results that the translation left open: those of the operands that are not scalars."""
     for node in graph:
         if is_elementwise(node) and node.outputs[0].shape is None:
