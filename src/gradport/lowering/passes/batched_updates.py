@@ -22,7 +22,7 @@ from gradport.lowering.passes.rows import fill_shapes
 
 __all__ = ["BatchUpdates"]
 
-_SMALL = 2**13
+_SMALL = 2**12
 """Elements of the largest tensor that is copied into a vector, measured: above it copies cost what they save."""
 
 
