@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gradport
+
 from .proving import proved
 
 pytestmark = pytest.mark.corpus
@@ -68,16 +70,58 @@ def test_orthogonal(shape):
     proved(lambda x: torch.linalg.eigvalsh(x @ x.mT), x, inputs=inside)
 
 
-@settings(max_examples=6, deadline=None)
-@given(st.booleans(), st.sampled_from([None, "float", "bool"]), st.sampled_from([(2, 3, 4, 5), (3, 4, 5)]))
-def test_attention(causal, mask, shape):
+MASKS = {
+    "none": lambda shape: None,
+    "float": lambda shape: torch.randn(4, 4),
+    "bool": lambda shape: torch.ones(4, 4, dtype=torch.bool).tril(),
+    "of keys": lambda shape: torch.tensor([[True, True, False, True]]),
+    "of a row": lambda shape: torch.tensor([[True], [False], [True], [True]]).expand(4, 4),
+    "of a batch": lambda shape: torch.randn(*shape[:-1], 4),
+    "broadcast over heads": lambda shape: torch.randn(shape[0], *[1] * (len(shape) - 3), 4, 4),
+}
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(sorted(MASKS)), st.sampled_from([(2, 3, 4, 5), (3, 4, 5), (2, 2, 1, 4, 3)]))
+def test_attention(mask, shape):
     query, key, value = (torch.randn(shape) for _ in range(3))
-    if causal or mask is None:
-        attend = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        proved(attend, (query, key, value))
-        return
-    bias = torch.randn(4, 4) if mask == "float" else torch.ones(4, 4, dtype=torch.bool).tril()
+    bias = MASKS[mask](shape)
     proved(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, bias), (query, key, value))
+    proved(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3), (query, key, value))
+
+
+def test_attention_of_other_lengths_and_groups():
+    query, key, value = torch.randn(2, 4, 3, 5), torch.randn(2, 4, 6, 5), torch.randn(2, 4, 6, 7)
+    proved(F.scaled_dot_product_attention, (query, key, value))
+    proved(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), (query, key, value))
+    proved(lambda q, k, v: F.scaled_dot_product_attention(q, k[:, :1], v[:, :1]), (query, key, value))
+    proved(lambda q, k, v: F.scaled_dot_product_attention(q, k[:, :2], v[:, :2], enable_gqa=True), (query, key, value))
+    proved(F.scaled_dot_product_attention, (query[0, 0], key[0, 0], value[0, 0]))
+
+
+def test_a_learned_bias_of_attention_has_a_gradient():
+    query, key, value = (torch.randn(2, 3, 4, 5) for _ in range(3))
+    for shape in ((4, 4), (3, 4, 4), (2, 1, 4, 4)):
+        proved(F.scaled_dot_product_attention, (query, key, value, torch.randn(shape)))
+
+
+def test_attention_at_any_batch_and_length():
+    """All axes of the batch are one, whatever their sizes are."""
+    query, key, value = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 6, 5), torch.randn(2, 3, 6, 5)
+    shapes = {"q": {0: "batch", 2: "rows"}, "k": {0: "batch", 2: "keys"}, "v": {0: "batch", 2: "keys"}}
+    program = gradport.export(
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+        (query, key, value),
+        wrt="inputs",
+        dynamic_shapes=shapes,
+    )
+    for sizes in ((1, 1, 1), (5, 7, 2)):
+        tensors = [torch.randn(sizes[0], 3, length, 5, requires_grad=True) for length in (sizes[1], *[sizes[2]] * 2)]
+        output = F.scaled_dot_product_attention(*tensors)
+        output.sum().backward()
+        found = program.run(*(tensor.detach() for tensor in tensors), torch.ones_like(output))
+        for got, wanted in zip(found, (output.detach(), *(tensor.grad for tensor in tensors)), strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 @settings(max_examples=6, deadline=None)

@@ -50,3 +50,15 @@ def test_limits_of_mixed_types():
     x = torch.tensor([-1.0, 0.5, 70.0])
     (got,) = gradport.export(lambda x: x.clamp(1e-6, 50), x).run(x)
     torch.testing.assert_close(got, x.clamp(1e-6, 50))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_layer_norm_in_half_precision_has_a_gradient(dtype):
+    x, weight, bias = (torch.randn(shape, dtype=dtype) for shape in ((5, 3, 4), (4,), (4,)))
+    program = gradport.export(lambda x, w, b: F.layer_norm(x, (4,), w, b), (x, weight, bias), wrt="inputs")
+    tensors = [tensor.requires_grad_() for tensor in (x, weight, bias)]
+    output = F.layer_norm(x, (4,), weight, bias)
+    output.backward(torch.ones_like(output))
+    found = program.run(*(tensor.detach() for tensor in tensors), torch.ones_like(output))
+    for got, wanted in zip(found, (output.detach(), *(tensor.grad for tensor in tensors)), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0.05, atol=0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from gradport.operators.samples import integers, reals, sample
 from gradport.operators.table import decomposition
 
 __all__ = ["average_statistics"]
+
+_HALVES = (torch.float16, torch.bfloat16)
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -49,23 +52,68 @@ def native_layer_norm(
     bias: torch.Tensor | None,
     eps: float,
 ) -> Any:
-    """Computes in float32 if the dtypes differ (under autocast: half-precision input, float32 weights): ONNX's operator
-    takes one dtype. With one dtype the operator stays.
+    """Half precision, and dtypes that differ (under autocast: a half-precision input, float32 weights), in float32: the
+    operator of ONNX takes one dtype, and gives the mean in float32. With one dtype the operator stays.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html
     """
-    dtypes = [tensor.dtype for tensor in (input, weight, bias) if tensor is not None]
-    if len(set(dtypes)) == 1:
+    dtypes = {tensor.dtype for tensor in (input, weight, bias) if tensor is not None}
+    if len(dtypes) == 1 and dtypes.isdisjoint(_HALVES):
         return NotImplemented
-    wide = torch.float32
-    axes = list(range(input.dim() - len(normalized_shape), input.dim()))
-    x = input.to(wide)
-    mean = x.mean(axes, keepdim=True)
-    rstd = ((x - mean).square().mean(axes, keepdim=True) + eps).rsqrt()
-    normalized = (x - mean) * rstd
-    normalized = normalized if weight is None else normalized * weight.to(wide)
-    normalized = normalized if bias is None else normalized + bias.to(wide)
+    wide = [None if tensor is None else _in_dtype(tensor, torch.float32) for tensor in (input, weight, bias)]
+    normalized, mean, rstd = _aten.native_layer_norm.default(wide[0], normalized_shape, wide[1], wide[2], eps)
     return normalized.to(input.dtype), mean, rstd
+
+
+@decomposition(
+    _aten.native_layer_norm_backward.default,
+    samples=[
+        sample(lambda x, w, b: F.layer_norm(x, (4,), w, b), reals("n", 3, 4), reals(4), reals(4)),
+        sample(lambda x, w: F.layer_norm(x, (3, 4), w), reals("n", 3, 4), reals(3, 4)),
+        sample(lambda x: F.layer_norm(x, (3, 4)), reals(3, 4, dtype=torch.bfloat16)),
+    ],
+)
+def native_layer_norm_backward(
+    grad_out: torch.Tensor,
+    input: torch.Tensor,
+    normalized_shape: Sequence[int],
+    mean: torch.Tensor,
+    rstd: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    output_mask: Sequence[bool],
+) -> tuple[torch.Tensor | None, ...]:
+    """The gradients of input, weight and bias, with x the normalized input, w the weight and dy the cotangent:
+    `rstd (dy w - mean(dy w) - x mean(dy w x))`, and the sums of `dy x` and of `dy` over the batch.
+
+    Source: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016; https://arxiv.org/abs/1607.06450
+    """
+    own = list(range(input.dim() - len(normalized_shape), input.dim()))
+    batch = list(range(own[0]))
+    size = math.prod(normalized_shape)
+    wide = torch.float32 if input.dtype in _HALVES else input.dtype
+    dy = _in_dtype(grad_out, wide)
+    normalized = (_in_dtype(input, wide) - mean) * rstd
+    by_input = by_weight = by_bias = None
+    if output_mask[0]:
+        slope = dy if weight is None else dy * _in_dtype(weight, wide)
+        constant = slope.sum(own, keepdim=True) / size
+        linear = (slope * normalized).sum(own, keepdim=True) / size
+        by_input = _in_dtype((slope - constant - normalized * linear) * rstd, input.dtype)
+    if output_mask[1] and weight is not None:
+        by_weight = _in_dtype(_sum(dy * normalized, batch), weight.dtype)
+    if output_mask[2] and bias is not None:
+        by_bias = _in_dtype(_sum(dy, batch), bias.dtype)
+    return by_input, by_weight, by_bias
+
+
+def _in_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
+def _sum(tensor: torch.Tensor, axes: list[int]) -> torch.Tensor:
+    """The sum over axes; without axes torch would sum over all."""
+    return tensor.sum(axes) if axes else tensor.clone()
 
 
 def average_statistics() -> contextlib.AbstractContextManager[None]:

@@ -255,7 +255,7 @@ class _Tracing:
         results = self.joint.list_outputs(call_results)
         self.outputs = tuple(results)
         self.missing = tuple(slot.name for slot, gradient in call_results.gradients.items() if gradient is None)
-        return tuple(tensor.detach() for tensor in results.values())
+        return tuple(tensor.detach() if tensor.requires_grad else tensor for tensor in results.values())
 
 
 def _cotangent(name: str, output: torch.Tensor) -> torch.Tensor:
