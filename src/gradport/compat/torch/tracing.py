@@ -29,11 +29,12 @@ from torch._library import simple_registry
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode, dispatch_functionalize
 from torch.fx.experimental import _config as fx_config
-from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, make_fx
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, make_fx, maybe_enable_thunkify
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.utils._python_dispatch import _disable_current_modes
 
 from gradport.compat.torch.resizing import known_gradients
+from gradport.compat.torch.size_arithmetic import remember_size_arithmetic
 
 __all__ = [
     "current_forward_sequence",
@@ -87,8 +88,13 @@ def trace_function(
         mode: the mode of the fake tensors.
         table: decompositions.
     """
+
+    def run(*tensors: torch.Tensor) -> Any:
+        with maybe_enable_thunkify():  # sizes that no operator reads are not in the graph
+            return function(*tensors)
+
     tracer = make_fx(
-        dispatch_functionalize(function, mode=FunctionalTensorMode()),
+        dispatch_functionalize(run, mode=FunctionalTensorMode()),
         decomposition_table=table,
         tracing_mode="real",
         _allow_non_fake_inputs=True,
@@ -102,6 +108,7 @@ def trace_function(
         _traceable_kernels(),
         _traceable_reads(),
         _hide_wrapping(),
+        remember_size_arithmetic(),
         without_collection(),
     ):
         return tracer(*fakes)
