@@ -10,6 +10,8 @@ import torch
 
 import gradport
 from gradport.compat.torch import checkpoints, functions, operators, selftest, tracing, versions
+from gradport.compat.torch.size_arithmetic import OPERATIONS, remember_size_arithmetic
+from gradport.compat.torch.tracing import fake_mode, fake_tensor
 from gradport.errors import CompatibilityError
 
 
@@ -389,3 +391,17 @@ def test_a_checkpoint_is_seen_to_run_its_forward_anew_and_asks_for_its_draws_aga
         apply(apply(x)).sum().backward()
     assert seen == [None, None, [2, 3], [0, 1]]
     assert checkpoints.running_recomputation() is None
+
+
+def test_operations_on_sizes_are_remembered():
+    """Fails if a name moves: then an export of a dynamic shape is slower, and nothing else tells."""
+    from torch.fx.experimental.sym_node import SymNode
+
+    assert [name for name in OPERATIONS if not hasattr(SymNode, name)] == []
+    size = fake_tensor(fake_mode(), torch.ones(3, 4), (0,)).shape[0]
+    with remember_size_arithmetic():
+        assert (size * 2).node is (size * 2).node
+        assert (size + 1).node is (size + 1).node
+        assert (size * 2).node is not (size * 3).node
+        assert (size == 4).node is (size == 4).node
+    assert (size * 2).node is not (size * 2).node

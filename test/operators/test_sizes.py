@@ -78,3 +78,16 @@ def test_numbers(name, sizes):
     program = gradport.export(subject, torch.randn(5, 2), wrt="x", dynamic_shapes={"x": {0: "n"}})
     for size in sizes:
         agrees(program, subject, torch.randn(size, 2))
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.sampled_from([(0, 1, 2), (2, 0, 1), (1, 2, 0)]), st.lists(st.integers(2, 7), min_size=3, max_size=3))
+def test_strides(order, sizes):
+    """A stride is the product of those sizes that lie inside it in memory."""
+
+    def subject(x):
+        y = x.permute(order)
+        return x * x.stride(0) + sum(y.stride(axis) * (axis + 1) for axis in range(3))
+
+    program = gradport.export(subject, torch.randn(2, 3, 4), wrt="x", dynamic_shapes={"x": {0: "a", 1: "b", 2: "c"}})
+    agrees(program, subject, torch.randn(sizes))

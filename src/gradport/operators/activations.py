@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 
 from gradport.compat.torch.operators import aten as _aten
+from gradport.operators.precision import kind_of, narrow, scalar, widen
 from gradport.operators.samples import integers, reals, sample
-from gradport.operators.table import decomposition
+from gradport.operators.table import decomposition, lowering, op
 
 __all__: list[str] = []
 
@@ -47,6 +51,37 @@ def hardswish_backward(grad_output: torch.Tensor, self: torch.Tensor) -> torch.T
     """
     inside = grad_output * (self / 3 + 0.5)
     return torch.where(self >= 3, grad_output, torch.where(self <= -3, torch.zeros_like(inside), inside))
+
+
+@lowering(
+    _aten.gelu_backward.default,
+    samples=[
+        sample(F.gelu, reals("n", 4)),
+        sample(lambda x: F.gelu(x, approximate="tanh"), reals("n", 4)),
+        sample(F.gelu, reals(3, 4, dtype=torch.float16)),
+    ],
+)
+def gelu_backward(grad_output: ir.Value, self: ir.Value, approximate: str = "none") -> ir.Value:
+    """The cotangent times the slope of `x P(x)`: `P(x) + x p(x)` with the normal distribution P and its density p, or
+    that of `x (1 + tanh(u)) / 2` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`.
+
+    Source: D. Hendrycks, K. Gimpel, "Gaussian Error Linear Units", 2016; https://arxiv.org/abs/1606.08415
+    """
+    x, kind = widen(self), kind_of(self)
+    half, one = scalar(0.5, kind), scalar(1.0, kind)
+    square = op.Mul(x, x)
+    if approximate == "none":
+        share = op.Mul(op.Add(op.Erf(op.Mul(x, scalar(math.sqrt(0.5), kind))), one), half)
+        density = op.Mul(op.Exp(op.Mul(square, scalar(-0.5, kind))), scalar(1 / math.sqrt(2 * math.pi), kind))
+    else:
+        root = math.sqrt(2 / math.pi)
+        cubic = op.Add(op.Mul(square, scalar(0.044715 * root, kind)), scalar(root, kind))
+        bent = op.Tanh(op.Mul(x, cubic))
+        share = op.Mul(op.Add(bent, one), half)
+        steep = op.Add(op.Mul(square, scalar(3 * 0.044715 * root / 2, kind)), scalar(root / 2, kind))
+        density = op.Mul(op.Sub(one, op.Mul(bent, bent)), steep)
+    slope = op.Add(share, op.Mul(x, density))
+    return narrow(op.Mul(widen(grad_output), slope), self)
 
 
 @decomposition(_aten.sigmoid.default, samples=[sample(torch.sigmoid, reals("n", 4))])

@@ -59,7 +59,7 @@ def scaled_dot_product_attention(
         bias = torch.where(mask, query.new_zeros(()), query.new_full((), -math.inf)) if _is_bool(mask) else mask
         whole = scores if bias.dim() < 3 else scores.view(*batch, rows, columns)
         scores = (whole + bias).view(scores.shape)
-    return torch.bmm(torch._safe_softmax(scores, -1), values).view(*batch, rows, value.shape[-1])
+    return torch.bmm(_aten._safe_softmax.default(scores, -1), values).view(*batch, rows, value.shape[-1])
 
 
 def _fit_one_batch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:

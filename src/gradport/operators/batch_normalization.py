@@ -15,13 +15,11 @@ import onnx_ir as ir
 import torch.nn.functional as F
 
 from gradport.compat.torch.operators import aten as _aten
+from gradport.operators.precision import kind_of, narrow, scalar, shaped, widen
 from gradport.operators.samples import reals, sample
 from gradport.operators.table import lowering, op
 
 __all__: list[str] = []
-
-_NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-"""Dtypes that are computed in float32, as in torch."""
 
 _TRAINED = sample(
     lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), reals("n", 3, 4, 4), reals(3), reals(3)
@@ -50,19 +48,19 @@ def batch_norm_with_statistics(
     eps: float,
 ) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value, ir.Value]:
     """The result, mean and inverse deviation of the batch, and the new running statistics."""
-    kind = _kind_of(input)
+    kind = kind_of(input)
     if not training:
-        shifted = op.Add(_widen(running_var), _number(eps, kind))
-        result = _apply(_widen(input), weight, bias, _widen(running_mean), shifted, kind)
-        return _narrow(result, input), running_mean, running_var, running_mean, running_var
+        shifted = op.Add(widen(running_var), scalar(eps, kind))
+        result = _apply(widen(input), weight, bias, widen(running_mean), shifted, kind)
+        return narrow(result, input), running_mean, running_var, running_mean, running_var
     result, mean, deviation, variance = _normalize_batch(input, weight, bias, eps)
-    count, share = _count(input, mean, kind), _number(momentum, kind)
-    unbiased = op.Div(op.Mul(count, share), op.Sub(count, _number(1.0, kind)))  # the share of the unbiased variance
+    count, share = _count(input, mean, kind), scalar(momentum, kind)
+    unbiased = op.Div(op.Mul(count, share), op.Sub(count, scalar(1.0, kind)))  # the share of the unbiased variance
     new_mean, new_variance = (
-        op.CastLike(op.Add(op.Mul(_widen(old), _number(1 - momentum, kind)), op.Mul(new, part)), old)
+        op.CastLike(op.Add(op.Mul(widen(old), scalar(1 - momentum, kind)), op.Mul(new, part)), old)
         for old, new, part in ((running_mean, mean, share), (running_var, variance, unbiased))
     )
-    return result, _narrow(mean, input), _narrow(deviation, input), new_mean, new_variance
+    return result, narrow(mean, input), narrow(deviation, input), new_mean, new_variance
 
 
 @lowering(_aten._native_batch_norm_legit.no_stats, samples=[_TRAINED])
@@ -71,7 +69,7 @@ def batch_norm_without_statistics(
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
     """The result, and mean and inverse deviation of the batch."""
     result, mean, deviation, _ = _normalize_batch(input, weight, bias, eps)
-    return result, _narrow(mean, input), _narrow(deviation, input)
+    return result, narrow(mean, input), narrow(deviation, input)
 
 
 @lowering(_aten.native_batch_norm_backward.default, samples=[_TRAINED])
@@ -92,17 +90,15 @@ def native_batch_norm_backward(
     With d = x - mean, r the inverse deviation, w the weight and n elements in a channel: dw = r sum(g d), db = sum(g),
     dx = w r (g - d r^2 sum(g d) / n - sum(g) / n).
     """
-    kind, axes = _kind_of(input), _axes(input)
-    mean = _widen(save_mean if train else running_mean)
-    deviation = (
-        _widen(save_invstd) if train else op.Reciprocal(op.Sqrt(op.Add(_widen(running_var), _number(eps, kind))))
-    )
-    g, x = _widen(grad_out), _widen(input)
-    centered = _shaped(op.Sub(x, _spread(mean, axes)), x)
+    kind, axes = kind_of(input), _axes(input)
+    mean = widen(save_mean if train else running_mean)
+    deviation = widen(save_invstd) if train else op.Reciprocal(op.Sqrt(op.Add(widen(running_var), scalar(eps, kind))))
+    g, x = widen(grad_out), widen(input)
+    centered = shaped(op.Sub(x, _spread(mean, axes)), x)
     total = op.ReduceSum(g, op.Constant(value_ints=axes), keepdims=0)
-    product = op.ReduceSum(_shaped(op.Mul(g, centered), x), op.Constant(value_ints=axes), keepdims=0)
+    product = op.ReduceSum(shaped(op.Mul(g, centered), x), op.Constant(value_ints=axes), keepdims=0)
     by_weight = op.Mul(product, deviation)
-    factor = deviation if weight is None else op.Mul(deviation, _widen(weight))
+    factor = deviation if weight is None else op.Mul(deviation, widen(weight))
     if train:
         count, nothing, one = _count(input, mean, kind), _filled(0.0, mean, kind), _filled(1.0, mean, kind)
         slope = op.Mul(by_weight, op.Div(deviation, count))
@@ -110,21 +106,21 @@ def native_batch_norm_backward(
         by_input = op.BatchNormalization(without_slope, factor, nothing, op.Div(total, count), one, epsilon=0.0)
     else:
         by_input = op.Mul(g, _spread(factor, axes))
-    return _narrow(by_input, input), _narrow(by_weight, weight), _narrow(total, weight)
+    return narrow(by_input, input), narrow(by_weight, weight), narrow(total, weight)
 
 
 def _normalize_batch(
     input: ir.Value, weight: ir.Value | None, bias: ir.Value | None, eps: float
 ) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
     """The result, and mean, inverse deviation and variance of the batch."""
-    kind, axes = _kind_of(input), _axes(input)
-    x = _widen(input)
+    kind, axes = kind_of(input), _axes(input)
+    x = widen(input)
     mean = op.ReduceMean(x, op.Constant(value_ints=axes), keepdims=0)
-    centered = _shaped(op.Sub(x, _spread(mean, axes)), x)
-    variance = op.ReduceMean(_shaped(op.Mul(centered, centered), x), op.Constant(value_ints=axes), keepdims=0)
-    shifted = op.Add(variance, _number(eps, kind))
+    centered = shaped(op.Sub(x, _spread(mean, axes)), x)
+    variance = op.ReduceMean(shaped(op.Mul(centered, centered), x), op.Constant(value_ints=axes), keepdims=0)
+    shifted = op.Add(variance, scalar(eps, kind))
     result = _apply(centered, weight, bias, _filled(0.0, mean, kind), shifted, kind)
-    return _narrow(result, input), mean, op.Reciprocal(op.Sqrt(shifted)), variance
+    return narrow(result, input), mean, op.Reciprocal(op.Sqrt(shifted)), variance
 
 
 def _apply(
@@ -136,8 +132,8 @@ def _apply(
     kind: ir.DataType,
 ) -> ir.Value:
     """weight * (x - mean) / sqrt(shifted) + bias. The attribute epsilon holds float32 only, so it is 0."""
-    factor = _filled(1.0, mean, kind) if weight is None else _widen(weight)
-    summand = _filled(0.0, mean, kind) if bias is None else _widen(bias)
+    factor = _filled(1.0, mean, kind) if weight is None else widen(weight)
+    summand = _filled(0.0, mean, kind) if bias is None else widen(bias)
     return op.BatchNormalization(x, factor, summand, mean, shifted, epsilon=0.0)
 
 
@@ -152,38 +148,11 @@ def _spread(statistic: ir.Value, axes: list[int]) -> ir.Value:
     return op.Unsqueeze(statistic, op.Constant(value_ints=axes))
 
 
-def _shaped(value: ir.Value, like: ir.Value) -> ir.Value:
-    """The value, which has the shape and dtype of `like`: passes look at them, and results of `op` have none."""
-    value.shape, value.type = like.shape, like.type
-    return value
-
-
 def _count(x: ir.Value, statistic: ir.Value, kind: ir.DataType) -> ir.Value:
     """The number of elements in a channel."""
     whole, channels = (op.ReduceProd(op.Shape(value), keepdims=0) for value in (x, statistic))
     return op.Cast(op.Div(whole, channels), to=kind)
 
 
-def _number(value: float, kind: ir.DataType) -> ir.Value:
-    return op.Constant(value=ir.tensor(value, dtype=kind))
-
-
 def _filled(value: float, like: ir.Value, kind: ir.DataType) -> ir.Value:
-    return op.Expand(_number(value, kind), op.Shape(like))
-
-
-def _kind_of(x: ir.Value) -> ir.DataType:
-    """The dtype of the computation."""
-    return ir.DataType.DOUBLE if x.dtype is ir.DataType.DOUBLE else ir.DataType.FLOAT
-
-
-def _widen(value: ir.Value | None) -> ir.Value:
-    assert value is not None
-    return op.Cast(value, to=ir.DataType.FLOAT) if value.dtype in _NARROW else value
-
-
-def _narrow(value: ir.Value, like: ir.Value | None) -> ir.Value:
-    """The value in the dtype of `like`, if that is a narrow one."""
-    if like is None or like.dtype not in _NARROW:
-        return value
-    return op.Cast(value, to=like.dtype)
+    return op.Expand(scalar(value, kind), op.Shape(like))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 
 from gradport.compat.torch.modules import override_batch_norms
 from gradport.compat.torch.operators import aten as _aten
+from gradport.operators.axes import numbers
+from gradport.operators.precision import narrow, shaped, widen
 from gradport.operators.samples import integers, reals, sample
-from gradport.operators.table import decomposition
+from gradport.operators.table import decomposition, lowering, op
 
 __all__ = ["average_statistics"]
 
@@ -65,7 +67,7 @@ def native_layer_norm(
     return normalized.to(input.dtype), mean, rstd
 
 
-@decomposition(
+@lowering(
     _aten.native_layer_norm_backward.default,
     samples=[
         sample(lambda x, w, b: F.layer_norm(x, (4,), w, b), reals("n", 3, 4), reals(4), reals(4)),
@@ -74,46 +76,37 @@ def native_layer_norm(
     ],
 )
 def native_layer_norm_backward(
-    grad_out: torch.Tensor,
-    input: torch.Tensor,
-    normalized_shape: Sequence[int],
-    mean: torch.Tensor,
-    rstd: torch.Tensor,
-    weight: torch.Tensor | None,
-    bias: torch.Tensor | None,
+    grad_out: ir.Value,
+    input: ir.Value,
+    normalized_shape: Sequence[Any],
+    mean: ir.Value,
+    rstd: ir.Value,
+    weight: ir.Value | None,
+    bias: ir.Value | None,
     output_mask: Sequence[bool],
-) -> tuple[torch.Tensor | None, ...]:
+) -> tuple[ir.Value, ir.Value, ir.Value]:
     """The gradients of input, weight and bias, with x the normalized input, w the weight and dy the cotangent:
     `rstd (dy w - mean(dy w) - x mean(dy w x))`, and the sums of `dy x` and of `dy` over the batch.
 
     Source: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016; https://arxiv.org/abs/1607.06450
     """
-    own = list(range(input.dim() - len(normalized_shape), input.dim()))
-    batch = list(range(own[0]))
-    size = math.prod(normalized_shape)
-    wide = torch.float32 if input.dtype in _HALVES else input.dtype
-    dy = _in_dtype(grad_out, wide)
-    normalized = (_in_dtype(input, wide) - mean) * rstd
-    by_input = by_weight = by_bias = None
-    if output_mask[0]:
-        slope = dy if weight is None else dy * _in_dtype(weight, wide)
-        constant = slope.sum(own, keepdim=True) / size
-        linear = (slope * normalized).sum(own, keepdim=True) / size
-        by_input = _in_dtype((slope - constant - normalized * linear) * rstd, input.dtype)
-    if output_mask[1] and weight is not None:
-        by_weight = _in_dtype(_sum(dy * normalized, batch), weight.dtype)
-    if output_mask[2] and bias is not None:
-        by_bias = _in_dtype(_sum(dy, batch), bias.dtype)
-    return by_input, by_weight, by_bias
+    x, dy = widen(input), widen(grad_out)
+    rank = len(input.shape or ())
+    own, batch = numbers(range(rank - len(normalized_shape), rank)), range(rank - len(normalized_shape))
+    normalized = shaped(op.Mul(shaped(op.Sub(x, widen(mean)), x), widen(rstd)), x)
+    slope = dy if weight is None else shaped(op.Mul(dy, widen(weight)), x)
+    constant = op.ReduceMean(slope, own)
+    linear = op.ReduceMean(shaped(op.Mul(slope, normalized), x), own)
+    without = shaped(op.Sub(shaped(op.Sub(slope, constant), x), shaped(op.Mul(normalized, linear), x)), x)
+    product = shaped(op.Mul(dy, normalized), x)
+    by_weight, by_bias = (
+        op.ReduceSum(value, numbers(batch), keepdims=0) if batch else value for value in (product, dy)
+    )
+    return (narrow(op.Mul(without, widen(rstd)), input), narrow(by_weight, weight), narrow(by_bias, weight))
 
 
 def _in_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
-
-
-def _sum(tensor: torch.Tensor, axes: list[int]) -> torch.Tensor:
-    """The sum over axes; without axes torch would sum over all."""
-    return tensor.sum(axes) if axes else tensor.clone()
 
 
 def average_statistics() -> contextlib.AbstractContextManager[None]:

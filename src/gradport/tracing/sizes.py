@@ -1,4 +1,6 @@
-"""Keeps sizes local: a Region reads the sizes it needs from its own tensors.
+"""Sizes in the graph of a trace: strides as products of sizes, and sizes that are local to a Region.
+
+ONNX has no strides. A trace reads a size from a stride if it meets this number there first.
 
 A trace computes the size of a dimension once and uses the number everywhere. In separate functions the size would be an
 extra scalar argument; each Region reads it again from one of its tensors instead.
@@ -6,18 +8,56 @@ extra scalar argument; each Region reads it again from one of its tensors instea
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
+import operator
 from typing import Any
 
 import torch
 import torch.fx
 
-from gradport.compat.torch.sizes import expression_of
+from gradport.compat.torch.sizes import expression_of, surely_equal
 from gradport.operators.markers import mark
 from gradport.tracing.regions import _REGION, Region, region_of
 
-__all__ = ["keep_sizes_local"]
+__all__ = ["keep_sizes_local", "write_strides_as_sizes"]
 
 _SIZE = torch.ops.aten.sym_size.int
+_STRIDE = torch.ops.aten.sym_stride.int
+
+
+def write_strides_as_sizes(graph_module: torch.fx.GraphModule) -> None:
+    """Replaces, in place, every stride that is a product of sizes of its tensor."""
+    graph = graph_module.graph
+    for node in [node for node in graph.nodes if node.target is _STRIDE]:
+        tensor = node.args[0]
+        axes = _axes_of_product(tensor.meta["val"].shape, node.meta["val"])
+        if not axes:
+            continue
+        with graph.inserting_before(node):
+            sizes = [_add(graph, node, _SIZE, (tensor, axis), tensor.meta["val"].shape[axis]) for axis in axes]
+            product = functools.reduce(lambda one, other: _multiply(graph, node, one, other), sizes)
+        node.replace_all_uses_with(product)
+        graph.erase_node(node)
+
+
+def _multiply(graph: torch.fx.Graph, like: torch.fx.Node, one: torch.fx.Node, other: torch.fx.Node) -> torch.fx.Node:
+    return _add(graph, like, operator.mul, (one, other), one.meta["val"] * other.meta["val"])
+
+
+def _add(graph: torch.fx.Graph, like: torch.fx.Node, target: Any, args: tuple[Any, ...], value: Any) -> torch.fx.Node:
+    """A new node with the Region and the source line of another one."""
+    new = graph.call_function(target, args)
+    new.meta = {**like.meta, "val": value}
+    return new
+
+
+def _axes_of_product(sizes: torch.Size, stride: Any) -> tuple[int, ...]:
+    """The axes whose sizes have this product; none if it is not sure."""
+    ranks = range(1, len(sizes) + 1)
+    chosen = itertools.chain.from_iterable(itertools.combinations(range(len(sizes)), rank) for rank in ranks)
+    return next((axes for axes in chosen if surely_equal(math.prod(sizes[axis] for axis in axes), stride)), ())
 
 
 def keep_sizes_local(graph_module: torch.fx.GraphModule, regions: dict[int, Region]) -> None:

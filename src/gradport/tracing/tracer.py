@@ -36,7 +36,7 @@ from gradport.tracing.indexing import IndexByTensor
 from gradport.tracing.python_numbers import symbolic_numbers
 from gradport.tracing.refusals import refuse_random_numbers, trace_refusal
 from gradport.tracing.regions import Region, Regions
-from gradport.tracing.sizes import keep_sizes_local
+from gradport.tracing.sizes import keep_sizes_local, write_strides_as_sizes
 
 __all__ = ["Constant", "Placeholder", "Trace", "trace_joint"]
 
@@ -191,6 +191,7 @@ def _trace(
         if body is not graph_module:
             make_results_distinct(body)
             _keep_constants(body)
+    write_strides_as_sizes(graph_module)
     keep_sizes_local(graph_module, tracing.regions.by_key)
     assert tracing.call_results is not None
     return Trace(

@@ -1,7 +1,7 @@
 """Remembers the arithmetic of symbolic sizes while a trace runs.
 
-Each tensor of symbolic size computes its strides and its number of elements anew, by some thirty operations on sizes; in
-a network these are mostly the same. An operation of the same expressions has the same result.
+A tensor of symbolic size computes its strides and its number of elements by some thirty operations on sizes, mostly
+those of the tensors before it. An operation of the same expressions has the same result.
 
 Private in torch, and used here:
 - `torch.fx.experimental.sym_node.SymNode._add` and others: one operation of two symbolic numbers;
