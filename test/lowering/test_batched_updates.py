@@ -188,6 +188,20 @@ def test_nodes_of_a_custom_function_stay():
     assert not BatchUpdates()(model).modified
 
 
+def test_nodes_that_nobody_reads_stay():
+    """The border of a custom Function is such a node."""
+    model = model_of([[3], [5], [4]] * 2, ADAM)
+    border = ir.node("Identity", [model.graph.inputs[1]], name="border")
+    model.graph.append(border)
+    assert BatchUpdates()(model).modified
+    assert border in list(model.graph)
+    assert all(
+        node is border or any(value.uses() or value.is_graph_output() for value in node.outputs)
+        for node in model.graph
+        if node.op_type != "Constant"
+    )
+
+
 def test_a_part_of_a_vector_that_an_earlier_node_overwrites_is_not_safe():
     """A planted fault: another reader of the state does not stand before the Split."""
     model = model_of([[3], [5], [4]] * 4, ADAM)

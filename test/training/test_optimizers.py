@@ -7,6 +7,7 @@ import torch
 from gradport_runtime import Trainer
 
 from gradport.eager import rows
+from gradport.lowering.passes import batched_updates
 from gradport.lowering.passes.aliasing import unsafe_successors
 from gradport.training.manifest import successors
 
@@ -58,6 +59,7 @@ def tensors(request):
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "in rows":
             patch.setattr(rows, "_LARGE", 8)
+            patch.setattr(batched_updates, "_SMALL", 8)
             patch.setattr(rows, "_COLUMNS", 6)
         rows.rows_of.cache_clear()
         yield request.param

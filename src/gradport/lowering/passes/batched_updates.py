@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from gradport.lowering.passes.chains import Chain, find_chains, is_shaped, known_shape
 from gradport.lowering.passes.replacing import Replacement, has_one_element, is_node
@@ -32,17 +31,21 @@ class BatchUpdates(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Runs the pass."""
         graph = model.graph
-        modified = False
+        added: list[ir.Node] = []
         fill_shapes(graph)
         for kind in (has_one_element, is_shaped):  # a vector of scalars is what tensors read
             batches = [_Batch(chains) for chains in _group_equal(find_chains(graph, kind))]
             for batch in batches:
                 if batch.saves_nodes():
-                    batch.replace_chains(graph)
-                    modified = True
-        if modified:
-            RemoveUnusedNodesPass()(model)
-        return ir.passes.PassResult(model, modified=modified)
+                    added += batch.replace_chains(graph)
+        for node in reversed(added):
+            if node.graph is graph and not any(map(_is_read, node.outputs)):
+                graph.remove(node, safe=True)
+        return ir.passes.PassResult(model, modified=bool(added))
+
+
+def _is_read(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
 
 
 def _group_equal(chains: Iterable[Chain]) -> list[list[Chain]]:
@@ -78,8 +81,8 @@ class _Batch:
         after = length + len(whole) * (1 + reshapes) + (len(moved) - len(whole))
         return after < length * count
 
-    def replace_chains(self, graph: ir.Graph) -> None:
-        """Puts the batch in place of the chains."""
+    def replace_chains(self, graph: ir.Graph) -> list[ir.Node]:
+        """Puts the batch in place of the chains; returns its nodes."""
         first = self._chains[0].nodes
         vectors = {leaves[0]: self._join(leaves) for leaves in self._leaves}
         for node in first:
@@ -95,6 +98,7 @@ class _Batch:
             before.name, after.name = f"{name}.alone", name
         graph.remove([node for chain in self._chains for node in chain.nodes], safe=True)
         graph.sort()  # the first chain may stand before values that later chains read
+        return self._new.nodes
 
     def _join(self, leaves: Sequence[ir.Value]) -> ir.Value:
         """The vector of a value of each chain, or the scalar that all chains share."""
