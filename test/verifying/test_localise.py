@@ -134,3 +134,20 @@ def test_how_far_each_node_departs_is_kept_for_a_plot(net):
     departed = [entry["node"] for entry in series if entry["relative"] > 0]
     assert departed[0] == node.name
     assert len(series) == len(list(model.graph))
+
+
+def test_a_fault_that_only_other_weights_show_is_found_at_its_node():
+    """A factor of 1 in place of a weight that is 1: the new export of the subject has the weights of the case too."""
+    norm = torch.nn.LayerNorm(6)
+    model = planting.copied(gradport.export(norm, X, wrt="inputs"))
+    (node,) = [
+        node
+        for node in model.graph
+        if node.op_type == "Mul" and any(value.name == "weight" for value in node.inputs if value is not None)
+    ]
+    place = next(place for place, value in enumerate(node.inputs) if value.name == "weight")
+    one = ir.node("Constant", [], {"value": ir.tensor(1.0)}, name="one")
+    model.graph.insert_before(node, one)
+    node.replace_input_with(place, one.outputs[0])
+    finding = first_node(model, norm)
+    assert f"{node.name!r} (Mul)" in finding.message

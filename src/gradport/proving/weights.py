@@ -18,7 +18,7 @@ from gradport.eager.joint import Joint, Slot
 from gradport.model.program import Program
 from gradport.subject.ports import Role
 
-__all__ = ["move_constants", "replace_weights"]
+__all__ = ["move_constants", "replace_weights", "use_weights_of"]
 
 _PREFIX = {Role.PARAMETER: "param", Role.BUFFER: "buffer"}
 
@@ -39,6 +39,17 @@ def replace_weights(program: Program, joint: Joint, weights: Mapping[Slot, torch
         value = model.graph.initializers[name]
         value.const_value = TorchTensor(tensor.detach().contiguous(), name=name)
     return Program(model, program.state() if any(spec.role == Role.STATE for spec in program.inputs) else None)
+
+
+def use_weights_of(program: Program, joint: Joint, tensors: Mapping[Slot, torch.Tensor]) -> Program:
+    """The program with the weights among these tensors; the program itself if they are its own."""
+    examples = joint.examples()
+    other = {
+        slot: tensor
+        for slot, tensor in tensors.items()
+        if slot.role in _PREFIX and tensor is not examples[slot] and _initializer(program, joint, slot)
+    }
+    return replace_weights(program, joint, other) if other else program
 
 
 def _is_constant(slot: Slot, tensor: torch.Tensor) -> bool:

@@ -180,6 +180,7 @@ def _trace(
             raise _RefusedElsewhere from error
         raise trace_refusal(joint, tracing.regions, error) from error
     refuse_random_numbers(joint, graph_module, tracing.regions)
+    write_strides_as_sizes(graph_module)
     write_complex_as_pairs(graph_module, mode, decompositions, joint.subject.name)
     constants = _lift_constants(graph_module)
     placeholders = _inputs(graph_module, joint, list(examples), {constant.node for constant in constants})
@@ -191,7 +192,6 @@ def _trace(
         if body is not graph_module:
             make_results_distinct(body)
             _keep_constants(body)
-    write_strides_as_sizes(graph_module)
     keep_sizes_local(graph_module, tracing.regions.by_key)
     assert tracing.call_results is not None
     return Trace(

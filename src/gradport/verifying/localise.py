@@ -28,6 +28,7 @@ from gradport.model.subgraphs import values_read
 from gradport.proving.answers import InputSet, Reference
 from gradport.proving.divergence import distance, first_departure
 from gradport.proving.intermediates import Flat, Make, fetch_values, flat
+from gradport.proving.weights import use_weights_of
 from gradport.runtimes.ort import unoptimized
 from gradport.runtimes.table import known_runtimes
 from gradport.tracing import Trace, trace_joint
@@ -86,14 +87,14 @@ def _compare_graphs(
     verification: Verification, given: Flat, feeds: dict[str, torch.Tensor], case: InputSet, answer: Reference
 ) -> FaultyNode | None:
     trace = _trace_again(verification)
-    fresh = flat(_export_again(verification, trace).model)
+    fresh = flat(use_weights_of(_export_again(verification, trace), verification.joint, case.tensors).model)
     if _shared_nodes(given, fresh) > 0.5:
         first = _find_first(given, unoptimized, fresh, unoptimized, feeds, lambda d: d > 0)
         if first is not None:
             why = "the file differs from a new export of its subject"
             return describe(given, feeds, first, unoptimized, fresh, why, "the exported graph")
         return _find_wrong_lowering(verification, trace, case, answer)
-    return find_foreign_node(verification, trace, _export_inline(verification, trace), given, case, answer)
+    return find_foreign_node(verification, trace, _export_inline(verification, trace, case), given, case, answer)
 
 
 def _trace_again(verification: Verification) -> Trace:
@@ -114,15 +115,16 @@ def _export_again(verification: Verification, trace: Trace) -> Program:
     )
 
 
-def _export_inline(verification: Verification, trace: Trace) -> Program:
-    """Exports the trace without local functions; each value has the name of its operator."""
-    return lower_unproved(trace, _opset(verification.program), forms_of("inline"), options={"finite_math": False})
+def _export_inline(verification: Verification, trace: Trace, case: InputSet) -> Program:
+    """Exports the trace, with the weights of the case, without local functions; values are named as operators."""
+    program = lower_unproved(trace, _opset(verification.program), forms_of("inline"), options={"finite_math": False})
+    return use_weights_of(program, verification.joint, case.tensors)
 
 
 def _find_wrong_lowering(
     verification: Verification, trace: Trace, case: InputSet, answer: Reference
 ) -> FaultyNode | None:
-    inline = _export_inline(verification, trace)
+    inline = _export_inline(verification, trace, case)
     departure = first_departure(trace, inline, unoptimized, case.tensors, answer)
     if departure is None:
         return None
