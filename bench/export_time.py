@@ -1,9 +1,9 @@
 """Time to export a GPT's forward and backward, over that of torch.onnx.export for its forward alone, in one run.
 
-    python bench/export_time.py [--layers 2 4 12] [--width 256]
+    python bench/export_time.py [--layers 2 4 12] [--width 256] [--rounds 3]
 
-Both without verification, one after the other in one process, on one thread; dynamic is a dynamic batch. One line
-a row.
+Both without verification, in turns in one process, on one thread; dynamic is a dynamic batch. One line a row: medians,
+and the median of the ratios.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import functools
 import logging
 import os
+import statistics
 import sys
 import time
 import warnings
@@ -31,6 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", nargs="*", type=int, default=[2, 4, 12])
     parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.ERROR)
@@ -42,11 +44,18 @@ def main() -> int:
     for layers in options.layers:
         model = GPT(layers, options.width)
         for dynamic in (False, True):
-            theirs = seconds(functools.partial(forward, model, ids, dynamic))
-            ours = seconds(functools.partial(both, model, ids, target, dynamic))
+            rounds = [
+                (
+                    seconds(functools.partial(forward, model, ids, dynamic)),
+                    seconds(functools.partial(both, model, ids, target, dynamic)),
+                )
+                for _ in range(options.rounds)
+            ]
+            theirs, ours = (statistics.median(times) for times in zip(*rounds, strict=True))
+            ratio = statistics.median(ours / theirs for theirs, ours in rounds)
             print(
                 f"{layers:3} layers {'dynamic' if dynamic else 'static':8} torch.onnx {theirs:6.1f} s  "
-                f"gradport {ours:6.1f} s  {ours / theirs:.2f}",
+                f"gradport {ours:6.1f} s  {ratio:.2f}",
                 flush=True,
             )
     return 0

@@ -16,6 +16,7 @@ import torch
 
 from gradport.compat.torch.checkpoints import track_recomputations
 from gradport.compat.torch.tensors import version_of
+from gradport.compat.torch.tracing import has_data
 from gradport.eager.activations import Activation, keep_activations, parse_activation, require_activations
 from gradport.eager.control_flow import control_flow
 from gradport.eager.randomness import Randomness
@@ -235,7 +236,8 @@ class Joint:
         return leaf.grad
 
     def _leaf(self, slot: Slot, tensor: torch.Tensor) -> torch.Tensor:
-        leaf = tensor.detach()
+        is_new = not has_data(tensor) and tensor.is_leaf and not tensor.requires_grad  # a trace made it for this call
+        leaf = tensor if is_new else tensor.detach()
         if slot in self.wanted or (slot.name in self._marked and slot.role == Role.ARGUMENT):
             return leaf.requires_grad_()
         return leaf.clone() if slot.role == Role.BUFFER else leaf
