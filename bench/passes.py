@@ -3,7 +3,8 @@
     python bench/passes.py [--only NAME ...] [--rounds 10] [--write FILE]
 
 A figure is the median of the ratios of all rounds in turns, above 1 where the pass makes the network faster; a dash:
-the graph is the same without the pass. One thread, weights as inputs. `--write` puts the table between the marks
+the graph is the same without the pass. One thread, weights as inputs. `BatchUpdates` changes training steps only: its
+figures are those of whole AdamW steps (`gradport_runtime.Trainer`). `--write` puts the table between the marks
 `<!-- passes -->` and `<!-- end -->` of a file. Passes that correct values, not time, are named in the last column.
 """
 
@@ -15,6 +16,7 @@ import logging
 import os
 import pathlib
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +27,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import onnx_ir as ir
 import torch
-from networks import NETWORKS, loss_of
+from gradport_runtime import Trainer
+from networks import NETWORKS, input_names, loss_of
+from networks import export as export_bundle
 from step import ratio, timed
 from tables import write_table
 
@@ -34,6 +38,7 @@ from gradport.lowering import passes as rooms
 from gradport.model.sessions import new_session, session_options
 
 CHOSEN = ("CNN", "U-Net", "MobileNetV2", "BERT", "GPT 2 x 128", "GRU")
+_OF_STEPS = "BatchUpdates"
 CORRECT = {
     "RoundInside": "rounds to bfloat16 where torch does",
     "PoolNan": "gives nan where torch does",
@@ -96,7 +101,25 @@ def measure(network: Any, names: list[str], rounds: int) -> dict[str, str]:
         else:
             calls[name] = call(without, batch)
     times = timed(calls, rounds)
-    return {name: "-" if name in same else ratio(times, name, "all") for name in names}
+    found = {name: "-" if name in same else ratio(times, name, "all") for name in names}
+    return found | {_OF_STEPS: measure_steps(model, x, target, rounds)}
+
+
+def measure_steps(model: torch.nn.Module, x: torch.Tensor, target: torch.Tensor, rounds: int) -> str:
+    """The ratio of a step's time without the pass for steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = step(model, x, target, pathlib.Path(folder) / "all")
+        with mock.patch.object(rooms, _OF_STEPS, Nothing):
+            without = step(model, x, target, pathlib.Path(folder) / "without")
+        return ratio(timed({"without": without, "all": whole}, rounds), "without", "all")
+
+
+def step(model: torch.nn.Module, x: torch.Tensor, target: torch.Tensor, folder: pathlib.Path) -> Callable[[], Any]:
+    """A training step of a bundle in a folder."""
+    export_bundle(model, x, target, folder)
+    trainer = Trainer(folder, threads=1)
+    batch = dict(zip(input_names(trainer), (x.numpy(), target.numpy()), strict=True))
+    return lambda: trainer.step(batch)
 
 
 def export(model: torch.nn.Module, x: torch.Tensor, target: torch.Tensor) -> Any:
