@@ -181,6 +181,27 @@ def test_limits_of_a_clip_are_no_vectors():
     assert_equal(run(model, feeds), expected)
 
 
+def test_scalars_that_a_split_into_other_sizes_gives_are_read_one_by_one():
+    """The second part of this vector is its third element."""
+    chain = " ".join(
+        f"s{k} = Reshape(part{k}, empty) a{k} = Mul(p{k}, s{k}) b{k} = Abs(a{k}) c{k} = Sqrt(b{k}) d{k} = Neg(c{k}) "
+        f"e{k} = Add(d{k}, d{k}) q{k} = Mul(e{k}, e{k})"
+        for k in (1, 2)
+    )
+    model = ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["" : 18]> update (float[4] v, float[3] p1, float[5] p2) => '
+        "(float[3] q1, float[5] q2) { sizes = Constant<value = int64[3] {2, 1, 1}>() "
+        f"empty = Constant<value = int64[0] {{}}>() part0, part1, part2 = Split<axis = 0>(v, sizes) {chain} }}"
+    )
+    for number, node in enumerate(model.graph):
+        node.name = f"node{number}"
+    model = ShapeInferencePass()(model).model
+    feeds = {name: np.arange(1, size + 1, dtype=np.float32) for name, size in (("v", 4), ("p1", 3), ("p2", 5))}
+    expected = run(model, feeds)
+    assert BatchUpdates()(model).modified
+    assert_equal(run(model, feeds), expected)
+
+
 def test_nodes_of_a_custom_function_stay():
     model = model_of([[3], [5], [4]], ADAM)
     for node in model.graph:

@@ -119,7 +119,7 @@ class _Batch:
         parts = [node.inputs[0] for node in reshapes if node is not None and is_node(node, "Reshape")]
         splits = {part.producer() for part in parts if part is not None}
         split = splits.pop() if len(parts) == len(scalars) else None
-        if split is None or splits or not is_node(split, "Split"):
+        if split is None or splits or not is_node(split, "Split") or any(part.shape != (1,) for part in split.outputs):
             return None
         places = [split.outputs.index(part) for part in parts if part is not None]
         return self._new.add("Gather", [split.inputs[0], self._array(np.array(places, dtype=np.int64))])
