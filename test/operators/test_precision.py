@@ -53,6 +53,14 @@ def test_limits_of_mixed_types():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_layer_norm_with_a_bias_alone_has_a_gradient_in_half_precision(dtype):
+    x, bias = torch.randn(5, 4, dtype=dtype), torch.randn(4, dtype=dtype)
+    program = gradport.export(lambda x, b: F.layer_norm(x, (4,), None, b), (x, bias), wrt="inputs")
+    found = program.run(x, bias, torch.ones(5, 4, dtype=dtype))
+    torch.testing.assert_close(found[2], torch.full((4,), 5.0, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_layer_norm_in_half_precision_has_a_gradient(dtype):
     x, weight, bias = (torch.randn(shape, dtype=dtype) for shape in ((5, 3, 4), (4,), (4,)))
     program = gradport.export(lambda x, w, b: F.layer_norm(x, (4,), w, b), (x, weight, bias), wrt="inputs")

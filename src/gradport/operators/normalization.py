@@ -102,7 +102,7 @@ def native_layer_norm_backward(
     by_weight, by_bias = (
         op.ReduceSum(value, numbers(batch), keepdims=0) if batch else value for value in (product, dy)
     )
-    return (narrow(op.Mul(without, widen(rstd)), input), narrow(by_weight, weight), narrow(by_bias, weight))
+    return (narrow(op.Mul(without, widen(rstd)), input), narrow(by_weight, weight), narrow(by_bias, bias))
 
 
 def _in_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
