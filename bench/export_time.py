@@ -22,7 +22,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from step import GPT, next_word
+from step import GPT, by_way, next_word, ratio
 
 import gradport
 
@@ -44,18 +44,15 @@ def main() -> int:
     for layers in options.layers:
         model = GPT(layers, options.width)
         for dynamic in (False, True):
-            rounds = [
-                (
-                    seconds(functools.partial(forward, model, ids, dynamic)),
-                    seconds(functools.partial(both, model, ids, target, dynamic)),
-                )
-                for _ in range(options.rounds)
-            ]
-            theirs, ours = (statistics.median(times) for times in zip(*rounds, strict=True))
-            ratio = statistics.median(ours / theirs for theirs, ours in rounds)
+            ways = {
+                "torch.onnx": functools.partial(forward, model, ids, dynamic),
+                "gradport": functools.partial(both, model, ids, target, dynamic),
+            }
+            times = by_way([{name: seconds(way) for name, way in ways.items()} for _ in range(options.rounds)])
+            theirs, ours = (statistics.median(times[name]) for name in ways)
             print(
                 f"{layers:3} layers {'dynamic' if dynamic else 'static':8} torch.onnx {theirs:6.1f} s  "
-                f"gradport {ours:6.1f} s  {ratio:.2f}",
+                f"gradport {ours:6.1f} s  {ratio(times, 'gradport', 'torch.onnx')}",
                 flush=True,
             )
     return 0

@@ -3,14 +3,14 @@
     python bench/networks.py [--only NAME ...] [--threads 1 2] [--rounds 10] [--no-compile] [--no-step] [--memory]
                              [--finite-math] [--write FILE]
 
-Each network has a process of its own: what another one leaves in the allocator makes eager faster. Times are taken in
-turns, with the same number of threads. A figure is the median of the ratios of all
-rounds, below 1 where ONNX Runtime is faster. With two threads, rounds in which the cores share a cache and others
-("2, far") have a row each (`cores.py`). "Gradients" is the loss and the gradients of all parameters, which are
-inputs of the graph; "step" is AdamW through `gradport_runtime.Trainer`. Peaks are those of `bench/training.py`, of a
-process each. "Products" is the time of all matrix products and convolutions at this machine's peak over the time of
-our gradients, and "bytes" that of weights and saved tensors at copy speed (`bench/limits.py`). `--write` puts the table
-between the marks `<!-- networks -->` and `<!-- end -->` of a file.
+Each network has a process of its own: eager is faster after another network, which changes the allocator. Times are
+taken in turns, with the same number of threads. A figure is the median of the ratios of all rounds, below 1 where ONNX
+Runtime is faster. With two threads, rounds in which the cores share a cache and others ("2, far") have a row each
+(`cores.py`). "Gradients" is the loss and the gradients of all parameters, which are inputs of the graph; "step" is
+AdamW through `gradport_runtime.Trainer`. Peaks are those of `bench/training.py`, of a process each. "Products" is the
+time of all matrix products and convolutions at this machine's peak over the time of our gradients, and "bytes" that of
+weights and saved tensors at copy speed (`bench/limits.py`). `--write` puts the table between
+the marks `<!-- networks -->` and `<!-- end -->` of a file.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +10,8 @@ from onnx_ir.passes.common import ShapeInferencePass
 from gradport.lowering.lower import REGION
 from gradport.lowering.passes.aliasing import WriteInPlace, unsafe_successors
 from gradport.lowering.passes.batched_updates import BatchUpdates
+
+from .running import run
 
 SHAPES = ([1], [3], [5], [2, 3], [4, 1], [2, 1, 3], [1, 1])
 VALUES = np.array([0.0, -0.0, 1.5, -2.0, 3e38, np.inf, -np.inf, np.nan, 1e-42], np.float32)
@@ -91,24 +92,6 @@ def feeds_of(model, seed):
     return {name: np.asarray(array, np.float32) for name, array in feeds.items()}
 
 
-def run(model, feeds, onto=()):
-    """The outputs by name; those of the pairs `onto` are bound to the memory of a copy of their input."""
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
-    binding, held = session.io_binding(), {name: array.copy() for name, array in feeds.items()}
-    values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in held.items()}
-    for name, value in values.items():
-        binding.bind_ortvalue_input(name, value)
-    memory = {new: values[old] for old, new in onto}
-    for output in session.get_outputs():
-        if output.name in memory:
-            binding.bind_ortvalue_output(output.name, memory[output.name])
-        else:
-            binding.bind_output(output.name)
-    session.run_with_iobinding(binding)
-    outputs = (value.numpy().copy() for value in binding.get_outputs())
-    return dict(zip([output.name for output in session.get_outputs()], outputs, strict=True))
-
-
 def assert_equal(found, expected):
     assert found.keys() == expected.keys()
     for name in expected:
@@ -156,7 +139,10 @@ def test_the_scalars_of_a_large_tensor_join_those_of_small_ones():
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
-        (["new_{t} = Add({t}, half)", "new_{m} = Add({m}, {g})", "new_{p} = Softmax({p})"], "one node is no chain"),
+        (
+            ["new_{t} = Add({t}, half)", "new_{m} = Add({m}, {g})", "new_{p} = Softmax({p})"],
+            "Softmax sums elements",
+        ),
         ([*ADAM[:-1], "{v16} = CumSum({v15}, zero)", "new_{p} = Add({v16}, {v0})"], "CumSum looks at other elements"),
     ],
 )

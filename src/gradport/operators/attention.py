@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from gradport.compat.torch.operators import aten as _aten
 from gradport.compat.torch.sizes import surely_equal
 from gradport.operators.axes import number
+from gradport.operators.precision import scalar
 from gradport.operators.samples import reals, sample
 from gradport.operators.table import lowering, op, replacement
 
@@ -85,7 +86,7 @@ def safe_softmax(self: ir.Value, dim: int, dtype: int | None = None) -> ir.Value
     result = self.dtype if dtype is None else ir.DataType(dtype)
     wide = ir.DataType.DOUBLE if result is ir.DataType.DOUBLE else ir.DataType.FLOAT
     scores = _cast(self, self.dtype, wide)
-    lowest, zero = (op.Constant(value=ir.tensor(value, dtype=wide)) for value in (-math.inf, 0.0))
+    lowest, zero = scalar(-math.inf, wide), scalar(0.0, wide)
     masked = op.Cast(op.Equal(scores, lowest), to=wide)
     whole = op.Cast(op.ReduceMin(masked, number(dim), keepdims=1), to=ir.DataType.BOOL)
     zeros = op.Expand(zero, op.Shape(scores))

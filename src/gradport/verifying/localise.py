@@ -87,7 +87,7 @@ def _compare_graphs(
     verification: Verification, given: Flat, feeds: dict[str, torch.Tensor], case: InputSet, answer: Reference
 ) -> FaultyNode | None:
     trace = _trace_again(verification)
-    fresh = flat(use_weights_of(_export_again(verification, trace), verification.joint, case.tensors).model)
+    fresh = flat(_export_again(verification, trace, case).model)
     if _shared_nodes(given, fresh) > 0.5:
         first = _find_first(given, unoptimized, fresh, unoptimized, feeds, lambda d: d > 0)
         if first is not None:
@@ -105,14 +105,14 @@ def _trace_again(verification: Verification) -> Trace:
     return trace_joint(joint, dimensions, decomposition_table(_opset(verification.program)), expected=expected)
 
 
-def _export_again(verification: Verification, trace: Trace) -> Program:
-    """Exports the Subject again with the options of the model."""
+def _export_again(verification: Verification, trace: Trace, case: InputSet) -> Program:
+    """Exports the Subject again with the options of the model and the weights of the case."""
     options = verification.program.provenance.get("options", {})
     form = options.get("functions", "keep")
     forms = forms_of(form if form in ("keep", "inline", "opaque", "symbolic") else "inline")
-    return lower_unproved(
-        trace, _opset(verification.program), forms, options={"finite_math": bool(options.get("finite_math", False))}
-    )
+    finite_math = bool(options.get("finite_math", False))
+    program = lower_unproved(trace, _opset(verification.program), forms, options={"finite_math": finite_math})
+    return use_weights_of(program, verification.joint, case.tensors)
 
 
 def _export_inline(verification: Verification, trace: Trace, case: InputSet) -> Program:

@@ -84,7 +84,7 @@ def is_elementwise(node: ir.Node) -> bool:
 
 
 def _skip_copies(graph: ir.Graph) -> bool:
-    """Removes copies that are no outputs; onnx_ir's pass may lose the name of an output."""
+    """Removes copies. Outputs stay: the pass of onnx_ir removes these too, and may lose their names."""
     copies = [node for node in graph if is_node(node, "Identity") and not node.outputs[0].is_graph_output()]
     for copy in copies:
         (source,) = copy.inputs
@@ -128,20 +128,16 @@ def _reads_before_it_writes(writer: ir.Node, old: ir.Value, new: ir.Value) -> bo
 
 def _writes_last(node: ir.Node) -> bool:
     """Whether a runtime writes the outputs of the node when it runs it, and never before."""
-    return is_elementwise(node) or _is_scan(node) or is_node(node, "Split")
+    return is_elementwise(node) or is_node(node, "Scan") or is_node(node, "Split")
 
 
 def _is_view(node: ir.Node) -> bool:
     return node.domain == "" and node.op_type in _VIEWS
 
 
-def _is_scan(node: ir.Node) -> bool:
-    return node.domain == "" and node.op_type == "Scan"
-
-
 def _rows_of(node: ir.Node, pairs: Sequence[Pair]) -> Iterator[tuple[ir.Graph, list[Pair]]]:
     """The body of a Scan without carried values, and the rows in it of those pairs that it reads and writes."""
-    if not _is_scan(node) or node.attributes["num_scan_inputs"].as_int() != len(node.inputs):
+    if not is_node(node, "Scan") or node.attributes["num_scan_inputs"].as_int() != len(node.inputs):
         return
     body = node.attributes["body"].as_graph()
     inputs = dict(zip(node.inputs, body.inputs, strict=True))

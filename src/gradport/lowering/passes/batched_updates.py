@@ -38,13 +38,15 @@ class BatchUpdates(ir.passes.InPlacePass):
             for batch in batches:
                 if batch.saves_nodes():
                     added += batch.replace_chains(graph)
+            if added:
+                graph.sort()  # the first chain of a batch may stand before values that its later chains read
         for node in reversed(added):
-            if node.graph is graph and not any(map(_is_read, node.outputs)):
+            if node.graph is graph and not any(map(_has_reader, node.outputs)):
                 graph.remove(node, safe=True)
         return ir.passes.PassResult(model, modified=bool(added))
 
 
-def _is_read(value: ir.Value) -> bool:
+def _has_reader(value: ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
 
 
@@ -97,7 +99,6 @@ class _Batch:
             before.replace_all_uses_with(after, replace_graph_outputs=True)
             before.name, after.name = f"{name}.alone", name
         graph.remove([node for chain in self._chains for node in chain.nodes], safe=True)
-        graph.sort()  # the first chain may stand before values that later chains read
         return self._new.nodes
 
     def _join(self, leaves: Sequence[ir.Value]) -> ir.Value:
@@ -116,10 +117,10 @@ class _Batch:
     def _find_vector(self, scalars: Sequence[ir.Value]) -> ir.Value | None:
         """These scalars as a vector, if a batch of scalars has split one into them."""
         reshapes = [scalar.producer() for scalar in scalars]
-        parts = [node.inputs[0] for node in reshapes if node is not None and is_node(node, "Reshape")]
+        parts = [node.inputs[0] for node in reshapes if is_node(node, "Reshape")]
         splits = {part.producer() for part in parts if part is not None}
         split = splits.pop() if len(parts) == len(scalars) else None
-        if split is None or splits or not is_node(split, "Split") or any(part.shape != (1,) for part in split.outputs):
+        if splits or not is_node(split, "Split") or any(part.shape != (1,) for part in split.outputs):
             return None
         places = [split.outputs.index(part) for part in parts if part is not None]
         return self._new.add("Gather", [split.inputs[0], self._array(np.array(places, dtype=np.int64))])
@@ -142,7 +143,7 @@ class _Batch:
         return self._reshape(value, (_elements(value),))
 
     def _split(self, vector: ir.Value, outputs: Sequence[ir.Value]) -> list[ir.Value]:
-        """The part of each chain; what comes from shared scalars alone is the same for all."""
+        """One part for each chain. A result of shared scalars alone is the same for all chains."""
         if has_one_element(vector):
             parts = [self._new.add("Identity", [vector], like=vector) for _ in outputs]
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from gradport.lowering.passes.replacing import Replacement, constant_value
+from gradport.lowering.passes.replacing import Replacement, constant_value, is_node
 from gradport.lowering.passes.types import infer_types
 
 __all__ = ["WriteCasts"]
@@ -28,7 +28,7 @@ class WriteCasts(ir.passes.InPlacePass):
         for graph in model.graphs():
             for node in list(graph):
                 infer_types(node, opset)
-                if node.op_type == "CastLike" and not node.domain:
+                if is_node(node, "CastLike"):
                     modified |= _write_cast(graph, node)
         return ir.passes.PassResult(model, modified=modified)
 

@@ -119,21 +119,12 @@ def _is_link(node: ir.Node) -> bool:
     """Whether a node may be in a chain: an element of its result comes from elements at its place, or from scalars."""
     if REGION in node.metadata_props or not (is_elementwise(node) or is_node(node, "Identity")):
         return False
-    if node.op_type == "Clip" and any(value is not None and not _is_constant(value) for value in node.inputs[1:]):
+    if node.op_type == "Clip" and any(value is not None and _constant(value) is None for value in node.inputs[1:]):
         return False  # its limits cannot be vectors
     shape = node.outputs[0].shape
     return node.outputs[0].dtype is not None and all(
-        value is None or value.shape == shape or _is_one_number(value) for value in node.inputs
+        value is None or value.shape == shape or has_one_element(value) for value in node.inputs
     )
-
-
-def _is_one_number(value: ir.Value) -> bool:
-    constant = ir.convenience.get_const_tensor(value)
-    return has_one_element(value) if constant is None else constant.size == 1
-
-
-def _is_constant(value: ir.Value) -> bool:
-    return _constant(value) is not None
 
 
 def _constant(value: ir.Value) -> Hashable:

@@ -15,7 +15,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from gradport.lowering.passes.replacing import Replacement, constant_value, has_one_reader
+from gradport.lowering.passes.replacing import Replacement, constant_value, has_one_reader, is_node
 
 __all__ = ["SumProductsByDot"]
 
@@ -64,7 +64,7 @@ def _find_sum(node: ir.Node) -> _SumOfProduct | None:
     if node.op_type not in _REDUCTIONS or node.domain or node.inputs[0] is None:
         return None
     shape, source = node.inputs[0].shape, node.inputs[0].producer()
-    view = source if source is not None and source.op_type == "Reshape" and has_one_reader(node.inputs[0]) else None
+    view = source if is_node(source, "Reshape") and has_one_reader(node.inputs[0]) else None
     product = source if view is None else view.inputs[0].producer()  # type: ignore[union-attr]
     if shape is None or product is None or not _is_private_product(product):
         return None
@@ -82,7 +82,7 @@ def _find_sum(node: ir.Node) -> _SumOfProduct | None:
 
 def _is_private_product(node: ir.Node) -> bool:
     """Whether it is a Mul of two float32 tensors of one shape that has one reader."""
-    if node.op_type != "Mul" or node.domain or not has_one_reader(node.outputs[0]):
+    if not is_node(node, "Mul") or not has_one_reader(node.outputs[0]):
         return False
     first, second = node.inputs
     if first is None or second is None or first.dtype is not ir.DataType.FLOAT:

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from gradport.lowering.lower import BACKWARD
 from gradport.lowering.passes.finite import replace_if_finite
-from gradport.lowering.passes.replacing import Replacement, constant_value, is_zeros
+from gradport.lowering.passes.replacing import Replacement, constant_value, is_node, is_zeros
 
 __all__ = ["SelectByProduct"]
 
@@ -55,7 +55,7 @@ class SelectByProduct(ir.passes.InPlacePass):
 def _is_select(node: ir.Node) -> bool:
     """Whether a node is a Where for which a product is faster."""
     result = node.outputs[0]
-    if node.op_type != "Where" or node.domain or result.dtype not in _DTYPES or 0 in (result.shape or ()):
+    if not is_node(node, "Where") or result.dtype not in _DTYPES or 0 in (result.shape or ()):
         return False
     producer = None if node.inputs[0] is None else node.inputs[0].producer()
     return producer is None or producer.op_type != "IsNaN"  # nan is rare: the branch is cheap

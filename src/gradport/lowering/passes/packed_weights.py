@@ -24,7 +24,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from gradport.lowering.passes.replacing import Replacement
+from gradport.lowering.passes.replacing import Replacement, is_node
 from gradport.lowering.passes.waiting import UNARY, hold_until, operand_beside
 
 __all__ = ["BLOCK", "Packed", "PackedForm", "UnpackWeights", "pack"]
@@ -124,7 +124,7 @@ def _unpack(graph: ir.Graph, value: ir.Value, packed: Packed) -> None:
     rows: ir.Value | None = None
     for node, index in list(value.uses()):
         replacement = Replacement(node)
-        if node.domain == "" and node.op_type == "Gather" and index == 0 and _axis(node) == 0:
+        if is_node(node, "Gather") and index == 0 and _axis(node) == 0:
             if packed.form is PackedForm.INT4 and rows is None:
                 rows = _initializer(graph, f"{name}.nibbles", ir.Tensor(_nibbles(packed.values)))
             unpacked = _gather(replacement, packed, rows or whole, scales, node.inputs[1], node.outputs[0])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from gradport.lowering.passes.replacing import Replacement
+from gradport.lowering.passes.replacing import Replacement, is_node
 
 __all__ = ["PoolNan", "pool_nan", "propagate_nan"]
 
@@ -26,7 +26,7 @@ class PoolNan(ir.passes.InPlacePass):
         """The model, and whether a MaxPool was rewritten."""
         modified = False
         for node in list(model.graph):
-            if node.op_type == "MaxPool" and not node.domain and len(node.outputs) == 2:
+            if is_node(node, "MaxPool") and len(node.outputs) == 2:
                 pooled = node.inputs[0]
                 if pooled is not None and node.outputs[0].dtype in _DTYPES and _is_read(node.outputs[1]):
                     _rewrite(model.graph, node, pooled)

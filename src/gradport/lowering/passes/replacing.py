@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx_ir as ir
@@ -45,7 +45,8 @@ def guess_elements(shape: ir.Shape) -> int:
 
 def has_one_element(value: ir.Value) -> bool:
     """Whether a value has one element, at any rank."""
-    return value.shape is not None and all(size == 1 for size in value.shape)
+    shape = _shape_of(value)
+    return shape is not None and all(size == 1 for size in shape)
 
 
 def has_one_reader(value: ir.Value) -> bool:
@@ -59,16 +60,21 @@ def only_producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
     return node if is_node(node, op_type) else None
 
 
-def is_node(node: ir.Node | None, op_type: str) -> bool:
+def is_node(node: ir.Node | None, op_type: str) -> TypeGuard[ir.Node]:
     """Whether this is a node of one of ONNX's own operators."""
     return node is not None and node.op_type == op_type and not node.domain
 
 
 def is_scalar(value: ir.Value) -> bool:
     """Whether a value has one element and at most one dimension."""
+    shape = _shape_of(value)
+    return shape is not None and len(shape) < 2 and has_one_element(value)
+
+
+def _shape_of(value: ir.Value) -> Any:
+    """The shape of a value; a constant may have it in its tensor alone."""
     constant = ir.convenience.get_const_tensor(value)
-    shape = value.shape if constant is None else constant.shape
-    return shape is not None and len(shape) < 2 and all(size == 1 for size in shape)
+    return value.shape if constant is None else constant.shape
 
 
 def is_zeros(value: ir.Value | None) -> bool:
@@ -97,22 +103,22 @@ class Replacement:
         self, op_type: str, inputs: Sequence[ir.Value | None], *, like: ir.Value | None = None, **attributes: Any
     ) -> ir.Value:
         """Adds a node; its output has the shape and type of `like`."""
-        node = ir.node(op_type, inputs, attributes)
-        node.metadata_props.update(self._node.metadata_props)
-        node.name = f"{self._node.name}_{op_type}_{len(self.nodes)}"
+        (output,) = self._append(ir.node(op_type, inputs, attributes))
         if like is not None:
-            node.outputs[0].shape, node.outputs[0].type = like.shape, like.type
-        self.nodes.append(node)
-        return node.outputs[0]
+            output.shape, output.type = like.shape, like.type
+        return output
 
     def split(self, value: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
         """Adds the parts of a vector."""
         lengths = self.constant(np.array(sizes, dtype=np.int64))
-        node = ir.node("Split", [value, lengths], {"axis": 0}, num_outputs=len(sizes))
-        node.metadata_props.update(self._node.metadata_props)
-        node.name = f"{self._node.name}_Split_{len(self.nodes)}"
-        for part, size in zip(node.outputs, sizes, strict=True):
+        parts = self._append(ir.node("Split", [value, lengths], {"axis": 0}, num_outputs=len(sizes)))
+        for part, size in zip(parts, sizes, strict=True):
             part.shape, part.type = ir.Shape([size]), value.type
+        return parts
+
+    def _append(self, node: ir.Node) -> Sequence[ir.Value]:
+        node.metadata_props.update(self._node.metadata_props)
+        node.name = f"{self._node.name}_{node.op_type}_{len(self.nodes)}"
         self.nodes.append(node)
         return node.outputs
 

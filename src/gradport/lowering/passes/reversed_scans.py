@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gradport.lowering.lower import REGION
-from gradport.lowering.passes.replacing import constant_value
+from gradport.lowering.passes.replacing import constant_value, is_node
 
 __all__ = ["ReverseScans"]
 
@@ -29,7 +29,7 @@ class ReverseScans(ir.passes.InPlacePass):
         modified = False
         for graph in model.graphs():
             for node in graph:
-                if node.op_type == "Scan" and not node.domain and _is_along_first_axis(node):
+                if is_node(node, "Scan") and _is_along_first_axis(node):
                     modified |= _reverse_inputs(node) | _reverse_outputs(node)
         return ir.passes.PassResult(model, modified=modified)
 
@@ -97,7 +97,7 @@ def _set_directions(scan: ir.Node, side: str, before: Sequence[int], after: Sequ
 
 def _is_reversal(node: ir.Node) -> bool:
     """Whether a node reverses its input along the first axis."""
-    if node.op_type != "Slice" or node.domain or len(node.inputs) != 5:
+    if not is_node(node, "Slice") or len(node.inputs) != 5:
         return False
     constants = [constant_value(value) for value in node.inputs[1:]]
     return all(

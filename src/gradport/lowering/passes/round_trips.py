@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from gradport.lowering.passes.replacing import Replacement
+from gradport.lowering.passes.replacing import Replacement, is_node
 
 __all__ = ["RemoveRoundTrips"]
 
@@ -38,16 +38,12 @@ class RemoveRoundTrips(ir.passes.InPlacePass):
 
 def _origin(node: ir.Node) -> ir.Value | None:
     """What a cast gives back unchanged."""
-    first = node.inputs[0].producer() if _is_cast(node) and node.inputs[0] is not None else None
-    if first is None or not _is_cast(first) or first.inputs[0] is None:
+    first = node.inputs[0].producer() if is_node(node, "Cast") and node.inputs[0] is not None else None
+    if first is None or not is_node(first, "Cast") or first.inputs[0] is None:
         return None
     origin, between = first.inputs[0], first.outputs[0].dtype
     same = origin.dtype is not None and origin.dtype is node.outputs[0].dtype
     return origin if same and between in _WIDER.get(origin.dtype or ir.DataType.UNDEFINED, ()) else None
-
-
-def _is_cast(node: ir.Node) -> bool:
-    return node.op_type == "Cast" and not node.domain
 
 
 def _replace(graph: ir.Graph, node: ir.Node, origin: ir.Value) -> None:

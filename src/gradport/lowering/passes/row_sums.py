@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gradport.lowering.lower import BACKWARD
-from gradport.lowering.passes.replacing import Replacement, constant_value, guess_elements
+from gradport.lowering.passes.replacing import Replacement, constant_value, guess_elements, is_node
 
 __all__ = ["SumRowsByProduct"]
 
@@ -37,7 +37,7 @@ class SumRowsByProduct(ir.passes.InPlacePass):
 
 
 def _sums_rows(node: ir.Node) -> bool:
-    if node.op_type != "ReduceSum" or node.domain or BACKWARD not in node.metadata_props or len(node.inputs) < 2:
+    if not is_node(node, "ReduceSum") or BACKWARD not in node.metadata_props or len(node.inputs) < 2:
         return False
     values, axes = node.inputs[0], constant_value(node.inputs[1])
     if values is None or axes is None or values.dtype not in _DTYPES or values.shape is None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from gradport.lowering.lower import REGION
-from gradport.lowering.passes.replacing import Replacement, constant_value, is_zeros
+from gradport.lowering.passes.replacing import Replacement, constant_value, is_node, is_zeros
 
 __all__ = ["AddByScatter"]
 
@@ -99,7 +99,7 @@ def _scatter_of_sums(value: ir.Value | None, reader: ir.Node) -> ir.Node | None:
 
 def _scatter(value: ir.Value | None, reader: ir.Node) -> ir.Node | None:
     node = None if value is None else value.producer()
-    if node is None or node.op_type != "ScatterElements" or node.domain or node.graph is not reader.graph:
+    if not is_node(node, "ScatterElements") or node.graph is not reader.graph:
         return None
     same = node.metadata_props.get(REGION) == reader.metadata_props.get(REGION)
     return node if same and is_zeros(node.inputs[0]) else None

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from gradport.lowering.lower import BACKWARD
 from gradport.lowering.passes.finite import replace_if_finite
-from gradport.lowering.passes.replacing import Replacement, constant_value, guess_elements
+from gradport.lowering.passes.replacing import Replacement, constant_value, guess_elements, is_node
 
 __all__ = ["SelectBySum"]
 
@@ -47,7 +47,7 @@ class SelectBySum(ir.passes.InPlacePass):
 
 def _is_large_select(node: ir.Node) -> bool:
     """Whether a node is a Where for which the sum is faster."""
-    if node.op_type != "Where" or node.domain or BACKWARD not in node.metadata_props:
+    if not is_node(node, "Where") or BACKWARD not in node.metadata_props:
         return False
     mask, *values = node.inputs
     if mask is None or not _is_large(node.outputs[0]) or not all(map(_can_be_finite, values)):

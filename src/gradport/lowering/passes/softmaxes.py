@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gradport.lowering.lower import BACKWARD
-from gradport.lowering.passes.replacing import Replacement, constant_value, only_producer
+from gradport.lowering.passes.replacing import Replacement, constant_value, is_node, only_producer
 
 __all__ = ["MaskRowsInBranch"]
 
@@ -50,7 +50,7 @@ class _MaskedSoftmax:
 
 
 def _find(select: ir.Node) -> _MaskedSoftmax | None:
-    if select.op_type != "Where" or select.domain:
+    if not is_node(select, "Where"):
         return None
     to_bool, softmax = only_producer(select.inputs[0], "Cast"), only_producer(select.inputs[2], "Softmax")
     whole = None if to_bool is None else only_producer(to_bool.inputs[0], "ReduceMin")

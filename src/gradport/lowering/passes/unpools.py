@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gradport.lowering.passes.pools import pool_nan, propagate_nan
-from gradport.lowering.passes.replacing import Replacement, only_producer
+from gradport.lowering.passes.replacing import Replacement, is_node, only_producer
 
 __all__ = ["UnpoolByMask"]
 
@@ -81,7 +81,7 @@ class UnpoolByMask(ir.passes.InPlacePass):
 def _match(scatter: ir.Node) -> _Unpool | None:
     """The pooling behind a scatter: the lowering of the operator subtracts each image's first place from the indices,
     and the decomposition of its gradient flattens them."""
-    if scatter.op_type != "ScatterElements" or scatter.domain or not _adds(scatter):
+    if not is_node(scatter, "ScatterElements") or not _adds(scatter):
         return None
     flat = only_producer(scatter.inputs[1], "Reshape")
     places = None if flat is None else only_producer(flat.inputs[0], "Sub")
